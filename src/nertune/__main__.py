@@ -1,0 +1,5 @@
+"""`python -m nertune`."""
+
+from nertune.cli import main
+
+main()

@@ -1,0 +1,374 @@
+"""What a trained tagger is on disk.
+
+    model/
+    ├── nertune.json            what it is: see `Manifest`
+    ├── README.md               model card
+    ├── tokenizer.json, …       or chars.txt for an LSTM
+    ├── crf.safetensors         with a CRF only
+    └── an encoder tuned whole:  config.json, model.safetensors   (transformers' own files)
+        with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
+        an LSTM:                 model.safetensors
+
+Plain transformers and plain peft load these folders; nertune also loads token-classification
+folders that it did not write. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import nertune
+from nertune.config import LstmSettings
+from nertune.encoders import resolve_encoder
+from nertune.errors import ArtifactError, MissingDependencyError, ModelError
+from nertune.inference.predictor import Predictor, choose_device
+from nertune.labels.scheme import Scheme
+from nertune.labels.tagset import TagSet
+from nertune.models.bert import EncoderEmitter, load_encoder
+from nertune.models.build import build_lstm, build_segmenter
+from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.tagger import Tagger
+from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from nertune.tokens.units import Unit
+from nertune.tokens.windows import Segmenter
+
+__all__ = ["FORMAT_VERSION", "Manifest", "hash_encoder", "load_model", "save_model"]
+
+FORMAT_VERSION = 1
+_MANIFEST = "nertune.json"
+
+
+class Manifest(BaseModel):
+    """`nertune.json`.
+
+    Attributes:
+        format: version of this layout.
+        nertune: version of the library that wrote it.
+        emitter, tuning, decoder: what it is.
+        unit, max_pieces, stride: how it reads text.
+        tags, scheme: what its outputs stand for, in order.
+        encoder: the base encoder's name as the recipe had it; empty for an LSTM.
+        encoder_sha256: hash over the base encoder's weight files; checked for LoRA.
+        tokenizer_sha256: `Tokenizer.fingerprint`.
+        lstm: the LSTM's shape.
+        settings, data, metrics: of the run that trained it, for the reader.
+        files: sha256 of every file in the folder but this one and the model card.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: int
+    nertune: str
+    emitter: Literal["encoder", "lstm"]
+    tuning: Literal["full", "frozen", "lora"]
+    decoder: Literal["softmax", "crf"]
+    unit: Unit
+    max_pieces: int
+    stride: int
+    tags: tuple[str, ...]
+    scheme: Scheme = "BIO"
+    encoder: str = ""
+    encoder_sha256: str = ""
+    tokenizer_sha256: str
+    lstm: LstmSettings | None = None
+    settings: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    files: dict[str, str] = {}
+
+
+def hash_encoder(name: str) -> str:
+    """sha256 over an encoder's safetensors files, in the order of their names.
+
+    Raises:
+        ModelError: it has none.
+    """
+    location = resolve_encoder(name)
+    folder = Path(location)
+    if not folder.is_dir():
+        folder = _hub_folder(location)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{name}: holds no safetensors weights")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(bytes.fromhex(_sha256(file)))
+    return digest.hexdigest()
+
+
+def _hub_folder(name: str) -> Path:
+    """Where the hub's cache keeps a model that has been loaded before."""
+    from transformers.utils import cached_file
+
+    try:
+        return Path(cached_file(name, "config.json")).parent
+    except OSError as error:
+        raise ModelError(f"{name}: cannot be fetched from the hub ({error})") from error
+
+
+def save_model(
+    folder: Path,
+    predictor: Predictor,
+    *,
+    emitter: Literal["encoder", "lstm"],
+    tuning: Literal["full", "frozen", "lora"],
+    decoder: Literal["softmax", "crf"],
+    encoder: str = "",
+    lstm: LstmSettings | None = None,
+    settings: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write a tagger's folder under a temporary name, then rename it; an older one is replaced.
+
+    Args:
+        folder: where to.
+        predictor: the tagger with its segmenter and tags.
+        emitter, tuning, decoder, encoder, lstm: what it is (`Manifest`).
+        settings, data, metrics: kept for the reader and shown in the model card.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write_weights(draft, predictor.tagger)
+        predictor.segmenter.tokenizer.save(draft)
+        manifest = Manifest(
+            format=FORMAT_VERSION,
+            nertune=nertune.__version__,
+            emitter=emitter,
+            tuning=tuning,
+            decoder=decoder,
+            unit=predictor.segmenter.unit,
+            max_pieces=predictor.segmenter.max_pieces,
+            stride=predictor.segmenter.stride,
+            tags=predictor.tagset.tags,
+            scheme=predictor.tagset.scheme,
+            encoder=encoder,
+            encoder_sha256=hash_encoder(encoder) if encoder else "",
+            tokenizer_sha256=predictor.segmenter.tokenizer.fingerprint(),
+            lstm=lstm,
+            settings=settings or {},
+            data=data or {},
+            metrics=metrics or {},
+            files={p.name: _sha256(p) for p in sorted(draft.iterdir()) if p.name != "README.md"},
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        (draft / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (draft / "README.md").write_text(_model_card(manifest), encoding="utf-8")
+        draft.chmod(0o755)
+        for file in draft.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
+
+
+def _write_weights(folder: Path, tagger: Tagger) -> None:
+    from safetensors.torch import save_file
+
+    if isinstance(tagger.emitter, EncoderEmitter):
+        # A full model, or peft's adapter with the head inside; both in their own format.
+        tagger.emitter.model.save_pretrained(folder, safe_serialization=True) if hasattr(
+            tagger.emitter.model, "peft_config"
+        ) else tagger.emitter.model.save_pretrained(folder)
+    else:
+        weights = {k: t.detach().cpu().contiguous() for k, t in tagger.emitter.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+    if isinstance(tagger.decoder, Crf):
+        weights = {k: t.detach().cpu().contiguous() for k, t in tagger.decoder.state_dict().items()}
+        save_file(weights, folder / "crf.safetensors")
+
+
+def load_model(model: str | Path, *, device: str = "auto") -> Predictor:
+    """Load a nertune folder, or anybody's token-classification model.
+
+    Raises:
+        ModelError: nothing can be loaded from there.
+        ArtifactError: the folder is damaged, of an unknown version, or its base encoder is not
+            the one that it was trained on.
+    """
+    folder = Path(model).expanduser()
+    if (folder / _MANIFEST).is_file():
+        predictor = _load_own(folder)
+    elif (folder / "model" / _MANIFEST).is_file():  # a run's folder
+        predictor = _load_own(folder / "model")
+    else:
+        predictor = _load_foreign(str(model))
+    predictor.tagger.to(choose_device(device)).eval()
+    return predictor
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `nertune.json` and the files that it names.
+
+    Raises:
+        ArtifactError: it is not valid, of another version, or a file is missing or changed.
+    """
+    path = folder / _MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("format") if isinstance(values, dict) else None
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
+                f"reads version {FORMAT_VERSION}; use the nertune that wrote it "
+                f"({values.get('nertune', 'unknown') if isinstance(values, dict) else 'unknown'})"
+            )
+        manifest = Manifest.model_validate(values)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); the folder is damaged") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{path}: {key}: {first['msg']}; the folder is damaged") from error
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise ArtifactError(f"{file}: missing; the folder is incomplete, copy it again")
+        if _sha256(file) != expected:
+            raise ArtifactError(
+                f"{file}: is not the file that was saved (its sha256 differs): damaged, cut off or "
+                "changed; copy the folder again"
+            )
+    return manifest
+
+
+def _load_own(folder: Path) -> Predictor:
+    manifest = read_manifest(folder)
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    tokenizer: Tokenizer
+    if manifest.emitter == "lstm":
+        tokenizer = CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
+        assert manifest.lstm is not None
+        tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
+        _load_state(tagger.emitter, folder / "model.safetensors")
+    else:
+        tokenizer = load_tokenizer(folder)
+        model = (
+            load_encoder(str(folder))
+            if manifest.tuning != "lora"
+            else _load_adapter(folder, manifest, tagset)
+        )
+        decoder = Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
+        tagger = Tagger(EncoderEmitter(model), decoder)
+    if manifest.decoder == "crf":
+        _load_state(tagger.decoder, folder / "crf.safetensors")
+    if tokenizer.fingerprint() != manifest.tokenizer_sha256:
+        raise ArtifactError(f"{folder}: its tokenizer is not the one that the tagger learned with")
+    segmenter = Segmenter(
+        tokenizer, manifest.unit, max_pieces=manifest.max_pieces, stride=manifest.stride
+    )
+    predictor = Predictor(tagger, segmenter, tagset)
+    predictor.manifest = manifest
+    return predictor
+
+
+def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError("peft", purpose="LoRA") from error
+    try:
+        actual = hash_encoder(manifest.encoder)
+    except ModelError as error:
+        raise ArtifactError(
+            f"{folder}: this adapter needs its base encoder {manifest.encoder!r}: {error}"
+        ) from error
+    if actual != manifest.encoder_sha256:
+        raise ArtifactError(
+            f"{folder}: the base encoder {manifest.encoder!r} is not the one that this adapter was "
+            f"trained on (sha256 {actual[:12]}…, expected {manifest.encoder_sha256[:12]}…); put "
+            "that one in its place, or train the adapter again"
+        )
+    base = load_encoder(manifest.encoder, tagset)
+    return PeftModel.from_pretrained(base, str(folder))
+
+
+def _load_state(module: Any, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: does not fit this tagger ({error})") from error
+
+
+def _load_foreign(name: str) -> Predictor:
+    model = load_encoder(name)
+    config = model.config
+    if not any("TokenClassification" in a for a in config.architectures or []):
+        raise ModelError(
+            f"{name}: is not a trained tagger (its architecture is "
+            f"{', '.join(config.architectures or ['not stated'])}); train one with `nertune train`"
+        )
+    tags = [config.id2label[i] for i in range(config.num_labels)]
+    try:
+        tagset = TagSet.from_foreign(tags)
+    except ValueError as error:
+        raise ModelError(
+            f"{name}: its outputs cannot be read as tags: {error}; set id2label in its config.json"
+        ) from error
+    tokenizer = load_tokenizer(name)
+    tagger = Tagger(EncoderEmitter(model), SoftmaxDecoder(tagset))
+    # Words, with Chinese characters on their own: what such models are trained on.
+    return Predictor(tagger, build_segmenter(tagger, tokenizer, "word"), tagset)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _model_card(manifest: Manifest) -> str:
+    """README.md of the folder, with the metadata block that the hub reads."""
+    labels = TagSet(manifest.tags, manifest.scheme).labels
+    what = "BiLSTM" if manifest.emitter == "lstm" else f"{manifest.encoder}, {manifest.tuning}"
+    lines = ["---", "library_name: nertune", "pipeline_tag: token-classification", "tags: [ner]"]
+    lines += ["---", "", f"# Named-entity tagger ({what}, {manifest.decoder})", ""]
+    lines += [f"Entity types: {', '.join(labels)}. Unit: {manifest.unit}.", ""]
+    lines += ["    nertune predict FOLDER 'some text'", ""]
+    if manifest.tuning == "lora":
+        lines += [
+            f"A LoRA adapter for `{manifest.encoder}` (sha256 of its weights "
+            f"`{manifest.encoder_sha256[:16]}…`); the classifier is in the adapter.",
+            "",
+        ]
+    for split in ("dev", "test"):
+        scores = manifest.metrics.get(split)
+        if scores:
+            lines += [
+                f"## Scores on {split} (strict spans)",
+                "",
+                "| | P | R | F1 | support |",
+                "|---|---|---|---|---|",
+            ]
+            rows = {"micro": scores["micro"], "macro": scores["macro"], **scores["types"]}
+            for name, row in rows.items():
+                cells = " | ".join(
+                    "–" if row.get(k) is None else f"{row[k]:.4f}"
+                    for k in ("precision", "recall", "f1")
+                )
+                lines.append(f"| {name} | {cells} | {row.get('support', '')} |")
+            lines.append("")
+    if manifest.data:
+        lines += ["## Data", ""]
+        lines += [
+            f"- {split}: {info['documents']} documents, {info['entities']} entities, "
+            f"sha256 `{info['sha256'][:16]}…`"
+            for split, info in manifest.data.items()
+            if info
+        ]
+        lines.append("")
+    lines.append(f"Trained with nertune {manifest.nertune}.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,260 @@
+"""The command line: parse, call, print. Heavy libraries load when a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nertune import __version__
+from nertune.errors import ConfigError, NertuneError
+
+if TYPE_CHECKING:
+    from nertune.inference.predictor import Predictor
+    from nertune.types import Document
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nertune",
+    help="Named-entity recognition by fine-tuning: train, evaluate, predict, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(name="data", help="Look into data files.", no_args_is_help=True)
+app.add_typer(data_app)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
+]
+Format = Annotated[str, typer.Option(help="auto, conll or jsonl.")]
+SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BMES, BILOU or IO.")]
+Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def main() -> None:
+    """Entry point: a `NertuneError` becomes one line on stderr and exit code 2."""
+    # Windows consoles and C locales must not turn Chinese into an encoding error.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        app()
+    except NertuneError as error:
+        sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; a training run goes on with --resume\n")
+        sys.exit(130)
+    except BrokenPipeError:  # e.g. `nertune predict … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"nertune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Named-entity recognition by fine-tuning: train, evaluate, predict, compare."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML).")],
+    set_: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier run left.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a tagger, save it, score it."""
+    from nertune.config import load_settings
+
+    settings = load_settings(recipe, set_ or [])
+    from nertune.runs.experiment import train as run
+    from nertune.runs.view import print_record
+
+    record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+    if as_json:
+        _print_json(record)
+    else:
+        print_record(record, settings.run.dir, _stdout())
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
+    file: Annotated[Path, typer.Argument(help="A file with gold entities; or sample:test.")],
+    format: Format = "auto",
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a tagger against a file's gold entities (strict spans)."""
+    from nertune.data.corpus import load_corpus
+    from nertune.data.samples import resolve_data
+
+    corpus = load_corpus(resolve_data(str(file)), format=format, scheme=scheme, join=join)  # type: ignore[arg-type]
+    for notice in corpus.notices:
+        _stderr().print(notice, markup=False, highlight=False)
+    from nertune.evaluation.metrics import score
+    from nertune.runs.view import print_scores
+
+    predictor = _load(model, device)
+    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
+    scores = score(corpus.documents, predicted, types=predictor.tagset.labels).to_dict()
+    if as_json:
+        _print_json({"model": model, "file": str(corpus.path), "sha256": corpus.sha256, **scores})
+    else:
+        print_scores(scores, f"{corpus.path}", _stdout())
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; none: one text a line from stdin.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="A text file (one text a line), CoNLL or JSONL."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Output: text (highlighted), jsonl or conll.")
+    ] = "text",
+    input_format: Annotated[
+        str, typer.Option(help="Of --file: auto (by suffix), lines, conll or jsonl.")
+    ] = "auto",
+    device: Device = "auto",
+) -> None:
+    """Find the entities in texts."""
+    from nertune.inference.output import write_predictions
+    from nertune.inference.reading import read_inputs
+
+    if format not in ("text", "jsonl", "conll"):
+        raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
+    if texts and file is not None:
+        raise ConfigError("give texts or --file, not both")
+    documents: Iterable[Document] = read_inputs(texts or [], file, input_format)
+    first = _peek(documents)  # so that a missing file is told before a model is loaded
+    predictor = _load(model, device)
+    write_predictions(predictor, first, format, sys.stdout, _stdout())
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[Path], typer.Argument(help="One recipe per arm.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm.")] = 3,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm to compare with; the first by default.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The report's folder; runs live in it too.")
+    ] = Path("report"),
+    set_: Sets = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train again what is finished already.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train arms with several seeds and say which is better, with its uncertainty."""
+    from nertune.runs import report
+    from nertune.runs.compare import compare as run
+
+    comparison = run(
+        recipes,
+        seeds=seeds,
+        baseline=baseline,
+        output=output,
+        overrides=set_ or [],
+        fresh=fresh,
+        on_progress=lambda message: _stderr().print(message, markup=False, highlight=False),
+    )
+    report.save(comparison, output)
+    if as_json:
+        _print_json(comparison.to_dict())
+    else:
+        report.render_terminal(comparison, _stdout())
+        _stdout().print(f"report: {output}/report.md", markup=False, highlight=False)
+
+
+@data_app.command()
+def inspect(
+    files: Annotated[list[str], typer.Argument(help="Data files, e.g. train dev test.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="An encoder or trained model: lists what its pieces cannot express."),
+    ] = None,
+    format: Format = "auto",
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    unit: Annotated[str, typer.Option(help="auto, char or word.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse tags out of scheme.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
+    from nertune.data.corpus import load_corpus
+    from nertune.data.inspect import inspect_corpora
+    from nertune.data.inspect_view import render
+    from nertune.data.samples import resolve_data
+
+    corpora = [
+        load_corpus(resolve_data(f), format=format, scheme=scheme, join=join, strict=strict)  # type: ignore[arg-type]
+        for f in files
+    ]
+    inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]
+    if as_json:
+        _print_json(inspection.to_dict())
+    else:
+        render(inspection, _stdout())
+
+
+def _load(model: str, device: str) -> Predictor:
+    from nertune.inference.predictor import Predictor
+
+    return Predictor.load(model, device=device)
+
+
+def _peek(documents: Iterable[Document]) -> Iterator[Document]:
+    iterator = iter(documents)
+    first = next(iterator, None)
+
+    def chained() -> Iterator[Document]:
+        if first is not None:
+            yield first
+        yield from iterator
+
+    return chained()
+
+
+def _stdout() -> Console:
+    return Console(highlight=False)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")

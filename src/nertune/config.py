@@ -1,0 +1,307 @@
+"""The settings of a run: a TOML recipe, validated. Unknown keys are refused, the nearest named.
+
+A recipe has the sections `[run] [data] [model] [lstm] [lora] [train]`; every key has a default
+but `data.train`. Paths are relative to the working folder. In `data.*`, `sample:train` names the
+bundled sample corpus and `${NAME:-default}` an environment variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nertune.errors import ConfigError
+
+__all__ = [
+    "DataSettings",
+    "LoraSettings",
+    "LstmSettings",
+    "ModelSettings",
+    "RunSettings",
+    "Settings",
+    "TrainSettings",
+    "load_settings",
+    "parse_settings",
+]
+
+Rate = Annotated[float, Field(gt=0, le=10)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class RunSettings(_Section):
+    """Where a run lives and what it runs on."""
+
+    name: str = Field("", description="Shown in reports; the recipe's file name by default.")
+    dir: Path = Field(Path(), description="The run's folder; runs/NAME by default.")
+    seed: int = Field(987, ge=0, lt=2**32, description="Seeds weights, dropout and batch order.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+
+
+class DataSettings(_Section):
+    """The corpora and how to read them."""
+
+    train: str = Field(description="Training file.")
+    dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
+    test: str = Field("", description="Scored once, with the best weights.")
+    format: Literal["auto", "conll", "jsonl"] = "auto"
+    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BMES", "BILOU", "IO"] = "auto"
+    join: Literal["auto", "none", "space"] = Field(
+        "auto", description="How CoNLL tokens become text: character-level data joins without."
+    )
+    strict: bool = Field(False, description="Refuse tags that break the scheme.")
+
+    @field_validator("train", "dev", "test")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+
+class ModelSettings(_Section):
+    """What is trained."""
+
+    emitter: Literal["encoder", "lstm"] = "encoder"
+    encoder: str = Field("mini-zh", description="Bundled name, folder or hub name.")
+    tuning: Literal["full", "frozen", "lora"] = "full"
+    decoder: Literal["softmax", "crf"] = "softmax"
+    unit: Literal["char", "word", "auto"] = "auto"
+    pieces: Literal["first", "all"] = Field(
+        "first", description="Which pieces of a unit carry its tag while training."
+    )
+    max_pieces: int = Field(0, ge=0, description="Window in pieces; 0: what the encoder allows.")
+    stride: int = Field(-1, ge=-1, description="Pieces that windows share; -1: a quarter.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSettings:
+        if self.decoder == "crf" and self.pieces == "all":
+            raise ValueError(
+                "a CRF scores units, so later pieces carry no tags: "
+                'use pieces = "first" or decoder = "softmax"'
+            )
+        if self.emitter == "lstm" and self.tuning != "full":
+            raise ValueError(
+                f'emitter "lstm" is trained whole: tuning = "{self.tuning}" needs '
+                'emitter = "encoder"'
+            )
+        return self
+
+
+class LstmSettings(_Section):
+    """The BiLSTM; used when `model.emitter = "lstm"`."""
+
+    embedding_size: int = Field(256, ge=1)
+    hidden_size: int = Field(256, ge=1, description="Width of each direction.")
+    layers: int = Field(2, ge=1)
+    dropout: Share = 0.5
+    chars: str = Field("", description="A chars.txt; empty: the characters of the training data.")
+    min_count: int = Field(1, ge=1, description="Rarer training characters become unknown.")
+    unknown: Share = Field(
+        0.01, description="Share of training pieces read as unknown, so that it means something."
+    )
+
+    @field_validator("chars")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+
+class LoraSettings(_Section):
+    """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(32, gt=0, description="The update is scaled by alpha / rank.")
+    dropout: Share = 0.1
+    targets: tuple[str, ...] = Field(
+        ("query", "key", "value"),
+        min_length=1,
+        description="query, key, value, attention_output, intermediate, output, or module names.",
+    )
+    layers: Literal["all"] | str | tuple[int, ...] = Field(
+        "all", description='"all", "top-K", "bottom-K", or a list of layers counted from 0.'
+    )
+    ranks: dict[str, int] = Field(
+        default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _layers(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value):
+            raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
+        return value
+
+    @field_validator("ranks")
+    @classmethod
+    def _ranks(cls, value: dict[str, int]) -> dict[str, int]:
+        for layer, rank in value.items():
+            if not layer.isdecimal() or rank < 1:
+                raise ValueError(f'{layer!r} = {rank}: expected layer = rank, e.g. "3" = 16')
+        return value
+
+
+class TrainSettings(_Section):
+    """The loop."""
+
+    epochs: int = Field(20, ge=1)
+    batch_tokens: int = Field(1024, ge=1, description="Padded pieces in a batch, at most.")
+    accumulate: int = Field(1, ge=1, description="Batches per step.")
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    rate: Rate = Field(1e-3, description="Learning rate; the groups below derive from it.")
+    encoder_factor: float = Field(
+        0.1, gt=0, le=1, description="Encoder's share of the rate under full tuning."
+    )
+    head_rate: Rate | None = Field(None, description="Of the linear layer; `rate` by default.")
+    adapter_rate: Rate | None = Field(None, description="Of LoRA weights; `rate` by default.")
+    crf_rate: Rate | None = Field(None, description="Of transitions; ten times `rate` by default.")
+    weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
+    warmup: Share = Field(0.1, description="Share of all steps.")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: float = Field(1.0, ge=0, description="0: no clipping.")
+    patience: int = Field(
+        5, ge=0, description="Epochs without a better dev micro-F1 before stopping; 0: never stop."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint_steps: int = Field(
+        0, ge=0, description="Also write a checkpoint every so many steps; 0: only after epochs."
+    )
+    tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
+
+
+class Settings(_Section):
+    """All settings of a run."""
+
+    run: RunSettings = Field(default_factory=RunSettings)
+    data: DataSettings
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    lstm: LstmSettings = Field(default_factory=LstmSettings)
+    lora: LoraSettings = Field(default_factory=LoraSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a recipe and apply `section.key=value` overrides.
+
+    Args:
+        recipe: a TOML file.
+        overrides: values in TOML's notation; what is not TOML is taken as a string.
+
+    Raises:
+        ConfigError: the file or an override cannot be used.
+    """
+    try:
+        values = tomllib.loads(recipe.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{recipe}: cannot read the recipe: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{recipe}: not a TOML file: {error}") from error
+    for override in overrides:
+        _apply(values, override)
+    run = values.setdefault("run", {})
+    if isinstance(run, dict):
+        run.setdefault("name", recipe.stem)
+        run.setdefault("dir", f"runs/{run['name']}")
+    return parse_settings(values, source=str(recipe))
+
+
+def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
+    """Validate settings.
+
+    Raises:
+        ConfigError: names the key, what it got, what was expected, and the nearest known key.
+    """
+    _refuse_unknown(values, source)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "missing":
+            raise ConfigError(
+                f"{source}: {key} is missing; set it in the recipe or with --set {key}=…"
+            ) from error
+        got = "" if isinstance(first["input"], Mapping | BaseModel) else f", got {first['input']!r}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}: {key}: {message}{got}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise ConfigError(
+            f"--set {override!r}: expected section.key=value, e.g. --set train.epochs=5"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = values.setdefault(section, {})
+    if not isinstance(target, dict):
+        raise ConfigError(f"--set {override!r}: {section} is not a section")
+    target[name] = value
+
+
+def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
+    sections = Settings.model_fields
+    for section, content in values.items():
+        if section not in sections:
+            raise ConfigError(
+                f"{source}: unknown section [{section}]{_nearest(section, list(sections))}"
+            )
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{source}: {section} must be a section: write [{section}]")
+        known = _fields(section)
+        for key in content:
+            if key not in known:
+                everywhere = [f"{s}.{k}" for s in sections for k in _fields(s)]
+                hint = (
+                    _nearest(key, known)
+                    or _nearest(f"{section}.{key}", everywhere)
+                    or (f"; known: {', '.join(known)}")
+                )
+                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+
+
+def _fields(section: str) -> list[str]:
+    annotation = Settings.model_fields[section].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return list(annotation.model_fields)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _expand_variables(value: str) -> str:
+    """Fill in `${NAME}` and `${NAME:-default}`.
+
+    A folder variable may also name the sub-folder itself: with NERTUNE_DATA=/x/peoples,
+    `${NERTUNE_DATA}/peoples/train` is `/x/peoples/train`.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1]) or match[2]
+        if found is None:
+            raise ValueError(f"environment variable {match[1]} is not set")
+        following = match[3] or ""
+        return found.rstrip("/").removesuffix(following) + following
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}(/[^/]+(?=/))?", fill, value)

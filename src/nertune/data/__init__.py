@@ -1,0 +1,1 @@
+"""Files to documents and back, and what a corpus holds."""

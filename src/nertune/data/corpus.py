@@ -1,0 +1,217 @@
+"""A corpus: the documents of one file, and all that was decided while reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO, get_args
+
+from nertune.data.files import open_for_writing, read_text
+from nertune.data.formats import conll, jsonl
+from nertune.data.formats.conll import ConllStyle, Join, Misfit, SchemeChoice, Spans, TagRepair
+from nertune.data.statistics import content_hash
+from nertune.errors import ConfigError
+from nertune.labels.scheme import Scheme
+from nertune.types import Document
+
+__all__ = [
+    "Corpus",
+    "ReadFormat",
+    "WriteFormat",
+    "load_corpus",
+    "save_corpus",
+    "save_documents",
+    "write_documents",
+]
+
+ReadFormat = Literal["auto", "conll", "jsonl"]
+WriteFormat = Literal["conll", "jsonl", "predictions"]
+
+_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The documents of one file.
+
+    Attributes:
+        path: the file.
+        documents: its documents, in order; at least one.
+        format: `conll` or `jsonl`.
+        style: the layout of a two-column file; `None` for JSONL.
+        join: what joins the tokens of a text: nothing or a space.
+        repairs: tags that broke the scheme and were mended.
+        notices: what was recognised, skipped, dropped or mended, for the user to read.
+        sha256: hash over texts and entities, see `content_hash`.
+    """
+
+    path: Path
+    documents: tuple[Document, ...]
+    format: Literal["conll", "jsonl"]
+    style: ConllStyle | None
+    join: str
+    repairs: tuple[TagRepair, ...]
+    notices: tuple[str, ...]
+    sha256: str
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The tag scheme of a two-column file."""
+        return None if self.style is None else self.style.scheme
+
+    @property
+    def num_entities(self) -> int:
+        return sum(len(document.entities) for document in self.documents)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that occur, sorted."""
+        return tuple(sorted({e.label for document in self.documents for e in document.entities}))
+
+
+def load_corpus(
+    path: str | Path,
+    *,
+    format: ReadFormat = "auto",
+    scheme: SchemeChoice = "auto",
+    join: Join = "auto",
+    strict: bool = False,
+) -> Corpus:
+    """Read a file of documents: two-column CoNLL or JSONL spans, packed with gzip or not.
+
+    Args:
+        path: the file; `.gz` is unpacked.
+        format: `auto` goes by the name (`.jsonl`), then by the first line.
+        scheme: the tag scheme of a two-column file; `auto` recognises it.
+        join: what joins tokens to a text: `none`, a `space`, or `auto`.
+        strict: refuse tags that break their scheme instead of mending them.
+
+    Raises:
+        DataError: the file or a line of it cannot be used; the message names both.
+        ConfigError: `format`, `scheme` or `join` is unknown.
+
+    Example:
+        >>> corpus = load_corpus("train.conll")     # doctest: +SKIP
+        >>> print(*corpus.notices, sep="\\n")       # doctest: +SKIP
+    """
+    path = Path(path)
+    if format not in get_args(ReadFormat):
+        raise ConfigError(f"format={format!r} is unknown, expected auto, conll or jsonl")
+    text = read_text(path)
+    if format == "jsonl" or (format == "auto" and _looks_like_json(path, text)):
+        file = jsonl.read(text, path)
+        sha256 = content_hash(file.documents)
+        return Corpus(path, file.documents, "jsonl", None, "", (), file.notices, sha256)
+    table = conll.read(text, path, scheme=scheme, join=join, strict=strict)
+    return Corpus(
+        path=path,
+        documents=table.documents,
+        format="conll",
+        style=table.style,
+        join=table.join,
+        repairs=table.repairs,
+        notices=table.notices,
+        sha256=content_hash(table.documents),
+    )
+
+
+def _looks_like_json(path: Path, text: str) -> bool:
+    if _bare_suffix(path) in _JSON_SUFFIXES:
+        return True
+    line = text.lstrip().split("\n", 1)[0].rstrip()
+    return line.startswith("{") and line.endswith("}") and '"text"' in line
+
+
+def _bare_suffix(path: Path) -> str:
+    """The suffix that names the format: `.jsonl` for `a.jsonl.gz`."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def write_documents(
+    stream: TextIO,
+    documents: Iterable[Document],
+    *,
+    format: WriteFormat,
+    scheme: Scheme = "BIO",
+    separator: Literal[" ", "\t"] = "\t",
+    misfit: Misfit = "error",
+    tokenize: Callable[[str], Spans] | None = None,
+) -> None:
+    """Write documents to a stream.
+
+    Args:
+        stream: where to; opened so that it does not translate line ends.
+        documents: what to write.
+        format: `conll`, `jsonl` (entities as `[start, end, label]`), or `predictions` (JSONL with
+            entities as objects, with text and score).
+        scheme: the tag scheme (`conll` only, as all that follows).
+        separator: what stands between token and tag.
+        misfit: an entity that begins or ends inside a token is an `error`, or made to `widen`.
+        tokenize: gives the token spans of a text, for documents that have none of their own.
+
+    Raises:
+        DataError: the format cannot hold a document.
+        ConfigError: `format` is unknown.
+    """
+    if format == "conll":
+        style = ConllStyle(scheme=scheme, separator=separator)
+        conll.write(stream, documents, style=style, misfit=misfit, tokenize=tokenize)
+    elif format in get_args(WriteFormat):
+        jsonl.write(stream, documents, predictions=format == "predictions")
+    else:
+        raise ConfigError(f"format={format!r} is unknown, expected conll, jsonl or predictions")
+
+
+def save_documents(
+    path: str | Path,
+    documents: Iterable[Document],
+    *,
+    format: WriteFormat | None = None,
+    scheme: Scheme = "BIO",
+    separator: Literal[" ", "\t"] = "\t",
+    misfit: Misfit = "error",
+    tokenize: Callable[[str], Spans] | None = None,
+) -> None:
+    """Write documents to a file, which appears (or replaces an older one) only when complete.
+
+    Args:
+        path: the file; `.gz` is packed.
+        documents, scheme, separator, misfit, tokenize: as for `write_documents`.
+        format: `None` goes by the name: `jsonl` for `.jsonl`, else `conll`.
+
+    Raises:
+        DataError: the file cannot be written, or the format cannot hold a document.
+    """
+    path = Path(path)
+    with open_for_writing(path) as stream:
+        write_documents(
+            stream,
+            documents,
+            format=format or _written_format(path),
+            scheme=scheme,
+            separator=separator,
+            misfit=misfit,
+            tokenize=tokenize,
+        )
+
+
+def save_corpus(path: str | Path, corpus: Corpus) -> None:
+    """Write a corpus as it was laid out when read, or as JSONL where `path` says so.
+
+    A two-column file comes back byte for byte, but for mended tags, `-DOCSTART-` lines, and
+    surplus blank lines.
+
+    Raises:
+        DataError: the file cannot be written, or the format cannot hold a document.
+    """
+    path = Path(path)
+    with open_for_writing(path) as stream:
+        if _written_format(path) == "jsonl":
+            jsonl.write(stream, corpus.documents)
+        else:
+            conll.write(stream, corpus.documents, style=corpus.style)
+
+
+def _written_format(path: Path) -> WriteFormat:
+    return "jsonl" if _bare_suffix(path) in _JSON_SUFFIXES else "conll"

@@ -1,0 +1,1 @@
+"""One module a format, reading and writing; `corpus.py` chooses between them."""

@@ -1,0 +1,570 @@
+"""Two-column CoNLL: a token, a separator and a tag a line; a blank line between sentences."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple, TextIO, get_args
+
+from nertune.data.files import shorten, split_lines
+from nertune.errors import ConfigError, DataError
+from nertune.labels.scheme import (
+    SCHEMES,
+    Repair,
+    Scheme,
+    SchemeError,
+    TokenSpan,
+    decode_tags,
+    detect_scheme,
+    encode_tags,
+    split_tag,
+)
+from nertune.types import Document, Entity
+
+__all__ = [
+    "ConllFile",
+    "ConllStyle",
+    "Join",
+    "Misfit",
+    "SchemeChoice",
+    "TagRepair",
+    "read",
+    "write",
+]
+
+SchemeChoice = Literal["auto", Scheme]
+Join = Literal["auto", "none", "space"]
+Misfit = Literal["error", "widen"]
+Spans = Sequence[tuple[int, int]]
+
+_DOCSTART = "-DOCSTART-"
+_CHARACTER_SHARE = 0.8
+_SEPARATOR_SAMPLE = 50  # data lines that decide the separator
+_NAMES = {"\t": "TAB", " ": "a space"}
+# Tags that are read as bare types only because their prefix is not where it should be.
+_MISPLACED_PREFIX = re.compile(r"[BIMELSU]|[bimelsu][-_].+|.+[-_][BIMELSU]", re.DOTALL)
+# What may stand behind the separator: anything without white space, or a prefix and any type.
+_TAG_LIKE = re.compile(r"\S+\Z|[BIMELSU][-_]\S")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class ConllStyle:
+    """How a file was laid out, so that it can be written the same.
+
+    Attributes:
+        scheme: its tag scheme.
+        separator: what stands between token and tag: a TAB or a space.
+        mark: what stands between a tag's prefix and its type: `-` or `_`.
+        newline: the line end.
+        final_newlines: line ends behind the last token: 2 where a blank line closes every
+            sentence, 1 where it only stands between them.
+    """
+
+    scheme: Scheme = "BIO"
+    separator: str = "\t"
+    mark: str = "-"
+    newline: str = "\n"
+    final_newlines: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TagRepair:
+    """A tag that broke its scheme and was read as conlleval reads it.
+
+    Attributes:
+        line: where it stands, counted from 1.
+        tag: the tag.
+        reason: what is wrong with it.
+    """
+
+    line: int
+    tag: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConllFile:
+    """What a two-column file holds.
+
+    Attributes:
+        documents: one per sentence.
+        style: how the file is laid out.
+        join: what joins the tokens of a text: nothing or a space.
+        repairs: tags that were mended.
+        notices: what was decided or mended, for the user to read.
+    """
+
+    documents: tuple[Document, ...]
+    style: ConllStyle
+    join: str
+    repairs: tuple[TagRepair, ...]
+    notices: tuple[str, ...]
+
+
+class _Sentence(NamedTuple):
+    """A sentence of the file; its n-th token stands on line `line + n`."""
+
+    line: int
+    tokens: list[str]
+    tags: list[str]
+
+
+def read(
+    text: str,
+    path: Path,
+    *,
+    scheme: SchemeChoice = "auto",
+    join: Join = "auto",
+    strict: bool = False,
+) -> ConllFile:
+    """Read two-column CoNLL.
+
+    The separator is a TAB or a single space, the same in the whole file; a token may itself be
+    white space. `-DOCSTART-` lines are skipped. `#` begins a token, not a comment.
+
+    Args:
+        text: the file's text.
+        path: its name, for ids and messages.
+        scheme: the tag scheme; `auto` recognises it from the tags.
+        join: what joins tokens: `none`, a `space`, or `auto`: nothing where at least 80 % of the
+            tokens are single characters.
+        strict: refuse tags that break the scheme instead of mending them.
+
+    Raises:
+        DataError: a line cannot be read, or none holds a token.
+        ConfigError: `scheme` or `join` is unknown.
+    """
+    _check_choice("scheme", scheme, ("auto", *SCHEMES))
+    _check_choice("join", join, get_args(Join))
+    lines = split_lines(text)
+    separator = _detect_separator(lines)
+    sentences, num_skipped = _scan(lines, separator, path)
+    if not sentences:
+        raise DataError("the file holds no sentence", path=path)
+    _check_tags(sentences, separator, path)
+    notices = []
+    if num_skipped:
+        notices.append(f"{num_skipped} {_DOCSTART} line{_s(num_skipped)} skipped")
+    if scheme == "auto":
+        scheme = _detect_scheme(sentences, path)
+        notices.append(f"scheme {scheme} recognised")
+    glue, share = _choose_join(sentences, join)
+    if join == "auto":
+        how = "with a space" if glue else "without a space"
+        notices.append(f"tokens joined {how} ({share:.0%} of them are single characters)")
+    documents, repairs = _build(sentences, scheme, glue, path)
+    if repairs:
+        first = repairs[0]
+        if strict:
+            raise DataError(
+                f"tag {first.tag!r}: {first.reason} in scheme {scheme}; strict reading refuses it "
+                "(without strict it is mended as conlleval does)",
+                path=path,
+                line=first.line,
+            )
+        notices.append(
+            f"{len(repairs)} tag{_s(len(repairs))} mended as conlleval does "
+            f"(first: line {first.line}, {first.tag}: {first.reason})"
+        )
+    style = ConllStyle(
+        scheme=scheme,
+        separator=separator,
+        mark=_detect_mark(sentences, scheme),
+        newline="\r\n" if "\r\n" in text else "\n",
+        final_newlines=_count_final_newlines(text),
+    )
+    return ConllFile(documents, style, glue, tuple(repairs), tuple(notices))
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r} is unknown, expected one of {', '.join(allowed)}")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+# Lines to sentences
+
+
+def _detect_separator(lines: Sequence[str]) -> str:
+    """TAB or space, whichever splits more of the first data lines in two."""
+    tabs = spaces = num_seen = 0
+    first_has_tab = False
+    for line in lines:
+        if _is_boundary(line):
+            continue
+        by_tab, by_space = _split_at_tab(line), _split_at_space(line)
+        if by_tab is not None and _TAG_LIKE.match(by_tab[1]):
+            tabs += 1
+        elif by_space is not None and _TAG_LIKE.match(by_space[1]):
+            spaces += 1
+        first_has_tab |= num_seen == 0 and "\t" in line
+        num_seen += 1
+        if num_seen == _SEPARATOR_SAMPLE:
+            break
+    return "\t" if tabs > spaces or (tabs == spaces and first_has_tab) else " "
+
+
+def _has_space(tag: str) -> bool:
+    return any(character.isspace() for character in tag)
+
+
+def _is_boundary(line: str) -> bool:
+    """Whether a line holds no token: blank (also of spaces and TABs only) or `-DOCSTART-`."""
+    return not line.strip(" \t") or _is_docstart(line)
+
+
+def _is_docstart(line: str) -> bool:
+    return line.startswith(_DOCSTART) and line.split(None, 1)[0] == _DOCSTART
+
+
+def _split_at_tab(line: str) -> tuple[str, str] | None:
+    token, _, tag = line.partition("\t")
+    return (token, tag) if token and tag and "\t" not in tag and not tag.isspace() else None
+
+
+def _split_at_space(line: str) -> tuple[str, str] | None:
+    """Split from the right, since the token may be a space itself."""
+    token, _, tag = line.rpartition(" ")
+    one_token = " " not in token or not token.strip(" ")
+    return (token, tag) if token and tag and one_token and not tag.isspace() else None
+
+
+def _scan(lines: Sequence[str], separator: str, path: Path) -> tuple[list[_Sentence], int]:
+    """The sentences, and how many `-DOCSTART-` lines were skipped."""
+    split = _split_at_tab if separator == "\t" else _split_at_space
+    sentences: list[_Sentence] = []
+    num_skipped = first_data_line = 0
+    current: _Sentence | None = None
+    for number, line in enumerate(lines, 1):
+        row = split(line)
+        if row is None or row[0] == _DOCSTART:
+            if not _is_boundary(line):
+                raise DataError(
+                    _explain_line(line, separator, first_data_line, path), path=path, line=number
+                )
+            num_skipped += _is_docstart(line)
+            current = None
+            continue
+        if current is None:
+            current = _Sentence(number, [], [])
+            sentences.append(current)
+            first_data_line = first_data_line or number
+        current.tokens.append(row[0])
+        current.tags.append(row[1])
+    return sentences, num_skipped
+
+
+def _explain_line(line: str, separator: str, first_data_line: int, path: Path) -> str:
+    """Why a line is not a token and a tag, and what to do about it."""
+    fields = line.split("\t") if separator == "\t" else re.split(" +", line.strip(" "))
+    shown = shorten(line)
+    name = _NAMES[separator]
+    other = " " if separator == "\t" else "\t"
+    if "\r" in line:
+        return (
+            f"a carriage return stands inside {shown}: lines end in \\n or \\r\\n "
+            "(for old Mac files: tr '\\r' '\\n')"
+        )
+    if line.startswith("#") and len(fields) != 2:
+        return (
+            f"expected 2 columns (token, tag), got {len(fields)} in {shown}: the two-column "
+            "format has no comments, remove such lines"
+        )
+    if line.endswith(separator):
+        return (
+            f"{shown} ends in {name}, so its tag is empty: expected 2 columns (token, tag); "
+            "to drop white space at line ends: sed -E 's/[ \\t]+$//'"
+        )
+    if line.startswith(separator) and len(fields) <= 2:
+        return f"{shown} begins with {name}, so its token is empty: expected 2 columns (token, tag)"
+    if len(fields) > 2:
+        delimiter = "" if separator == "\t" else " -d ' '"
+        cut = f"cut{delimiter} -f 1,{len(fields)} {shlex.quote(str(path))} > two-columns.conll"
+        return (
+            f"expected 2 columns (token, tag), got {len(fields)} in {shown}; if the first and the "
+            f"last are meant: {cut}"
+        )
+    if len(fields) == 2:
+        return f"expected one space between token and tag in {shown}: squeeze them with tr -s ' '"
+    if other in line:
+        where = f"as line {first_data_line} has it" if first_data_line else "as most lines have it"
+        return f"expected {name} between token and tag, {where}, got {_NAMES[other]} in {shown}"
+    return f"expected 2 columns (token, tag) with {name} between, got 1: {shown}"
+
+
+def _check_tags(sentences: Sequence[_Sentence], separator: str, path: Path) -> None:
+    """Refuse white space in tags; in TAB-separated files a type may have blanks within."""
+
+    def is_bad(tag: str) -> bool:
+        return tag != tag.strip() or "\r" in tag or (separator == " " and _has_space(tag))
+
+    distinct: set[str] = set().union(*(sentence.tags for sentence in sentences))
+    if any(map(is_bad, distinct)):
+        _, line, tag = _find_tag(sentences, is_bad)
+        message = f"white space in or around the tag {shorten(tag)}: remove it"
+        raise DataError(message, path=path, line=line)
+
+
+def _find_tag(
+    sentences: Iterable[_Sentence], wanted: Callable[[str], bool]
+) -> tuple[_Sentence, int, str]:
+    """The first tag of that kind, with its sentence and line."""
+    return next(
+        (sentence, sentence.line + position, tag)
+        for sentence in sentences
+        for position, tag in enumerate(sentence.tags)
+        if wanted(tag)
+    )
+
+
+# Tags to entities
+
+
+def _tagged(sentences: Iterable[_Sentence]) -> list[_Sentence]:
+    """Sentences with a tag other than `O`."""
+    return [s for s in sentences if s.tags.count("O") != len(s.tags)]
+
+
+def _detect_scheme(sentences: Sequence[_Sentence], path: Path) -> Scheme:
+    tagged = _tagged(sentences)
+    try:
+        scheme = detect_scheme(sentence.tags for sentence in tagged)
+    except SchemeError as error:
+        line = tagged[error.sentence].line + error.position
+        raise DataError(str(error), path=path, line=line) from error
+    if scheme == "IO":
+        _check_bare_types(sentences, tagged, path)
+    return scheme
+
+
+def _check_bare_types(
+    sentences: Sequence[_Sentence], tagged: Sequence[_Sentence], path: Path
+) -> None:
+    """Refuse to guess IO where the second column is more likely something else."""
+
+    def suspicious(tag: str) -> bool:
+        return _MISPLACED_PREFIX.fullmatch(tag) is not None
+
+    distinct: set[str] = set().union(*(sentence.tags for sentence in tagged))
+    if any(map(suspicious, distinct - {"O"})):
+        _, line, tag = _find_tag(tagged, lambda tag: tag != "O" and suspicious(tag))
+        raise DataError(
+            f"tag {tag!r} is not in a known scheme: expected O or a prefix and a type, such as "
+            "B-PER; if the tags are bare types, say scheme IO",
+            path=path,
+            line=line,
+        )
+    if len(tagged) == len(sentences) and all("O" not in s.tags for s in sentences):
+        raise DataError(
+            f"no tag is O and none has a prefix (first: {shorten(sentences[0].tags[0])}): expected "
+            "the token in column 1 and its tag in column 2; if the tags are bare types and O is "
+            "not used, say scheme IO",
+            path=path,
+            line=sentences[0].line,
+        )
+
+
+def _detect_mark(sentences: Iterable[_Sentence], scheme: Scheme) -> str:
+    if scheme == "IO":
+        return "-"
+    return next((tag[1] for s in sentences for tag in s.tags if tag != "O"), "-")
+
+
+def _choose_join(sentences: Iterable[_Sentence], join: Join) -> tuple[str, float]:
+    """What joins the tokens, and the share of tokens that are one character."""
+    num_tokens = num_single = 0
+    for sentence in sentences:
+        lengths = list(map(len, sentence.tokens))
+        num_tokens += len(lengths)
+        num_single += lengths.count(1)
+    share = num_single / num_tokens
+    if join == "auto":
+        join = "none" if share >= _CHARACTER_SHARE else "space"
+    return ("" if join == "none" else " "), share
+
+
+def _build(
+    sentences: Iterable[_Sentence], scheme: Scheme, glue: str, path: Path
+) -> tuple[tuple[Document, ...], list[TagRepair]]:
+    documents: list[Document] = []
+    repairs: list[TagRepair] = []
+    for sentence in sentences:
+        tokens = tuple(_token_spans(sentence.tokens, len(glue)))
+        entities: tuple[Entity, ...] = ()
+        if sentence.tags.count("O") != len(sentence.tags):
+            spans, mended = _decode(sentence, scheme, path)
+            entities = tuple(
+                Entity(tokens[span.first][0], tokens[span.last - 1][1], span.label)
+                for span in spans
+            )
+            repairs += (TagRepair(sentence.line + r.position, r.tag, r.reason) for r in mended)
+        text = glue.join(sentence.tokens)
+        documents.append(Document(text, entities, f"{path.name}:{sentence.line}", tokens))
+    return tuple(documents), repairs
+
+
+def _token_spans(tokens: Sequence[str], gap: int) -> Iterator[tuple[int, int]]:
+    """Where tokens stand in their text when `gap` characters stand between them."""
+    ends = accumulate(len(token) + gap for token in tokens)
+    return ((end - gap - len(token), end - gap) for token, end in zip(tokens, ends, strict=True))
+
+
+def _decode(
+    sentence: _Sentence, scheme: Scheme, path: Path
+) -> tuple[list[TokenSpan], list[Repair]]:
+    try:
+        return decode_tags(sentence.tags, scheme)
+    except ValueError as error:
+        for position, tag in enumerate(sentence.tags):
+            try:
+                split_tag(tag, scheme)
+            except ValueError as first_error:
+                line = sentence.line + position
+                raise DataError(str(first_error), path=path, line=line) from error
+        raise
+
+
+def _count_final_newlines(text: str) -> int:
+    tail = text[len(text.rstrip("\r\n \t")) :]
+    return tail.count("\n")
+
+
+# Documents to lines
+
+
+def write(
+    stream: TextIO,
+    documents: Iterable[Document],
+    *,
+    style: ConllStyle | None = None,
+    misfit: Misfit = "error",
+    tokenize: Callable[[str], Spans] | None = None,
+) -> None:
+    """Write two-column CoNLL, such that `read` gives back the same tokens and entities.
+
+    Args:
+        stream: where to; opened so that it does not translate line ends.
+        documents: what to write; only their tokens are written, not the text between them.
+        style: the layout.
+        misfit: what to do where an entity begins or ends inside a token: an `error`, or `widen`
+            it to the whole token.
+        tokenize: gives the token spans of a text, for documents that have none of their own.
+
+    Raises:
+        DataError: a document has no tokens, or the format cannot hold a token or an entity.
+    """
+    style = style or ConllStyle()
+    _check_choice("misfit", misfit, get_args(Misfit))
+    empty = True
+    for document in documents:
+        lines = _document_lines(document, style, misfit, tokenize)
+        if empty:
+            # A reader takes one leading U+FEFF for a byte order mark.
+            stream.write("\ufeff" if lines[0].startswith("\ufeff") else "")
+        else:
+            stream.write(2 * style.newline)
+        stream.write(style.newline.join(lines))
+        empty = False
+    if not empty:
+        stream.write(style.final_newlines * style.newline)
+
+
+def _document_lines(
+    document: Document,
+    style: ConllStyle,
+    misfit: Misfit,
+    tokenize: Callable[[str], Spans] | None,
+) -> list[str]:
+    spans: Spans | None = document.tokens
+    if spans is None and tokenize is not None:
+        spans = tokenize(document.text)
+    if spans is None:
+        raise _unwritable(document, "it has no tokens: say how to cut its text, e.g. tokenize=")
+    if not spans:
+        raise _unwritable(document, "it has no token, and the format cannot hold an empty sentence")
+    tokens = [document.text[start:end] for start, end in spans]
+    for token in set(tokens):
+        _check_token(document, token, style.separator)
+    tags = _tags(document, _in_tokens(document, spans, misfit), len(tokens), style)
+    return [f"{token}{style.separator}{tag}" for token, tag in zip(tokens, tags, strict=True)]
+
+
+def _unwritable(document: Document, reason: str) -> DataError:
+    name = document.id or shorten(document.text)
+    return DataError(f"document {name} cannot be written as two columns: {reason}")
+
+
+def _check_token(document: Document, token: str, separator: str) -> None:
+    problem = ""
+    if "\n" in token:
+        problem = "holds a line end"
+    elif separator in token and not (separator == " " and not token.strip(" ")):
+        problem = f"holds the separator ({_NAMES[separator]})"
+    elif token == _DOCSTART:
+        problem = "marks the start of a document in this format"
+    elif "\0" in token:
+        problem = "holds a NUL"
+    elif _SURROGATE.search(token):
+        problem = "holds half a surrogate pair, which is no character"
+    if problem:
+        raise _unwritable(document, f"its token {shorten(token)} {problem}")
+
+
+def _in_tokens(document: Document, spans: Spans, misfit: Misfit) -> list[TokenSpan]:
+    """The entities in tokens."""
+    starts = [start for start, _ in spans]
+    ends = [end for _, end in spans]
+    found = []
+    for entity in document.entities:
+        # The tokens that the entity touches.
+        first, last = bisect_right(ends, entity.start), bisect_left(starts, entity.end)
+        name = f"{entity.label} {shorten(document.surface(entity))}"
+        fits = first < last and starts[first] == entity.start and ends[last - 1] == entity.end
+        if first >= last or (not fits and misfit == "error"):
+            hint = "" if first >= last else "; widen it (misfit widen) or cut the text otherwise"
+            raise _unwritable(
+                document,
+                f"{name} at [{entity.start}, {entity.end}) does not begin and end with a token"
+                f"{hint}",
+            )
+        found.append(TokenSpan(first, last, entity.label))
+        if len(found) > 1 and found[-2].last > first:
+            raise _unwritable(document, f"{name} overlaps the entity before it")
+    return found
+
+
+def _tags(
+    document: Document, found: list[TokenSpan], num_tokens: int, style: ConllStyle
+) -> list[str]:
+    for span in found:
+        if _breaks_tag(span.label, style):
+            raise _unwritable(document, f"the label {span.label!r} cannot stand in a tag")
+    if style.scheme == "IO":
+        for one, other in pairwise(found):
+            if one.last == other.first and one.label == other.label:
+                raise _unwritable(
+                    document,
+                    f"scheme IO cannot keep two {one.label} entities apart that touch: "
+                    "choose another scheme",
+                )
+    tags = encode_tags(found, num_tokens, style.scheme)
+    if style.mark != "-" and style.scheme != "IO":
+        tags = [tag if tag == "O" else f"{tag[0]}{style.mark}{tag[2:]}" for tag in tags]
+    return tags
+
+
+def _breaks_tag(label: str, style: ConllStyle) -> bool:
+    if style.scheme == "IO" and label == "O":
+        return True
+    if style.separator == " " and _has_space(label):
+        return True
+    return label != label.strip() or bool(re.search("[\t\n\r\0\ud800-\udfff]", label))

@@ -1,0 +1,25 @@
+"""The bundled sample corpus: see README.md in this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nertune.errors import DataError
+
+__all__ = ["SAMPLE_SPLITS", "resolve_data"]
+
+SAMPLE_SPLITS = ("train", "dev", "test")
+
+
+def resolve_data(name: str) -> Path:
+    """A data file's path; `sample:train`, `sample:dev` and `sample:test` name the bundled corpus.
+
+    Raises:
+        DataError: the sample has no such split.
+    """
+    prefix, colon, split = name.partition(":")
+    if prefix != "sample" or not colon:
+        return Path(name).expanduser()
+    if split not in SAMPLE_SPLITS:
+        raise DataError(f"{name}: the sample corpus has {', '.join(SAMPLE_SPLITS)}")
+    return Path(__file__).parent / f"{split}.jsonl"

@@ -1,0 +1,1 @@
+"""How good a tagger is, and whether it is better than another one."""

@@ -1,0 +1,1 @@
+"""From text to entities with a trained tagger."""

@@ -1,0 +1,75 @@
+"""Predictions as highlighted text, JSONL or CoNLL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from nertune.data.corpus import write_documents
+from nertune.data.formats.jsonl import document_to_json
+from nertune.inference.predictor import Predictor
+from nertune.types import Document
+
+__all__ = ["highlight", "write_predictions"]
+
+_COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
+            "bright_red")  # fmt: skip
+
+
+def write_predictions(
+    predictor: Predictor,
+    documents: Iterable[Document],
+    format: str,
+    stream: TextIO,
+    console: Console,
+) -> None:
+    """Tag documents and write them, in order, as they come.
+
+    Args:
+        predictor: the tagger.
+        documents: what to tag.
+        format: `text`, `jsonl` or `conll`.
+        stream: where `jsonl` and `conll` go.
+        console: where `text` goes; coloured if it is a terminal.
+    """
+    tagged = predictor.tag_documents(documents)
+    if format == "conll":
+        write_documents(
+            stream,
+            tagged,
+            format="conll",
+            misfit="widen",
+            tokenize=lambda text: predictor.visible_units(Document(text)),
+        )
+        return
+    for document in tagged:
+        if format == "jsonl":
+            stream.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")
+        else:
+            console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
+        stream.flush()
+
+
+def highlight(document: Document, labels: Iterable[str]) -> Text:
+    """A text with its entities in brackets, their label and probability behind them.
+
+    Args:
+        document: a tagged document.
+        labels: all labels, in the order that gives each its colour.
+    """
+    colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
+    shown = Text()
+    position = 0
+    for entity in document.entities:
+        shown.append(document.text[position : entity.start])
+        colour = colours.get(entity.label, "white")
+        shown.append(f"[{document.surface(entity)}]", style=f"bold {colour}")
+        score = "" if entity.score is None else f" {entity.score:.2f}"
+        shown.append(f"({entity.label}{score})", style=colour)
+        position = entity.end
+    shown.append(document.text[position:])
+    return shown

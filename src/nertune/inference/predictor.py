@@ -1,0 +1,155 @@
+"""The predictor: what evaluation while training, the command line and Python users all call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nertune.errors import ModelError
+from nertune.labels.align import spans_to_entities
+from nertune.labels.tagset import TagSet
+from nertune.models.decoding import decode
+from nertune.models.tagger import Tagger
+from nertune.tokens.batching import collate, sorted_batches
+from nertune.tokens.tokenizer import Encoding
+from nertune.tokens.units import cut_units
+from nertune.tokens.windows import Segmenter, Window
+from nertune.types import Document
+
+if TYPE_CHECKING:
+    from nertune.artifact import Manifest
+
+__all__ = ["Predictor", "choose_device"]
+
+_CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
+
+
+class Predictor:
+    """Tags texts.
+
+    Args:
+        tagger: the model; its device is where it computes.
+        segmenter: how it reads text.
+        tagset: its tags.
+        batch_tokens: padded pieces in a batch, at most.
+
+    Example:
+        >>> predictor = Predictor.load("runs/lora/model")                     # doctest: +SKIP
+        >>> [(e.label, e.start, e.end) for e in predictor.tag("我在北京。").entities]
+        ... # doctest: +SKIP
+        [('LOCATION', 2, 4)]
+    """
+
+    def __init__(
+        self, tagger: Tagger, segmenter: Segmenter, tagset: TagSet, *, batch_tokens: int = 4096
+    ):
+        self.tagger = tagger
+        self.segmenter = segmenter
+        self.tagset = tagset
+        self.batch_tokens = batch_tokens
+        self.manifest: Manifest | None = None
+
+    @classmethod
+    def load(cls, model: str | Path, *, device: str = "auto") -> Predictor:
+        """Load a nertune folder, or any token-classification model from a folder or the hub.
+
+        Args:
+            model: the folder or hub name.
+            device: `"auto"` takes a GPU where there is one.
+
+        Raises:
+            ModelError: nothing can be loaded from there.
+            ArtifactError: the folder is damaged, or its base encoder is another one.
+        """
+        from nertune.artifact import load_model
+
+        return load_model(model, device=device)
+
+    def tag(self, text: str) -> Document:
+        """Tag one text; entities carry their probability (`decoding.span_probabilities`)."""
+        return next(self.tag_documents([Document(text)]))
+
+    def tag_texts(self, texts: Iterable[str]) -> Iterator[Document]:
+        """Tag texts, in order, holding a bounded number of them at a time."""
+        return self.tag_documents(Document(text) for text in texts)
+
+    def tag_documents(
+        self, documents: Iterable[Document], *, with_scores: bool = True
+    ) -> Iterator[Document]:
+        """Tag documents, in order; their own entities are replaced by the predicted ones.
+
+        Raises:
+            ModelError: the model gives NaN or infinity.
+        """
+        iterator = iter(documents)
+        while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
+            yield from self._tag_chunk(chunk, with_scores=with_scores)
+
+    def visible_units(self, document: Document) -> list[tuple[int, int]]:
+        """The units that the model labels in a document, without those of white space."""
+        spans = cut_units(document, self.segmenter.unit)
+        return [(a, b) for a, b in spans if not document.text[a:b].isspace()]
+
+    def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
+        encodings: list[Encoding] = []
+        windows: list[Window] = []
+        for index, document in enumerate(documents):
+            encoding, cut = self.segmenter.segment(document, index)
+            encodings.append(encoding)
+            windows += cut
+        emissions = self._emit(len(documents), windows)
+        try:
+            decoded = decode(emissions, self.tagger.chain(), with_scores=with_scores)
+        except ValueError as error:
+            raise ModelError(f"{error}; the weights are broken") from error
+        return [
+            document.with_entities(
+                spans_to_entities(spans, encoding.units, scores if with_scores else None)
+            )
+            for document, encoding, (spans, scores) in zip(
+                documents, encodings, decoded, strict=True
+            )
+        ]
+
+    def _emit(self, num_documents: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        """The `[U, K]` scores of each document, its windows put one behind the other."""
+        device = next(self.tagger.parameters()).device
+        was_training = self.tagger.training
+        self.tagger.eval()
+        parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
+        lengths = [len(window.piece_ids) for window in windows]
+        for chosen in sorted_batches(lengths, budget_tokens=self.batch_tokens):
+            batch = collate(
+                [windows[i] for i in chosen], pad_id=self.segmenter.tokenizer.pad_id
+            ).to(device)
+            for i, scores_UK in zip(chosen, self.tagger.emit(batch), strict=True):
+                parts[i] = scores_UK
+        self.tagger.train(was_training)
+        by_document: list[list[NDArray[np.float32]]] = [[] for _ in range(num_documents)]
+        for window, scores_UK in zip(windows, parts, strict=True):
+            by_document[window.document].append(scores_UK)
+        empty_UK = np.zeros((0, len(self.tagset)), np.float32)
+        return [np.concatenate(found) if found else empty_UK for found in by_document]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto`: CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ModelError: the device asked for is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f'device {name!r} is not available here; use device = "auto"') from error
+    return torch.device(name)

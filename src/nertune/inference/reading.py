@@ -1,0 +1,110 @@
+"""Texts to predict on: arguments, stdin, text lines, CoNLL or JSONL."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from nertune.data.corpus import load_corpus
+from nertune.data.samples import resolve_data
+from nertune.errors import ConfigError, DataError
+from nertune.types import Document
+
+__all__ = ["read_inputs"]
+
+
+def read_inputs(
+    texts: Sequence[str], file: Path | None, input_format: str = "auto"
+) -> Iterable[Document]:
+    """The documents to predict on.
+
+    Args:
+        texts: given texts; if none and no file, stdin is read, one text a line.
+        file: a text file with one text a line, or CoNLL (`.conll`, `.bio`, …) or JSONL.
+        input_format: `auto` goes by the suffix; `lines`, `conll` or `jsonl` say it.
+
+    Raises:
+        DataError: the file or a line of it cannot be read.
+        ConfigError: the format is unknown.
+    """
+    if input_format not in ("auto", "lines", "conll", "jsonl"):
+        raise ConfigError(f"--input-format {input_format!r}: expected auto, lines, conll or jsonl")
+    if texts:
+        return [Document(_checked(text), id=f"text {i}") for i, text in enumerate(texts, 1)]
+    if file is None:
+        return _lines(sys.stdin.buffer, "stdin")
+    path = resolve_data(str(file))
+    kind = _kind(path) if input_format == "auto" else input_format
+    if kind == "lines":
+        return _file_lines(path)
+    return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll").documents
+
+
+def _kind(path: Path) -> str:
+    """By the suffix, else by the first lines: token and tag, JSON records, or plain text."""
+    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return "jsonl"
+    if suffix in (".conll", ".bio", ".bioes", ".bmes", ".iob"):
+        return "conll"
+    with _open(path) as stream:
+        head = _read(stream, path, 1 << 16).decode("utf-8", "replace").split("\n")[:50]
+    lines = [line.rstrip("\r") for line in head if line.strip()]
+    if lines and lines[0].startswith("{") and '"text"' in lines[0]:
+        return "jsonl"
+    return "conll" if len(lines) > 1 and all(map(_TAGGED.fullmatch, lines[:-1])) else "lines"
+
+
+_TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _read(stream: BinaryIO, path: Path, size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"is not a whole gzip file ({error})", path=path) from error
+
+
+def _file_lines(path: Path) -> Iterator[Document]:
+    with _open(path) as stream:
+        try:
+            yield from _lines(stream, str(path))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"is not a whole gzip file ({error})", path=path) from error
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[Document]:
+    """One document a line, empty lines included, so that output lines match input lines."""
+    for number, line in enumerate(stream, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the "
+                "line; convert the text, e.g. iconv -f GB18030 -t UTF-8",
+                path=name,
+                line=number,
+            ) from error
+        if "\x00" in text:
+            raise DataError("holds a NUL byte: not a text file", path=name, line=number)
+        yield Document(text.removesuffix("\n").removesuffix("\r"), id=f"{name}:{number}")
+
+
+def _checked(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text is not UTF-8 at character {error.start + 1}") from error
+    return text

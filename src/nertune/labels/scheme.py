@@ -1,0 +1,259 @@
+"""Tag schemes: token tags to entities and back.
+
+Every scheme becomes entities once, at the edge. Inside nertune only BIO2 tags exist.
+
+| scheme | first | inside | last | single | remark                                     |
+|--------|-------|--------|------|--------|--------------------------------------------|
+| BIO    | B     | I      | I    | B      | IOB2 (Tjong Kim Sang & Veenstra, 1999)     |
+| IOB1   | I     | I      | I    | I      | B only behind an entity of the same type   |
+| BIOES  | B     | I      | E    | S      | also called IOBES                          |
+| BMES   | B     | M      | E    | S      | usual in Chinese data                      |
+| BILOU  | B     | I      | L    | U      | Ratinov & Roth, 2009                       |
+| IO     |       |        |      |        | the bare type; neighbours of a type merge  |
+
+A prefix is followed by `-` or `_`. Reading is lenient as conlleval is: an inside tag without
+a beginning opens an entity; what was mended is counted, and `strict` readers refuse it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+__all__ = [
+    "SCHEMES",
+    "Repair",
+    "Scheme",
+    "SchemeError",
+    "TokenSpan",
+    "bio_tags",
+    "decode_tags",
+    "detect_scheme",
+    "encode_tags",
+    "split_tag",
+]
+
+Scheme = Literal["BIO", "IOB1", "BIOES", "BMES", "BILOU", "IO"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+
+_PREFIXES: dict[Scheme, str] = {
+    "BIO": "BI",
+    "IOB1": "BI",
+    "BIOES": "BIES",
+    "BMES": "BMES",
+    "BILOU": "BILU",
+    "IO": "",
+}
+_TAG = re.compile(r"([BIMELSU])[-_](.+)", re.DOTALL)
+_FIRST, _INSIDE, _LAST, _SINGLE = "BIES"
+_ROLE = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
+
+
+class SchemeError(ValueError):
+    """A tag does not belong to the scheme.
+
+    Attributes:
+        sentence, position: where it stands, counted from 0.
+    """
+
+    def __init__(self, message: str, sentence: int, position: int):
+        super().__init__(message)
+        self.sentence = sentence
+        self.position = position
+
+
+class TokenSpan(NamedTuple):
+    """An entity in tokens: half-open `[first, last)` and its label."""
+
+    first: int
+    last: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A tag that breaks its scheme and was read as conlleval reads it.
+
+    Attributes:
+        position: the token, counted from 0.
+        tag: the tag that stands there.
+        reason: what is wrong with it.
+    """
+
+    position: int
+    tag: str
+    reason: str
+
+
+def split_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
+    """A tag's role (`B`, `I`, `E`, `S` or `O`) and label.
+
+    Raises:
+        ValueError: the tag does not belong to the scheme.
+    """
+    if tag == "O":
+        return "O", ""
+    if scheme == "IO":
+        return "I", tag
+    match = _TAG.fullmatch(tag)
+    if match is None or match[1] not in _PREFIXES[scheme]:
+        allowed = ", ".join(f"{prefix}-TYPE" for prefix in _PREFIXES[scheme])
+        raise ValueError(f"tag {tag!r} is not in scheme {scheme} (expected O, {allowed})")
+    return _ROLE[match[1]], match[2]
+
+
+def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
+    """The scheme of a file's tags, from its prefixes and from how they follow each other.
+
+    Args:
+        sentences: the tags of each sentence.
+
+    Raises:
+        SchemeError: prefixes of several schemes are mixed, or only some tags have one.
+    """
+    first_seen: dict[str, tuple[int, int, str]] = {}
+    inside_opens = begin_needed = begin_spurious = False
+    for sentence, tags in enumerate(sentences):
+        previous_role, previous_label = "O", ""
+        for position, tag in enumerate(tags):
+            match = None if tag == "O" else _TAG.fullmatch(tag)
+            prefix = "O" if tag == "O" else match[1] if match else ""
+            first_seen.setdefault(prefix, (sentence, position, tag))
+            label = match[2] if match else ""
+            follows = previous_role != "O" and previous_label == label
+            if prefix == "I" and not follows:
+                inside_opens = True
+            elif prefix == "B":
+                begin_needed |= follows
+                begin_spurious |= not follows
+            previous_role, previous_label = prefix, label
+    prefixes = set(first_seen) - {"O"}
+    if not prefixes:
+        return "BIO"
+    if prefixes == {""}:
+        return "IO"
+    if "" in prefixes:
+        sentence, position, tag = first_seen[""]
+        raise SchemeError(
+            f"tag {tag!r} has no prefix, others do (e.g. {_example(first_seen, prefixes)}): "
+            "expected one scheme in a file",
+            sentence,
+            position,
+        )
+    if prefixes <= {"B", "I"}:
+        iob1 = inside_opens and not begin_spurious
+        return "IOB1" if iob1 else "BIO"
+    candidates: tuple[Scheme, ...] = ("BIOES", "BMES", "BILOU")
+    for scheme in candidates:
+        if prefixes <= set(_PREFIXES[scheme]):
+            return scheme
+    # Name the prefix that appeared last: the one that made the file fit no scheme.
+    sentence, position, tag = max(first_seen[prefix] for prefix in prefixes)
+    raise SchemeError(
+        f"tag {tag!r} mixes schemes: this file has prefixes {', '.join(sorted(prefixes))}; "
+        "expected those of one of BIO, BIOES, BMES, BILOU",
+        sentence,
+        position,
+    )
+
+
+def _example(first_seen: dict[str, tuple[int, int, str]], prefixes: set[str]) -> str:
+    return repr(min(first_seen[prefix] for prefix in prefixes if prefix)[2])
+
+
+def decode_tags(
+    tags: Sequence[str], scheme: Scheme = "BIO"
+) -> tuple[list[TokenSpan], list[Repair]]:
+    """The entities that a sentence's tags name, as conlleval and seqeval (default mode) read them.
+
+    An inside or last tag that nothing opened opens an entity; a change of type closes one.
+
+    Args:
+        tags: one tag per token.
+        scheme: the scheme that the tags are in.
+
+    Returns:
+        The spans in order, and what had to be mended.
+
+    Raises:
+        ValueError: a tag is not in the scheme.
+    """
+    spans: list[TokenSpan] = []
+    repairs: list[Repair] = []
+    has_last = scheme in ("BIOES", "BMES", "BILOU")
+    start, label, role = -1, "", "O"  # the open entity and the role of its last token
+
+    def close(position: int) -> None:
+        if has_last and role not in (_LAST, _SINGLE):
+            repairs.append(Repair(position - 1, tags[position - 1], "entity is not closed"))
+        spans.append(TokenSpan(start, position, label))
+
+    for position, tag in enumerate(tags):
+        tag_role, tag_label = split_tag(tag, scheme)
+        is_open = start >= 0
+        continues = (
+            is_open
+            and tag_role in (_INSIDE, _LAST)
+            and tag_label == label
+            and role in (_FIRST, _INSIDE)
+        )
+        if is_open and not continues:
+            close(position)
+            start = -1
+        if tag_role == "O":
+            continue
+        if not continues:
+            if tag_role in (_INSIDE, _LAST) and scheme not in ("IO", "IOB1"):
+                repairs.append(Repair(position, tag, "nothing opened this entity"))
+            start, label = position, tag_label
+        role = tag_role
+    if start >= 0:
+        close(len(tags))
+    return spans, repairs
+
+
+def encode_tags(spans: Iterable[TokenSpan], num_tokens: int, scheme: Scheme = "BIO") -> list[str]:
+    """The tags that name these entities; the inverse of `decode_tags`.
+
+    `IO` cannot keep neighbours of one type apart; every other scheme can.
+
+    Args:
+        spans: entities in tokens, not overlapping.
+        num_tokens: the sentence's length.
+        scheme: the scheme to write.
+
+    Raises:
+        ValueError: spans overlap or reach beyond the sentence.
+    """
+    tags = ["O"] * num_tokens
+    previous = TokenSpan(0, 0, "")
+    for span in sorted(spans):
+        if not previous.last <= span.first < span.last <= num_tokens:
+            raise ValueError(f"{span} overlaps {previous} or does not fit {num_tokens} tokens")
+        for position in range(span.first, span.last):
+            prefix = _prefix(scheme, position, span, previous)
+            tags[position] = f"{prefix}-{span.label}" if prefix else span.label
+        previous = span
+    return tags
+
+
+def _prefix(scheme: Scheme, position: int, span: TokenSpan, previous: TokenSpan) -> str:
+    is_first, is_last = position == span.first, position == span.last - 1
+    if scheme == "IO":
+        return ""
+    if scheme == "IOB1":
+        touches = previous.last == span.first and previous.label == span.label
+        return "B" if is_first and touches else "I"
+    if scheme == "BIO":
+        return "B" if is_first else "I"
+    inside, last, single = {"BIOES": "IES", "BMES": "MES", "BILOU": "ILU"}[scheme]
+    if is_first:
+        return single if is_last else "B"
+    return last if is_last else inside
+
+
+def bio_tags(labels: Iterable[str]) -> tuple[str, ...]:
+    """The tag set of a BIO2 model: `O`, then `B-X`, `I-X` for each label in sorted order."""
+    return ("O", *(f"{prefix}-{label}" for label in sorted(set(labels)) for prefix in "BI"))

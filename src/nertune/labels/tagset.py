@@ -1,0 +1,131 @@
+"""A model's tags in the order of its outputs, and which of them may follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nertune.labels.scheme import (
+    Scheme,
+    SchemeError,
+    TokenSpan,
+    bio_tags,
+    decode_tags,
+    detect_scheme,
+    split_tag,
+)
+
+__all__ = ["TagSet"]
+
+
+class TagSet:
+    """The tags that a model's outputs stand for.
+
+    Args:
+        tags: the tag of each output, in order; must hold `O` unless the scheme says otherwise.
+        scheme: how they are to be read.
+
+    Raises:
+        ValueError: a tag is not in the scheme, or a tag stands twice.
+    """
+
+    def __init__(self, tags: Sequence[str], scheme: Scheme = "BIO"):
+        if len(set(tags)) != len(tags):
+            raise ValueError(f"a tag stands twice in {list(tags)}")
+        self.tags = tuple(tags)
+        self.scheme: Scheme = scheme
+        self._parts = [split_tag(tag, scheme) for tag in self.tags]
+        self._ids = {tag: i for i, tag in enumerate(self.tags)}
+
+    @classmethod
+    def from_labels(cls, labels: Iterable[str]) -> TagSet:
+        """The BIO2 tag set that nertune trains with."""
+        return cls(bio_tags(labels), "BIO")
+
+    @classmethod
+    def from_foreign(cls, tags: Sequence[str]) -> TagSet:
+        """The tag set of somebody else's model, its scheme read off the tags themselves.
+
+        An inventory of `B-` and `I-` is BIO2 unless some type has `I-` only, which only IOB1 has.
+
+        Raises:
+            ValueError: the tags name no entities (e.g. `LABEL_0`).
+        """
+        if all(tag.startswith("LABEL_") for tag in tags):
+            raise ValueError(f"its outputs are named {tags[0]}, {tags[-1]}, … and not after tags")
+        try:
+            scheme = detect_scheme([[tag] for tag in sorted(tags)])
+        except SchemeError as error:
+            raise ValueError(str(error)) from error
+        if scheme in ("BIO", "IOB1"):
+            begun = {tag[2:] for tag in tags if tag.startswith("B")}
+            inside = {tag[2:] for tag in tags if tag.startswith("I")}
+            scheme = "IOB1" if inside - begun else "BIO"
+        return cls(tags, scheme)
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The entity types, sorted."""
+        return tuple(sorted({label for _, label in self._parts if label}))
+
+    def encode(self, tags: Iterable[str]) -> list[int]:
+        """Tag ids.
+
+        Raises:
+            ValueError: a tag is not in the set.
+        """
+        try:
+            return [self._ids[tag] for tag in tags]
+        except KeyError as error:
+            known = ", ".join(self.tags)
+            raise ValueError(f"tag {error.args[0]!r} is not among the model's: {known}") from error
+
+    def decode(self, ids: Iterable[int]) -> list[TokenSpan]:
+        """The entities that a sequence of tag ids names."""
+        return decode_tags([self.tags[i] for i in ids], self.scheme)[0]
+
+    @cached_property
+    def legal_start_K(self) -> NDArray[np.bool_]:
+        """Whether a sequence may begin with tag k."""
+        free = self.scheme in ("IO", "IOB1")
+        return np.array([free or role in "OBS" for role, _ in self._parts])
+
+    @cached_property
+    def legal_end_K(self) -> NDArray[np.bool_]:
+        """Whether a sequence may end with tag k."""
+        must_close = self.scheme in ("BIOES", "BMES", "BILOU")
+        return np.array([not must_close or role in "OES" for role, _ in self._parts])
+
+    @cached_property
+    def legal_KK(self) -> NDArray[np.bool_]:
+        """`[previous, next]`: whether one tag may follow another."""
+        if self.scheme in ("IO", "IOB1"):
+            return np.ones((len(self), len(self)), dtype=bool)
+        must_close = self.scheme != "BIO"
+        legal = np.zeros((len(self), len(self)), dtype=bool)
+        for i, (role, _) in enumerate(self._parts):
+            for j, (next_role, _) in enumerate(self._parts):
+                if next_role in "IE":
+                    legal[i, j] = self.continues_KK[i, j]
+                else:
+                    legal[i, j] = not must_close or role in "OES"
+        return legal
+
+    @cached_property
+    def continues_KK(self) -> NDArray[np.bool_]:
+        """`[previous, next]`: whether the next tag goes on with the entity of the previous one."""
+        return np.array(
+            [
+                [
+                    next_role in ("I", "E") and role in ("B", "I") and label == next_label
+                    for next_role, next_label in self._parts
+                ]
+                for role, label in self._parts
+            ]
+        )

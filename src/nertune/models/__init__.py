@@ -1,0 +1,1 @@
+"""Emitters (pieces to emissions), decoders (emissions to tags), and what is trained of them."""

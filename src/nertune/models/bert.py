@@ -1,0 +1,127 @@
+"""The encoder emitter: transformers' `AutoModelForTokenClassification`, unchanged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nertune.encoders import resolve_encoder
+from nertune.errors import MissingDependencyError, ModelError
+from nertune.labels.tagset import TagSet
+
+__all__ = ["EncoderEmitter", "load_encoder", "position_limit"]
+
+
+class EncoderEmitter(nn.Module):
+    """Calls a token-classification model and gives its logits.
+
+    Args:
+        model: a transformers model, wrapped by peft or not.
+
+    Shape legend:
+        B windows, L pieces, K tags.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
+        """Emissions `[B, L, K]`."""
+        # return_dict is said here, since a model's own settings may ask for tuples.
+        output = self.model(input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True)
+        logits: Tensor = output.logits
+        return logits
+
+
+def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
+    """A token-classification model from a bundled name, a folder or the hub, in float32.
+
+    Only safetensors are read; remote code is never run.
+
+    Args:
+        name: the encoder.
+        tagset: gives a new head of that many outputs; `None` keeps the head that is there.
+
+    Raises:
+        ModelError: nothing can be loaded from there.
+        MissingDependencyError: transformers is not installed.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForTokenClassification
+    except ImportError as error:
+        raise MissingDependencyError("transformers", purpose="an encoder") from error
+    head: dict[str, Any] = {}
+    if tagset is not None:
+        head = {
+            "num_labels": len(tagset),
+            "id2label": dict(enumerate(tagset.tags)),
+            "label2id": {tag: i for i, tag in enumerate(tagset.tags)},
+            "ignore_mismatched_sizes": True,
+        }
+    location = resolve_encoder(name)
+    try:
+        with _quiet_transformers():
+            return AutoModelForTokenClassification.from_pretrained(
+                location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{name}: {_plain(error, location)}") from error
+    except Exception as error:
+        # safetensors has an error class of its own, without a common base.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(f"{name}: its safetensors file is damaged ({error})") from error
+
+
+def _plain(error: Exception, location: str) -> str:
+    """One line that a user can act on, for what transformers says in many."""
+    text = " ".join(str(error).split())
+    if not Path(location).is_dir():
+        return (
+            "is neither a bundled encoder nor a folder, and it could not be fetched from the hub "
+            f"(a wrong name, or no connection): {text[:200]}"
+        )
+    if "safetensors" in text:
+        return (
+            "holds no safetensors weights; nertune loads no pickle. Convert it once with "
+            f"`model.save_pretrained(folder)`, which writes model.safetensors ({text[:160]})"
+        )
+    return f"cannot be loaded as a token-classification model: {text[:300]}"
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No load report: a new head is what was asked for."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers about itself
+            yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def position_limit(model: Any) -> int | None:
+    """The longest input that the encoder's position embeddings allow, in pieces, if bounded."""
+    config = model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return None
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer"):
+        return int(limit) - int(config.pad_token_id or 0) - 1  # positions begin behind the pad id
+    return int(limit)

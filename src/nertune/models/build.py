@@ -1,0 +1,105 @@
+"""Settings to a tagger: the only module that knows all variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nertune.config import LstmSettings, Settings
+from nertune.errors import ConfigError, ModelError
+from nertune.labels.tagset import TagSet
+from nertune.models.bert import EncoderEmitter, load_encoder, position_limit
+from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.lstm import BiLstmEmitter
+from nertune.models.tagger import Tagger
+from nertune.models.tuning import add_lora, freeze_encoder
+from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer, load_tokenizer
+from nertune.tokens.units import Unit
+from nertune.tokens.windows import Segmenter
+from nertune.types import Document
+
+__all__ = ["build_lstm", "build_segmenter", "build_tagger", "build_tokenizer"]
+
+_LSTM_WINDOW = 512
+_LONGEST_DEFAULT_WINDOW = 512
+
+
+def build_tokenizer(settings: Settings, documents: tuple[Document, ...], unit: Unit) -> Tokenizer:
+    """The tokenizer of a run; an LSTM's vocabulary comes from the training documents."""
+    if settings.model.emitter == "encoder":
+        return load_tokenizer(settings.model.encoder)
+    if settings.lstm.chars:
+        return CharTokenizer.from_file(Path(settings.lstm.chars), unit)
+    return CharTokenizer.from_documents(documents, unit, min_count=settings.lstm.min_count)
+
+
+def build_tagger(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
+    """A tagger ready to be trained, on the CPU.
+
+    Seed torch before: new weights are drawn from its generator.
+
+    Raises:
+        ModelError: the encoder cannot be loaded, or has fewer embeddings than the tokenizer ids.
+        ConfigError: the LoRA settings do not fit the encoder.
+    """
+    if settings.model.emitter == "lstm":
+        return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
+    model = load_encoder(settings.model.encoder, tagset)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocabulary_size > rows:
+        raise ModelError(
+            f"{settings.model.encoder}: its tokenizer has {tokenizer.vocabulary_size} ids but the "
+            f"model {rows} embeddings; tokenizer and weights do not belong together"
+        )
+    if settings.model.tuning == "frozen":
+        freeze_encoder(model)
+    if settings.model.tuning == "lora":
+        model = add_lora(model, settings.lora)
+    return Tagger(EncoderEmitter(model), _decoder(settings.model.decoder, tagset))
+
+
+def build_lstm(
+    settings: LstmSettings, decoder: str, tagset: TagSet, vocabulary_size: int
+) -> Tagger:
+    """A BiLSTM tagger with new weights."""
+    emitter = BiLstmEmitter(
+        vocabulary_size=vocabulary_size,
+        num_tags=len(tagset),
+        embedding_size=settings.embedding_size,
+        hidden_size=settings.hidden_size,
+        num_layers=settings.layers,
+        dropout=settings.dropout,
+        unknown=settings.unknown,
+    )
+    return Tagger(emitter, _decoder(decoder, tagset))
+
+
+def _decoder(name: str, tagset: TagSet) -> Crf | SoftmaxDecoder:
+    return Crf(tagset) if name == "crf" else SoftmaxDecoder(tagset)
+
+
+def build_segmenter(
+    tagger: Tagger, tokenizer: Tokenizer, unit: Unit, *, max_pieces: int = 0, stride: int = -1
+) -> Segmenter:
+    """How a tagger reads text: windows as asked for, or what the encoder allows (512 at most).
+
+    Raises:
+        ConfigError: the window is longer than the encoder's positions, or the stride too long.
+    """
+    limit = _LSTM_WINDOW
+    if isinstance(tagger.emitter, EncoderEmitter):
+        positions = position_limit(tagger.emitter.model) or _LONGEST_DEFAULT_WINDOW
+        if max_pieces > positions:
+            raise ConfigError(
+                f"model.max_pieces: {max_pieces}, but the encoder has {positions} positions"
+            )
+        stated = tokenizer.max_pieces if isinstance(tokenizer, EncoderTokenizer) else None
+        limit = min(positions, stated or positions, _LONGEST_DEFAULT_WINDOW)
+    longest = max_pieces or limit
+    room = longest - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids)
+    shared = room // 4 if stride < 0 else stride
+    if room < 1 or shared >= room:
+        raise ConfigError(
+            f"model.max_pieces = {longest} with model.stride = {shared} leaves no room: each "
+            f"window holds {max(room, 0)} pieces besides the special ones"
+        )
+    return Segmenter(tokenizer, unit, max_pieces=longest, stride=shared)

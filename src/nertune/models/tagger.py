@@ -1,0 +1,73 @@
+"""A tagger: an emitter and a decoder, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nertune.labels.align import IGNORED
+from nertune.models.crf import Decoder
+from nertune.models.decoding import Chain
+from nertune.tokens.batching import Batch
+
+__all__ = ["Tagger"]
+
+
+class Tagger(nn.Module):
+    """Pieces to emissions to a loss, or to what `decoding.decode` takes.
+
+    Args:
+        emitter: `(piece_ids_BL, attention_BL) -> emissions_BLK`.
+        decoder: `SoftmaxDecoder` or `Crf`.
+    """
+
+    def __init__(self, emitter: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.emitter = emitter
+        self.decoder = decoder
+
+    @property
+    def _decoder(self) -> Decoder:
+        return cast("Decoder", self.decoder)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The batch's mean loss per unit, in nats: comparable between all kinds of tagger.
+
+        Cross-entropy for softmax, negative log-likelihood of the sequence for a CRF; with the
+        piece strategy `all`, the mean over all pieces.
+        """
+        emissions_BLK = self.emitter(batch.piece_ids_BL, batch.attention_BL)
+        if batch.piece_tags_BL is not None:
+            return functional.cross_entropy(
+                emissions_BLK.flatten(0, 1).float(),
+                batch.piece_tags_BL.flatten(),
+                ignore_index=IGNORED,
+            )
+        assert batch.tags_BU is not None, "a loss needs gold tags"
+        emissions_BUK = _pick(emissions_BLK, batch.positions_BU)
+        loss = self._decoder.loss(emissions_BUK, batch.tags_BU, batch.first_B, batch.last_B)
+        return loss / batch.mask_BU.sum()
+
+    @torch.inference_mode()
+    def emit(self, batch: Batch) -> list[NDArray[np.float32]]:
+        """The `[U, K]` scores of each window's owned units."""
+        emissions_BLK = self.emitter(batch.piece_ids_BL, batch.attention_BL)
+        scores_BUK = self._decoder.scores(_pick(emissions_BLK, batch.positions_BU))
+        lengths = batch.mask_BU.sum(dim=1).tolist()
+        array_BUK = scores_BUK.cpu().numpy()
+        return [row_UK[:length] for row_UK, length in zip(array_BUK, lengths, strict=True)]
+
+    def chain(self) -> Chain:
+        """The decoder's scores between tags."""
+        return self._decoder.chain()
+
+
+def _pick(emissions_BLK: Tensor, positions_BU: Tensor) -> Tensor:
+    index_BUK = positions_BU.unsqueeze(-1).expand(-1, -1, emissions_BLK.shape[-1])
+    return emissions_BLK.gather(1, index_BUK)

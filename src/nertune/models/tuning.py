@@ -1,0 +1,168 @@
+"""What trains of an encoder: all of it, its head only, or a LoRA adapter and the head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from nertune.config import LoraSettings
+from nertune.errors import ConfigError, MissingDependencyError
+
+__all__ = ["add_lora", "encoder_layers", "freeze_encoder", "head_names", "lora_targets"]
+
+# Friendly names -> how the module is called in one model family or another.
+_FRIENDLY: dict[str, tuple[str, ...]] = {
+    "query": (
+        "attention.self.query",
+        "attention.q_lin",
+        "attn.q_proj",
+        "self_attn.q_proj",
+        "attention.attention.query",
+        "attention.self.query_proj",
+    ),
+    "key": (
+        "attention.self.key",
+        "attention.k_lin",
+        "attn.k_proj",
+        "self_attn.k_proj",
+        "attention.attention.key",
+        "attention.self.key_proj",
+    ),
+    "value": (
+        "attention.self.value",
+        "attention.v_lin",
+        "attn.v_proj",
+        "self_attn.v_proj",
+        "attention.attention.value",
+        "attention.self.value_proj",
+    ),
+    "attention_output": (
+        "attention.output.dense",
+        "attention.out_lin",
+        "attn.Wo",
+        "attn.o_proj",
+        "self_attn.o_proj",
+    ),
+    "intermediate": ("intermediate.dense", "ffn.lin1", "mlp.Wi", "mlp.gate_proj", "mlp.up_proj"),
+    "output": ("output.dense", "ffn.lin2", "mlp.Wo", "mlp.down_proj"),
+}
+# Families whose query, key and value are one matrix: asking for any of them means all three.
+_FUSED = ("attn.Wqkv",)
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|albert_layers)\.(\d+)\.(.+)$")
+
+
+def head_names(model: Any) -> list[str]:
+    """The new parts on top of the encoder: `classifier` for BERT, `head` too for ModernBERT."""
+    return [
+        name
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in child.parameters())
+    ]
+
+
+def freeze_encoder(model: Any) -> None:
+    """Leave only the head trainable."""
+    for parameter in getattr(model, model.base_model_prefix).parameters():
+        parameter.requires_grad_(False)
+
+
+def encoder_layers(model: Any) -> int:
+    """How many transformer layers the encoder has."""
+    indices = [int(match[1]) for name, _ in model.named_modules() if (match := _LAYER.search(name))]
+    return max(indices, default=-1) + 1
+
+
+def lora_targets(model: Any, targets: Sequence[str], layers: Sequence[int]) -> dict[str, int]:
+    """The linear modules to adapt: full name -> layer.
+
+    Raises:
+        ConfigError: a target matches no linear module; names those that there are.
+    """
+    linear = {
+        name: (int(match[1]), match[2])
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (match := _LAYER.search(name))
+    }
+    chosen: dict[str, int] = {}
+    for target in targets:
+        suffixes = _FRIENDLY.get(target, (target,))
+        fused = _FUSED if target in ("query", "key", "value") else ()
+        found = {
+            name: layer
+            for name, (layer, local) in linear.items()
+            if local in (*suffixes, *fused)
+            or (target not in _FRIENDLY and f".{local}".endswith(f".{target}"))
+        }
+        if not found:
+            known = sorted({local for _, local in linear.values()})
+            raise ConfigError(
+                f"lora.targets: {target!r} matches no linear module of this encoder; friendly "
+                f"names: {', '.join(_FRIENDLY)}; its modules: {', '.join(known)}"
+            )
+        chosen |= found
+    wanted = {name: layer for name, layer in chosen.items() if layer in set(layers)}
+    return dict(sorted(wanted.items(), key=lambda item: (item[1], item[0])))
+
+
+def chosen_layers(choice: str | Sequence[int], num_layers: int) -> list[int]:
+    """Layer numbers from `"all"`, `"top-K"`, `"bottom-K"` or a list (negative: from the top).
+
+    Raises:
+        ConfigError: a layer does not exist.
+    """
+    if choice == "all":
+        return list(range(num_layers))
+    if isinstance(choice, str):
+        side, _, count = choice.partition("-")
+        if int(count) > num_layers:
+            raise ConfigError(f"lora.layers: {choice!r}, but the encoder has {num_layers} layers")
+        every = list(range(num_layers))
+        return every[-int(count) :] if side == "top" else every[: int(count)]
+    for layer in choice:
+        if not -num_layers <= layer < num_layers:
+            raise ConfigError(
+                f"lora.layers: {layer}, but the encoder has layers 0 to {num_layers - 1}"
+            )
+    return sorted({layer % num_layers for layer in choice})
+
+
+def add_lora(model: Any, settings: LoraSettings) -> Any:
+    """Wrap a token-classification model with a LoRA adapter (Hu et al., 2022) through peft.
+
+    The head is trained whole and saved with the adapter.
+
+    Raises:
+        ConfigError: targets, layers or ranks do not fit the encoder.
+        MissingDependencyError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, TaskType, get_peft_model
+    except ImportError as error:
+        raise MissingDependencyError("peft", purpose="LoRA") from error
+    layers = chosen_layers(settings.layers, encoder_layers(model))
+    targets = lora_targets(model, settings.targets, layers)
+    for layer in settings.ranks:
+        if int(layer) not in layers:
+            raise ConfigError(f"lora.ranks: layer {layer} is not among the adapted ones {layers}")
+    rank_by_module = {
+        name: settings.ranks[str(layer)]
+        for name, layer in targets.items()
+        if str(layer) in settings.ranks
+    }
+    config = LoraConfig(
+        task_type=TaskType.TOKEN_CLS,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(targets),
+        # The scale alpha / rank stays the same in layers with a rank of their own.
+        rank_pattern=rank_by_module,
+        alpha_pattern={
+            name: settings.alpha * rank / settings.rank for name, rank in rank_by_module.items()
+        },
+        modules_to_save=head_names(model),
+    )
+    return get_peft_model(model, config)

@@ -1,0 +1,1 @@
+"""Runs: the stages called in order, their record, and their comparison."""

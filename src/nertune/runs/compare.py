@@ -1,0 +1,749 @@
+"""Compare recipes: train each with each seed, score all on the same data, say what differs.
+
+Every run is a process of its own (`python -m nertune train …`), so peak memory is the run's own
+and one run cannot disturb the next. Runs live in `OUTPUT/runs/ARM/seed-N`; what is finished there
+with the same settings and data is reused, what was killed is resumed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nertune
+from nertune.config import Settings, load_settings
+from nertune.data.corpus import Corpus, load_corpus
+from nertune.data.samples import resolve_data
+from nertune.errors import ConfigError, DataError, TrainingError
+from nertune.evaluation.metrics import document_counts
+from nertune.evaluation.significance import Difference, compare_arms
+from nertune.runs.record import write_json
+
+__all__ = [
+    "Arm",
+    "Comparison",
+    "EpochEstimate",
+    "Estimate",
+    "RunArm",
+    "RunRequest",
+    "ScoreEstimate",
+    "arm_names",
+    "compare",
+    "run_in_subprocess",
+]
+
+Record = Mapping[str, Any]
+Split = Literal["test", "dev"]
+
+_SPLITS = ("train", "dev", "test")
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure over seeds.
+
+    Attributes:
+        mean: over the seeds that have the figure; `None` if none has.
+        deviation: sample standard deviation (n - 1); `None` with fewer than two seeds.
+        values: one per seed, `None` where the seed lacks it.
+    """
+
+    mean: float | None
+    deviation: float | None
+    values: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Estimate:
+        """Sum up one figure's values over seeds."""
+        kept = tuple(values)
+        known = [float(value) for value in kept if value is not None]
+        return cls(
+            mean=statistics.fmean(known) if known else None,
+            deviation=statistics.stdev(known) if len(known) > 1 else None,
+            values=kept,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"mean": self.mean, "sd": self.deviation, "values": list(self.values)}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreEstimate:
+    """Precision, recall and F1 over seeds, of one type or average.
+
+    Attributes:
+        support: gold entities; the same for every seed.
+    """
+
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    support: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> ScoreEstimate:
+        """Sum up one row of the seeds' scores; `{}` for a seed that lacks the row."""
+        return cls(
+            precision=Estimate.of(row.get("precision") for row in rows),
+            recall=Estimate.of(row.get("recall") for row in rows),
+            f1=Estimate.of(row.get("f1") for row in rows),
+            support=max((int(row.get("support", 0)) for row in rows), default=0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        figures = {name: getattr(self, name).to_dict() for name in ("precision", "recall", "f1")}
+        return {**figures, "support": self.support}
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEstimate:
+    """One epoch over the seeds that reached it.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean training loss in nats per token.
+        dev_f1: micro F1 on the development data.
+    """
+
+    epoch: int
+    loss: Estimate
+    dev_f1: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "epoch": self.epoch,
+            "loss": self.loss.to_dict(),
+            "dev_f1": self.dev_f1.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One recipe, trained with every seed.
+
+    Attributes:
+        name: the recipe's file name without its ending, made unique.
+        recipe: its file.
+        folders: the run folders, one per seed.
+        records: what `record.json` held, one per seed.
+        split: what the scores were taken on.
+        difference: to the baseline; `None` for the baseline itself.
+    """
+
+    name: str
+    recipe: Path
+    folders: tuple[Path, ...]
+    records: tuple[Record, ...]
+    split: Split
+    difference: Difference | None = None
+
+    @property
+    def trainable_parameters(self) -> int:
+        return int(self.records[0]["parameters"]["trainable"])
+
+    @property
+    def total_parameters(self) -> int:
+        return int(self.records[0]["parameters"]["total"])
+
+    @property
+    def trainable_share(self) -> float:
+        """In [0, 1]."""
+        return self.trainable_parameters / max(1, self.total_parameters)
+
+    @property
+    def seconds_per_epoch(self) -> Estimate:
+        """Training time of an epoch, without evaluation; first the mean within each run."""
+        return Estimate.of(
+            statistics.fmean(float(epoch["seconds"]) for epoch in record["epochs"])
+            if record["epochs"]
+            else None
+            for record in self.records
+        )
+
+    @property
+    def seconds(self) -> Estimate:
+        """Time of the whole run."""
+        return Estimate.of(record.get("seconds") for record in self.records)
+
+    @property
+    def peak_memory_bytes(self) -> Estimate:
+        """Of each run's own process."""
+        return Estimate.of(record.get("peak_memory_bytes") for record in self.records)
+
+    @property
+    def best_epochs(self) -> tuple[int | None, ...]:
+        """The epoch that each run kept."""
+        return tuple(record.get("best_epoch") for record in self.records)
+
+    @property
+    def epochs(self) -> tuple[EpochEstimate, ...]:
+        """The learning curve; runs that stopped early are missing from the later epochs."""
+        last = max((len(record["epochs"]) for record in self.records), default=0)
+        rows = []
+        for index in range(last):
+            reached = [
+                record["epochs"][index] if index < len(record["epochs"]) else {}
+                for record in self.records
+            ]
+            rows.append(
+                EpochEstimate(
+                    epoch=index + 1,
+                    loss=Estimate.of(epoch.get("loss") for epoch in reached),
+                    dev_f1=Estimate.of((epoch.get("dev") or {}).get("f1") for epoch in reached),
+                )
+            )
+        return tuple(rows)
+
+    def score(self, name: str) -> ScoreEstimate:
+        """An average: `"micro"`, `"macro"`, `"untyped"` or `"overlap"`."""
+        return ScoreEstimate.of([record[self.split][name] for record in self.records])
+
+    def type_score(
+        self, name: str, way: Literal["exact", "untyped", "overlap"] = "exact"
+    ) -> ScoreEstimate:
+        """A type's score under one way to match."""
+        rows = [record[self.split]["types"].get(name, {}) for record in self.records]
+        return ScoreEstimate.of(rows if way == "exact" else [row.get(way, {}) for row in rows])
+
+    @property
+    def types(self) -> set[str]:
+        """Every type that gold or a prediction of any seed has."""
+        return {name for record in self.records for name in record[self.split]["types"]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        scores: dict[str, Any] = {
+            name: self.score(name).to_dict() for name in ("micro", "macro", "untyped", "overlap")
+        }
+        scores["types"] = {
+            name: {
+                **self.type_score(name).to_dict(),
+                "untyped": self.type_score(name, "untyped").to_dict(),
+                "overlap": self.type_score(name, "overlap").to_dict(),
+            }
+            for name in sorted(self.types)
+        }
+        return {
+            "name": self.name,
+            "recipe": str(self.recipe),
+            "runs": [str(folder) for folder in self.folders],
+            "parameters": {
+                "trainable": self.trainable_parameters,
+                "total": self.total_parameters,
+                "share": self.trainable_share,
+            },
+            "seconds_per_epoch": self.seconds_per_epoch.to_dict(),
+            "seconds": self.seconds.to_dict(),
+            "peak_memory_bytes": self.peak_memory_bytes.to_dict(),
+            "best_epochs": list(self.best_epochs),
+            "epochs": [epoch.to_dict() for epoch in self.epochs],
+            "scores": scores,
+            "difference": None if self.difference is None else self.difference.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        arms: in the order of the recipes.
+        baseline: the name of the arm that the others are held against.
+        seeds: of the trainings.
+        split: what was scored: `"test"`, or `"dev"` where the recipes name no test data.
+        data: `path`, `sha256`, `documents` and `entities` of what was scored.
+        notices: what a reader has to know to read the figures rightly.
+        output: the folder that holds the runs.
+    """
+
+    arms: tuple[Arm, ...]
+    baseline: str
+    seeds: tuple[int, ...]
+    split: Split
+    data: Mapping[str, Any]
+    notices: tuple[str, ...]
+    output: Path
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """All types of all arms, sorted."""
+        return tuple(sorted({name for arm in self.arms for name in arm.types}))
+
+    def support(self, name: str) -> int:
+        """Gold entities of a type."""
+        return max(arm.type_score(name).support for arm in self.arms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "nertune": nertune.__version__,
+            "baseline": self.baseline,
+            "seeds": list(self.seeds),
+            "split": self.split,
+            "data": dict(self.data),
+            "notices": list(self.notices),
+            "arms": [arm.to_dict() for arm in self.arms],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One run that has to be done.
+
+    Attributes:
+        arm: the arm's name.
+        recipe: the recipe's file.
+        seed: of the run.
+        folder: the run's folder, where `record.json` and the predictions have to be afterwards.
+        overrides: `section.key=value`, without seed and folder.
+        start: `"new"`; `"resume"` a killed run; `"overwrite"` what the folder holds.
+    """
+
+    arm: str
+    recipe: Path
+    seed: int
+    folder: Path
+    overrides: tuple[str, ...]
+    start: Literal["new", "resume", "overwrite"]
+
+
+RunArm = Callable[[RunRequest], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run as its recipe asks for it now: what a finished run must match to be reused."""
+
+    arm: str
+    recipe: Path
+    seed: int
+    folder: Path
+    settings: Settings
+    corpora: Mapping[str, Corpus]
+
+    @property
+    def split(self) -> Split:
+        return "test" if "test" in self.corpora else "dev"
+
+    @property
+    def scored(self) -> Corpus:
+        return self.corpora[self.split]
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """Settings without name and place, and content hashes of the data."""
+        return {
+            "settings": _comparable(self.settings.to_dict()),
+            "data": {split: corpus.sha256 for split, corpus in self.corpora.items()},
+        }
+
+    @property
+    def stamp_path(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.request.json")
+
+
+def compare(
+    recipes: Sequence[Path],
+    *,
+    seeds: int = 3,
+    baseline: str | None = None,
+    output: Path | None = None,
+    overrides: Sequence[str] = (),
+    first_seed: int = 1,
+    fresh: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+    run_arm: RunArm | None = None,
+) -> Comparison:
+    """Trains every recipe with every seed and compares the results.
+
+    Runs go seed by seed over all arms, so a comparison that is stopped early has done the same
+    for each. Everything that can be refused is refused before the first run starts.
+
+    Args:
+        recipes: TOML files; an arm is named by its file.
+        seeds: trainings of each arm, with seeds `first_seed`, `first_seed + 1`, …
+        baseline: the arm that the others are held against; the first by default.
+        output: the folder for the runs; `runs/compare-ARM-ARM` by default.
+        overrides: `section.key=value`, applied to every recipe.
+        first_seed: see `seeds`.
+        fresh: train again what is finished or was killed.
+        on_progress: is told, in one line each, what is trained, resumed or reused.
+        run_arm: does one run; `run_in_subprocess` by default.
+
+    Raises:
+        ConfigError: a recipe, an override, the baseline or the number of seeds cannot be used;
+            or the arms are not scored on the same data.
+        DataError: a data file cannot be read, or predictions do not fit their record.
+        TrainingError: a run failed; the message is the run's own.
+    """
+    say = on_progress or (lambda _: None)
+    names = arm_names(recipes)
+    chosen = _baseline(names, baseline)
+    numbers = _seed_numbers(seeds, first_seed)
+    folder = output or Path("runs") / f"compare-{'-'.join(names)}"
+    plans = _plans(names, recipes, numbers, folder, overrides)
+    split = _common_split(plans)
+    records: dict[tuple[str, int], Record] = {}
+    for number, plan in enumerate(plans, start=1):
+        position = f"[{number}/{len(plans)}] {plan.arm}, seed {plan.seed}"
+        records[plan.arm, plan.seed] = _ensure_run(
+            plan, tuple(overrides), fresh, run_arm or run_in_subprocess, say, position
+        )
+    arms, counts = [], {}
+    for name, recipe in zip(names, recipes, strict=True):
+        own = [plan for plan in plans if plan.arm == name]
+        kept = tuple(records[name, seed] for seed in numbers)
+        pairs = zip(own, kept, strict=True)
+        counts[name] = np.stack([_sentence_counts(plan, record) for plan, record in pairs])
+        arms.append(Arm(name, recipe, tuple(plan.folder for plan in own), kept, split))
+    scored = plans[0].scored
+    return Comparison(
+        arms=tuple(_with_difference(arm, chosen, counts) for arm in arms),
+        baseline=chosen,
+        seeds=numbers,
+        split=split,
+        data={
+            "path": str(scored.path),
+            "sha256": scored.sha256,
+            "documents": len(scored.documents),
+            "entities": scored.num_entities,
+        },
+        notices=_notices(plans, arms, split),
+        output=folder,
+    )
+
+
+def arm_names(recipes: Sequence[Path]) -> tuple[str, ...]:
+    """The recipes' file stems; stems that occur twice get their folders' names in front.
+
+    Raises:
+        ConfigError: there is no recipe, or one is given twice.
+    """
+    if not recipes:
+        raise ConfigError("compare needs at least one recipe, e.g. nertune compare bert.toml")
+    resolved = [path.resolve() for path in recipes]
+    for path in recipes:
+        if resolved.count(path.resolve()) > 1:
+            raise ConfigError(f"{path} is given twice: an arm is a recipe of its own")
+    names = [path.stem for path in recipes]
+    depth = 1
+    while len(set(names)) < len(names):
+        longer = ["-".join((*path.parts[1:-1][-depth:], path.stem)) for path in resolved]
+        if depth > max(len(path.parts) for path in resolved):  # a-b.toml against a/b.toml
+            names = [f"{number}-{name}" for number, name in enumerate(longer, start=1)]
+        names = [
+            new if names.count(old) > 1 else old for old, new in zip(names, longer, strict=True)
+        ]
+        depth += 1
+    return tuple(names)
+
+
+def run_in_subprocess(request: RunRequest) -> None:
+    """Does a run as `python -m nertune train` in a process of its own.
+
+    The run's messages go on to our standard error as they come. Ctrl-C ends the run too; what it
+    had written stays, so that the next comparison resumes it.
+
+    Raises:
+        TrainingError: the run failed.
+    """
+    command = [sys.executable, "-m", "nertune", "train", str(request.recipe)]
+    for override in (
+        *request.overrides,
+        f"run.seed={request.seed}",
+        f"run.dir={json.dumps(str(request.folder), ensure_ascii=False)}",
+    ):
+        command += ["--set", override]
+    command.append("--json")
+    if request.start != "new":
+        command.append(f"--{request.start}")
+    code, last_line = _run(command)
+    if code:
+        raise TrainingError(f"{request.arm}, seed {request.seed}: {_reason(code, last_line)}")
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Exit code and last line on standard error, which is passed on meanwhile."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stderr is not None
+        tail: list[str] = []
+        pump = threading.Thread(target=_pass_on, args=(child.stderr, tail), daemon=True)
+        pump.start()
+        try:
+            code = child.wait()
+        except BaseException:
+            _stop(child)
+            raise
+        finally:
+            pump.join(timeout=5.0)
+    lines = [line.strip() for line in "".join(tail).splitlines()]
+    return code, next((line for line in reversed(lines) if line), "")
+
+
+def _pass_on(stream: IO[bytes], tail: list[str]) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while chunk := getattr(stream, "read1", stream.read)(8192):
+        text = decoder.decode(chunk)
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        tail[:] = ["".join((*tail, text))[-20_000:]]
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """A terminal's Ctrl-C has reached the child too: give it time to leave in order."""
+    for end in (None, child.terminate, child.kill):
+        if end is not None:
+            end()
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.wait(timeout=_GRACE_SECONDS)
+            return
+
+
+def _reason(code: int, last_line: str) -> str:
+    message = last_line
+    for prefix in ("error:", "Error:"):
+        message = message.removeprefix(prefix).strip()
+    if code == 2 and message:
+        return message
+    if code < 0:
+        with suppress(ValueError):
+            name = signal.Signals(-code).name
+            hint = " (often: out of memory)" if name == "SIGKILL" else ""
+            return f"the run was ended by {name}{hint}; the same command again resumes it"
+    return f"the run ended with code {code}" + (f": {message}" if message else "")
+
+
+def _baseline(names: Sequence[str], baseline: str | None) -> str:
+    if baseline is None:
+        return names[0]
+    if baseline not in names:
+        raise ConfigError(f"baseline {baseline!r} is no arm; expected one of {', '.join(names)}")
+    return baseline
+
+
+def _seed_numbers(seeds: int, first_seed: int) -> tuple[int, ...]:
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds}: expected at least 1")
+    return tuple(range(first_seed, first_seed + seeds))
+
+
+def _plans(
+    names: Sequence[str],
+    recipes: Sequence[Path],
+    seeds: Sequence[int],
+    output: Path,
+    overrides: Sequence[str],
+) -> list[_Plan]:
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in ("run.seed", "run.dir", "run.name"):
+            raise ConfigError(f"compare sets {key} of each run itself: leave out --set {override}")
+    read: dict[str, Corpus] = {}
+    plans = []
+    for seed in seeds:
+        for name, recipe in zip(names, recipes, strict=True):
+            folder = output / "runs" / name / f"seed-{seed}"
+            place = f"run.dir={json.dumps(str(folder), ensure_ascii=False)}"
+            settings = load_settings(recipe, [*overrides, f"run.seed={seed}", place])
+            corpora = _corpora(settings, read)
+            if "test" not in corpora and "dev" not in corpora:
+                raise ConfigError(
+                    f"{recipe}: names neither data.test nor data.dev, so nothing can be scored"
+                )
+            plans.append(_Plan(name, recipe, seed, folder, settings, corpora))
+    return plans
+
+
+def _corpora(settings: Settings, read: dict[str, Corpus]) -> dict[str, Corpus]:
+    """The corpora that the settings name; each file is read once."""
+    data = settings.data
+    corpora = {}
+    for split in _SPLITS:
+        name = getattr(data, split)
+        if not name:
+            continue
+        key = json.dumps([name, data.format, data.scheme, data.join, data.strict])
+        if key not in read:
+            read[key] = load_corpus(
+                resolve_data(name),
+                format=data.format,
+                scheme=data.scheme,
+                join=data.join,
+                strict=data.strict,
+            )
+        corpora[split] = read[key]
+    return corpora
+
+
+def _common_split(plans: Sequence[_Plan]) -> Split:
+    """What all arms are scored on.
+
+    Raises:
+        ConfigError: they are not scored on the same documents.
+    """
+    first = plans[0]
+    for plan in plans:
+        if (plan.split, plan.scored.sha256) != (first.split, first.scored.sha256):
+            raise ConfigError(
+                "the arms are scored on different data, so they cannot be compared: "
+                f"{_described(first)}, but {_described(plan)}"
+            )
+    return first.split
+
+
+def _described(plan: _Plan) -> str:
+    hint = ", as it names no data.test" if plan.split == "dev" else ""
+    return (
+        f"{plan.arm} on {plan.split} {plan.scored.path} (sha256 {plan.scored.sha256[:12]}…){hint}"
+    )
+
+
+def _ensure_run(
+    plan: _Plan,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    run_arm: RunArm,
+    say: Callable[[str], None],
+    position: str,
+) -> Record:
+    """The record of a finished run: one that is there already, or a new one."""
+    found = _read_json(plan.folder / "record.json")
+    same_request = _read_json(plan.stamp_path) == plan.stamp
+    if not fresh and found is not None and _answers(found, plan):
+        version = found.get("nertune")
+        by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
+        say(f"{position}: reused, {plan.folder} is finished with the same settings and data{by}")
+        return found
+    start: Literal["new", "resume", "overwrite"] = "new"
+    if plan.folder.exists() and any(plan.folder.iterdir()):
+        unfinished = found is None or found.get("status") != "finished"
+        start = "resume" if same_request and unfinished and not fresh else "overwrite"
+    why = {
+        "new": "training",
+        "resume": "resuming",
+        "overwrite": "training again, as asked"
+        if fresh
+        else "training again, settings or data have changed",
+    }
+    say(f"{position}: {why[start]}")
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    write_json(plan.stamp_path, plan.stamp)
+    run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, overrides, start))
+    record = _read_json(plan.folder / "record.json")
+    if record is None or record.get("status") != "finished":
+        raise TrainingError(
+            f"{plan.arm}, seed {plan.seed}: the run left no finished record.json in {plan.folder}"
+        )
+    return record
+
+
+def _answers(record: Record, plan: _Plan) -> bool:
+    """Whether a finished run is what the plan asks for."""
+    stamp = plan.stamp
+    hashes = {
+        split: content["sha256"] for split, content in record.get("data", {}).items() if content
+    }
+    return (
+        record.get("status") == "finished"
+        and _comparable(record.get("settings", {})) == stamp["settings"]
+        and hashes == stamp["data"]
+        and _predictions_path(plan).is_file()
+    )
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what names or places a run, as plain JSON."""
+    run = {k: v for k, v in settings.get("run", {}).items() if k not in ("name", "dir")}
+    plain: dict[str, Any] = json.loads(json.dumps({**settings, "run": run}))
+    return plain
+
+
+def _predictions_path(plan: _Plan) -> Path:
+    return plan.folder / f"{plan.split}.predictions.jsonl"
+
+
+def _sentence_counts(plan: _Plan, record: Record) -> NDArray[np.int64]:
+    """`[num_documents, 3]` of one run, held against what its record says."""
+    path = _predictions_path(plan)
+    predicted = load_corpus(path, format="jsonl").documents
+    try:
+        counts = document_counts(plan.scored.documents, predicted)
+    except DataError as error:
+        raise DataError(str(error), path=path) from error
+    micro = record[plan.split]["micro"]
+    expected = [micro["support"], micro["predicted"], micro["correct"]]
+    if counts.sum(axis=0).tolist() != expected:
+        raise DataError(
+            f"gives {counts.sum(axis=0).tolist()} gold, predicted and correct entities, but "
+            f"record.json beside it says {expected}: train this run again with --fresh",
+            path=path,
+        )
+    return counts
+
+
+def _with_difference(arm: Arm, baseline: str, counts: Mapping[str, NDArray[np.int64]]) -> Arm:
+    if arm.name == baseline:
+        return arm
+    difference = compare_arms(counts[arm.name], counts[baseline])
+    return replace(arm, difference=difference)
+
+
+def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple[str, ...]:
+    notices = []
+    if split == "dev":
+        notices.append(
+            "No recipe names test data: scores are taken on the development data, which also "
+            "chose each run's best epoch, so they are optimistic."
+        )
+    elif any(
+        "dev" in plan.corpora and plan.corpora["dev"].sha256 == plan.scored.sha256 for plan in plans
+    ):
+        notices.append(
+            "Development and test data are the same: the test data chose each run's best epoch, "
+            "so the scores are optimistic."
+        )
+    if len({plan.seed for plan in plans}) == 1 and len(arms) > 1:
+        notices.append(
+            "One seed: the test tells these trained models apart, not the recipes. "
+            "Use --seeds 3 or more to count the noise of training."
+        )
+    if len(arms) > 2:
+        notices.append(
+            f"{len(arms) - 1} arms are held against the baseline; p-values are not corrected for "
+            "their number."
+        )
+    machines = {(record.get("device"), record.get("threads")) for a in arms for record in a.records}
+    if len(machines) > 1:
+        notices.append(
+            "The runs used different devices or numbers of threads: times and memory cannot be "
+            "compared."
+        )
+    return tuple(notices)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or `None` where there is none to be had."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,343 @@
+"""One run, its stages called in order. The file to read first.
+
+data -> tagger -> training -> model folder -> scores -> record
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+import nertune
+from nertune.artifact import save_model
+from nertune.config import DataSettings, Settings
+from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.duplicates import find_leakage
+from nertune.data.samples import resolve_data
+from nertune.errors import ConfigError, DataError, MissingDependencyError
+from nertune.evaluation.metrics import Scores, score
+from nertune.inference.predictor import Predictor, choose_device
+from nertune.labels.align import LostEntity, continuation_ids
+from nertune.labels.tagset import TagSet
+from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.runs.folder import RunFolder
+from nertune.runs.progress import RunLog, TrainingDisplay, notify
+from nertune.runs.record import describe_data, peak_memory_bytes, software_versions
+from nertune.tokens.units import choose_unit
+from nertune.training.checkpoint import CheckpointStore
+from nertune.training.examples import prepare_examples
+from nertune.training.loop import FitResult, fit
+from nertune.types import Document
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["train"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Corpora:
+    train: Corpus
+    dev: Corpus | None
+    test: Corpus | None
+
+    def items(self) -> list[tuple[str, Corpus]]:
+        named = [("train", self.train), ("dev", self.dev), ("test", self.test)]
+        return [(name, corpus) for name, corpus in named if corpus is not None]
+
+
+def train(
+    settings: Settings,
+    *,
+    console: Console | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train, save and score one tagger.
+
+    Everything goes into `settings.run.dir`: `model/`, `record.json`, `log.jsonl`, predictions of
+    dev and test, and while it runs `checkpoints/`. The test file is read once, at the end.
+
+    Args:
+        settings: the run.
+        console: where notices and progress go; stderr by default.
+        resume: go on with a killed run; a finished one is returned as it is.
+        overwrite: replace what an earlier run left in the folder.
+
+    Returns:
+        The record, as in `record.json`.
+
+    Raises:
+        NertuneError: settings, data, encoder or folder cannot be used.
+    """
+    console = console or Console(stderr=True)
+    folder = RunFolder(settings.run.dir)
+    if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
+        notify(console, f"{settings.run.dir}: finished before, nothing to do")
+        return finished
+    started = time.perf_counter()
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    corpora = _load_corpora(settings.data, console)
+    _say_leakage(corpora, console)
+
+    accelerator = _accelerator(settings)
+    torch.manual_seed(settings.run.seed)
+    predictor = _build(settings, corpora, accelerator)
+    result = _fit(settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
+                  resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()})  # fmt: skip
+
+    scores = {
+        name: _score_split(name, corpus, predictor, folder)
+        for name, corpus in corpora.items()
+        if name != "train"
+    }
+    record = _record(settings, corpora, predictor, result, scores, accelerator, started)
+    save_model(
+        folder.model,
+        predictor,
+        emitter=settings.model.emitter,
+        tuning=settings.model.tuning,
+        decoder=settings.model.decoder,
+        encoder=settings.model.encoder if settings.model.emitter == "encoder" else "",
+        lstm=settings.lstm if settings.model.emitter == "lstm" else None,
+        settings=settings.to_dict(),
+        data=record["data"],
+        metrics={name: found.to_dict() for name, found in scores.items()},
+    )
+    folder.finish(record)
+    return record
+
+
+def _load_corpora(data: DataSettings, console: Console) -> _Corpora:
+    loaded: dict[str, Corpus | None] = {}
+    for split in ("train", "dev", "test"):
+        name = getattr(data, split)
+        loaded[split] = None
+        if name:
+            corpus = load_corpus(
+                resolve_data(name),
+                format=data.format,
+                scheme=data.scheme,
+                join=data.join,
+                strict=data.strict,
+            )
+            loaded[split] = corpus
+            notify(console, f"{split}: {corpus.path}: {len(corpus.documents):,} documents, "
+                            f"{corpus.num_entities:,} entities")  # fmt: skip
+            for notice in corpus.notices:
+                notify(console, f"  {notice}")
+    assert loaded["train"] is not None
+    corpora = _Corpora(loaded["train"], loaded["dev"], loaded["test"])
+    if not corpora.train.labels:
+        raise DataError("holds no entity to learn from", path=corpora.train.path)
+    if corpora.dev is None:
+        notify(console, "no data.dev: nothing chooses an epoch, so the last one is kept")
+    known = set(corpora.train.labels)
+    for split, corpus in corpora.items():
+        unseen = sorted(set(corpus.labels) - known)
+        if unseen:
+            notify(
+                console, f"{split}: {', '.join(unseen)} never occurs in training: will be missed"
+            )
+    return corpora
+
+
+def _say_leakage(corpora: _Corpora, console: Console) -> None:
+    """A score on texts that were trained on is no score; say how many there are."""
+    named = corpora.items()
+    for i, (source, a) in enumerate(named):
+        for target, b in named[i + 1 :]:
+            leak = find_leakage(a.documents, b.documents, source_name=source, target_name=target)
+            if leak.documents:
+                notify(console, f"warning: {leak.documents} of {len(b.documents)} {target} texts "
+                                f"stand in {source} too: scores on {target} flatter")  # fmt: skip
+
+
+def _accelerator(settings: Settings) -> Accelerator:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise MissingDependencyError("accelerate", purpose="training") from error
+    device = choose_device(settings.run.device)
+    if settings.train.tensorboard:
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                "tensorboard", extra="tensorboard", purpose="train.tensorboard"
+            ) from error
+    precision = settings.train.precision
+    if precision == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError('train.precision: "fp16" needs a CUDA device; use "auto"')
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with="tensorboard" if settings.train.tensorboard else None,
+        project_dir=str(settings.run.dir),
+    )
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"nertune trains in one process; it was started in {accelerator.num_processes}: run "
+            "`nertune train` without `accelerate launch`"
+        )
+    return accelerator
+
+
+def _build(settings: Settings, corpora: _Corpora, accelerator: Accelerator) -> Predictor:
+    """The tagger with new weights, and how it reads text."""
+    documents = corpora.train.documents
+    unit = choose_unit(documents, settings.model.unit)
+    tokenizer = build_tokenizer(settings, documents, unit)
+    tagset = TagSet.from_labels(corpora.train.labels)
+    tagger = build_tagger(settings, tagset, tokenizer)
+    segmenter = build_segmenter(
+        tagger,
+        tokenizer,
+        unit,
+        max_pieces=settings.model.max_pieces,
+        stride=settings.model.stride,
+    )
+    return Predictor(tagger.to(accelerator.device), segmenter, tagset)
+
+
+def _fit(
+    settings: Settings,
+    corpus: Corpus,
+    predictor: Predictor,
+    dev: Corpus | None,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    console: Console,
+    *,
+    resume: bool,
+    data_hashes: dict[str, str],
+) -> FitResult:
+    examples = prepare_examples(corpus.documents, predictor.segmenter, predictor.tagset)
+    _say_lost("train", examples.lost, console)
+    trainable, total = _count_parameters(predictor)
+    notify(console, f"{settings.run.name}: {trainable:,} of {total:,} parameters train, "
+                    f"unit {predictor.segmenter.unit}, {accelerator.device}")  # fmt: skip
+    tracker = None
+    if settings.train.tensorboard:
+        accelerator.init_trackers("tensorboard")
+        tracker = accelerator.log
+    log = RunLog(folder.log, track=tracker)
+    try:
+        with TrainingDisplay(console, settings.run.name, settings.train.epochs, [log]) as display:
+            return fit(
+                predictor.tagger,
+                examples,
+                settings.train,
+                accelerator=accelerator,
+                seed=settings.run.seed,
+                pad_id=predictor.segmenter.tokenizer.pad_id,
+                continuation=(
+                    continuation_ids(predictor.tagset.tags)
+                    if settings.model.pieces == "all"
+                    else None
+                ),
+                evaluate=None if dev is None else lambda: _quick_scores(predictor, dev),
+                observer=display,
+                checkpoints=CheckpointStore(folder.checkpoints),
+                fingerprint=_fingerprint(settings, predictor, data_hashes),
+                resume=resume,
+            )
+    finally:
+        log.close()
+        accelerator.end_training()
+
+
+def _fingerprint(
+    settings: Settings, predictor: Predictor, data_hashes: dict[str, str]
+) -> dict[str, Any]:
+    """What a resumed run must share with the killed one to end with the same weights."""
+    values = settings.to_dict()
+    for key in ("dir", "name"):
+        values["run"].pop(key)
+    values["data"] = data_hashes
+    flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
+    return flat | {"tokenizer": predictor.segmenter.tokenizer.fingerprint()}
+
+
+def _quick_scores(predictor: Predictor, corpus: Corpus) -> dict[str, float]:
+    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
+    micro = score(corpus.documents, predicted, num_resamples=0).micro
+    return {
+        "precision": micro.precision or 0.0,
+        "recall": micro.recall or 0.0,
+        "f1": micro.f1 or 0.0,
+    }
+
+
+def _score_split(name: str, corpus: Corpus, predictor: Predictor, folder: RunFolder) -> Scores:
+    predicted: Sequence[Document] = list(predictor.tag_documents(corpus.documents))
+    save_documents(folder.predictions(name), predicted, format="predictions")
+    return score(corpus.documents, predicted, types=predictor.tagset.labels)
+
+
+def _say_lost(split: str, lost: Sequence[LostEntity], console: Console) -> None:
+    if not lost:
+        return
+    notify(console, f"{split}: {len(lost)} entities cannot be expressed by the model's units; "
+                    "they are not trained on, and still scored as missed:")  # fmt: skip
+    for item in lost[:5]:
+        notify(console, f"  {item.document_id}: {item.entity.label} {item.text!r}: {item.reason}")
+    if len(lost) > 5:
+        notify(console, "  … all of them: nertune data inspect FILE --model ENCODER")
+
+
+def _count_parameters(predictor: Predictor) -> tuple[int, int]:
+    parameters = list(predictor.tagger.parameters())
+    return (
+        sum(p.numel() for p in parameters if p.requires_grad),
+        sum(p.numel() for p in parameters),
+    )
+
+
+def _record(
+    settings: Settings,
+    corpora: _Corpora,
+    predictor: Predictor,
+    result: FitResult,
+    scores: dict[str, Scores],
+    accelerator: Accelerator,
+    started: float,
+) -> dict[str, Any]:
+    trainable, total = _count_parameters(predictor)
+    device = str(accelerator.device)
+    return {
+        "nertune": nertune.__version__,
+        "name": settings.run.name,
+        "seed": settings.run.seed,
+        "status": "finished",
+        "settings": settings.to_dict(),
+        "versions": software_versions(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "data": {
+            split: describe_data(corpus) if corpus is not None else None
+            for split, corpus in (
+                ("train", corpora.train),
+                ("dev", corpora.dev),
+                ("test", corpora.test),
+            )
+        },
+        "parameters": {"trainable": trainable, "total": total},
+        "epochs": [report.to_dict() for report in result.history],
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped_early,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_bytes": peak_memory_bytes(device),
+        "dev": scores["dev"].to_dict() if "dev" in scores else None,
+        "test": scores["test"].to_dict() if "test" in scores else None,
+    }

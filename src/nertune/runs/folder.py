@@ -1,0 +1,107 @@
+"""A run's folder: what lies where, and what an earlier run may have left there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nertune.config import Settings
+from nertune.errors import CheckpointError, ConfigError
+from nertune.runs.record import write_json
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of a run below `run.dir`."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The trained tagger."""
+        return self.path / "model"
+
+    @property
+    def record(self) -> Path:
+        """Written last: its presence means that the run is finished."""
+        return self.path / "record.json"
+
+    @property
+    def log(self) -> Path:
+        """Losses and scores as they came."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Removed when the run is finished."""
+        return self.path / "checkpoints"
+
+    def predictions(self, split: str) -> Path:
+        """The predictions of the best weights on dev or test."""
+        return self.path / f"{split}.predictions.jsonl"
+
+    def prepare(
+        self, settings: Settings, *, resume: bool, overwrite: bool
+    ) -> dict[str, Any] | None:
+        """Make the folder ready; gives the record of a finished run that is resumed.
+
+        Raises:
+            ConfigError: the folder holds a run and neither resume nor overwrite was asked for,
+                or cannot be made.
+            CheckpointError: the finished run had other settings.
+        """
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other")
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"run.dir: {self.path} is a file; expected a folder")
+        if overwrite:
+            self._remove_run()
+        if self.record.exists():
+            if not resume:
+                raise ConfigError(
+                    f"run.dir: {self.path} holds a finished run; use --overwrite to replace it, or "
+                    "another run.dir"
+                )
+            return self._finished(settings)
+        if self.checkpoints.exists() and not resume:
+            raise ConfigError(
+                f"run.dir: {self.path} holds an unfinished run; use --resume to go on with it, "
+                "--overwrite to start again, or another run.dir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir: {self.path} cannot be made: {error.strerror}") from error
+        return None
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record, then remove the checkpoints."""
+        write_json(self.record, record)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _finished(self, settings: Settings) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
+        now, before = settings.to_dict(), record["settings"]
+        for section, values in now.items():
+            for key, value in values.items():
+                if (section, key) not in (("run", "dir"), ("run", "name")):
+                    earlier = before.get(section, {}).get(key)
+                    if earlier != value:
+                        raise CheckpointError(
+                            f"{self.path}: the finished run had {section}.{key} = {earlier!r}, not "
+                            f"{value!r}; use --overwrite or another run.dir"
+                        )
+        return record
+
+    def _remove_run(self) -> None:
+        """Only what a run writes: the folder may hold other things of its owner."""
+        for folder in (self.model, self.checkpoints, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+        files = [self.record, self.log, self.predictions("dev"), self.predictions("test")]
+        for file in files:
+            file.unlink(missing_ok=True)

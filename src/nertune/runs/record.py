@@ -1,0 +1,60 @@
+"""What is kept of a run: `record.json`, and what this machine says about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nertune.data.corpus import Corpus
+
+__all__ = ["describe_data", "peak_memory_bytes", "software_versions", "write_json"]
+
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file under a temporary name, then rename it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def describe_data(corpus: Corpus) -> dict[str, Any]:
+    """What a record says about a data file."""
+    return {
+        "path": str(corpus.path),
+        "sha256": corpus.sha256,
+        "documents": len(corpus.documents),
+        "entities": corpus.num_entities,
+    }
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The largest memory that this process has held: on the GPU if it computes there, else RAM.
+
+    RAM is the peak resident size of this process alone, libraries included.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        # Not ru_maxrss, which on Linux starts at the size of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        line = next(line for line in status.split("\n") if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak) if sys.platform == "darwin" else int(peak) * 1024

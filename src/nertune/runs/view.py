@@ -1,0 +1,68 @@
+"""Scores and records as terminal tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_record", "print_scores"]
+
+
+def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> None:
+    """P, R, F1 by type, micro and macro; type-agnostic and overlap F1 beside them.
+
+    Args:
+        scores: `Scores.to_dict()`.
+        title: what was scored.
+        console: where to.
+    """
+    table = Table(title=f"{title} ({scores['documents']:,} documents)", title_justify="left")
+    for name in ("type", "P", "R", "F1", "support", "predicted", "untyped", "overlap"):
+        table.add_column(name, justify="left" if name == "type" else "right", no_wrap=True)
+    for name, row in scores["types"].items():
+        table.add_row(name, *_cells(row), _number(row["untyped"]["f1"]),
+                      _number(row["overlap"]["f1"]))  # fmt: skip
+    table.add_section()
+    table.add_row("micro", *_cells(scores["micro"]), _number(scores["untyped"]["f1"]),
+                  _number(scores["overlap"]["f1"]))  # fmt: skip
+    table.add_row("macro", *_cells(scores["macro"]), "", "")
+    console.print(table)
+    console.print("F1 untyped: spans alone, whatever the type; overlap: at least one character")
+    interval = scores["micro"].get("f1_ci95")
+    if interval:
+        console.print(
+            f"micro-F1 {scores['micro']['f1']:.4f}, 95 % interval over documents "
+            f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+        )
+
+
+def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """The end of a run: what trained, how long, how well, and what to do next."""
+    parameters = record["parameters"]
+    share = parameters["trainable"] / parameters["total"]
+    console.print(
+        f"{record['name']}: {parameters['trainable']:,} of {parameters['total']:,} parameters "
+        f"trained ({share:.1%}), best epoch {record['best_epoch']} of {len(record['epochs'])}, "
+        f"{record['seconds']:.0f} s, peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
+    )
+    for split in ("dev", "test"):
+        if record[split]:
+            print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
+    console.print(f"model: {folder}/model", markup=False)
+    console.print(f"next:  nertune predict {folder}/model 'some text'", markup=False)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        *(_number(row[key]) for key in ("precision", "recall", "f1")),
+        f"{row['support']:,}",
+        f"{row['predicted']:,}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

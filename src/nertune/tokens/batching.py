@@ -1,0 +1,155 @@
+"""Batches by token budget, from length buckets that stay random enough.
+
+Tensors are named by their axes: B windows, L pieces, U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nertune.labels.align import IGNORED
+from nertune.tokens.windows import Window
+
+__all__ = ["Batch", "collate", "epoch_batches", "sorted_batches"]
+
+_POOL_BATCHES = 32  # windows are sorted by length within pools of about so many batches
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows, padded.
+
+    Attributes:
+        piece_ids_BL: int64 piece ids.
+        attention_BL: int64, 1 at pieces and 0 at padding.
+        positions_BU: int64 index of each owned unit's first piece, 0 at padding.
+        mask_BU: bool, whether there is a unit; every row begins with a unit.
+        first_B, last_B: bool, whether the owned units begin or end their document.
+        tags_BU: int64 tag ids, `IGNORED` at padding; `None` when there is no gold.
+        piece_tags_BL: int64 tag ids of all pieces (strategy `all`), `IGNORED` elsewhere.
+    """
+
+    piece_ids_BL: Tensor
+    attention_BL: Tensor
+    positions_BU: Tensor
+    mask_BU: Tensor
+    first_B: Tensor
+    last_B: Tensor
+    tags_BU: Tensor | None = None
+    piece_tags_BL: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in self.__slots__
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+    @property
+    def num_units(self) -> int:
+        return int(self.mask_BU.sum())
+
+
+def collate(
+    windows: Sequence[Window],
+    *,
+    pad_id: int,
+    tags: Sequence[Sequence[int]] | None = None,
+    continuation: Sequence[int] | None = None,
+) -> Batch:
+    """Pad windows to a batch.
+
+    Args:
+        windows: at least one.
+        pad_id: fills `piece_ids_BL`.
+        tags: the tag ids of each window's owned units.
+        continuation: the tag that a unit's later pieces carry, by the tag of its first
+            (`align.continuation_ids`); gives `piece_tags_BL`.
+    """
+    piece_ids_BL = _pad([w.piece_ids for w in windows], pad_id)
+    attention_BL = _pad([[1] * len(w.piece_ids) for w in windows], 0)
+    positions_BU = _pad([w.positions for w in windows], 0)
+    mask_BU = _pad([[1] * w.num_units for w in windows], 0).bool()
+    tags_BU = None if tags is None else _pad(tags, IGNORED)
+    piece_tags_BL = None
+    if tags is not None and continuation is not None:
+        rows = [
+            _spread(window, row, continuation) for window, row in zip(windows, tags, strict=True)
+        ]
+        piece_tags_BL = _pad(rows, IGNORED)
+    return Batch(
+        piece_ids_BL=piece_ids_BL,
+        attention_BL=attention_BL,
+        positions_BU=positions_BU,
+        mask_BU=mask_BU,
+        first_B=torch.tensor([w.is_first for w in windows]),
+        last_B=torch.tensor([w.is_last for w in windows]),
+        tags_BU=tags_BU,
+        piece_tags_BL=piece_tags_BL,
+    )
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    width = max(map(len, rows))
+    padded = np.full((len(rows), width), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def _spread(window: Window, tags: Sequence[int], continuation: Sequence[int]) -> list[int]:
+    """The tag of every piece of the owned units."""
+    row = [IGNORED] * len(window.piece_ids)
+    ends = [*window.positions[1:], window.owned_end]
+    for start, end, tag in zip(window.positions, ends, tags, strict=True):
+        row[start:end] = [tag] + [continuation[tag]] * (end - start - 1)
+    return row
+
+
+def epoch_batches(
+    lengths: Sequence[int], *, budget_tokens: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """One epoch's batches of window indices: shuffled, bucketed by length, shuffled again.
+
+    The order depends on nothing but the arguments, so a resumed run sees the same batches.
+
+    Args:
+        lengths: pieces of each window.
+        budget_tokens: the padded size of a batch, in pieces, at most; a single window may be
+            longer.
+        seed, epoch: seed the order.
+    """
+    order_N = np.random.default_rng([seed, epoch]).permutation(len(lengths))
+    mean_length = max(1.0, float(np.mean(lengths))) if len(lengths) else 1.0
+    pool_size = max(1, int(_POOL_BATCHES * budget_tokens / mean_length))
+    batches: list[list[int]] = []
+    for start in range(0, len(order_N), pool_size):
+        pool = sorted(order_N[start : start + pool_size].tolist(), key=lambda i: lengths[i])
+        batches += _fill(pool, lengths, budget_tokens)
+    np.random.default_rng([seed, epoch, 1]).shuffle(batches)
+    return batches
+
+
+def sorted_batches(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int]]:
+    """Batches for prediction: by length, nothing random."""
+    return _fill(sorted(range(len(lengths)), key=lambda i: lengths[i]), lengths, budget_tokens)
+
+
+def _fill(order: Sequence[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    longest = 0
+    for i in order:
+        longest = max(longest, lengths[i])
+        if batches and (len(batches[-1]) + 1) * longest <= budget_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+            longest = lengths[i]
+    return batches

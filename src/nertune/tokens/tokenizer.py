@@ -1,0 +1,307 @@
+"""Text to pieces: a character vocabulary for the LSTM, or any fast Hugging Face tokenizer.
+
+Both see one unit at a time, so a unit's pieces depend on nothing but the unit, and a piece
+always knows the unit that it belongs to. That takes the place of offset arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from nertune.errors import DataError, MissingDependencyError, TokenizerError
+from nertune.tokens.units import Unit, cut_units
+from nertune.types import Document
+
+__all__ = [
+    "CharTokenizer",
+    "EncoderTokenizer",
+    "Encoding",
+    "Tokenizer",
+    "encode_document",
+    "load_tokenizer",
+]
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_CACHE_LIMIT = 200_000  # units; about 40 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A document in pieces.
+
+    Attributes:
+        units: spans of the units that have at least one piece, in code points. A unit that the
+            tokenizer drops (white space, control characters, …) has none and is not listed.
+        piece_ids: for each such unit its piece ids, at least one.
+    """
+
+    units: list[tuple[int, int]]
+    piece_ids: list[list[int]]
+
+    @property
+    def num_pieces(self) -> int:
+        return sum(map(len, self.piece_ids))
+
+
+class Tokenizer(Protocol):
+    """What turns units into piece ids."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        ...
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills a batch."""
+        ...
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        """Special pieces before a window, e.g. [CLS]."""
+        ...
+
+    @property
+    def suffix_ids(self) -> list[int]:
+        """Special pieces behind a window, e.g. [SEP]."""
+        ...
+
+    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
+        """The piece ids of each unit; empty where the tokenizer drops it."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A sha256 over everything that decides the pieces."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the files from which it can be loaded again."""
+        ...
+
+
+def encode_document(document: Document, tokenizer: Tokenizer, unit: Unit) -> Encoding:
+    """Cut a document into units and each unit into pieces.
+
+    Example:
+        With a BERT tokenizer and `unit="char"`, `"在1998"` gives four digits a piece each:
+        units `(0,1) (1,2) (2,3) (3,4) (4,5)`.
+    """
+    spans = cut_units(document, unit)
+    text = document.text
+    pieces = tokenizer.encode_units([text[start:end] for start, end in spans])
+    kept = [(span, ids) for span, ids in zip(spans, pieces, strict=True) if ids]
+    return Encoding(units=[span for span, _ in kept], piece_ids=[ids for _, ids in kept])
+
+
+class CharTokenizer:
+    """One id per unit (a character; a word with `unit = "word"`), for taggers without an encoder.
+
+    Args:
+        characters: the vocabulary; ids 0 and 1 are `[PAD]` and `[UNK]`, the rest follow in order.
+            `[SPACE]` stands for every white-space character.
+    """
+
+    PAD, UNK, SPACE = "[PAD]", "[UNK]", "[SPACE]"
+
+    def __init__(self, characters: Iterable[str]):
+        special = (self.PAD, self.UNK)
+        rest = dict.fromkeys(c for c in characters if c not in special)
+        self.characters: tuple[str, ...] = (*special, *rest)
+        self._ids = {c: i for i, c in enumerate(self.characters)}
+
+    @classmethod
+    def from_documents(
+        cls, documents: Iterable[Document], unit: Unit = "char", *, min_count: int = 1
+    ) -> CharTokenizer:
+        """The units of a training set, the most frequent first."""
+        counts = Counter(
+            surface
+            for document in documents
+            for start, end in cut_units(document, unit)
+            if not (surface := document.text[start:end]).isspace() and "\n" not in surface
+        )
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls([cls.SPACE, *(c for c, n in ordered if n >= min_count)])
+
+    @classmethod
+    def from_file(cls, path: Path, unit: Unit = "char") -> CharTokenizer:
+        """Read a `chars.txt`: one entry a line.
+
+        Raises:
+            DataError: the file is missing, not UTF-8, or an entry has several characters.
+        """
+        try:
+            lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        except OSError as error:
+            raise DataError(f"cannot read the vocabulary: {error.strerror}", path=path) from error
+        except UnicodeDecodeError as error:
+            raise DataError("the vocabulary is not UTF-8", path=path) from error
+        entries = []
+        for number, line in enumerate(lines, 1):
+            entry = line if line == "\r" else line.removesuffix("\r")
+            if unit == "char" and len(entry) > 1 and not re.fullmatch(r"[\[<]\w+[\]>]", entry):
+                raise DataError(
+                    f"got {entry[:20]!r}, expected one character or a name like [UNK] a line",
+                    path=path,
+                    line=number,
+                )
+            if entry:
+                entries.append(entry)
+        if not entries:
+            raise DataError("the vocabulary is empty: expected one character a line", path=path)
+        return cls(entries)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.characters)
+
+    @property
+    def pad_id(self) -> int:
+        return 0
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        return []
+
+    @property
+    def suffix_ids(self) -> list[int]:
+        return []
+
+    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
+        return [[self._id(unit)] for unit in units]
+
+    def _id(self, unit: str) -> int:
+        found = self._ids.get(unit)
+        if found is None and unit.isspace():
+            found = self._ids.get(self.SPACE)
+        return 1 if found is None else found
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(self.characters).encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        (folder / "chars.txt").write_text("\n".join(self.characters) + "\n", encoding="utf-8")
+
+
+class EncoderTokenizer:
+    """A fast Hugging Face tokenizer, asked for one unit at a time.
+
+    Args:
+        backend: a `transformers` tokenizer.
+        name: where it came from, for messages.
+
+    Raises:
+        TokenizerError: the tokenizer is a slow (Python) one.
+    """
+
+    def __init__(self, backend: Any, name: str):
+        if not getattr(backend, "is_fast", False):
+            raise TokenizerError(
+                f"{name}: its tokenizer ({type(backend).__name__}) is a slow one, which cannot "
+                "tell to which word a piece belongs, so labels would shift; use a model with a "
+                "tokenizer.json (most BERT-like models have one)"
+            )
+        self.backend = backend
+        self.name = name
+        self._cache: dict[str, list[int]] = {}
+        special = backend("", add_special_tokens=True)["input_ids"]
+        if len(special) == 2:
+            self._prefix, self._suffix = special[:1], special[1:]
+        else:  # e.g. a GPT-like tokenizer without specials, or one with only an end mark
+            marks = [backend.cls_token_id, backend.bos_token_id]
+            self._prefix = [i for i in special[:1] if i in marks]
+            self._suffix = special[len(self._prefix) :]
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.backend)
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.backend.pad_token_id or 0)
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        return self._prefix
+
+    @property
+    def suffix_ids(self) -> list[int]:
+        return self._suffix
+
+    @property
+    def max_pieces(self) -> int | None:
+        """The longest input in pieces that its authors state, if they do."""
+        stated = int(min(self.backend.model_max_length, 10**9))
+        return stated if stated < 10**9 else None
+
+    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
+        cache = self._cache
+        new = [unit for unit in dict.fromkeys(units) if unit not in cache]
+        if new:
+            if len(cache) + len(new) > _CACHE_LIMIT:
+                cache.clear()
+                new = list(dict.fromkeys(units))
+            # A lone surrogate cannot be written as UTF-8, which the tokenizer works in.
+            words = [[_LONE_SURROGATE.sub("\ufffd", unit)] for unit in new]
+            encoded = self.backend(
+                words,
+                is_split_into_words=True,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+            cache.update(zip(new, encoded, strict=True))
+        return [cache[unit] for unit in units]
+
+    def fingerprint(self) -> str:
+        state = json.loads(self.backend.backend_tokenizer.to_str())
+        state.pop("truncation", None)
+        state.pop("padding", None)
+        text = json.dumps(state, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        self.backend.save_pretrained(folder)
+
+
+def load_tokenizer(name_or_folder: str | Path) -> EncoderTokenizer:
+    """The fast tokenizer of a bundled encoder, a folder, or a hub name.
+
+    Raises:
+        TokenizerError: there is none, or only a slow one.
+        MissingDependencyError: transformers is not installed.
+    """
+    from nertune.encoders import resolve_encoder
+
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingDependencyError("transformers", purpose="an encoder") from error
+    location = resolve_encoder(str(name_or_folder))
+    try:
+        backend = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
+        if _is_byte_level(backend):
+            # Byte-level BPE marks a word's start by the space before it; units come without.
+            backend = AutoTokenizer.from_pretrained(
+                location, use_fast=True, add_prefix_space=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise TokenizerError(
+            f"{name_or_folder}: no tokenizer can be loaded from there ({first_line})"
+        ) from error
+    return EncoderTokenizer(backend, str(name_or_folder))
+
+
+def _is_byte_level(backend: Any) -> bool:
+    inner = getattr(backend, "backend_tokenizer", None)
+    return inner is not None and "ByteLevel" in repr(inner.pre_tokenizer)

@@ -1,0 +1,158 @@
+"""Checkpoints: everything that a run needs to go on as if nothing had happened.
+
+A checkpoint is a folder of safetensors files and one JSON file, written under a temporary name,
+flushed to disk and renamed, so it is there whole or not at all. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nertune.errors import CheckpointError
+
+__all__ = ["Checkpoint", "CheckpointStore", "optimizer_tensors", "restore_optimizer"]
+
+_TENSOR_FILES = ("weights", "best", "optimizer", "rng")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What is kept.
+
+    Attributes:
+        step: optimizer steps done.
+        state: JSON values: epoch, losses, history, …
+        weights: the trainable parameters.
+        best: those of the best epoch so far; may be empty.
+        optimizer: from `optimizer_tensors`.
+        rng: states of the random generators, uint8.
+    """
+
+    step: int
+    state: dict[str, Any]
+    weights: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    rng: dict[str, Tensor]
+
+
+class CheckpointStore:
+    """The checkpoints of one run; keeps the newest.
+
+    Args:
+        folder: made when the first one is saved.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then remove older ones."""
+        final = self.folder / f"step-{checkpoint.step:09d}"
+        draft = self.folder / f".draft-{os.getpid()}"
+        self._sweep()
+        draft.mkdir(parents=True)
+        sizes = {}
+        for name in _TENSOR_FILES:
+            path = draft / f"{name}.safetensors"
+            tensors = {
+                k: t.detach().cpu().contiguous() for k, t in getattr(checkpoint, name).items()
+            }
+            save_file(tensors, path)
+            _flush(path)
+            sizes[path.name] = path.stat().st_size
+        state = {"step": checkpoint.step, "sizes": sizes, "state": checkpoint.state}
+        (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        _flush(draft / "state.json")
+        if final.exists():  # a resumed run that comes by the same step again
+            shutil.rmtree(final)
+        draft.rename(final)
+        _flush(self.folder)
+        for older in self._all():
+            if older != final:
+                shutil.rmtree(older)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint, if there is any.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        found = self._all()
+        if not found:
+            return None
+        path = found[-1]
+        try:
+            header = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            for file, size in header["sizes"].items():
+                if (path / file).stat().st_size != size:
+                    raise CheckpointError(f"{path / file}: expected {size} bytes; {_ADVICE}")
+            tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{path}: the checkpoint is damaged ({error}); {_ADVICE}"
+            ) from error
+        return Checkpoint(step=header["step"], state=header["state"], **tensors)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+
+    def _sweep(self) -> None:
+        for draft in self.folder.glob(".draft-*"):
+            shutil.rmtree(draft)
+
+
+_ADVICE = "start again with --overwrite"
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system put a file (or a folder's entries) on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors, e.g. `exp_avg/emitter.model.classifier.weight`."""
+    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
+    return {
+        f"{key}/{names[index]}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, values in state.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put named tensors back; the inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: they are of other parameters.
+    """
+    index = {name: i for i, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for full_name, value in tensors.items():
+        key, _, name = full_name.partition("/")
+        if name not in index:
+            raise CheckpointError(f"the checkpoint is of another model: it has {name!r}")
+        state.setdefault(index[name], {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

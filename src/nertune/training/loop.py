@@ -1,0 +1,392 @@
+"""The training loop, on accelerate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nertune.config import TrainSettings
+from nertune.errors import CheckpointError, TrainingError
+from nertune.models.tagger import Tagger
+from nertune.tokens.batching import collate, epoch_batches
+from nertune.training.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from nertune.training.examples import Examples
+from nertune.training.optimizer import build_optimizer, rate_factor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["EpochReport", "FitResult", "Observer", "fit", "trainable_tensors"]
+
+_CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """One epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean loss per unit over the epoch, in nats.
+        seconds: training time, without evaluation and checkpoints.
+        tokens_per_second: units trained per second (padding not counted).
+        dev: `precision`, `recall`, `f1` (micro) on the dev set, if there is one.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    tokens_per_second: float
+    dev: dict[str, float] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "epoch": self.epoch,
+            "loss": self.loss,
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens_per_second,
+            "dev": self.dev,
+        }
+
+
+class Observer(Protocol):
+    """Is told how training goes, e.g. to show and to log it."""
+
+    def on_resume(self, epoch: int, batch: int) -> None:
+        """Training goes on in this epoch, behind so many of its batches."""
+        ...
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        """Some batches of an epoch are done; `loss` is the epoch's mean so far."""
+        ...
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        """An epoch is done and scored."""
+        ...
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where a run stands; all of it goes into a checkpoint."""
+
+    epoch: int = 1
+    batch: int = 0  # batches of the epoch that are done
+    step: int = 0
+    loss_sum: float = 0.0  # over the epoch's units so far, nats
+    units: int = 0
+    seconds: float = 0.0
+    history: list[EpochReport] = field(default_factory=list)
+    best_epoch: int = 0
+    best_f1: float = -1.0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What came of training. The tagger holds the best epoch's weights."""
+
+    history: list[EpochReport]
+    best_epoch: int
+    stopped_early: bool
+
+
+def fit(
+    tagger: Tagger,
+    examples: Examples,
+    settings: TrainSettings,
+    *,
+    accelerator: Accelerator,
+    seed: int,
+    pad_id: int,
+    continuation: Sequence[int] | None = None,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    observer: Observer | None = None,
+    checkpoints: CheckpointStore | None = None,
+    fingerprint: dict[str, Any] | None = None,
+    resume: bool = False,
+) -> FitResult:
+    """Train a tagger, keep the best epoch's weights, stop when it gets no better.
+
+    Given the same arguments on the same machine the weights end the same, whether the run went
+    through or was killed and resumed any number of times.
+
+    Args:
+        tagger: on the accelerator's device.
+        examples: what to train on; at least one window.
+        settings: rates, epochs and the like.
+        accelerator: device and precision.
+        seed: orders the batches. Dropout draws from torch's own generator.
+        pad_id: fills batches.
+        continuation: with the piece strategy `all`, `align.continuation_ids`.
+        evaluate: scores the tagger on the dev set; needs the key `f1`. Without it the last
+            epoch counts as the best.
+        observer: is told about progress.
+        checkpoints: where to keep them; `None` keeps none.
+        fingerprint: what a checkpoint must share with the run that resumes it.
+        resume: go on from the newest checkpoint, if there is one.
+
+    Raises:
+        TrainingError: there is nothing to train on, or the loss is not finite.
+        CheckpointError: the checkpoint belongs to other settings or data.
+    """
+    if not examples.windows:
+        raise TrainingError("there is nothing to train on: no training text holds a known piece")
+    optimizer, names = build_optimizer(tagger, settings)
+    parameters = dict(tagger.named_parameters())
+    progress, best = _Progress(), {}
+    if resume and checkpoints is not None and (saved := checkpoints.latest()) is not None:
+        _refuse_other_run(saved, fingerprint)
+        progress = _restore(saved, parameters, optimizer, names, accelerator)
+        best = saved.best
+        if observer is not None:
+            observer.on_resume(progress.epoch, progress.batch)
+    optimizer = accelerator.prepare(optimizer)
+
+    def save_checkpoint() -> None:
+        if checkpoints is not None:
+            checkpoints.save(
+                Checkpoint(
+                    step=progress.step,
+                    state=_to_json(progress, accelerator) | {"fingerprint": fingerprint},
+                    weights=trainable_tensors(tagger),
+                    best=best,
+                    optimizer=optimizer_tensors(_plain(optimizer), names),
+                    rng=_rng_states(accelerator.device),
+                )
+            )
+
+    lengths = [len(window.piece_ids) for window in examples.windows]
+    while not progress.finished:
+        tagger.train()
+        batches = epoch_batches(
+            lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=progress.epoch
+        )
+        _train_epoch(
+            tagger, examples, batches, settings, progress, optimizer, accelerator,
+            pad_id=pad_id, continuation=continuation, observer=observer, save=save_checkpoint,
+        )  # fmt: skip
+        is_best = _finish_epoch(progress, evaluate, tagger)
+        if is_best:
+            best = {n: t.detach().cpu().clone() for n, t in trainable_tensors(tagger).items()}
+        if observer is not None:
+            observer.on_epoch(progress.history[-1], is_best=is_best)
+        progress.finished = _is_done(progress, settings)
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress.loss_sum, progress.units, progress.seconds = 0.0, 0, 0.0
+        save_checkpoint()
+
+    with torch.no_grad():
+        for name, tensor in best.items():
+            parameters[name].copy_(tensor)
+    tagger.eval()
+    return FitResult(
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        stopped_early=len(progress.history) < settings.epochs,
+    )
+
+
+def _train_epoch(
+    tagger: Tagger,
+    examples: Examples,
+    batches: Sequence[Sequence[int]],
+    settings: TrainSettings,
+    progress: _Progress,
+    optimizer: Any,
+    accelerator: Accelerator,
+    *,
+    pad_id: int,
+    continuation: Sequence[int] | None,
+    observer: Observer | None,
+    save: Callable[[], None],
+) -> None:
+    """The batches of one epoch that are still to do."""
+    parameters = [p for p in tagger.parameters() if p.requires_grad]
+    loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64)
+    if accelerator.device.type != "mps":  # which has no float64
+        loss_sum = loss_sum.to(accelerator.device)
+    started = time.perf_counter() - progress.seconds
+    for number in range(progress.batch, len(batches)):
+        chosen = batches[number]
+        batch = collate(
+            [examples.windows[i] for i in chosen],
+            pad_id=pad_id,
+            tags=[examples.tags[i] for i in chosen],
+            continuation=continuation,
+        ).to(accelerator.device)
+        group_start = number - number % settings.accumulate
+        group_size = min(settings.accumulate, len(batches) - group_start)
+        with accelerator.autocast():
+            loss = tagger(batch)
+        accelerator.backward(loss / group_size)
+        num_units = sum(len(examples.tags[i]) for i in chosen)
+        loss_sum = loss_sum + (loss.detach().double() * num_units).to(loss_sum.device)
+        progress.units += num_units
+        progress.batch = number + 1
+        if progress.batch - group_start == group_size:
+            done = (progress.epoch - 1 + group_start / len(batches)) / settings.epochs
+            factor = rate_factor(
+                _step_progress(done, settings.epochs, len(batches)),
+                warmup=settings.warmup,
+                schedule=settings.schedule,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            if settings.clip_norm:
+                accelerator.clip_grad_norm_(parameters, settings.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.step += 1
+        look = progress.batch % _CHECK_EVERY == 0 or progress.batch == len(batches)
+        checkpoint_due = (
+            settings.checkpoint_steps
+            and progress.batch - group_start == group_size
+            and progress.step % settings.checkpoint_steps == 0
+            and progress.batch < len(batches)
+        )
+        if look or checkpoint_due:
+            progress.loss_sum = float(loss_sum)
+            progress.seconds = time.perf_counter() - started
+            _refuse_infinite(progress)
+            if observer is not None:
+                observer.on_batch(
+                    progress.epoch,
+                    progress.batch,
+                    len(batches),
+                    progress.loss_sum / progress.units,
+                    progress.units / max(progress.seconds, 1e-9),
+                )
+        if checkpoint_due:
+            save()
+            started = time.perf_counter() - progress.seconds
+
+
+def _step_progress(done: float, epochs: int, batches: int) -> float:
+    """The middle of the step, so that neither the first nor the last one has rate zero."""
+    return done + 0.5 / (epochs * batches)
+
+
+def _finish_epoch(
+    progress: _Progress, evaluate: Callable[[], dict[str, float]] | None, tagger: Tagger
+) -> bool:
+    """Score the epoch and add it to the history; whether it is the best so far."""
+    dev = None
+    if evaluate is not None:
+        tagger.eval()
+        dev = evaluate()
+    f1 = dev["f1"] if dev is not None else float(progress.epoch)
+    progress.history.append(
+        EpochReport(
+            epoch=progress.epoch,
+            loss=progress.loss_sum / progress.units,
+            seconds=progress.seconds,
+            tokens_per_second=progress.units / max(progress.seconds, 1e-9),
+            dev=dev,
+        )
+    )
+    if f1 <= progress.best_f1:
+        return False
+    progress.best_f1, progress.best_epoch = f1, progress.epoch
+    return True
+
+
+def _is_done(progress: _Progress, settings: TrainSettings) -> bool:
+    # While nothing at all is found yet (F1 of 0), waiting is not a lack of progress.
+    waited = progress.epoch - progress.best_epoch if progress.best_f1 > 0 else 0
+    return progress.epoch >= settings.epochs or bool(
+        settings.patience and waited >= settings.patience
+    )
+
+
+def _refuse_infinite(progress: _Progress) -> None:
+    if not math.isfinite(progress.loss_sum):
+        raise TrainingError(
+            f"the loss is no longer finite in epoch {progress.epoch}, batch {progress.batch}: "
+            'lower train.rate, or use train.precision = "fp32"'
+        )
+
+
+def trainable_tensors(tagger: Tagger) -> dict[str, Tensor]:
+    """What training changes, by name."""
+    return {name: p.detach() for name, p in tagger.named_parameters() if p.requires_grad}
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer inside accelerate's wrapper."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner
+
+
+def _to_json(progress: _Progress, accelerator: Accelerator) -> dict[str, Any]:
+    scaler = getattr(accelerator, "scaler", None)
+    return {
+        "progress": {
+            "epoch": progress.epoch,
+            "batch": progress.batch,
+            "step": progress.step,
+            "loss_sum": progress.loss_sum,
+            "units": progress.units,
+            "seconds": progress.seconds,
+            "best_epoch": progress.best_epoch,
+            "best_f1": progress.best_f1,
+            "finished": progress.finished,
+        },
+        "history": [report.to_dict() for report in progress.history],
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
+
+
+def _restore(
+    saved: Checkpoint,
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    names: list[str],
+    accelerator: Accelerator,
+) -> _Progress:
+    if set(saved.weights) != {n for n, p in parameters.items() if p.requires_grad}:
+        raise CheckpointError("the checkpoint is of another model; start again with --overwrite")
+    with torch.no_grad():
+        for name, tensor in saved.weights.items():
+            parameters[name].copy_(tensor)
+    restore_optimizer(optimizer, names, saved.optimizer)
+    torch.set_rng_state(saved.rng["cpu"])
+    if accelerator.device.type == "cuda" and "cuda" in saved.rng:
+        torch.cuda.set_rng_state(saved.rng["cuda"], accelerator.device)
+    scaler = getattr(accelerator, "scaler", None)
+    if scaler is not None and saved.state["scaler"]:
+        scaler.load_state_dict(saved.state["scaler"])
+    return _Progress(
+        **saved.state["progress"],
+        history=[EpochReport(**report) for report in saved.state["history"]],
+    )
+
+
+def _rng_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _refuse_other_run(saved: Checkpoint, fingerprint: dict[str, Any] | None) -> None:
+    before = saved.state["fingerprint"] or {}
+    for key, value in (fingerprint or {}).items():
+        if before.get(key) != value:
+            raise CheckpointError(
+                f"cannot resume: {key} was {before.get(key)!r} and is {value!r} now; resume with "
+                "the same settings, or start again with --overwrite"
+            )

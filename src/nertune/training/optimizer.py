@@ -1,0 +1,111 @@
+"""Parameter groups with rates of their own, the optimizer, and the rate's course."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from nertune.config import TrainSettings
+from nertune.models.bert import EncoderEmitter
+from nertune.models.tagger import Tagger
+from nertune.models.tuning import head_names
+
+__all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
+
+GroupName = Literal["encoder", "adapter", "head", "crf", "lstm"]
+
+
+def group_parameters(tagger: Tagger) -> dict[GroupName, dict[str, nn.Parameter]]:
+    """The trainable parameters of each group, by name. Empty groups are left out."""
+    groups: dict[GroupName, dict[str, nn.Parameter]] = {}
+    for name, parameter in tagger.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(_group(tagger, name), {})[name] = parameter
+    return groups
+
+
+def _group(tagger: Tagger, name: str) -> GroupName:
+    if name.startswith("decoder."):
+        return "crf"
+    if not isinstance(tagger.emitter, EncoderEmitter):
+        return "lstm"
+    if ".lora_" in name:
+        return "adapter"
+    model: Any = tagger.emitter.model
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parts = name.split(".")
+    return "head" if any(head in parts for head in head_names(plain)) else "encoder"
+
+
+def group_rates(settings: TrainSettings) -> dict[GroupName, float]:
+    """Each group's peak learning rate.
+
+    The encoder's is a tenth of the base rate by default (the reference study's rule for full
+    fine-tuning); an adapter starts at zero effect and wants the whole of it.
+    """
+    rate = settings.rate
+    return {
+        "encoder": rate * settings.encoder_factor,
+        "adapter": settings.adapter_rate or rate,
+        "head": settings.head_rate or rate,
+        "crf": settings.crf_rate or 10 * rate,
+        "lstm": rate,
+    }
+
+
+def build_optimizer(
+    tagger: Tagger, settings: TrainSettings
+) -> tuple[torch.optim.Optimizer, list[str]]:
+    """The optimizer, and the names of its parameters in its own order.
+
+    Weight decay spares biases, norms and the CRF; `adam` has none at all.
+    """
+    rates = group_rates(settings)
+    groups: list[dict[str, Any]] = []
+    names: list[str] = []
+    for group, parameters in group_parameters(tagger).items():
+        for decays in (True, False):
+            chosen = {n: p for n, p in parameters.items() if _decays(group, p) == decays}
+            if chosen:
+                decay = settings.weight_decay if decays and settings.optimizer != "adam" else 0.0
+                groups.append(
+                    {
+                        "params": list(chosen.values()),
+                        "lr": rates[group],
+                        "peak": rates[group],
+                        "name": group,
+                        "weight_decay": decay,
+                    }
+                )
+                names += chosen
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum), names
+    adam = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return adam(groups), names
+
+
+def _decays(group: GroupName, parameter: nn.Parameter) -> bool:
+    return group != "crf" and parameter.ndim > 1
+
+
+def rate_factor(
+    progress: float, *, warmup: float, schedule: Literal["linear", "cosine", "constant"]
+) -> float:
+    """The share of the peak rate at a point of the run.
+
+    Args:
+        progress: share of the run that is done, 0 … 1.
+        warmup: share of the run over which the rate rises from 0.
+        schedule: how it falls to 0 afterwards, or stays.
+    """
+    if progress < warmup:
+        return progress / warmup
+    rest = (progress - warmup) / (1 - warmup)
+    if schedule == "linear":
+        return max(0.0, 1 - rest)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
+    return 1.0

@@ -1,0 +1,270 @@
+"""Two-column CoNLL: round trips, decisions said aloud, what cannot be written."""
+
+from __future__ import annotations
+
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nertune.data.corpus import load_corpus, save_corpus, save_documents
+from nertune.data.formats import conll
+from nertune.data.formats.conll import ConllStyle, TagRepair
+from nertune.errors import ConfigError, DataError
+from nertune.labels.scheme import SCHEMES
+from nertune.types import Document, Entity
+
+NAME = Path("x.conll")
+STYLES = [
+    ConllStyle(scheme, separator, mark, newline, final_newlines)
+    for scheme, separator, mark, newline, final_newlines in [
+        ("BIO", "\t", "-", "\n", 2),
+        ("BIO", " ", "-", "\r\n", 1),
+        ("IOB1", "\t", "_", "\n", 0),
+        ("BIOES", " ", "-", "\n", 2),
+        ("BMES", " ", "-", "\n", 1),
+        ("BILOU", "\t", "_", "\r\n", 2),
+    ]
+]
+
+
+def tokens(separator: str) -> st.SearchStrategy[str]:
+    """Any token that a file with this separator can hold."""
+    anything = st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\n\0" + separator), min_size=1
+    )
+    awkward = st.sampled_from(
+        [
+            "\u3000",
+            "\xa0",
+            "\u2028",
+            "\x85",
+            "\x1c",
+            "\x0b",
+            "\r",
+            "\ufeff",
+            "#",
+            "O",
+            "👩‍👩‍👧",
+            "e\u0301",
+        ]
+    )
+    blank = st.sampled_from([" ", "  "] if separator == " " else [" ", " x "])
+    return st.one_of(anything, awkward, blank).filter(lambda token: token != "-DOCSTART-")
+
+
+@st.composite
+def corpora(draw: st.DrawFn) -> tuple[ConllStyle, str, list[Document]]:
+    """A layout, what joins tokens, and documents that the layout can hold."""
+    style, glue = draw(st.sampled_from(STYLES)), draw(st.sampled_from(["", " "]))
+    documents = []
+    for words in draw(st.lists(st.lists(tokens(style.separator), min_size=1), min_size=1)):
+        spans, offset = [], 0
+        for word in words:
+            spans.append((offset, offset + len(word)))
+            offset += len(word) + len(glue)
+        cuts = draw(st.lists(st.integers(0, len(words)), unique=True).map(sorted))
+        entities = [
+            Entity(
+                spans[first][0], spans[last - 1][1], draw(st.sampled_from(["PER", "组织", "a-b"]))
+            )
+            for first, last in pairwise(cuts)
+            if draw(st.booleans())
+        ]
+        documents.append(Document(glue.join(words), tuple(entities), tokens=tuple(spans)))
+    return style, glue, documents
+
+
+@given(corpora())
+@example((STYLES[0], "", [Document("\ufeffa", tokens=((0, 1), (1, 2)))]))
+@example((STYLES[3], "", [Document("\t ", tokens=((0, 1), (1, 2)))]))
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, corpus: tuple[ConllStyle, str, list[Document]]
+) -> None:
+    style, glue, documents = corpus
+    folder = tmp_path_factory.getbasetemp()
+    path, again = folder / "round.conll", folder / "again.conll"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        conll.write(stream, documents, style=style)
+    has_entities = any(document.entities for document in documents)
+    read = load_corpus(path, scheme=style.scheme, join="space" if glue else "none", strict=True)
+    assert read.repairs == ()
+    for got, expected in zip(read.documents, documents, strict=True):
+        assert (got.text, got.entities) == (expected.text, expected.entities)
+        assert got.tokens == expected.tokens
+    assert read.style is not None
+    assert read.style.separator == style.separator
+    if has_entities:
+        assert read.style.mark == style.mark
+        recognised = load_corpus(path, join="space" if glue else "none")
+        assert [d.entities for d in recognised.documents] == [d.entities for d in documents]
+    save_corpus(again, read)
+    assert again.read_bytes().removeprefix(b"\xef\xbb\xbf") == path.read_bytes().removeprefix(
+        b"\xef\xbb\xbf"
+    )
+
+
+def read(text: str, **options: str) -> conll.ConllFile:
+    return conll.read(text, NAME, **options)  # type: ignore[arg-type]
+
+
+def test_ids_name_the_line_of_the_first_token() -> None:
+    file = read("\n\na O\nb O\n\n\nc O\n")
+    assert [document.id for document in file.documents] == ["x.conll:3", "x.conll:7"]
+
+
+def test_offsets_count_code_points() -> None:
+    (document,) = read("𠮷\tB-PER\n野\tI-PER\n👩‍👩‍👧\tO\n京\tB-LOC\n", join="none").documents
+    assert [document.surface(e) for e in document.entities] == ["𠮷野", "京"]
+    assert document.entities[1] == Entity(7, 8, "LOC")
+
+
+@pytest.mark.parametrize(
+    ("text", "glue"),
+    [
+        ("北 O\n京 O\n", ""),
+        ("Beijing O\nis O\n", " "),
+        ("北 O\n京 O\n我 O\n爱 O\nBeijing O\n", ""),  # exactly 80 %
+        ("北 O\n京 O\n我 O\nBeijing O\n", " "),
+    ],
+)
+def test_character_level_data_joins_without_a_space(text: str, glue: str) -> None:
+    file = read(text)
+    assert file.join == glue
+    assert any(notice.startswith("tokens joined with") for notice in file.notices)
+    assert read(text, join="none").join == ""
+    assert read(text, join="space").join == " "
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_recognised_scheme_is_said_and_can_be_overridden(scheme: str) -> None:
+    tags = {
+        "BIO": "B-A I-A O",
+        "IOB1": "I-A I-A O",
+        "BIOES": "B-A E-A O",
+        "BMES": "B-A M-A E-A",
+        "BILOU": "B-A L-A O",
+        "IO": "A A O",
+    }[scheme]
+    text = "".join(f"x\t{tag}\n" for tag in tags.split())
+    assert f"scheme {scheme} recognised" in read(text).notices
+    overridden = read(text, scheme=scheme)
+    assert overridden.style.scheme == scheme
+    assert not any("recognised" in notice for notice in overridden.notices)
+    assert overridden.documents == read(text).documents
+
+
+def test_orphan_tags_are_mended_counted_and_listed() -> None:
+    file = read("a B-X\nb O\n\nc I-X\nd I-Y\n")
+    assert [e.key for e in file.documents[1].entities] == [(0, 1, "X"), (1, 2, "Y")]
+    reason = "nothing opened this entity"
+    assert file.repairs == (TagRepair(4, "I-X", reason), TagRepair(5, "I-Y", reason))
+    assert "2 tags mended as conlleval does (first: line 4, I-X: " + reason + ")" in file.notices
+
+
+def test_strict_refuses_them() -> None:
+    with pytest.raises(DataError, match=r"^x\.conll:4: tag 'I-X': nothing opened this entity"):
+        conll.read("a B-X\nb O\n\nc I-X\n", NAME, strict=True)
+
+
+def test_docstart_lines_are_skipped_and_counted() -> None:
+    file = read("-DOCSTART- -X- O O\n\na O\n-DOCSTART-\nb O\n-DOCSTART- O\n")
+    assert [document.text for document in file.documents] == ["a", "b"]
+    assert "3 -DOCSTART- lines skipped" in file.notices
+
+
+@pytest.mark.parametrize("name", ["scheme", "join"])
+def test_an_unknown_choice_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}='IOB2' is unknown, expected one of auto"):
+        read("a O\n", **{name: "IOB2"})
+
+
+# Writing
+
+
+def written(document: Document, **options: object) -> str:
+    stream = StringIO()
+    conll.write(stream, [document], **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def by_space(text: str) -> list[tuple[int, int]]:
+    spans, offset = [], 0
+    for word in text.split(" "):
+        spans.append((offset, offset + len(word)))
+        offset += len(word) + 1
+    return spans
+
+
+def test_documents_without_tokens_are_cut_by_the_caller() -> None:
+    document = Document("Ann Lee left", (Entity(0, 7, "PER"),))
+    assert written(document, tokenize=by_space) == "Ann\tB-PER\nLee\tI-PER\nleft\tO\n\n"
+    own = Document("Ann Lee", tokens=((0, 3),))
+    assert written(own, tokenize=by_space) == "Ann\tO\n\n"
+
+
+def test_an_entity_inside_a_token_is_refused_or_widened() -> None:
+    document = Document("the Annex of", (Entity(4, 7, "PER"),), id="d7")
+    with pytest.raises(DataError, match=r"document d7 .* PER 'Ann' at \[4, 7\) does not begin and"):
+        written(document, tokenize=by_space)
+    text = written(document, tokenize=by_space, misfit="widen")
+    assert text == "the\tO\nAnnex\tB-PER\nof\tO\n\n"
+
+
+TAB, SPACE, IO = ConllStyle(), ConllStyle(separator=" "), ConllStyle(scheme="IO")
+
+
+@pytest.mark.parametrize(
+    ("document", "style", "fragment"),
+    [
+        (Document("ab"), TAB, "it has no tokens"),
+        (Document("", tokens=()), TAB, "it has no token, and"),
+        (Document("a\tb", tokens=((0, 3),)), TAB, r"its token 'a\\tb' holds the separator \(TAB\)"),
+        (Document("a b", tokens=((0, 3),)), SPACE, r"holds the separator \(a space\)"),
+        (Document("a\nb", tokens=((0, 3),)), TAB, "holds a line end"),
+        (Document("a\0b", tokens=((0, 3),)), TAB, "holds a NUL"),
+        (Document("\ud800", tokens=((0, 1),)), TAB, "half a surrogate pair"),
+        (Document("-DOCSTART-", tokens=((0, 10),)), TAB, "marks the start of a document"),
+        (Document("ab", (Entity(0, 1, "a b"),), tokens=((0, 1),)), SPACE, "the label 'a b'"),
+        (Document("ab", (Entity(0, 1, "a\n"),), tokens=((0, 1),)), TAB, "the label"),
+        (Document("ab", (Entity(0, 1, "O"),), tokens=((0, 1),)), IO, "the label 'O'"),
+        (Document("a b", (Entity(1, 2, "X"),), tokens=((0, 1), (2, 3))), TAB, "does not begin"),
+        (
+            Document(
+                "abc", (Entity(0, 2, "X"), Entity(1, 3, "Y")), tokens=((0, 1), (1, 2), (2, 3))
+            ),
+            TAB,
+            "Y 'bc' overlaps",
+        ),
+        (
+            Document("ab", (Entity(0, 1, "X"), Entity(0, 1, "Y")), tokens=((0, 1), (1, 2))),
+            TAB,
+            "Y 'a' overlaps",
+        ),
+        (
+            Document("ab", (Entity(0, 1, "X"), Entity(1, 2, "X")), tokens=((0, 1), (1, 2))),
+            IO,
+            "scheme IO cannot keep two X entities apart",
+        ),
+    ],
+)
+def test_what_the_format_cannot_hold_is_refused(
+    document: Document, style: ConllStyle, fragment: str
+) -> None:
+    with pytest.raises(DataError, match="cannot be written as two columns: ") as caught:
+        written(document, style=style)
+    assert caught.match(fragment)
+
+
+def test_widening_that_makes_entities_overlap_is_refused() -> None:
+    document = Document("Annex", (Entity(0, 2, "X"), Entity(3, 5, "Y")))
+    with pytest.raises(DataError, match="overlaps"):
+        written(document, tokenize=by_space, misfit="widen")
+
+
+def test_nothing_written_for_no_document(tmp_path: Path) -> None:
+    save_documents(tmp_path / "none.conll", [])
+    assert (tmp_path / "none.conll").read_bytes() == b""

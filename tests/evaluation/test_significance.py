@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nertune.evaluation.significance import (
+    Difference,
+    compare_arms,
+    hierarchical_interval,
+    randomisation_p_value,
+    student_quantile,
+)
+
+Counts = NDArray[np.int64]
+
+
+def simulate(
+    rng: np.random.Generator,
+    *,
+    num_seeds: int = 3,
+    num_sentences: int = 150,
+    effect: float = 0.0,
+    seed_noise: float = 0.15,
+) -> tuple[Counts, Counts]:
+    """Two arms whose chance to get an entity depends on sentence, seed and the arm's effect."""
+    gold = rng.poisson(2.0, num_sentences)
+    easiness = rng.normal(1.2, 1.0, num_sentences)
+    arms = []
+    for arm in range(2):
+        seeds = []
+        for _ in range(num_seeds):
+            noise = rng.normal(0, seed_noise) + rng.normal(0, 0.6, num_sentences)
+            chance = 1 / (1 + np.exp(-easiness - noise - effect * arm))
+            correct = rng.binomial(gold, chance)
+            wrong = rng.poisson((1 - chance) * gold * 0.8)
+            seeds.append(np.stack([gold, correct + wrong, correct], axis=1))
+        arms.append(np.stack(seeds))
+    return arms[1], arms[0]
+
+
+def fast(arm: Counts, baseline: Counts, seed: int = 0) -> Difference:
+    return compare_arms(arm, baseline, num_permutations=499, num_resamples=300, seed=seed)
+
+
+@pytest.mark.parametrize("seed_noise", [0.0, 0.4])
+def test_null_is_rarely_called_different(seed_noise: float) -> None:
+    rng = np.random.default_rng(11)
+    verdicts = [
+        fast(*simulate(rng, seed_noise=seed_noise), seed=number).verdict for number in range(250)
+    ]
+    assert sum(verdict != "not distinguishable" for verdict in verdicts) / 250 <= 0.06
+
+
+def test_randomisation_alone_is_calibrated_without_seed_noise() -> None:
+    rng = np.random.default_rng(12)
+    p_values = [
+        randomisation_p_value(*simulate(rng, seed_noise=0.0), num_permutations=199, seed=number)
+        for number in range(300)
+    ]
+    assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.08
+    assert 0.42 <= np.mean(p_values) <= 0.58  # uniform under the null
+
+
+def test_randomisation_alone_mistakes_seed_noise_for_a_difference() -> None:
+    """Why the hierarchical interval has to agree (Reimers & Gurevych, 2017)."""
+    rng = np.random.default_rng(13)
+    results = [fast(*simulate(rng, seed_noise=0.4, num_sentences=300)) for _ in range(60)]
+    assert np.mean([result.p_value < 0.05 for result in results]) > 0.4
+    assert np.mean([result.verdict != "not distinguishable" for result in results]) <= 0.1
+
+
+def test_a_large_effect_is_seen() -> None:
+    rng = np.random.default_rng(14)
+    results = [fast(*simulate(rng, effect=1.2)) for _ in range(30)]
+    assert sum(result.verdict == "better" for result in results) >= 28
+    assert all(0 < result.ci95[0] < result.difference < result.ci95[1] for result in results)
+
+
+@pytest.mark.parametrize(("num_seeds", "effect"), [(1, 0.0), (2, 0.8), (4, 0.3)])
+def test_deterministic_and_symmetric(num_seeds: int, effect: float) -> None:
+    arm, baseline = simulate(np.random.default_rng(15), num_seeds=num_seeds, effect=effect)
+    forth, back = fast(arm, baseline), fast(baseline, arm)
+    assert forth == fast(arm, baseline)
+    assert back.difference == -forth.difference
+    assert back.ci95 == (-forth.ci95[1], -forth.ci95[0])
+    assert back.p_value == forth.p_value
+    opposite = {"better": "worse", "worse": "better"}
+    assert back.verdict == opposite.get(forth.verdict, forth.verdict)
+    assert forth.num_seeds == num_seeds
+
+
+def exhaustive_p_value(arm: Counts, baseline: Counts) -> float:
+    def statistic(one: Counts, other: Counts) -> float:
+        def f1(counts: Counts) -> float:
+            total = counts.sum(axis=1)
+            return float(np.mean(2 * total[:, 2] / (total[:, 0] + total[:, 1])))
+
+        return f1(one) - f1(other)
+
+    observed = abs(statistic(arm, baseline))
+    extreme = number = 0
+    for trades in itertools.product([False, True], repeat=arm.shape[1]):
+        mask = np.array(trades)[None, :, None]
+        value = statistic(np.where(mask, baseline, arm), np.where(mask, arm, baseline))
+        extreme += abs(value) >= observed - 1e-12
+        number += 1
+    return extreme / number
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_randomisation_equals_all_permutations(seed: int) -> None:
+    arm, baseline = simulate(np.random.default_rng(seed), num_seeds=2, num_sentences=9, effect=0.7)
+    exact = exhaustive_p_value(arm, baseline)
+    assert 0.0 < exact < 1.0
+    assert randomisation_p_value(arm, baseline) == pytest.approx(exact, abs=0.02)
+
+
+def test_interval_has_the_width_of_its_two_noises() -> None:
+    """Without seed noise in the counts it is the plain paired bootstrap over sentences."""
+    rng = np.random.default_rng(17)
+    arm, baseline = simulate(rng, num_seeds=1, num_sentences=200)
+    drawn = rng.integers(200, size=(4000, 200))
+
+    def f1(counts: Counts) -> NDArray[np.float64]:
+        totals = counts[0][drawn].sum(axis=1)
+        return np.asarray(2 * totals[:, 2] / (totals[:, 0] + totals[:, 1]))
+
+    spread = (f1(arm) - f1(baseline)).std()
+    low, high = hierarchical_interval(arm, baseline)
+    assert high - low == pytest.approx(2 * 1.972 * spread, rel=0.06)
+    # The same counts for every seed: there is no seed noise to add, however many seeds.
+    thrice = hierarchical_interval(np.repeat(arm, 3, axis=0), np.repeat(baseline, 3, axis=0))
+    assert thrice == pytest.approx((low, high), abs=0.1 * (high - low))
+    # Seeds that differ on every sentence alike: the seed part alone, a t interval.
+    gold = np.full(200, 10)
+    levels = {"arm": [9, 7], "baseline": [8, 6]}
+    arm, baseline = (
+        np.stack([np.stack([gold, gold, np.full(200, c)], axis=1) for c in levels[name]])
+        for name in ("arm", "baseline")
+    )
+    low, high = hierarchical_interval(arm, baseline, num_resamples=20_000)
+    # Each mean of two seeds has standard error 0.1; two degrees of freedom give t = 4.303.
+    assert low == pytest.approx(0.1 - 4.303 * np.sqrt(0.02), abs=0.02)
+    assert high == pytest.approx(0.1 + 4.303 * np.sqrt(0.02), abs=0.02)
+
+
+def test_equal_arms_and_tiny_sets() -> None:
+    arm, _ = simulate(np.random.default_rng(18))
+    same = fast(arm, arm.copy())
+    assert same.difference == 0.0
+    assert same.p_value == 1.0
+    assert same.verdict == "not distinguishable"
+    single = np.array([[[1, 1, 1]]])
+    result = fast(single, np.array([[[1, 0, 0]]]))
+    assert (result.verdict, result.ci95) == ("not distinguishable", (-1.0, 1.0))
+    nothing = np.zeros((2, 5, 3), dtype=np.int64)
+    assert fast(nothing, nothing).verdict == "not distinguishable"
+    assert json.loads(json.dumps(result.to_dict()))["ci95"] == [-1.0, 1.0]
+
+
+def test_wrong_shapes_and_other_gold_are_refused() -> None:
+    arm, baseline = simulate(np.random.default_rng(19))
+    with pytest.raises(ValueError, match="one shape"):
+        compare_arms(arm, baseline[:2])
+    with pytest.raises(ValueError, match="one shape"):
+        compare_arms(arm[0], baseline[0])
+    other = baseline.copy()
+    other[:, 0, 0] += 1
+    with pytest.raises(ValueError, match="different gold"):
+        compare_arms(arm, other)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (60, 2.000), (120, 1.980), (1e6, 1.960)],
+)
+def test_student_quantile_equals_the_table(freedom: float, quantile: float) -> None:
+    assert student_quantile(0.975, freedom) == pytest.approx(quantile, abs=6e-4)
