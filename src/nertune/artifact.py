@@ -105,10 +105,10 @@ def hash_encoder(name: str) -> str:
 
 def _hub_folder(name: str) -> Path:
     """Where the hub's cache keeps a model that has been loaded before."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
-        return Path(cached_file(name, "config.json")).parent
+        return Path(str(cached_file(name, "config.json"))).parent
     except OSError as error:
         raise ModelError(f"{name}: cannot be fetched from the hub ({error})") from error
 

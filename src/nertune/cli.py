@@ -215,8 +215,8 @@ def inspect(
 ) -> None:
     """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
     from nertune.data.corpus import load_corpus
-    from nertune.data.inspect import inspect_corpora
-    from nertune.data.inspect_view import render
+    from nertune.runs.inspect import inspect_corpora
+    from nertune.runs.inspect_view import render
     from nertune.data.samples import resolve_data
 
     corpora = [

@@ -120,7 +120,7 @@ class LoraSettings(_Section):
     """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(32, gt=0, description="The update is scaled by alpha / rank.")
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
     dropout: Share = 0.1
     targets: tuple[str, ...] = Field(
         ("query", "key", "value"),
@@ -182,12 +182,12 @@ class TrainSettings(_Section):
 class Settings(_Section):
     """All settings of a run."""
 
-    run: RunSettings = Field(default_factory=RunSettings)
+    run: RunSettings = RunSettings()
     data: DataSettings
-    model: ModelSettings = Field(default_factory=ModelSettings)
-    lstm: LstmSettings = Field(default_factory=LstmSettings)
-    lora: LoraSettings = Field(default_factory=LoraSettings)
-    train: TrainSettings = Field(default_factory=TrainSettings)
+    model: ModelSettings = ModelSettings()
+    lstm: LstmSettings = LstmSettings()
+    lora: LoraSettings = LoraSettings()
+    train: TrainSettings = TrainSettings()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

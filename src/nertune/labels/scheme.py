@@ -114,7 +114,7 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
         SchemeError: prefixes of several schemes are mixed, or only some tags have one.
     """
     first_seen: dict[str, tuple[int, int, str]] = {}
-    inside_opens = begin_needed = begin_spurious = False
+    inside_opens = begin_spurious = False
     for sentence, tags in enumerate(sentences):
         previous_role, previous_label = "O", ""
         for position, tag in enumerate(tags):
@@ -126,7 +126,6 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
             if prefix == "I" and not follows:
                 inside_opens = True
             elif prefix == "B":
-                begin_needed |= follows
                 begin_spurious |= not follows
             previous_role, previous_label = prefix, label
     prefixes = set(first_seen) - {"O"}
@@ -248,7 +247,7 @@ def _prefix(scheme: Scheme, position: int, span: TokenSpan, previous: TokenSpan)
         return "B" if is_first and touches else "I"
     if scheme == "BIO":
         return "B" if is_first else "I"
-    inside, last, single = {"BIOES": "IES", "BMES": "MES", "BILOU": "ILU"}[scheme]
+    inside, last, single = tuple(_PREFIXES[scheme].replace("B", ""))
     if is_first:
         return single if is_last else "B"
     return last if is_last else inside

@@ -17,10 +17,17 @@ from nertune.tokens.units import Unit
 from nertune.tokens.windows import Segmenter
 from nertune.types import Document
 
-__all__ = ["build_lstm", "build_segmenter", "build_tagger", "build_tokenizer"]
+__all__ = [
+    "LONGEST_DEFAULT_WINDOW",
+    "build_lstm",
+    "build_segmenter",
+    "build_tagger",
+    "build_tokenizer",
+]
 
 _LSTM_WINDOW = 512
-_LONGEST_DEFAULT_WINDOW = 512
+LONGEST_DEFAULT_WINDOW = 512
+"""Pieces; a window asked for in the settings may be longer where the encoder allows it."""
 
 
 def build_tokenizer(settings: Settings, documents: tuple[Document, ...], unit: Unit) -> Tokenizer:
@@ -87,13 +94,13 @@ def build_segmenter(
     """
     limit = _LSTM_WINDOW
     if isinstance(tagger.emitter, EncoderEmitter):
-        positions = position_limit(tagger.emitter.model) or _LONGEST_DEFAULT_WINDOW
+        positions = position_limit(tagger.emitter.model) or LONGEST_DEFAULT_WINDOW
         if max_pieces > positions:
             raise ConfigError(
                 f"model.max_pieces: {max_pieces}, but the encoder has {positions} positions"
             )
         stated = tokenizer.max_pieces if isinstance(tokenizer, EncoderTokenizer) else None
-        limit = min(positions, stated or positions, _LONGEST_DEFAULT_WINDOW)
+        limit = min(positions, stated or positions, LONGEST_DEFAULT_WINDOW)
     longest = max_pieces or limit
     room = longest - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids)
     shared = room // 4 if stride < 0 else stride

@@ -116,33 +116,34 @@ def train(
 
 
 def _load_corpora(data: DataSettings, console: Console) -> _Corpora:
-    loaded: dict[str, Corpus | None] = {}
+    loaded: dict[str, Corpus | None] = {"dev": None, "test": None}
+    join = data.join
     for split in ("train", "dev", "test"):
-        name = getattr(data, split)
-        loaded[split] = None
-        if name:
-            corpus = load_corpus(
-                resolve_data(name),
-                format=data.format,
-                scheme=data.scheme,
-                join=data.join,
-                strict=data.strict,
-            )
-            loaded[split] = corpus
-            notify(console, f"{split}: {corpus.path}: {len(corpus.documents):,} documents, "
-                            f"{corpus.num_entities:,} entities")  # fmt: skip
-            for notice in corpus.notices:
-                notify(console, f"  {notice}")
-    assert loaded["train"] is not None
-    corpora = _Corpora(loaded["train"], loaded["dev"], loaded["test"])
-    if not corpora.train.labels:
-        raise DataError("holds no entity to learn from", path=corpora.train.path)
+        if not (name := getattr(data, split)):
+            continue
+        corpus = load_corpus(
+            resolve_data(name),
+            format=data.format,
+            scheme=data.scheme,
+            join=join,
+            strict=data.strict,
+        )
+        if split == "train" and corpus.format == "conll":
+            join = "space" if corpus.join else "none"  # the splits of a corpus are read alike
+        loaded[split] = corpus
+        counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
+        notify(console, f"{split}: {corpus.path}: {counts}")
+        for notice in corpus.notices:
+            notify(console, f"  {notice}")
+    train = loaded["train"]
+    assert train is not None
+    corpora = _Corpora(train, loaded["dev"], loaded["test"])
+    if not train.labels:
+        raise DataError("holds no entity to learn from", path=train.path)
     if corpora.dev is None:
         notify(console, "no data.dev: nothing chooses an epoch, so the last one is kept")
-    known = set(corpora.train.labels)
     for split, corpus in corpora.items():
-        unseen = sorted(set(corpus.labels) - known)
-        if unseen:
+        if unseen := sorted(set(corpus.labels) - set(train.labels)):
             notify(
                 console, f"{split}: {', '.join(unseen)} never occurs in training: will be missed"
             )

@@ -7,6 +7,7 @@ sample standard deviation over seeds; with one seed no deviation is shown.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,10 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     parts += [f"> {notice}" for notice in comparison.notices]
     differences = [(arm, arm.difference) for arm in arms if arm.difference is not None]
     if differences:
-        sentences = [verdict_sentence(arm.name, baseline, d) for arm, d in differences]
-        parts += ["## Verdict", "\n".join(f"- {_escaped(sentence)}" for sentence in sentences)]
+        sentences = [
+            verdict_sentence(_escaped(arm.name), _escaped(baseline), d) for arm, d in differences
+        ]
+        parts += ["## Verdict", "\n".join(f"- {sentence}" for sentence in sentences)]
     if figure:
         parts.append(f"![Learning curves and F1 by type]({figure})")
     if remark:
@@ -195,17 +198,12 @@ def _subject(comparison: Comparison) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """One that leaves as much room to figures as 80 columns allow."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
 
 
 def _overview(comparison: Comparison) -> Table:
-    table = Table(
-        title="Overview (P, R, F1 in percent, micro average)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=0,
-    )
+    table = _table("Overview (P, R, F1 in percent, micro average)")
     table.add_column("arm", overflow="fold")
     headings = ("trainable\nparameters", "s/\nepoch", "peak\nMiB", "best\nepoch")
     for heading in (*headings, "P", "R", "F1", "macro\nF1"):
@@ -248,7 +246,7 @@ def _scores_table(comparison: Comparison) -> Table:
     table.add_column("type", overflow="fold")
     table.add_column("gold", justify="right")
     table.add_column("arm", overflow="fold")
-    for heading in ("P", "R", "F1", "untyped F1", "overlap F1"):
+    for heading in ("P", "R", "F1", "untyped\nF1", "overlap\nF1"):
         table.add_column(heading, justify="right")
     blocks = [(name, _type_rows(name)) for name in comparison.types]
     blocks += [("micro average", _micro_rows), ("macro average", _macro_rows)]
@@ -262,7 +260,7 @@ def _scores_table(comparison: Comparison) -> Table:
                 Text(name if first else ""),
                 str(exact.support) if first else "",
                 Text(arm.name),
-                *(_inline(figure, _percent) for figure in figures),
+                *(_compact(figure, _percent) for figure in figures),
                 end_section=arm is comparison.arms[-1],
             )
     return table
@@ -298,8 +296,8 @@ def _epochs_table(comparison: Comparison) -> Table:
         cells = []
         for curve in curves:
             epoch = curve[index] if index < len(curve) else None
-            cells.append(_NOTHING if epoch is None else _inline(epoch.loss, _nats))
-            cells.append(_NOTHING if epoch is None else _inline(epoch.dev_f1, _percent))
+            cells.append(_NOTHING if epoch is None else _loss(epoch.loss))
+            cells.append(_NOTHING if epoch is None else _compact(epoch.dev_f1, _percent))
         table.add_row(str(index + 1), *cells)
     return table
 
@@ -399,8 +397,7 @@ def _markdown_table(
 
 def _escaped(text: str) -> str:
     """A name as it can stand in Markdown, tables included."""
-    for character in "\\|*_<`[":
-        text = text.replace(character, f"\\{character}")
+    text = re.sub(r"([\\|*<`\[]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     return " ".join(text.split())
 
 
@@ -413,7 +410,7 @@ def _draw(
     heights: tuple[float, float],
     readable: Callable[[str], str],
 ) -> None:
-    grid = figure.add_gridspec(2, 2, height_ratios=heights)
+    grid = figure.add_gridspec(2, 2, height_ratios=heights, wspace=0.06, hspace=0.04)
     f1_axes = figure.add_subplot(grid[0, 0])
     loss_axes = figure.add_subplot(grid[0, 1])
     type_axes = figure.add_subplot(grid[1, :])
@@ -421,8 +418,9 @@ def _draw(
     for index, arm in enumerate(comparison.arms):
         handles.append(_draw_curve(f1_axes, arm, index, "dev_f1"))
         _draw_curve(loss_axes, arm, index, "loss")
-    _finish_curves(f1_axes, "Micro F1 on the development data")
-    _finish_curves(loss_axes, "Training loss, mean nats per token")
+    band = " (band: ± 1 s.d.)" if len(comparison.seeds) > 1 else ""
+    _finish_curves(f1_axes, f"Micro F1 on the development data{band}")
+    _finish_curves(loss_axes, f"Training loss, mean nats per token{band}")
     losses = [e.loss.mean for arm in comparison.arms for e in arm.epochs if e.loss.mean is not None]
     if losses and 0 < 20 * min(losses) < max(losses):
         loss_axes.set_yscale("log")
@@ -431,7 +429,12 @@ def _draw(
     _draw_types(type_axes, comparison, readable)
     labels = [readable(arm.name) for arm in comparison.arms]
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=min(4, len(labels)),
+        frameon=False,
+        handlelength=3.2,
     )
 
 
@@ -511,7 +514,7 @@ def _draw_types(axes: Axes, comparison: Comparison, readable: Callable[[str], st
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("F1")
-    whiskers = "; whiskers: ± 1 standard deviation over seeds" if len(comparison.seeds) > 1 else ""
+    whiskers = "; whiskers: ± 1 s.d. over seeds" if len(comparison.seeds) > 1 else ""
     axes.set_title(
         f"F1 on the {comparison.split} data by type (gold entities){whiskers}", loc="left"
     )
@@ -525,18 +528,21 @@ def _fonts(characters: str) -> tuple[list[str], Callable[[str], str]]:
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
-    def glyphs(path: str) -> set[int]:
+    def glyphs(family: str) -> set[int]:
+        try:
+            path = font_manager.findfont(family, fallback_to_default=False)
+        except ValueError:  # not installed
+            return set()
         return set(FT2Font(path).get_charmap())
 
     families = ["DejaVu Sans"]  # comes with matplotlib
-    known = glyphs(font_manager.findfont("DejaVu Sans"))
-    files = {entry.name: entry.fname for entry in reversed(font_manager.fontManager.ttflist)}
+    known = glyphs("DejaVu Sans")
+    missing = {ord(character) for character in characters} - known
     for family in _CJK_FAMILIES:
-        if all(ord(character) in known for character in characters):
-            break
-        if family in files:
+        if missing and missing & (found := glyphs(family)):
             families.append(family)
-            known |= glyphs(files[family])
+            known |= found
+            missing -= found
 
     def readable(text: str) -> str:
         return "".join(
@@ -565,8 +571,15 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _nats(value: float) -> str:
-    return f"{value:.4f}" if value < 10 else f"{value:.2f}"
+def _loss(estimate: Estimate) -> str:
+    """Mean and deviation with the same decimals, three significant digits or more."""
+    if estimate.mean is None:
+        return _NOTHING
+    decimals = 3 if estimate.mean >= 0.1 else 4
+    text = f"{estimate.mean:.{decimals}f}"
+    if estimate.deviation is None:
+        return text
+    return f"{text} ±{f'{estimate.deviation:.{decimals}f}'.removeprefix('0')}"
 
 
 def _seconds(value: float) -> str:
@@ -592,6 +605,10 @@ def _inline(estimate: Estimate, shown: Callable[[float], str]) -> str:
     if estimate.deviation is None:
         return shown(estimate.mean)
     return f"{shown(estimate.mean)} ± {shown(estimate.deviation)}"
+
+
+def _compact(estimate: Estimate, shown: Callable[[float], str]) -> str:
+    return _inline(estimate, shown).replace("± ", "±")
 
 
 def _stacked(estimate: Estimate, shown: Callable[[float], str]) -> str:

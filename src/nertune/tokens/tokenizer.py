@@ -211,7 +211,7 @@ class EncoderTokenizer:
         self.backend = backend
         self.name = name
         self._cache: dict[str, list[int]] = {}
-        special = backend("", add_special_tokens=True)["input_ids"]
+        special: list[int] = backend("", add_special_tokens=True)["input_ids"]
         if len(special) == 2:
             self._prefix, self._suffix = special[:1], special[1:]
         else:  # e.g. a GPT-like tokenizer without specials, or one with only an end mark

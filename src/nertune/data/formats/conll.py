@@ -567,4 +567,5 @@ def _breaks_tag(label: str, style: ConllStyle) -> bool:
         return True
     if style.separator == " " and _has_space(label):
         return True
-    return label != label.strip() or bool(re.search("[\t\n\r\0\ud800-\udfff]", label))
+    edge = label.strip() if style.scheme == "IO" else label.rstrip()
+    return label != edge or bool(re.search("[\t\n\r\0\ud800-\udfff]", label))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nertune.data.duplicates import SharedText
 from nertune.data.files import shorten
-from nertune.data.inspect import FileInspection, Inspection, ModelFit
+from nertune.runs.inspect import FileInspection, Inspection, ModelFit
 from nertune.data.statistics import Lengths
 
 if TYPE_CHECKING:

@@ -178,8 +178,10 @@ def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
                 else load_tokenizer(folder)
             )
             return _Reader(own, manifest.unit, manifest.max_pieces)
+    from nertune.models.build import LONGEST_DEFAULT_WINDOW
+
     tokenizer = load_tokenizer(model)
-    limits = [] if max_pieces else [tokenizer.max_pieces, _position_limit(model)]
+    limits = [tokenizer.max_pieces, _position_limit(model), LONGEST_DEFAULT_WINDOW]
     limit = min((limit for limit in limits if limit is not None), default=None)
     return _Reader(tokenizer, unit, max_pieces or limit)
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from nertune.data.corpus import Corpus, load_corpus
-from nertune.data.inspect import Inspection, inspect_corpora
-from nertune.data.inspect_view import render
+from nertune.runs.inspect import Inspection, inspect_corpora
+from nertune.runs.inspect_view import render
 from nertune.errors import DataError
 
 TRAIN = "王\tB-PER\n明\tI-PER\n在\tO\n京\tB-LOC\n\n你\tO\n[\tI-PER\n1\tO\n"

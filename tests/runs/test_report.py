@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nertune.evaluation.significance import Difference
+from nertune.runs import report
+from nertune.runs.compare import Arm, Comparison
+
+BETTER = Difference(0.031, (0.012, 0.05), 0.004, "better", 3)
+WORSE = Difference(-0.031, (-0.05, -0.012), 0.0001, "worse", 3)
+UNCLEAR = Difference(-0.0001, (-0.04, 0.03), 1.0, "not distinguishable", 3)
+
+
+def row(value: float | None, support: int = 40, **more: Any) -> dict[str, Any]:
+    return {"precision": value, "recall": value, "f1": value, "support": support, **more}
+
+
+def record(level: float, seed: int, types: tuple[str, ...], num_epochs: int) -> dict[str, Any]:
+    """A record of synthetic figures."""
+    rng = random.Random(f"{level} {seed}")
+    noise = rng.uniform(-0.02, 0.02)
+    scores = {
+        "micro": row(level + noise, 400),
+        "macro": row(level + noise - 0.03, 400),
+        "untyped": row(level + 0.04),
+        "overlap": row(level + 0.06),
+        "types": {
+            name: row(
+                max(0.0, level - 0.04 * n + rng.uniform(-0.03, 0.03)),
+                300 // (n + 1),
+                untyped=row(level),
+                overlap=row(level),
+            )
+            for n, name in enumerate(types)
+        },
+    }
+    return {
+        "parameters": {"trainable": int(level * 1e6), "total": 102_000_000},
+        "epochs": [
+            {
+                "epoch": n + 1,
+                "loss": 0.6 / (n + 1) ** 1.5 * (1 + noise) / level,
+                "seconds": 12.5 + noise,
+                "dev": {"f1": (level + noise) * (1 - 0.6 / (n + 1))},
+            }
+            for n in range(num_epochs)
+        ],
+        "best_epoch": num_epochs,
+        "seconds": 100.0,
+        "peak_memory_bytes": 2**30 + seed * 2**20,
+        "test": scores,
+    }
+
+
+def comparison(
+    *,
+    names: tuple[str, ...] = ("bert", "lora", "lstm"),
+    types: tuple[str, ...] = ("PERSON", "LOCATION", "TIME"),
+    num_seeds: int = 3,
+    num_epochs: int = 5,
+) -> Comparison:
+    differences = [None, BETTER, WORSE, UNCLEAR, BETTER]
+    seeds = tuple(range(1, num_seeds + 1))
+    arms = tuple(
+        Arm(
+            name=name,
+            recipe=Path(f"{name}.toml"),
+            folders=tuple(Path(f"out/{name}/{seed}") for seed in seeds),
+            records=tuple(record(0.9 - 0.1 * n, seed, types, num_epochs - n) for seed in seeds),
+            split="test",
+            difference=differences[n],
+        )
+        for n, name in enumerate(names)
+    )
+    data = {"path": "test.conll", "sha256": "0123456789abcdef", "documents": 408, "entities": 722}
+    return Comparison(arms, names[0], seeds, "test", data, ("A notice.",), Path("out"))
+
+
+def rendered(shown: Comparison, width: int = 80) -> str:
+    stream = io.StringIO()
+    report.render_terminal(shown, Console(file=stream, width=width, color_system=None))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence"),
+    [
+        (BETTER, "lora vs bert: +3.1 points micro-F1 [+1.2, +5.0], p = .004: better"),
+        (WORSE, "lora vs bert: −3.1 points micro-F1 [−5.0, −1.2], p < .001: worse"),
+        (UNCLEAR, "lora vs bert: +0.0 points micro-F1 [−4.0, +3.0], p = 1: not distinguishable"),
+    ],
+)
+def test_verdict_in_plain_words(difference: Difference, sentence: str) -> None:
+    assert report.verdict_sentence("lora", "bert", difference) == sentence
+
+
+def test_terminal_shows_every_figure_within_80_columns() -> None:
+    shown = comparison()
+    text = rendered(shown)
+    assert max(map(len, text.splitlines())) <= 80
+    assert report.verdict_sentence("lora", "bert", BETTER) in text
+    assert "Note: A notice." in text
+    for word in ("800k", "0.784 %", "12.5", "1026", "baseline", "macro average", "PERSON"):
+        assert word in text
+    micro = shown.arms[1].score("micro").f1
+    assert micro.mean is not None
+    assert micro.deviation is not None
+    assert f"{100 * micro.mean:.1f} ±{100 * micro.deviation:.1f}" in text
+    assert "…" not in text.replace("0123456789ab…", "")  # nothing is cut
+
+
+def test_one_seed_shows_no_deviation() -> None:
+    shown = comparison(num_seeds=1)
+    assert "±" not in rendered(shown)
+    tables = [line for line in report.to_markdown(shown).splitlines() if line.startswith("|")]
+    assert not any("±" in line for line in tables)
+    assert shown.to_dict()["arms"][0]["scores"]["micro"]["f1"]["sd"] is None
+
+
+def test_names_with_markup_are_shown_as_they_are() -> None:
+    shown = comparison(names=("a[bold]b", "x|y", "lora_r8"), types=("[red]", "B*", "_C_"))
+    text = rendered(shown, width=120)
+    assert "a[bold]b" in text
+    assert "[red]" in text
+    markdown = report.to_markdown(shown)
+    assert r"x\|y" in markdown
+    assert r"B\*" in markdown
+    assert r"\_C\_" in markdown
+    assert "| lora_r8 |" in markdown
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table(markdown, "By type")}
+    assert widths == {9}
+
+
+def table(markdown: str, heading: str) -> list[str]:
+    section = markdown.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return [line for line in section.splitlines() if line.startswith("|")]
+
+
+def test_markdown_tables_can_be_read_back() -> None:
+    shown = comparison()
+    markdown = report.to_markdown(shown, figure="report.svg")
+    rows = [line.strip("| ").split(" | ") for line in table(markdown, "Averages")]
+    assert rows[0] == ["average", "arm", "precision", "recall", "F1"]
+    found = {(average, arm): f1 for average, arm, _, _, f1 in rows[2:]}
+    for arm in shown.arms:
+        micro = arm.score("micro").f1
+        mean, deviation = map(float, found["micro", arm.name].split(" ± "))
+        assert mean == pytest.approx(micro.mean, abs=5e-5)
+        assert deviation == pytest.approx(micro.deviation, abs=5e-5)
+    differences = [line.strip("| ").split(" | ") for line in table(markdown, "Difference to bert")]
+    assert differences[2] == ["lora", "+0.0310", "+0.0120", "+0.0500", "0.0040", "better"]
+    assert differences[3][1:4] == ["-0.0310", "-0.0500", "-0.0120"]
+    assert len(table(markdown, "By type")) == 2 + 3 * 3
+    assert len(table(markdown, "By epoch")) == 2 + 5 + 4 + 3  # each arm its own number of epochs
+    assert len(table(markdown, "Cost")) == 2 + 3
+    assert "![Learning curves and F1 by type](report.svg)" in markdown
+    assert "\n- lora vs bert: +3.1 points micro-F1 [+1.2, +5.0], p = .004: better\n" in markdown
+
+
+def test_undefined_scores_are_shown_as_such(tmp_path: Path) -> None:
+    shown = comparison(names=("bert",))
+    for one in shown.arms[0].records:
+        one["test"]["types"]["UNSEEN"] = row(None, 0, untyped=row(None, 0), overlap=row(None, 0))
+    assert "| UNSEEN | 0 | bert | – | – | – | – | – |" in report.to_markdown(shown)
+    assert "UNSEEN" in rendered(shown)
+    report.save(shown, tmp_path)
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["arms"][0]["scores"]["types"]["UNSEEN"]["f1"]["mean"] is None
+
+
+def test_save_writes_all_files_and_leaves_no_drafts(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    shown = comparison()
+    written = report.save(shown, tmp_path / "new" / "folder")
+    names = ["report.json", "report.md", "report.png", "report.svg"]
+    assert sorted(path.name for path in written) == names
+    assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == names
+    svg = (tmp_path / "new/folder/report.svg").read_bytes()
+    assert svg.startswith(b"<?xml")
+    assert (tmp_path / "new/folder/report.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "new/folder/report.json").read_text()) == shown.to_dict()
+    report.save(shown, tmp_path / "new" / "folder")
+    assert (tmp_path / "new/folder/report.svg").read_bytes() == svg  # the same, byte for byte
+
+
+def test_without_matplotlib_the_report_says_how_to_get_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.png").write_bytes(b"old")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    written = report.save(comparison(), tmp_path)
+    assert sorted(path.name for path in written) == ["report.json", "report.md"]
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert 'pip install "nertune[report]"' in markdown
+    assert "![" not in markdown
+    assert not (tmp_path / "report.png").exists()
+
+
+def test_an_interrupted_save_keeps_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.md").write_text("old")
+
+    def fail(path: Path, content: str) -> None:
+        path.write_text(content[:10])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report, "_write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        report.save(comparison(), tmp_path)
+    assert (tmp_path / "report.md").read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_figure_has_no_missing_glyphs_and_no_mathtext(tmp_path: Path) -> None:
+    """matplotlib warns of a character that it draws as a box, and fails on wrong mathtext."""
+    pytest.importorskip("matplotlib")
+    shown = comparison(names=("实验", "a$b$_{", "c"), types=("人名", "Ä", "机构𠀀", "P$x^"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(report.save_figure(shown, tmp_path)) == 2
+
+
+def test_characters_that_no_font_has_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(report, "_CJK_FAMILIES", ())
+    families, readable = report._fonts("人名Ä")
+    assert families == ["DejaVu Sans"]
+    assert readable("人名 Äx") == "\\u4eba\\u540d Äx"
+
+
+def test_a_font_with_the_characters_is_taken_only_when_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    from matplotlib.ft2font import FT2Font
+
+    # STIX comes with matplotlib and has letters that DejaVu Sans lacks: a stand-in for CJK fonts.
+    path = font_manager.findfont("STIXNonUnicode", fallback_to_default=False)
+    common = set(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
+    letter = chr(min(set(FT2Font(path).get_charmap()) - common))
+    monkeypatch.setattr(report, "_CJK_FAMILIES", ("No Such Font", "STIXNonUnicode"))
+    families, readable = report._fonts(f"PERSON{letter}")
+    assert families == ["DejaVu Sans", "STIXNonUnicode"]
+    assert readable(f"PERSON{letter}人") == f"PERSON{letter}\\u4eba"
+    assert report._fonts("PERSON")[0] == ["DejaVu Sans"]
+    assert report._fonts("人")[0] == ["DejaVu Sans"]
+
+
+def test_many_arms_and_types_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    shown = comparison(
+        names=("bert", "lora", "lora-crf", "lstm", "lstm-crf"),
+        types=tuple(f"TYPE{n}" for n in range(12)),
+        num_epochs=20,
+    )
+    assert all(path.stat().st_size > 10_000 for path in report.save_figure(shown, tmp_path))
