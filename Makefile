@@ -11,8 +11,8 @@ demo: $(VENV)/.installed
 	$(BIN)/nertune compare recipes/sample/bert.toml recipes/sample/lora.toml recipes/sample/lstm.toml \
 		--seeds 1 --baseline bert --output demo
 	@echo
-	@echo "New sentences, tagged by demo/runs/bert/seed-987/model:"
-	$(BIN)/nertune predict demo/runs/bert/seed-987/model --file recipes/sample/new_sentences.txt
+	@echo "New sentences, tagged by demo/runs/bert/seed-1/model:"
+	$(BIN)/nertune predict demo/runs/bert/seed-1/model --file recipes/sample/new_sentences.txt
 	@echo
 	@echo "Figure: demo/report.png"
 

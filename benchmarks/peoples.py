@@ -2,8 +2,8 @@
 
     python benchmarks/peoples.py [--output FOLDER] [--seeds 3]
 
-Trains on train, chooses epochs on dev, scores once on test. NERTUNE_DATA names the folder that holds
-`peoples/`. Finished runs are reused, a killed one goes on. About two hours on 2 cores.
+Trains on train, chooses epochs on dev, scores once on test. NERTUNE_DATA names the folder that
+holds `peoples/`. Finished runs are reused, a killed one goes on. About two hours on 2 cores.
 """
 
 from __future__ import annotations

@@ -22,12 +22,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nertune
 from nertune.config import LstmSettings
+from nertune.data.files import shorten
 from nertune.encoders import resolve_encoder
-from nertune.errors import ArtifactError, MissingDependencyError, ModelError
+from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.predictor import Predictor, choose_device
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
@@ -37,7 +38,6 @@ from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.tagger import Tagger
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
-from nertune.tokens.windows import Segmenter
 
 __all__ = ["FORMAT_VERSION", "Manifest", "hash_encoder", "load_model", "save_model"]
 
@@ -70,8 +70,8 @@ class Manifest(BaseModel):
     tuning: Literal["full", "frozen", "lora"]
     decoder: Literal["softmax", "crf"]
     unit: Unit
-    max_pieces: int
-    stride: int
+    max_pieces: int = Field(ge=1)
+    stride: int = Field(ge=0)
     tags: tuple[str, ...]
     scheme: Scheme = "BIO"
     encoder: str = ""
@@ -82,6 +82,13 @@ class Manifest(BaseModel):
     data: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     files: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Manifest:
+        TagSet(self.tags, self.scheme)  # raises for tags that are no tags
+        if self.emitter == "lstm" and self.lstm is None:
+            raise ValueError("the shape of the LSTM is missing")
+        return self
 
 
 def hash_encoder(name: str) -> str:
@@ -165,12 +172,24 @@ def save_model(
         draft.chmod(0o755)
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
+        _move_into_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    """Rename; an older folder stays whole until it is replaced, then goes."""
+    older = draft.with_name(f"{draft.name}.old")
+    if folder.exists():
+        folder.rename(older)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if older.exists():
+            older.rename(folder)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _write_weights(folder: Path, tagger: Tagger) -> None:
@@ -197,15 +216,23 @@ def load_model(model: str | Path, *, device: str = "auto") -> Predictor:
         ArtifactError: the folder is damaged, of an unknown version, or its base encoder is not
             the one that it was trained on.
     """
-    folder = Path(model).expanduser()
-    if (folder / _MANIFEST).is_file():
-        predictor = _load_own(folder)
-    elif (folder / "model" / _MANIFEST).is_file():  # a run's folder
-        predictor = _load_own(folder / "model")
-    else:
-        predictor = _load_foreign(str(model))
+    folder = _own_folder(str(model))
+    predictor = _load_foreign(str(model)) if folder is None else _load_own(folder)
     predictor.tagger.to(choose_device(device)).eval()
     return predictor
+
+
+def _own_folder(name: str) -> Path | None:
+    """The folder that nertune wrote: this one, or `model/` in a run's; `None` if neither is."""
+    try:
+        folder = Path(name).expanduser()
+        found = [f for f in (folder, folder / "model") if (f / _MANIFEST).is_file()]
+    except (OSError, RuntimeError) as error:  # a name too long for a file, an unknown ~user
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{shorten(name)}: cannot be a model's folder or hub name ({reason})"
+        ) from error
+    return found[0] if found else None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -229,8 +256,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{path}: cannot be read ({error}); the folder is damaged") from error
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path}: {key}: {first['msg']}; the folder is damaged") from error
+        key = ".".join(map(str, first["loc"])) or "its content"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
     for name, expected in manifest.files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
@@ -259,15 +287,23 @@ def _load_own(folder: Path) -> Predictor:
             if manifest.tuning != "lora"
             else _load_adapter(folder, manifest, tagset)
         )
+        _refuse_misfit(str(folder), model, tokenizer, tagset)
         decoder = Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
         tagger = Tagger(EncoderEmitter(model), decoder)
     if manifest.decoder == "crf":
         _load_state(tagger.decoder, folder / "crf.safetensors")
     if tokenizer.fingerprint() != manifest.tokenizer_sha256:
         raise ArtifactError(f"{folder}: its tokenizer is not the one that the tagger learned with")
-    segmenter = Segmenter(
-        tokenizer, manifest.unit, max_pieces=manifest.max_pieces, stride=manifest.stride
-    )
+    try:
+        segmenter = build_segmenter(
+            tagger,
+            tokenizer,
+            manifest.unit,
+            max_pieces=manifest.max_pieces,
+            stride=manifest.stride,
+        )
+    except ConfigError as error:
+        raise ArtifactError(f"{folder}: {error}; the folder is damaged") from error
     predictor = Predictor(tagger, segmenter, tagset)
     predictor.manifest = manifest
     return predictor
@@ -290,8 +326,14 @@ def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
             f"trained on (sha256 {actual[:12]}…, expected {manifest.encoder_sha256[:12]}…); put "
             "that one in its place, or train the adapter again"
         )
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():  # peft would look for a pickle instead
+        raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
     base = load_encoder(manifest.encoder, tagset)
-    return PeftModel.from_pretrained(base, str(folder))
+    try:
+        return PeftModel.from_pretrained(base, str(folder))
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
 
 
 def _load_state(module: Any, path: Path) -> None:
@@ -301,10 +343,20 @@ def _load_state(module: Any, path: Path) -> None:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: does not fit this tagger ({error})") from error
+        raise ArtifactError(f"{path}: does not fit this tagger ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _load_foreign(name: str) -> Predictor:
+    folder = Path(name).expanduser()
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name}: is a plain peft adapter: no {_MANIFEST} says its tags and its base encoder; "
+            "merge it into its base (`merge_and_unload`), save that, and load it"
+        )
     model = load_encoder(name)
     config = model.config
     if not any("TokenClassification" in a for a in config.architectures or []):
@@ -312,17 +364,33 @@ def _load_foreign(name: str) -> Predictor:
             f"{name}: is not a trained tagger (its architecture is "
             f"{', '.join(config.architectures or ['not stated'])}); train one with `nertune train`"
         )
-    tags = [config.id2label[i] for i in range(config.num_labels)]
     try:
-        tagset = TagSet.from_foreign(tags)
-    except ValueError as error:
+        tagset = TagSet.from_foreign([config.id2label[i] for i in range(config.num_labels)])
+    except (ValueError, KeyError) as error:
+        reason = f"output {error} has no name" if isinstance(error, KeyError) else error
         raise ModelError(
-            f"{name}: its outputs cannot be read as tags: {error}; set id2label in its config.json"
+            f"{name}: its outputs cannot be read as tags: {reason}; set id2label in its config.json"
         ) from error
     tokenizer = load_tokenizer(name)
+    _refuse_misfit(name, model, tokenizer, tagset)
     tagger = Tagger(EncoderEmitter(model), SoftmaxDecoder(tagset))
     # Words, with Chinese characters on their own: what such models are trained on.
     return Predictor(tagger, build_segmenter(tagger, tokenizer, "word"), tagset)
+
+
+def _refuse_misfit(name: str, model: Any, tokenizer: Tokenizer, tagset: TagSet) -> None:
+    """An id without an embedding, or a tag without an output, is an index error later on."""
+    if model.config.num_labels != len(tagset):
+        raise ModelError(
+            f"{name}: its model has {model.config.num_labels} outputs, but {len(tagset)} tags are "
+            "named; weights and tags do not belong together"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocabulary_size > rows:
+        raise ModelError(
+            f"{name}: its tokenizer has {tokenizer.vocabulary_size} ids but the model {rows} "
+            "embeddings; tokenizer and weights do not belong together"
+        )
 
 
 def _sha256(path: Path) -> str:

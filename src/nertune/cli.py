@@ -215,9 +215,9 @@ def inspect(
 ) -> None:
     """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
     from nertune.data.corpus import load_corpus
+    from nertune.data.samples import resolve_data
     from nertune.runs.inspect import inspect_corpora
     from nertune.runs.inspect_view import render
-    from nertune.data.samples import resolve_data
 
     corpora = [
         load_corpus(resolve_data(f), format=format, scheme=scheme, join=join, strict=strict)  # type: ignore[arg-type]

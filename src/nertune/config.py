@@ -137,7 +137,8 @@ class LoraSettings(_Section):
     @field_validator("layers")
     @classmethod
     def _layers(cls, value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value):
+        by_name = r"all|(top|bottom)-[1-9]\d*"
+        if not (re.fullmatch(by_name, value) if isinstance(value, str) else value):
             raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
         return value
 
@@ -147,7 +148,7 @@ class LoraSettings(_Section):
         for layer, rank in value.items():
             if not layer.isdecimal() or rank < 1:
                 raise ValueError(f'{layer!r} = {rank}: expected layer = rank, e.g. "3" = 16')
-        return value
+        return {str(int(layer)): rank for layer, rank in value.items()}
 
 
 class TrainSettings(_Section):
@@ -163,7 +164,7 @@ class TrainSettings(_Section):
     )
     head_rate: Rate | None = Field(None, description="Of the linear layer; `rate` by default.")
     adapter_rate: Rate | None = Field(None, description="Of LoRA weights; `rate` by default.")
-    crf_rate: Rate | None = Field(None, description="Of transitions; ten times `rate` by default.")
+    crf_rate: Rate = Field(1e-2, description="Of transitions.")
     weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
     momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
     warmup: Share = Field(0.1, description="Share of all steps.")
@@ -214,8 +215,8 @@ def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
         _apply(values, override)
     run = values.setdefault("run", {})
     if isinstance(run, dict):
-        run.setdefault("name", recipe.stem)
-        run.setdefault("dir", f"runs/{run['name']}")
+        run["name"] = run.get("name") or recipe.stem
+        run["dir"] = run.get("dir") or f"runs/{run['name']}"
     return parse_settings(values, source=str(recipe))
 
 
@@ -232,6 +233,7 @@ def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Se
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
         if first["type"] == "missing":
+            key = "data.train" if key == "data" else key
             raise ConfigError(
                 f"{source}: {key} is missing; set it in the recipe or with --set {key}=…"
             ) from error
@@ -302,6 +304,6 @@ def _expand_variables(value: str) -> str:
         if found is None:
             raise ValueError(f"environment variable {match[1]} is not set")
         following = match[3] or ""
-        return found.rstrip("/").removesuffix(following) + following
+        return found.rstrip("/").removesuffix(following) + following if following else found
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}(/[^/]+(?=/))?", fill, value)

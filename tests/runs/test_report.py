@@ -257,11 +257,27 @@ def test_a_font_with_the_characters_is_taken_only_when_needed(
     assert report._fonts("人")[0] == ["DejaVu Sans"]
 
 
-def test_many_arms_and_types_are_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    shown = comparison(
-        names=("bert", "lora", "lora-crf", "lstm", "lstm-crf"),
-        types=tuple(f"TYPE{n}" for n in range(12)),
-        num_epochs=20,
+def test_many_arms_and_types_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn: list[Any] = []
+    save = figures.Figure.savefig
+    monkeypatch.setattr(
+        figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
     )
-    assert all(path.stat().st_size > 10_000 for path in report.save_figure(shown, tmp_path))
+    names = ("bert", "lora", "lora-crf", "lstm", "lstm-crf")
+    types = tuple(f"TYPE{n}" for n in range(12))
+    report.save_figure(comparison(names=names, types=types, num_epochs=20), tmp_path)
+    f1_axes, loss_axes, type_axes = drawn[0].axes
+    assert loss_axes.get_yscale() == "log"
+    labels = [label.get_text() for axes in drawn[0].axes for label in axes.get_yticklabels()]
+    assert not any("$" in label for label in labels)
+    assert "TYPE0  (300)" in labels
+    assert len(type_axes.get_yticklabels()) == 12 + 2
+    assert len(f1_axes.get_lines()) == 5
+    # Nothing hangs over the edge, and the legend stands above the panels.
+    width, height = drawn[0].bbox.width, drawn[0].bbox.height
+    for axes in drawn[0].axes:
+        box = axes.get_tightbbox()
+        assert box.x0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= drawn[0].legends[0].get_window_extent().y0 <= height

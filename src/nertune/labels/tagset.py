@@ -90,6 +90,23 @@ class TagSet:
         """The entities that a sequence of tag ids names."""
         return decode_tags([self.tags[i] for i in ids], self.scheme)[0]
 
+    def spell(self, label: str, num_units: int) -> list[list[int]]:
+        """The tag ids by which one entity of so many units can be named.
+
+        One sequence, but in IOB1 two: behind an entity of the same type it begins with `B-`.
+        """
+        ids = {part: i for i, part in enumerate(self._parts)}
+        firsts = {"IO": "I", "IOB1": "IB"}.get(self.scheme, "B")
+        if self.scheme not in ("BIOES", "BMES", "BILOU"):
+            roles = [first + "I" * (num_units - 1) for first in firsts]
+        else:
+            roles = ["S" if num_units == 1 else "B" + "I" * (num_units - 2) + "E"]
+        return [
+            [ids[role, label] for role in row]
+            for row in roles
+            if all((role, label) in ids for role in row)
+        ]
+
     @cached_property
     def legal_start_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may begin with tag k."""

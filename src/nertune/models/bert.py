@@ -118,10 +118,11 @@ def _quiet_transformers() -> Iterator[None]:
 
 def position_limit(model: Any) -> int | None:
     """The longest input that the encoder's position embeddings allow, in pieces, if bounded."""
-    config = model.config
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer"):
-        return int(limit) - int(config.pad_token_id or 0) - 1  # positions begin behind the pad id
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            return int(limit) - int(padding) - 1  # as RoBERTa: positions begin behind the pad id
     return int(limit)

@@ -128,9 +128,9 @@ def span_probabilities(
 
         α-mass entering y_s · exp(scores within the span) · β-mass leaving it / Z,
 
-    where leaving sums over the next tags that do not go on with the entity. So it is the CRF's
-    marginal of the tag sequence over the span, right boundary included; for a softmax decoder it
-    is the same quantity with legal transitions of equal weight.
+    where entering and leaving sum over the tags before and behind it that do not belong to the
+    same entity. So it is the CRF's marginal of the tag sequence over the span, both boundaries
+    included; for a softmax decoder it is the same quantity with legal transitions of equal weight.
 
     Args:
         emissions: one `[U, K]` array per document.
@@ -169,32 +169,22 @@ def _span_probability(
     chain: Chain,
 ) -> float:
     first, last = span.first, span.last
-    ids = _span_tags(span, chain)
-    enter = (
-        float(chain.start_K[ids[0]])
-        if first == 0
-        else float(_logsumexp(alpha_UK[first - 1] + chain.transition_KK[:, ids[0]]))
-    )
-    within = float(emission_UK[range(first, last), ids].sum())
-    within += float(chain.transition_KK[ids[:-1], ids[1:]].sum())
-    leave = (
-        float(chain.end_K[ids[-1]])
-        if last == len(emission_UK)
-        else float(_logsumexp(leaves_KK[ids[-1]] + emission_UK[last] + beta_UK[last]))
-    )
-    return float(np.exp(min(0.0, enter + within + leave - log_z)))
-
-
-def _span_tags(span: TokenSpan, chain: Chain) -> list[int]:
-    """The tag ids that name this span in the model's scheme."""
-    from nertune.labels.scheme import encode_tags
-
-    tags = encode_tags(
-        [TokenSpan(0, span.last - span.first, span.label)],
-        span.last - span.first,
-        chain.tagset.scheme,
-    )
-    return chain.tagset.encode(tags)
+    probability = 0.0
+    for ids in chain.tagset.spell(span.label, last - first):
+        enter = (
+            float(chain.start_K[ids[0]])
+            if first == 0
+            else float(_logsumexp(alpha_UK[first - 1] + leaves_KK[:, ids[0]]))
+        )
+        within = float(emission_UK[range(first, last), ids].sum())
+        within += float(chain.transition_KK[ids[:-1], ids[1:]].sum())
+        leave = (
+            float(chain.end_K[ids[-1]])
+            if last == len(emission_UK)
+            else float(_logsumexp(leaves_KK[ids[-1]] + emission_UK[last] + beta_UK[last]))
+        )
+        probability += float(np.exp(min(0.0, enter + within + leave - log_z)))
+    return min(1.0, probability)
 
 
 def log_partition(emission_UK: NDArray[np.floating], chain: Chain) -> float:

@@ -11,7 +11,14 @@ from torch import nn
 from nertune.config import LoraSettings
 from nertune.errors import ConfigError, MissingDependencyError
 
-__all__ = ["add_lora", "encoder_layers", "freeze_encoder", "head_names", "lora_targets"]
+__all__ = [
+    "add_lora",
+    "chosen_layers",
+    "encoder_layers",
+    "freeze_encoder",
+    "head_names",
+    "lora_targets",
+]
 
 # Friendly names -> how the module is called in one model family or another.
 _FRIENDLY: dict[str, tuple[str, ...]] = {
@@ -22,6 +29,7 @@ _FRIENDLY: dict[str, tuple[str, ...]] = {
         "self_attn.q_proj",
         "attention.attention.query",
         "attention.self.query_proj",
+        "attention.query",
     ),
     "key": (
         "attention.self.key",
@@ -30,6 +38,7 @@ _FRIENDLY: dict[str, tuple[str, ...]] = {
         "self_attn.k_proj",
         "attention.attention.key",
         "attention.self.key_proj",
+        "attention.key",
     ),
     "value": (
         "attention.self.value",
@@ -38,16 +47,25 @@ _FRIENDLY: dict[str, tuple[str, ...]] = {
         "self_attn.v_proj",
         "attention.attention.value",
         "attention.self.value_proj",
+        "attention.value",
     ),
     "attention_output": (
         "attention.output.dense",
         "attention.out_lin",
+        "attention.dense",
         "attn.Wo",
         "attn.o_proj",
         "self_attn.o_proj",
     ),
-    "intermediate": ("intermediate.dense", "ffn.lin1", "mlp.Wi", "mlp.gate_proj", "mlp.up_proj"),
-    "output": ("output.dense", "ffn.lin2", "mlp.Wo", "mlp.down_proj"),
+    "intermediate": (
+        "intermediate.dense",
+        "ffn.lin1",
+        "ffn",
+        "mlp.Wi",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+    ),
+    "output": ("output.dense", "ffn.lin2", "ffn_output", "mlp.Wo", "mlp.down_proj"),
 }
 # Families whose query, key and value are one matrix: asking for any of them means all three.
 _FUSED = ("attn.Wqkv",)

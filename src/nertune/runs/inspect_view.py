@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from nertune.data.duplicates import SharedText
 from nertune.data.files import shorten
-from nertune.runs.inspect import FileInspection, Inspection, ModelFit
 from nertune.data.statistics import Lengths
+from nertune.runs.inspect import FileInspection, Inspection, ModelFit
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -169,7 +169,7 @@ def save_figure(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     }
     with matplotlib.rc_context(style):
         num_rows = len(comparison.types) + 2
-        row_inches = max(0.26, 0.12 + 0.10 * len(comparison.arms))
+        row_inches = max(0.26, 0.10 + 0.075 * len(comparison.arms))
         bottom = 0.9 + num_rows * row_inches
         figure = Figure(figsize=(9.5, 3.6 + bottom), layout="constrained", facecolor="white")
         _draw(comparison, figure, (3.2, bottom), readable)
@@ -420,10 +420,12 @@ def _draw(
         _draw_curve(loss_axes, arm, index, "loss")
     band = " (band: ± 1 s.d.)" if len(comparison.seeds) > 1 else ""
     _finish_curves(f1_axes, f"Micro F1 on the development data{band}")
-    _finish_curves(loss_axes, f"Training loss, mean nats per token{band}")
+    _finish_curves(loss_axes, "Mean training loss in nats per token")
     losses = [e.loss.mean for arm in comparison.arms for e in arm.epochs if e.loss.mean is not None]
     if losses and 0 < 20 * min(losses) < max(losses):
         loss_axes.set_yscale("log")
+        loss_axes.yaxis.set_major_formatter("{x:g}")  # powers need mathtext, which is off
+        loss_axes.yaxis.set_minor_formatter("")
     else:
         loss_axes.set_ylim(bottom=0)
     _draw_types(type_axes, comparison, readable)
@@ -432,7 +434,7 @@ def _draw(
         handles,
         labels,
         loc="outside upper center",
-        ncols=min(4, len(labels)),
+        ncols=len(labels) if sum(map(len, labels)) < 60 else 3,
         frameon=False,
         handlelength=3.2,
     )
@@ -472,7 +474,7 @@ def _finish_curves(axes: Axes, title: str) -> None:
 
     axes.set_title(title, loc="left")
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -487,7 +489,7 @@ def _draw_types(axes: Axes, comparison: Comparison, readable: Callable[[str], st
     for index, arm in enumerate(comparison.arms):
         scores = [arm.score("micro").f1, arm.score("macro").f1]
         scores += [arm.type_score(name).f1 for name in names]
-        offset = (index - (num_arms - 1) / 2) * min(0.22, 0.64 / num_arms)
+        offset = (index - (num_arms - 1) / 2) * min(0.24, 0.8 / num_arms)
         known = [
             (row + offset, s.mean, s.deviation or 0.0)
             for row, s in enumerate(scores)

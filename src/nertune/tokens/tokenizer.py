@@ -114,7 +114,8 @@ class CharTokenizer:
         special = (self.PAD, self.UNK)
         rest = dict.fromkeys(c for c in characters if c not in special)
         self.characters: tuple[str, ...] = (*special, *rest)
-        self._ids = {c: i for i, c in enumerate(self.characters)}
+        # The text "[PAD]" is a word like any other, not padding.
+        self._ids = {c: i for i, c in enumerate(self.characters) if c != self.PAD}
 
     @classmethod
     def from_documents(
@@ -125,7 +126,7 @@ class CharTokenizer:
             surface
             for document in documents
             for start, end in cut_units(document, unit)
-            if not (surface := document.text[start:end]).isspace() and "\n" not in surface
+            if _is_entry(surface := document.text[start:end])
         )
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls([cls.SPACE, *(c for c, n in ordered if n >= min_count)])
@@ -190,6 +191,16 @@ class CharTokenizer:
         (folder / "chars.txt").write_text("\n".join(self.characters) + "\n", encoding="utf-8")
 
 
+def _is_entry(surface: str) -> bool:
+    """Whether a unit can stand on a line of chars.txt and be read again as it was."""
+    return not (
+        surface.isspace()
+        or "\n" in surface
+        or surface.endswith("\r")
+        or _LONE_SURROGATE.search(surface)
+    )
+
+
 class EncoderTokenizer:
     """A fast Hugging Face tokenizer, asked for one unit at a time.
 
@@ -198,7 +209,7 @@ class EncoderTokenizer:
         name: where it came from, for messages.
 
     Raises:
-        TokenizerError: the tokenizer is a slow (Python) one.
+        TokenizerError: the tokenizer is a slow (Python) one, or knows no piece at all.
     """
 
     def __init__(self, backend: Any, name: str):
@@ -208,9 +219,19 @@ class EncoderTokenizer:
                 "tell to which word a piece belongs, so labels would shift; use a model with a "
                 "tokenizer.json (most BERT-like models have one)"
             )
+        special_ids = set(backend.all_special_ids)
+        if len(backend) <= len(special_ids):
+            raise TokenizerError(
+                f"{name}: its tokenizer knows nothing but {len(backend)} special pieces; expected "
+                "a tokenizer.json or the vocabulary's file (e.g. vocab.txt) beside the weights"
+            )
         self.backend = backend
         self.name = name
         self._cache: dict[str, list[int]] = {}
+        # A unit that spells a special piece ("</s>") is text; a Unigram vocabulary holds it whole.
+        unknown = backend.unk_token_id
+        self._plain = {} if unknown is None else dict.fromkeys(special_ids, unknown)
+        self._lacks_word_start = _lacks_word_start(backend)
         special: list[int] = backend("", add_special_tokens=True)["input_ids"]
         if len(special) == 2:
             self._prefix, self._suffix = special[:1], special[1:]
@@ -249,7 +270,7 @@ class EncoderTokenizer:
                 cache.clear()
                 new = list(dict.fromkeys(units))
             # A lone surrogate cannot be written as UTF-8, which the tokenizer works in.
-            words = [[_LONE_SURROGATE.sub("\ufffd", unit)] for unit in new]
+            words = [[_LONE_SURROGATE.sub("\ufffd", self._begin_word(unit))] for unit in new]
             encoded = self.backend(
                 words,
                 is_split_into_words=True,
@@ -259,8 +280,12 @@ class EncoderTokenizer:
                 return_token_type_ids=False,
                 verbose=False,
             )["input_ids"]
-            cache.update(zip(new, encoded, strict=True))
+            plain = [[self._plain.get(i, i) for i in ids] for ids in encoded]
+            cache.update(zip(new, plain, strict=True))
         return [cache[unit] for unit in units]
+
+    def _begin_word(self, unit: str) -> str:
+        return " " + unit if self._lacks_word_start and not unit.startswith(" ") else unit
 
     def fingerprint(self) -> str:
         state = json.loads(self.backend.backend_tokenizer.to_str())
@@ -305,3 +330,11 @@ def load_tokenizer(name_or_folder: str | Path) -> EncoderTokenizer:
 def _is_byte_level(backend: Any) -> bool:
     inner = getattr(backend, "backend_tokenizer", None)
     return inner is not None and "ByteLevel" in repr(inner.pre_tokenizer)
+
+
+def _lacks_word_start(backend: Any) -> bool:
+    """Whether it is byte-level and `add_prefix_space` had no effect (ModernBERT, Qwen, …)."""
+    if not _is_byte_level(backend):
+        return False
+    first_piece: str = backend.backend_tokenizer.encode("a", add_special_tokens=False).tokens[0]
+    return not first_piece.startswith("\u0120")  # the byte-level sign for a space

@@ -51,7 +51,7 @@ def group_rates(settings: TrainSettings) -> dict[GroupName, float]:
         "encoder": rate * settings.encoder_factor,
         "adapter": settings.adapter_rate or rate,
         "head": settings.head_rate or rate,
-        "crf": settings.crf_rate or 10 * rate,
+        "crf": settings.crf_rate,
         "lstm": rate,
     }
 

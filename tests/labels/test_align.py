@@ -1,0 +1,259 @@
+"""Entities and units: nothing is lost unseen, nothing shifts, on awkward Unicode."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nertune.labels.align import (
+    IGNORED,
+    align_entities,
+    continuation_ids,
+    spans_to_entities,
+)
+from nertune.labels.scheme import TokenSpan, decode_tags
+from nertune.labels.tagset import TagSet
+from nertune.tokens.batching import collate
+from nertune.tokens.tokenizer import EncoderTokenizer, encode_document, load_tokenizer
+from nertune.tokens.units import cut_units
+from nertune.tokens.windows import Segmenter
+from nertune.training.examples import prepare_examples
+from nertune.types import Document, Entity
+
+AWKWARD = [
+    *"在年京a1 .Ａ１，",
+    "\U0001f600",  # astral
+    "\U0001f468\u200d\U0001f469",  # joined emoji
+    "\u0301",  # combining mark
+    "e\u0301",
+    "\u200b",
+    "\u200f",
+    "\ufeff",
+    "\x00",
+    "\x1f",
+    "\t",
+    "\r\n",
+    "\u3000",
+    "\u2028",
+    "\x85",
+    "\u00a0",
+    "ﬁ",
+    "İ",  # lower-cased to two code points
+    "ß",
+    "각",
+    "ที่",
+    "\ud800",  # half a surrogate pair
+    "1998",
+    "New York",
+]
+TEXTS = st.lists(st.one_of(st.sampled_from(AWKWARD), st.characters()), max_size=24).map("".join)
+LABELS = st.sampled_from(("PER", "LOC", "B-X", "组织"))
+
+
+@st.composite
+def flat_documents(draw: st.DrawFn) -> Document:
+    """Texts whose entities do not overlap."""
+    text = draw(TEXTS)
+    cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=10)))
+    entities = [
+        Entity(start, end, draw(LABELS))
+        for start, end in zip(cuts, cuts[1:], strict=False)
+        if draw(st.booleans())
+    ]
+    return Document(text, tuple(entities), id="d")
+
+
+@st.composite
+def nested_documents(draw: st.DrawFn) -> Document:
+    """Texts with entities anywhere, some twice."""
+    text = draw(TEXTS.filter(bool))
+    entities = []
+    for _ in range(draw(st.integers(0, 7))):
+        start = draw(st.integers(0, len(text) - 1))
+        end = draw(st.integers(start + 1, min(len(text), start + 6)))
+        entities.append(Entity(start, end, draw(LABELS)))
+    return Document(text, tuple(entities), id="d")
+
+
+@st.composite
+def cuts_of(draw: st.DrawFn, text: str) -> list[tuple[int, int]]:
+    """Any spans in order, with gaps where a tokenizer drops something."""
+    edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=12)))
+    spans = list(zip(edges, edges[1:], strict=False))
+    return [span for span in spans if draw(st.booleans())]
+
+
+@pytest.fixture(scope="module")
+def mini_zh() -> EncoderTokenizer:
+    return load_tokenizer("mini-zh")
+
+
+def check(document: Document, units: list[tuple[int, int]]) -> None:
+    """What must hold of any document and any units."""
+    found = align_entities(document, units)
+    back = spans_to_entities(found.spans, units)
+    # Each entity is in exactly one of the two places, as often as the document has it.
+    assert Counter(back) + Counter(item.entity for item in found.lost) == Counter(document.entities)
+    assert decode_tags(found.tags, "BIO") == (found.spans, [])
+    assert len(found.tags) == len(units)
+    starts, ends = {a for a, _ in units}, {b for _, b in units}
+    for item in found.lost:
+        entity = item.entity
+        assert (item.document_id, item.text) == ("d", document.text[entity.start : entity.end])
+        rivals = [
+            kept
+            for kept in back
+            if kept.start < entity.end
+            and entity.start < kept.end
+            and kept.end - kept.start >= entity.end - entity.start
+        ]
+        if entity.start not in starts:
+            assert item.reason.startswith("it begins "), item
+        elif entity.end not in ends:
+            assert item.reason.startswith("it ends "), item
+        else:
+            assert item.reason.startswith("it overlaps "), item
+            assert rivals, f"{item} was given up for nothing that is kept"
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), st.one_of(flat_documents(), nested_documents()))
+def test_every_entity_is_expressed_exactly_or_lost_with_a_reason(
+    data: st.DataObject, document: Document
+) -> None:
+    check(document, data.draw(cuts_of(document.text)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.one_of(flat_documents(), nested_documents()), st.sampled_from(("char", "word")))
+@example(Document("在1998年", (Entity(1, 6, "DATE"),), id="d"), "char")
+def test_the_same_with_a_real_tokenizer(
+    mini_zh: EncoderTokenizer, document: Document, unit: str
+) -> None:
+    check(document, encode_document(document, mini_zh, unit).units)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=150)
+@given(flat_documents())
+def test_characters_express_every_flat_entity(document: Document) -> None:
+    found = align_entities(document, cut_units(document, "char"))
+    assert found.lost == []
+    assert [(span.first, span.last, span.label) for span in found.spans] == [
+        entity.key for entity in document.entities
+    ]
+
+
+def test_no_label_shifts_behind_a_digit_run(mini_zh: EncoderTokenizer) -> None:
+    """The reference study's bug: one label per token, four characters per `1998`."""
+    document = Document("在1998年的北京", (Entity(1, 6, "DATE"), Entity(7, 9, "LOC")))
+    encoding = encode_document(document, mini_zh, "char")
+    assert encoding.units == [(i, i + 1) for i in range(9)]
+    assert all(len(ids) == 1 for ids in encoding.piece_ids)
+    assert align_entities(document, encoding.units).tags == [
+        *("O B-DATE I-DATE I-DATE I-DATE I-DATE O B-LOC I-LOC".split())
+    ]
+
+
+def test_the_first_piece_of_a_word_carries_the_tag(mini_zh: EncoderTokenizer) -> None:
+    document = Document("在1998年 Paris 见", (Entity(1, 6, "DATE"), Entity(7, 12, "LOC")))
+    encoding = encode_document(document, mini_zh, "word")
+    # `1998年` ends within nothing: 年 is a word of its own, and 1998 has four pieces.
+    assert [document.text[a:b] for a, b in encoding.units] == ["在", "1998", "年", "Paris", "见"]
+    assert len(encoding.piece_ids[1]) == 4
+    assert len(encoding.piece_ids[3]) > 1
+
+    tagset = TagSet.from_labels(["DATE", "LOC"])
+    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), tagset)
+    batch = collate(examples.windows, pad_id=0, tags=examples.tags)
+    read = [batch.piece_ids_BL[0, p].item() for p in batch.positions_BU[0]]
+    assert read == [ids[0] for ids in encoding.piece_ids]
+    assert batch.tags_BU is not None
+    assert [tagset.tags[i] for i in batch.tags_BU[0]] == "O B-DATE I-DATE B-LOC O".split()
+
+
+def test_all_pieces_carry_the_continuation(mini_zh: EncoderTokenizer) -> None:
+    document = Document("1998 1998 1998", (Entity(0, 9, "DATE"),))
+    tagset = TagSet.from_labels(["DATE"])
+    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), tagset)
+    batch = collate(
+        examples.windows,
+        pad_id=0,
+        tags=examples.tags,
+        continuation=continuation_ids(tagset.tags),
+    )
+    assert batch.piece_tags_BL is not None
+    o, b, i = tagset.encode(["O", "B-DATE", "I-DATE"])
+    assert batch.piece_tags_BL.tolist() == [[IGNORED, b, i, i, i, i, i, i, i, o, o, o, o, IGNORED]]
+
+
+def test_the_longer_of_two_is_kept_then_the_earlier() -> None:
+    def tried(*entities: Entity) -> tuple[list[TokenSpan], list[tuple[Entity, str]]]:
+        found = align_entities(Document("abcdef", entities), [(i, i + 1) for i in range(6)])
+        return found.spans, [(item.entity, item.reason) for item in found.lost]
+
+    inner, outer = Entity(1, 3, "A"), Entity(0, 4, "B")
+    assert tried(inner, outer) == (
+        [TokenSpan(0, 4, "B")],
+        [(inner, "it overlaps B 'abcd', which was kept")],
+    )
+    left, right = Entity(0, 3, "B"), Entity(2, 5, "A")
+    assert tried(right, left) == (
+        [TokenSpan(0, 3, "B")],
+        [(right, "it overlaps B 'abc', which was kept")],
+    )
+    # Two labels for one span, and one entity twice.
+    assert tried(Entity(0, 1, "A"), Entity(0, 1, "B"), Entity(0, 1, "A")) == (
+        [TokenSpan(0, 1, "A")],
+        [
+            (Entity(0, 1, "A"), "it overlaps A 'a', which was kept"),
+            (Entity(0, 1, "B"), "it overlaps A 'a', which was kept"),
+        ],
+    )
+
+
+def test_an_entity_that_cannot_be_said_gives_way() -> None:
+    """A longer entity that no units express does not take the shorter one with it."""
+    document = Document("ab cd", (Entity(0, 4, "A"), Entity(0, 2, "B")))
+    found = align_entities(document, [(0, 2), (3, 5)])
+    assert found.spans == [TokenSpan(0, 1, "B")]
+    assert [item.reason for item in found.lost] == ["it ends inside the unit 'cd'"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        (1, 4, "it begins inside the unit '1998'"),
+        (0, 3, "it ends inside the unit '1998'"),
+        (4, 7, "it begins with U+0020, which the tokenizer drops"),
+        (0, 5, "it ends with U+0020, which the tokenizer drops"),
+        (1, 6, "it begins inside the unit '1998'"),
+    ],
+)
+def test_reasons(start: int, end: int, reason: str) -> None:
+    document = Document("1998 北京", (Entity(start, end, "X"),))
+    (lost,) = align_entities(document, [(0, 4), (5, 6), (6, 7)]).lost
+    assert lost.reason == reason
+
+
+def test_without_units_everything_is_lost() -> None:
+    document = Document("\u200b\u200b", (Entity(0, 1, "A"), Entity(1, 2, "B")))
+    found = align_entities(document, [])
+    assert (found.spans, found.tags) == ([], [])
+    assert [item.entity for item in found.lost] == list(document.entities)
+
+
+def test_scores_are_handed_on_in_order() -> None:
+    entities = spans_to_entities(
+        [TokenSpan(1, 2, "B"), TokenSpan(0, 1, "A")], [(0, 2), (3, 4)], [0.25, 0.5]
+    )
+    assert [(e.key, e.score) for e in entities] == [((3, 4, "B"), 0.25), ((0, 2, "A"), 0.5)]
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        spans_to_entities([TokenSpan(0, 1, "A")], [(0, 2)], [])
+
+
+def test_continuation_ids() -> None:
+    tags = ["I-A", "B-A", "O", "B-B"]  # B has no inside tag: it is continued by itself
+    assert continuation_ids(tags) == [0, 0, 2, 3]

@@ -1,0 +1,80 @@
+"""The README's own example, word for word: its recipe and its commands, on a few sentences."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nertune.data.corpus import load_corpus, save_documents
+from nertune.data.samples import resolve_data
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    for split, count in (("train", 24), ("dev", 8), ("test", 8)):
+        documents = load_corpus(resolve_data(f"sample:{split}")).documents[:count]
+        save_documents(
+            folder / f"{split}.conll",
+            documents,
+            format="conll",
+            tokenize=lambda text: [(i, i + 1) for i in range(len(text)) if not text[i].isspace()],
+        )
+    (recipe,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (folder / "my.toml").write_text(recipe.replace("epochs = 10", "epochs = 2"), encoding="utf-8")
+    lora = recipe.replace("epochs = 10", "epochs = 1")
+    (folder / "lora.toml").write_text(lora, encoding="utf-8")
+    full = lora.replace('tuning = "lora"', 'tuning = "full"')
+    (folder / "bert.toml").write_text(full, encoding="utf-8")
+    (folder / "texts.txt").write_text("王小明到了北京。\n\n他在那里等人。\n", encoding="utf-8")
+    return folder
+
+
+def _commands() -> list[str]:
+    lines = re.findall(r"^    (nertune .*?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
+    return [line.strip() for line in lines]
+
+
+def test_every_command_of_the_readme_works(folder: Path) -> None:
+    commands = _commands()
+    assert len(commands) >= 8
+    for command in commands:
+        words, arrow, target = command.partition(" > ")
+        arguments = shlex.split(words)[1:]
+        if "--seeds" in arguments:
+            arguments[arguments.index("--seeds") + 1] = "1"
+        done = subprocess.run(
+            [sys.executable, "-m", "nertune", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout, command
+        if arrow:
+            (folder / target.strip()).write_text(done.stdout, encoding="utf-8")
+            assert len(done.stdout.strip().split("\n")) == 3
+
+
+def test_the_tree_names_files_that_exist() -> None:
+    tree = README.split("## What lies where")[1]
+    named = re.findall(r"[\w/]+\.(?:py|md|toml)|(?:recipes|benchmarks|docs|src|tests)/[\w/]*", tree)
+    assert len(named) > 30
+    known = {p.name for p in ROOT.rglob("*") if ".venv" not in p.parts}
+    assert not [name for name in named if Path(name).name not in known]
+
+
+def test_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
