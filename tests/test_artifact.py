@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +59,10 @@ def one_line(error: Exception) -> str:
     return message
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_saved_equals_loaded(variant: str, tmp_path: Path) -> None:
     predictor, folder = saved(tmp_path, variant, model={"max_pieces": 40, "stride": 9})
@@ -78,7 +81,7 @@ def test_saved_equals_loaded(variant: str, tmp_path: Path) -> None:
 
 
 def test_saving_again_changes_no_byte(tmp_path: Path) -> None:
-    predictor, folder = saved(tmp_path, "lora-crf")
+    _, folder = saved(tmp_path, "lora-crf")
     first = read_manifest(folder)
     loaded = load_model(folder, device="cpu")
     second = save_predictor(tmp_path / "again", loaded, make_settings(tmp_path, "lora-crf"))
@@ -260,7 +263,6 @@ def test_a_foreign_tokenizer_with_more_pieces_than_embeddings(tmp_path: Path) ->
         load_model(folder, device="cpu")
 
 
-@pytest.mark.xfail(reason="tokens.load_tokenizer takes an empty vocabulary: all pieces are [UNK]")
 def test_a_foreign_model_without_a_tokenizer(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "m", ["O", "B-X", "I-X"])
     for path in folder.glob("tokenizer*"):
@@ -271,7 +273,7 @@ def test_a_foreign_model_without_a_tokenizer(tmp_path: Path) -> None:
 
 
 def test_an_encoder_is_no_tagger() -> None:
-    with pytest.raises(ModelError, match="is not a trained tagger.*BertModel"):
+    with pytest.raises(ModelError, match=r"is not a trained tagger.*BertModel"):
         load_model(tiny_bert(), device="cpu")
     with pytest.raises(ModelError, match="is not a trained tagger"):
         load_model("mini-zh", device="cpu")
@@ -493,7 +495,7 @@ def test_a_failed_save_leaves_the_old_model_or_none(
     with pytest.raises(OSError, match="No space left"):
         save_predictor(folder, make_predictor(settings), settings)
     monkeypatch.undo()
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model"] * has_old
+    assert names_in(tmp_path / "out") == ["model"] * has_old
     if has_old:
         assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
 
@@ -505,7 +507,7 @@ def test_an_older_model_is_replaced_whole(tmp_path: Path) -> None:
     assert not (folder / "crf.safetensors").exists()
     assert not (folder / "leftover.safetensors").exists()
     assert load_model(folder, device="cpu").tag("王小明") == predictor.tag("王小明")
-    assert sorted(os.listdir(tmp_path)) == ["data.jsonl", "model"]
+    assert names_in(tmp_path) == ["data.jsonl", "model"]
 
 
 def test_an_older_model_survives_until_the_new_one_is_in_place(
@@ -527,4 +529,4 @@ def test_an_older_model_survives_until_the_new_one_is_in_place(
         save_predictor(folder, make_predictor(settings, noise=0.1), settings)
     monkeypatch.undo()
     assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
-    assert sorted(os.listdir(tmp_path)) == ["data.jsonl", "model"]
+    assert names_in(tmp_path) == ["data.jsonl", "model"]

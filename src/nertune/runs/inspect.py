@@ -187,18 +187,18 @@ def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
 
 
 def _position_limit(model: str) -> int | None:
-    """The longest input that the model's position embeddings allow, from its config.json."""
-    from types import SimpleNamespace
-
-    from transformers import AutoConfig
+    """The longest input that the model's position embeddings allow, without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModel
 
     from nertune.models.bert import position_limit
 
     try:
         config = AutoConfig.from_pretrained(resolve_encoder(model), trust_remote_code=False)
-    except (OSError, ValueError, KeyError):  # e.g. an adapter's folder, which has none
+        with torch.device("meta"):
+            return position_limit(AutoModel.from_config(config, trust_remote_code=False))
+    except (OSError, ValueError, KeyError):  # e.g. an adapter's folder, which has no config
         return None
-    return position_limit(SimpleNamespace(config=config))
 
 
 def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:

@@ -336,5 +336,5 @@ def _lacks_word_start(backend: Any) -> bool:
     """Whether it is byte-level and `add_prefix_space` had no effect (ModernBERT, Qwen, …)."""
     if not _is_byte_level(backend):
         return False
-    first_piece: str = backend.backend_tokenizer.encode("a", add_special_tokens=False).tokens[0]
-    return not first_piece.startswith("\u0120")  # the byte-level sign for a space
+    pieces = backend.backend_tokenizer.encode("a", add_special_tokens=False).tokens
+    return not "".join(pieces).startswith("\u0120")  # the byte-level sign for a space
