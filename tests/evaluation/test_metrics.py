@@ -64,7 +64,7 @@ sentence_pair = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(sentence_pair, min_size=1, max_size=6))
 def test_equals_seqeval_on_random_tags(pairs: list[tuple[list[str], list[str]]]) -> None:
     gold, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

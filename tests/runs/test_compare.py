@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -396,10 +397,12 @@ def test_interrupting_ends_the_child(
     monkeypatch.setattr(module, "_GRACE_SECONDS", 0.2)
     fake_python(f"echo $$ > {tmp_path}/pid; exec sleep 60")
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    started = time.monotonic()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         run_in_subprocess(request_for(tmp_path))
     timer.join()
+    assert time.monotonic() - started < 30  # not by waiting for its end
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

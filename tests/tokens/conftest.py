@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,15 @@ KINDS: dict[str, tuple[Callable[[], Tokenizer], str, str]] = {
 }
 
 
+@cache
+def trained(build: Callable[[], Tokenizer]) -> str:
+    """Once, for training breaks ties at random."""
+    return str(build().to_str())
+
+
 def write_tokenizer(folder: Path, kind: str, change: Callable[[Tokenizer], Any] | None) -> Path:
     build, tokenizer_class, model_type = KINDS[kind]
-    tokenizer = build()
+    tokenizer = Tokenizer.from_str(trained(build))
     if change:
         change(tokenizer)
     folder.mkdir()
