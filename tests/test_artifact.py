@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+import nertune.artifact
 from helpers.tiny import (
     SENTENCES,
     VARIANTS,
@@ -19,10 +23,6 @@ from helpers.tiny import (
     save_predictor,
     tiny_bert,
 )
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-
-import nertune.artifact
 from nertune.artifact import hash_encoder, load_model, read_manifest
 from nertune.errors import ArtifactError, ModelError, TokenizerError
 from nertune.inference.predictor import Predictor

@@ -32,7 +32,7 @@ from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, M
 from nertune.inference.predictor import Predictor, choose_device
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import EncoderEmitter, load_encoder
+from nertune.models.bert import EncoderEmitter, load_encoder, quiet_transformers
 from nertune.models.build import build_lstm, build_segmenter
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.tagger import Tagger
@@ -197,9 +197,8 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
 
     if isinstance(tagger.emitter, EncoderEmitter):
         # A full model, or peft's adapter with the head inside; both in their own format.
-        tagger.emitter.model.save_pretrained(folder, safe_serialization=True) if hasattr(
-            tagger.emitter.model, "peft_config"
-        ) else tagger.emitter.model.save_pretrained(folder)
+        with quiet_transformers():
+            tagger.emitter.model.save_pretrained(folder)
     else:
         weights = {k: t.detach().cpu().contiguous() for k, t in tagger.emitter.state_dict().items()}
         save_file(weights, folder / "model.safetensors")

@@ -117,7 +117,7 @@ def evaluate(
 
     corpus = load_corpus(resolve_data(str(file)), format=format, scheme=scheme, join=join)  # type: ignore[arg-type]
     for notice in corpus.notices:
-        _stderr().print(notice, markup=False, highlight=False)
+        _stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
     from nertune.evaluation.metrics import score
     from nertune.runs.view import print_scores
 
@@ -173,6 +173,7 @@ def compare(
         Path, typer.Option("--output", "-o", help="The report's folder; runs live in it too.")
     ] = Path("report"),
     set_: Sets = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 1,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train again what is finished already.")
     ] = False,
@@ -181,6 +182,7 @@ def compare(
     """Train arms with several seeds and say which is better, with its uncertainty."""
     from nertune.runs import report
     from nertune.runs.compare import compare as run
+    from nertune.runs.progress import notify
 
     comparison = run(
         recipes,
@@ -188,15 +190,16 @@ def compare(
         baseline=baseline,
         output=output,
         overrides=set_ or [],
+        first_seed=first_seed,
         fresh=fresh,
-        on_progress=lambda message: _stderr().print(message, markup=False, highlight=False),
+        on_progress=lambda message: notify(_stderr(), message),
     )
     report.save(comparison, output)
     if as_json:
         _print_json(comparison.to_dict())
     else:
         report.render_terminal(comparison, _stdout())
-        _stdout().print(f"report: {output}/report.md", markup=False, highlight=False)
+        _stdout().print(f"report: {output}/report.md", markup=False, soft_wrap=True)
 
 
 @data_app.command()

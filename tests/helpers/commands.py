@@ -51,7 +51,8 @@ def run(*arguments: object, stdin: bytes = b"") -> Outcome:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-    return Outcome(code, stdout.getvalue().decode(), stderr.getvalue().decode())
+        # Read here: the streams close what is below them when they go.
+        return Outcome(code, stdout.getvalue().decode(), stderr.getvalue().decode())
 
 
 def run_process(

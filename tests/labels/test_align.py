@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -60,7 +61,7 @@ def flat_documents(draw: st.DrawFn) -> Document:
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=10)))
     entities = [
         Entity(start, end, draw(LABELS))
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in itertools.pairwise(cuts)
         if draw(st.booleans())
     ]
     return Document(text, tuple(entities), id="d")
@@ -82,7 +83,7 @@ def nested_documents(draw: st.DrawFn) -> Document:
 def cuts_of(draw: st.DrawFn, text: str) -> list[tuple[int, int]]:
     """Any spans in order, with gaps where a tokenizer drops something."""
     edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=12)))
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(itertools.pairwise(edges))
     return [span for span in spans if draw(st.booleans())]
 
 
@@ -153,7 +154,7 @@ def test_no_label_shifts_behind_a_digit_run(mini_zh: EncoderTokenizer) -> None:
     assert encoding.units == [(i, i + 1) for i in range(9)]
     assert all(len(ids) == 1 for ids in encoding.piece_ids)
     assert align_entities(document, encoding.units).tags == [
-        *("O B-DATE I-DATE I-DATE I-DATE I-DATE O B-LOC I-LOC".split())
+        *(["O", "B-DATE", "I-DATE", "I-DATE", "I-DATE", "I-DATE", "O", "B-LOC", "I-LOC"])
     ]
 
 
@@ -171,7 +172,7 @@ def test_the_first_piece_of_a_word_carries_the_tag(mini_zh: EncoderTokenizer) ->
     read = [batch.piece_ids_BL[0, p].item() for p in batch.positions_BU[0]]
     assert read == [ids[0] for ids in encoding.piece_ids]
     assert batch.tags_BU is not None
-    assert [tagset.tags[i] for i in batch.tags_BU[0]] == "O B-DATE I-DATE B-LOC O".split()
+    assert [tagset.tags[i] for i in batch.tags_BU[0]] == ["O", "B-DATE", "I-DATE", "B-LOC", "O"]
 
 
 def test_all_pieces_carry_the_continuation(mini_zh: EncoderTokenizer) -> None:

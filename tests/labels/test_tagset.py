@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_legal_is_what_needs_no_repair(tagset: TagSet) -> None:
             legal = (
                 tagset.legal_start_K[ids[0]]
                 and tagset.legal_end_K[ids[-1]]
-                and all(tagset.legal_KK[a, b] for a, b in zip(ids, ids[1:], strict=False))
+                and all(tagset.legal_KK[a, b] for a, b in pairwise(ids))
             )
             tags = [tagset.tags[i] for i in ids]
             assert legal == (decode_tags(tags, tagset.scheme)[1] == []), tags
@@ -42,7 +42,7 @@ def test_spell_gives_all_ways_to_name_a_span(tagset: TagSet) -> None:
         seen = set()
         for ids in product(range(len(tagset)), repeat=width + 2):
             legal = tagset.legal_start_K[ids[0]] and tagset.legal_end_K[ids[-1]]
-            legal = legal and all(tagset.legal_KK[a, b] for a, b in zip(ids, ids[1:], strict=False))
+            legal = legal and all(tagset.legal_KK[a, b] for a, b in pairwise(ids))
             if legal and TokenSpan(1, 1 + width, label) in tagset.decode(ids):
                 seen.add(ids[1 : 1 + width])
         assert {tuple(row) for row in tagset.spell(label, width)} == seen
@@ -99,9 +99,7 @@ def test_foreign_schemes(tags: tuple[str, ...], scheme: Scheme) -> None:
         (("O", "B-PER", "M-PER", "L-PER"), "mixes schemes"),
     ],
 )
-def test_foreign_outputs_that_are_no_tags_are_refused(
-    tags: tuple[str, ...], fragment: str
-) -> None:
+def test_foreign_outputs_that_are_no_tags_are_refused(tags: tuple[str, ...], fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment):
         TagSet.from_foreign(tags)
 

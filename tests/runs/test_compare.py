@@ -20,14 +20,13 @@ from nertune.config import Settings, load_settings
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.errors import ConfigError, DataError, TrainingError
 from nertune.evaluation.metrics import score
-from nertune.runs import compare as module
+from nertune.runs import child as module
+from nertune.runs.child import RunRequest, run_in_subprocess
 from nertune.runs.compare import (
     Comparison,
     Estimate,
-    RunRequest,
     arm_names,
     compare,
-    run_in_subprocess,
 )
 from nertune.types import Document, Entity
 

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from nertune.data.corpus import Corpus, load_corpus
+from nertune.errors import DataError
 from nertune.runs.inspect import Inspection, inspect_corpora
 from nertune.runs.inspect_view import render
-from nertune.errors import DataError
 
 TRAIN = "王\tB-PER\n明\tI-PER\n在\tO\n京\tB-LOC\n\n你\tO\n[\tI-PER\n1\tO\n"
 TEST = "你\tO\n[\tO\n1\tO\n\n好\tB-TIME\n"

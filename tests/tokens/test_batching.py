@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_prediction_batches_are_sorted(lengths: list[int], budget: int) -> None:
     order = [lengths[i] for batch in batches for i in batch]
     assert order == sorted(order)
     # None could have taken the first window of the next one.
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert (len(batch) + 1) * lengths[following[0]] > budget
 
 

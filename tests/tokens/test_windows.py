@@ -85,9 +85,7 @@ def test_every_unit_is_owned_once_and_read_whole(
     capacity=st.integers(8, 24),
     share=st.floats(0, 0.6),
 )
-def test_neighbours_share_about_the_stride(
-    lengths: list[int], capacity: int, share: float
-) -> None:
+def test_neighbours_share_about_the_stride(lengths: list[int], capacity: int, share: float) -> None:
     """Less than a unit under the stride, and each owned unit sees half of it on both sides."""
     marks, longest = Marks([1], [2]), max(lengths)
     stride = int(share * capacity)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.children import KILLED, Bomb, kill_when, train_in_child
 from helpers.commands import run, run_process
-from helpers.tiny import SENTENCES, make_settings, session_folder, write_jsonl
-
+from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_bert, write_jsonl
 from nertune.artifact import read_manifest
 from nertune.config import Settings
 from nertune.errors import CheckpointError, ConfigError
@@ -34,8 +35,8 @@ BOMBS = (
     Bomb("nertune.training.loop:rate_factor", call=1),  # before anything was saved
     Bomb("nertune.training.loop:rate_factor", call=5),  # in the middle of an epoch
     Bomb("nertune.training.checkpoint:save_file", call=2, half_file=1),  # half a weight file
-    Bomb("nertune.training.checkpoint:_flush", call=5),  # state.json not flushed
-    Bomb("nertune.training.checkpoint:_flush", call=6),  # renamed, folder not flushed
+    Bomb("nertune.training.checkpoint:_sha256", call=3),  # all written but not summed up
+    Bomb("nertune.training.checkpoint:_flush", call=7),  # renamed, folder not flushed
     Bomb("nertune.training.checkpoint:shutil.rmtree"),  # two checkpoints side by side
     Bomb("nertune.runs.progress:RunLog.on_epoch", after=True),  # logged, not saved
     Bomb("nertune.training.loop:_finish_epoch", after=True),  # scored, not logged
@@ -50,7 +51,7 @@ BOMBS = (
 
 def run_settings(folder: Path, variant: str, name: str, **train_values: Any) -> Settings:
     """`RUNS[variant]` in `folder/name`."""
-    common = {"epochs": 4, "batch_tokens": 30, "checkpoint_steps": 2, "patience": 0}
+    common = {"epochs": 5, "batch_tokens": 30, "checkpoint_steps": 2, "patience": 0}
     overrides = {
         "run": {"dir": str(folder / name)},
         "train": common | RUNS[variant] | train_values,
@@ -176,13 +177,21 @@ def as_toml(settings: Settings) -> str:
 # What may not be resumed
 
 
+@cache
+def killed_once() -> Path:
+    """The folder with data and run of a run that was killed in its second epoch."""
+    folder = session_folder() / "killed"
+    folder.mkdir()
+    bomb = Bomb("nertune.training.loop:rate_factor", call=9)
+    assert train_in_child(run_settings(folder, "lstm-crf", "run"), bomb=bomb) == KILLED
+    return folder
+
+
 @pytest.fixture
 def killed(tmp_path: Path) -> Settings:
-    """A run that was killed in its second epoch, with a checkpoint behind it."""
-    settings = run_settings(tmp_path, "lstm-crf", "run")
-    bomb = Bomb("nertune.training.loop:rate_factor", call=9)
-    assert train_in_child(settings, bomb=bomb) == KILLED
-    return settings
+    """A copy of it, with a checkpoint in the middle of an epoch."""
+    shutil.copytree(killed_once(), tmp_path, dirs_exist_ok=True)
+    return run_settings(tmp_path, "lstm-crf", "run")
 
 
 def changed(settings: Settings, section: str, **values: Any) -> Settings:
@@ -194,7 +203,7 @@ def changed(settings: Settings, section: str, **values: Any) -> Settings:
     ("section", "values", "key"),
     [
         ("train", {"rate": 0.02}, "train.rate was 0.01 and is 0.02 now"),
-        ("train", {"epochs": 9}, "train.epochs was 4 and is 9 now"),
+        ("train", {"epochs": 9}, "train.epochs was 5 and is 9 now"),
         ("run", {"seed": 5}, "run.seed"),
         ("lstm", {"dropout": 0.2}, "lstm.dropout"),
         ("lstm", {"hidden_size": 8}, "lstm.hidden_size"),
@@ -227,10 +236,6 @@ def test_another_dev_file_with_the_same_name_is_refused(killed: Settings) -> Non
 
 def test_another_encoder_of_the_same_name_is_refused(tmp_path: Path) -> None:
     """Under LoRA the frozen base is in no checkpoint."""
-    import shutil
-
-    from helpers.tiny import tiny_bert
-
     base = tmp_path / "base"
     shutil.copytree(tiny_bert(), base)
     settings = changed(run_settings(tmp_path, "lora", "run"), "model", encoder=str(base))

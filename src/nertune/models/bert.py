@@ -15,7 +15,7 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
 
-__all__ = ["EncoderEmitter", "load_encoder", "position_limit"]
+__all__ = ["EncoderEmitter", "load_encoder", "position_limit", "quiet_transformers"]
 
 
 class EncoderEmitter(nn.Module):
@@ -68,7 +68,7 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
         }
     location = resolve_encoder(name)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return AutoModelForTokenClassification.from_pretrained(
                 location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
             )
@@ -98,8 +98,8 @@ def _plain(error: Exception, location: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No load report: a new head is what was asked for."""
+def quiet_transformers() -> Iterator[None]:
+    """No load report (a new head is what was asked for), bars or notes about itself."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

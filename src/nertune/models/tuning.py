@@ -10,6 +10,7 @@ from torch import nn
 
 from nertune.config import LoraSettings
 from nertune.errors import ConfigError, MissingDependencyError
+from nertune.models.bert import quiet_transformers
 
 __all__ = [
     "add_lora",
@@ -183,4 +184,5 @@ def add_lora(model: Any, settings: LoraSettings) -> Any:
         },
         modules_to_save=head_names(model),
     )
-    return get_peft_model(model, config)
+    with quiet_transformers():
+        return get_peft_model(model, config)

@@ -7,18 +7,12 @@ with the same settings and data is reused, what was killed is resumed.
 
 from __future__ import annotations
 
-import codecs
 import json
-import signal
 import statistics
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +24,7 @@ from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError, TrainingError
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import Difference, compare_arms
+from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
 from nertune.runs.record import write_json
 
 __all__ = [
@@ -37,19 +32,15 @@ __all__ = [
     "Comparison",
     "EpochEstimate",
     "Estimate",
-    "RunArm",
-    "RunRequest",
     "ScoreEstimate",
     "arm_names",
     "compare",
-    "run_in_subprocess",
 ]
 
 Record = Mapping[str, Any]
 Split = Literal["test", "dev"]
 
 _SPLITS = ("train", "dev", "test")
-_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,30 +295,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
-    """One run that has to be done.
-
-    Attributes:
-        arm: the arm's name.
-        recipe: the recipe's file.
-        seed: of the run.
-        folder: the run's folder, where `record.json` and the predictions have to be afterwards.
-        overrides: `section.key=value`, without seed and folder.
-        start: `"new"`; `"resume"` a killed run; `"overwrite"` what the folder holds.
-    """
-
-    arm: str
-    recipe: Path
-    seed: int
-    folder: Path
-    overrides: tuple[str, ...]
-    start: Literal["new", "resume", "overwrite"]
-
-
-RunArm = Callable[[RunRequest], None]
-
-
-@dataclass(frozen=True, slots=True)
 class _Plan:
     """A run as its recipe asks for it now: what a finished run must match to be reused."""
 
@@ -453,83 +420,6 @@ def arm_names(recipes: Sequence[Path]) -> tuple[str, ...]:
         ]
         depth += 1
     return tuple(names)
-
-
-def run_in_subprocess(request: RunRequest) -> None:
-    """Does a run as `python -m nertune train` in a process of its own.
-
-    The run's messages go on to our standard error as they come. Ctrl-C ends the run too; what it
-    had written stays, so that the next comparison resumes it.
-
-    Raises:
-        TrainingError: the run failed.
-    """
-    command = [sys.executable, "-m", "nertune", "train", str(request.recipe)]
-    for override in (
-        *request.overrides,
-        f"run.seed={request.seed}",
-        f"run.dir={json.dumps(str(request.folder), ensure_ascii=False)}",
-    ):
-        command += ["--set", override]
-    command.append("--json")
-    if request.start != "new":
-        command.append(f"--{request.start}")
-    code, last_line = _run(command)
-    if code:
-        raise TrainingError(f"{request.arm}, seed {request.seed}: {_reason(code, last_line)}")
-
-
-def _run(command: Sequence[str]) -> tuple[int, str]:
-    """Exit code and last line on standard error, which is passed on meanwhile."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as child:
-        assert child.stderr is not None
-        tail: list[str] = []
-        pump = threading.Thread(target=_pass_on, args=(child.stderr, tail), daemon=True)
-        pump.start()
-        try:
-            code = child.wait()
-        except BaseException:
-            _stop(child)
-            raise
-        finally:
-            pump.join(timeout=5.0)
-    lines = [line.strip() for line in "".join(tail).splitlines()]
-    return code, next((line for line in reversed(lines) if line), "")
-
-
-def _pass_on(stream: IO[bytes], tail: list[str]) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while chunk := getattr(stream, "read1", stream.read)(8192):
-        text = decoder.decode(chunk)
-        sys.stderr.write(text)
-        sys.stderr.flush()
-        tail[:] = ["".join((*tail, text))[-20_000:]]
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """A terminal's Ctrl-C has reached the child too: give it time to leave in order."""
-    for end in (None, child.terminate, child.kill):
-        if end is not None:
-            end()
-        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            child.wait(timeout=_GRACE_SECONDS)
-            return
-
-
-def _reason(code: int, last_line: str) -> str:
-    message = last_line
-    for prefix in ("error:", "Error:"):
-        message = message.removeprefix(prefix).strip()
-    if code == 2 and message:
-        return message
-    if code < 0:
-        with suppress(ValueError):
-            name = signal.Signals(-code).name
-            hint = " (often: out of memory)" if name == "SIGKILL" else ""
-            return f"the run was ended by {name}{hint}; the same command again resumes it"
-    return f"the run ended with code {code}" + (f": {message}" if message else "")
 
 
 def _baseline(names: Sequence[str], baseline: str | None) -> str:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import save_model
+from nertune.artifact import hash_encoder, save_model
 from nertune.config import DataSettings, Settings
 from nertune.data.corpus import Corpus, load_corpus, save_documents
 from nertune.data.duplicates import find_leakage
@@ -266,6 +266,8 @@ def _fingerprint(
         values["run"].pop(key)
     values["data"] = data_hashes
     flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
+    if settings.model.emitter == "encoder":  # its frozen weights are in no checkpoint
+        flat["encoder"] = hash_encoder(settings.model.encoder)
     return flat | {"tokenizer": predictor.segmenter.tokenizer.fingerprint()}
 
 

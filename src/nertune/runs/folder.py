@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nertune.config import Settings
+from nertune.data.files import shorten
 from nertune.errors import CheckpointError, ConfigError
 from nertune.runs.record import write_json
 
@@ -52,13 +54,12 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds a run and neither resume nor overwrite was asked for,
-                or cannot be made.
-            CheckpointError: the finished run had other settings.
+                or cannot be made or written to.
+            CheckpointError: the finished run had other settings, or its record is damaged.
         """
         if resume and overwrite:
             raise ConfigError("--resume and --overwrite exclude each other")
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run.dir: {self.path} is a file; expected a folder")
+        self._make()
         if overwrite:
             self._remove_run()
         if self.record.exists():
@@ -73,10 +74,7 @@ class RunFolder:
                 f"run.dir: {self.path} holds an unfinished run; use --resume to go on with it, "
                 "--overwrite to start again, or another run.dir"
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"run.dir: {self.path} cannot be made: {error.strerror}") from error
+        self._sweep()
         return None
 
     def finish(self, record: dict[str, Any]) -> None:
@@ -84,9 +82,27 @@ class RunFolder:
         write_json(self.record, record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def _make(self) -> None:
+        """Have a folder that can be written to, before hours of training and not behind them."""
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise ConfigError(f"run.dir: {self.path} is a file; expected a folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            name = shorten(str(self.path), 80)
+            raise ConfigError(f"run.dir: {name} cannot be written to: {error.strerror}") from error
+
     def _finished(self, settings: Settings) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
-        now, before = settings.to_dict(), record["settings"]
+        try:
+            record: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
+            before: dict[str, dict[str, Any]] = record["settings"]
+            before = {section: dict(values) for section, values in before.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.record}: is damaged; use --overwrite to train again"
+            ) from error
+        now = settings.to_dict()
         for section, values in now.items():
             for key, value in values.items():
                 if (section, key) not in (("run", "dir"), ("run", "name")):
@@ -105,3 +121,10 @@ class RunFolder:
         files = [self.record, self.log, self.predictions("dev"), self.predictions("test")]
         for file in files:
             file.unlink(missing_ok=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a kill left half-written: everything is written under a name like these."""
+        for pattern in (".model-*", ".record.json.*", ".*.predictions.jsonl.*.part", "log.draft"):
+            for draft in self.path.glob(pattern):
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()

@@ -196,7 +196,8 @@ def _position_limit(model: str) -> int | None:
     try:
         config = AutoConfig.from_pretrained(resolve_encoder(model), trust_remote_code=False)
         with torch.device("meta"):
-            return position_limit(AutoModel.from_config(config, trust_remote_code=False))
+            skeleton = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+            return position_limit(skeleton)
     except (OSError, ValueError, KeyError):  # e.g. an adapter's folder, which has no config
         return None
 

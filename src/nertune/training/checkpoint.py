@@ -1,11 +1,13 @@
 """Checkpoints: everything that a run needs to go on as if nothing had happened.
 
-A checkpoint is a folder of safetensors files and one JSON file, written under a temporary name,
-flushed to disk and renamed, so it is there whole or not at all. No pickle.
+A checkpoint is a folder of safetensors files, `state.json`, and `sha256.json` over all of them,
+written under a temporary name, flushed to disk and renamed, so it is there whole or not at all.
+No pickle.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +26,7 @@ from nertune.errors import CheckpointError
 __all__ = ["Checkpoint", "CheckpointStore", "optimizer_tensors", "restore_optimizer"]
 
 _TENSOR_FILES = ("weights", "best", "optimizer", "rng")
+_STATE, _DIGESTS = "state.json", "sha256.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,17 @@ class CheckpointStore:
         draft = self.folder / f".draft-{os.getpid()}"
         self._sweep()
         draft.mkdir(parents=True)
-        sizes = {}
         for name in _TENSOR_FILES:
-            path = draft / f"{name}.safetensors"
             tensors = {
                 k: t.detach().cpu().contiguous() for k, t in getattr(checkpoint, name).items()
             }
-            save_file(tensors, path)
+            save_file(tensors, draft / f"{name}.safetensors")
+        state = {"step": checkpoint.step, "state": checkpoint.state}
+        (draft / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        digests = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        (draft / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+        for path in draft.iterdir():
             _flush(path)
-            sizes[path.name] = path.stat().st_size
-        state = {"step": checkpoint.step, "sizes": sizes, "state": checkpoint.state}
-        (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        _flush(draft / "state.json")
         if final.exists():  # a resumed run that comes by the same step again
             shutil.rmtree(final)
         draft.rename(final)
@@ -94,16 +96,19 @@ class CheckpointStore:
             return None
         path = found[-1]
         try:
-            header = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            for file, size in header["sizes"].items():
-                if (path / file).stat().st_size != size:
-                    raise CheckpointError(f"{path / file}: expected {size} bytes; {_ADVICE}")
+            digests = json.loads((path / _DIGESTS).read_text(encoding="utf-8"))
+            for file in (_STATE, *(f"{name}.safetensors" for name in _TENSOR_FILES)):
+                if _sha256(path / file) != digests[file]:
+                    raise CheckpointError(
+                        f"{path / file}: is not what was saved (its sha256 differs); {_ADVICE}"
+                    )
+            header = json.loads((path / _STATE).read_text(encoding="utf-8"))
             tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            return Checkpoint(step=header["step"], state=header["state"], **tensors)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{path}: the checkpoint is damaged ({error}); {_ADVICE}"
             ) from error
-        return Checkpoint(step=header["step"], state=header["state"], **tensors)
 
     def clear(self) -> None:
         """Remove all checkpoints."""
@@ -117,7 +122,12 @@ class CheckpointStore:
             shutil.rmtree(draft)
 
 
-_ADVICE = "start again with --overwrite"
+_ADVICE = "start again with --overwrite (compare: --fresh)"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -383,10 +383,10 @@ def _rng_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def _refuse_other_run(saved: Checkpoint, fingerprint: dict[str, Any] | None) -> None:
-    before = saved.state["fingerprint"] or {}
-    for key, value in (fingerprint or {}).items():
-        if before.get(key) != value:
+    before, now = saved.state["fingerprint"] or {}, fingerprint or {}
+    for key in {**now, **before}:
+        if before.get(key) != now.get(key):
             raise CheckpointError(
-                f"cannot resume: {key} was {before.get(key)!r} and is {value!r} now; resume with "
-                "the same settings, or start again with --overwrite"
+                f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
+                "with the same settings, or start again with --overwrite"
             )
