@@ -82,7 +82,8 @@ def tiny_bert(seed: int = 0, name: str = "tiny-bert") -> Path:
 
     folder = session_folder() / f"{name}-{seed}"
     characters = sorted({c for document in SENTENCES for c in document.text.lower()})
-    latin = [*"abcdefghijklmnopqrstuvwxyz0123456789.,-", "new", "##s", "##ing", "##y", "##o"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    latin = [*letters, *(f"##{letter}" for letter in letters), ".", ",", "-", "new", "##ing"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = list(dict.fromkeys([*special, *characters, *latin, *"中国大学人民日报，！？１Ａ"]))
     folder.mkdir()

@@ -32,7 +32,8 @@ def write_predictions(
     Args:
         predictor: the tagger.
         documents: what to tag.
-        format: `text`, `jsonl` or `conll`.
+        format: `text`, `jsonl` or `conll`; texts without any unit have no place in `conll` and
+            are left out.
         stream: where `jsonl` and `conll` go.
         console: where `text` goes; coloured if it is a terminal.
     """
@@ -40,7 +41,7 @@ def write_predictions(
     if format == "conll":
         write_documents(
             stream,
-            tagged,
+            (document for document in tagged if document.tokens or predictor.visible_units(document)),
             format="conll",
             misfit="widen",
             tokenize=lambda text: predictor.visible_units(Document(text)),

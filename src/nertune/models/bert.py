@@ -72,7 +72,7 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
             return AutoModelForTokenClassification.from_pretrained(
                 location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         raise ModelError(f"{name}: {_plain(error, location)}") from error
     except Exception as error:
         # safetensors has an error class of its own, without a common base.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +21,9 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
         title: what was scored.
         console: where to.
     """
-    table = Table(title=f"{title} ({scores['documents']:,} documents)", title_justify="left")
-    for name in ("type", "P", "R", "F1", "support", "predicted", "untyped", "overlap"):
+    console.print(f"{title} ({scores['documents']:,} documents)", markup=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("type", "P", "R", "F1", "gold", "predicted", "untyped", "overlap"):
         table.add_column(name, justify="left" if name == "type" else "right", no_wrap=True)
     for name, row in scores["types"].items():
         table.add_row(name, *_cells(row), _number(row["untyped"]["f1"]),
@@ -31,7 +33,9 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
                   _number(scores["overlap"]["f1"]))  # fmt: skip
     table.add_row("macro", *_cells(scores["macro"]), "", "")
     console.print(table)
-    console.print("F1 untyped: spans alone, whatever the type; overlap: at least one character")
+    console.print(
+        "exact spans; untyped: F1 of spans whatever the type; overlap: F1 where one character counts"
+    )
     interval = scores["micro"].get("f1_ci95")
     if interval:
         console.print(
@@ -52,8 +56,8 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
     for split in ("dev", "test"):
         if record[split]:
             print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
-    console.print(f"model: {folder}/model", markup=False)
-    console.print(f"next:  nertune predict {folder}/model 'some text'", markup=False)
+    for line in (f"model: {folder}/model", f"next:  nertune predict {folder}/model 'some text'"):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,373 @@
+"""The loop learns, keeps the best epoch, stops in time, and gives the same numbers twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_bert, write_jsonl
+from nertune.config import Settings, TrainSettings
+from nertune.errors import TrainingError
+from nertune.evaluation.metrics import score
+from nertune.inference.predictor import Predictor
+from nertune.labels.align import continuation_ids
+from nertune.runs.experiment import train
+from nertune.tokens.batching import collate, epoch_batches
+from nertune.training.examples import Examples, prepare_examples
+from nertune.training.loop import EpochReport, FitResult, fit, trainable_tensors
+from nertune.types import Document, Entity
+
+PLAIN = {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0}
+
+
+class Spy:
+    """An observer that keeps what it is told, and the weights of each epoch."""
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+        self.weights: list[dict[str, Tensor]] = []
+        self.is_best: list[bool] = []
+        self.batches: list[tuple[int, int, int]] = []
+
+    def on_resume(self, epoch: int, batch: int) -> None:
+        raise AssertionError("nothing was resumed")
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        self.batches.append((epoch, done, total))
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        self.weights.append(weights_of(self.predictor))
+        self.is_best.append(is_best)
+
+
+def weights_of(predictor: Predictor) -> dict[str, Tensor]:
+    return {n: t.clone() for n, t in trainable_tensors(predictor.tagger).items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def examples_of(predictor: Predictor, documents: Sequence[Document] = SENTENCES) -> Examples:
+    return prepare_examples(documents, predictor.segmenter, predictor.tagset)
+
+
+def fit_tiny(
+    predictor: Predictor,
+    settings: TrainSettings,
+    *,
+    f1s: Sequence[float] | None = None,
+    observer: Spy | None = None,
+    seed: int = 1,
+    continuation: Sequence[int] | None = None,
+) -> FitResult:
+    """`fit` on `SENTENCES`, with scripted dev scores."""
+    script: Iterator[float] = iter(f1s or ())
+    evaluate: Callable[[], dict[str, float]] | None = None
+    if f1s is not None:
+
+        def evaluate() -> dict[str, float]:
+            value = next(script)
+            return {"precision": value, "recall": value, "f1": value}
+
+    torch.manual_seed(seed)
+    return fit(
+        predictor.tagger,
+        examples_of(predictor),
+        settings,
+        accelerator=Accelerator(cpu=True),
+        seed=seed,
+        pad_id=predictor.segmenter.tokenizer.pad_id,
+        continuation=continuation,
+        evaluate=evaluate,
+        observer=observer,
+    )
+
+
+def settings_of(folder: Path, variant: str, **train_values: Any) -> Settings:
+    return make_settings(folder, variant, {"train": train_values})
+
+
+# Learning
+
+
+@pytest.mark.parametrize("variant", ["lstm", "lstm-crf", "full", "lora", "lora-crf"])
+def test_overfits_eight_sentences(variant: str, tmp_path: Path) -> None:
+    values = {"epochs": 60, "patience": 8}
+    if not variant.startswith("lora"):  # a random base lets an adapter learn more slowly
+        values |= {"batch_tokens": 80, "rate": 0.02}
+    record = train(settings := make_settings(tmp_path, variant, {"train": values}))
+    assert record["dev"]["micro"]["f1"] == 1.0
+    assert record["epochs"][-1]["loss"] < record["epochs"][0]["loss"] / 4
+    # And what was saved finds just these entities again.
+    predictor = Predictor.load(settings.run.dir, device="cpu")
+    predicted = list(predictor.tag_documents(SENTENCES))
+    assert score(SENTENCES, predicted).micro.f1 == 1.0
+    assert all(0 < e.score <= 1 for d in predicted for e in d.entities if e.score is not None)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_each_optimizer_learns(optimizer: str, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "lstm", epochs=8, optimizer=optimizer, rate=0.1)
+    result = fit_tiny(make_predictor(settings, noise=0), settings.train)
+    losses = [report.loss for report in result.history]
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_all_pieces_can_carry_tags(tmp_path: Path) -> None:
+    """Words of several pieces, each of which is trained on."""
+    overrides = {
+        "model": {"unit": "word", "pieces": "all"},
+        "train": {"epochs": 6, "rate": 0.02, "encoder_factor": 1.0},
+    }
+    predictor = make_predictor(make_settings(tmp_path, "full", overrides), noise=0)
+    settings = make_settings(tmp_path, "full", overrides).train
+    continuation = continuation_ids(predictor.tagset.tags)
+    windows = examples_of(predictor).windows
+    assert any(len(w.piece_ids) - 2 > w.num_units for w in windows)  # some units have many
+    losses = [
+        report.loss for report in fit_tiny(predictor, settings, continuation=continuation).history
+    ]
+    assert losses[-1] < 0.7 * losses[0]
+    record = train(make_settings(tmp_path, "full", overrides | {"data": {"dev": "", "test": ""}}))
+    assert record["settings"]["model"]["pieces"] == "all"
+
+
+@pytest.mark.parametrize("variant", ["frozen", "lora", "lora-crf"])
+def test_what_is_frozen_stays_to_the_bit(variant: str, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, variant, epochs=2)
+    predictor = make_predictor(settings, noise=0)
+    before = {n: p.detach().clone() for n, p in predictor.tagger.named_parameters()}
+    fit_tiny(predictor, settings.train)
+    moved = {n for n, p in predictor.tagger.named_parameters() if not torch.equal(p, before[n])}
+    trainable = {n for n, p in predictor.tagger.named_parameters() if p.requires_grad}
+    # A CRF's scores of forbidden transitions get no gradient, the tensor as a whole does.
+    assert moved == trainable
+    assert 0 < len(trainable) < len(before)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("variant", ["lstm", "full-crf"])
+def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
+    """In nats a unit, however the batches were cut, for softmax and CRF alike."""
+    overrides = {"lstm": {"dropout": 0.0, "unknown": 0.0}}
+    settings = make_settings(tmp_path, variant, overrides)
+    predictor = make_predictor(settings)
+    for module in predictor.tagger.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    examples = examples_of(predictor)
+    total = 0.0
+    with torch.no_grad():
+        for window, tags in zip(examples.windows, examples.tags, strict=True):
+            total += float(predictor.tagger(collate([window], pad_id=0, tags=[tags]))) * len(tags)
+    expected = total / sum(len(d.text) for d in SENTENCES)
+    assert examples.num_units == sum(len(d.text) for d in SENTENCES)
+    for batch_tokens in (1, 50, 1000):
+        frozen = TrainSettings(
+            optimizer="sgd", rate=1e-12, epochs=1, batch_tokens=batch_tokens, crf_rate=1e-12
+        )
+        found = fit_tiny(predictor, frozen).history[0].loss
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 100])
+def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> None:
+    """One SGD step a group, along the mean of its batches' gradients; a short last group too."""
+    values = {"optimizer": "sgd", "rate": 0.1, "momentum": 0.0, "epochs": 1, "batch_tokens": 30}
+    settings = make_settings(
+        tmp_path,
+        "lstm",
+        {
+            "lstm": {"dropout": 0.0, "unknown": 0.0},
+            "train": PLAIN | values | {"accumulate": accumulate},
+        },
+    )
+    predictor, reference = make_predictor(settings), make_predictor(settings)
+    fit_tiny(predictor, settings.train, seed=4)
+    examples = examples_of(reference)
+    lengths = [len(w.piece_ids) for w in examples.windows]
+    batches = epoch_batches(lengths, budget_tokens=30, seed=4, epoch=1)
+    assert len(batches) % 3 or len(batches) % 2  # so that some last group is short
+    reference.tagger.train()
+    for start in range(0, len(batches), accumulate):
+        group = batches[start : start + accumulate]
+        reference.tagger.zero_grad()
+        for chosen in group:
+            batch = collate(
+                [examples.windows[i] for i in chosen],
+                pad_id=0,
+                tags=[examples.tags[i] for i in chosen],
+            )
+            (reference.tagger(batch) / len(group)).backward()
+        with torch.no_grad():
+            for parameter in reference.tagger.parameters():
+                parameter -= 0.1 * parameter.grad
+    for name, tensor in weights_of(reference).items():
+        assert torch.allclose(weights_of(predictor)[name], tensor, atol=1e-6), name
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "lstm", epochs=3)
+    predictor = make_predictor(settings)
+    with torch.no_grad():
+        predictor.tagger.emitter.classifier.weight[0, 0] = math.inf
+    with pytest.raises(TrainingError, match=r"not? longer finite in epoch 1, batch \d+: lower"):
+        fit_tiny(predictor, settings.train)
+
+
+def test_an_encoder_of_nan_leaves_no_model(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = tmp_path / "base"
+    base.mkdir()
+    for path in tiny_bert().iterdir():
+        (base / path.name).write_bytes(path.read_bytes())
+    weights = load_file(base / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][:] = math.nan
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    settings = make_settings(tmp_path, "lora", {"model": {"encoder": str(base)}})
+    with pytest.raises(TrainingError, match="no longer finite"):
+        train(settings)
+    assert not settings.run.dir.joinpath("model").exists()
+    assert not settings.run.dir.joinpath("record.json").exists()
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "full")
+    predictor = make_predictor(settings)
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        fit(
+            predictor.tagger,
+            prepare_examples([Document("")], predictor.segmenter, predictor.tagset),
+            settings.train,
+            accelerator=Accelerator(cpu=True),
+            seed=0,
+            pad_id=0,
+        )
+
+
+# The best epoch
+
+
+def fit_script(
+    f1s: Sequence[float], folder: Path, **values: Any
+) -> tuple[FitResult, Predictor, Spy]:
+    settings = settings_of(folder, "lstm", **({"epochs": len(f1s)} | values))
+    predictor = make_predictor(settings)
+    spy = Spy(predictor)
+    return fit_tiny(predictor, settings.train, f1s=f1s, observer=spy), predictor, spy
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    result, predictor, spy = fit_script([0.1, 0.5, 0.3, 0.5, 0.4], tmp_path, patience=0)
+    assert result.best_epoch == 2  # of equals the first
+    assert spy.is_best == [True, True, False, False, False]
+    assert equal(weights_of(predictor), spy.weights[1])
+    assert not equal(spy.weights[1], spy.weights[4])
+    assert not result.stopped_early
+    assert [report.epoch for report in result.history] == [1, 2, 3, 4, 5]
+    assert [report.dev["f1"] for report in result.history if report.dev] == [
+        0.1, 0.5, 0.3, 0.5, 0.4,
+    ]  # fmt: skip
+
+
+def test_training_stops_when_it_gets_no_better(tmp_path: Path) -> None:
+    result, predictor, spy = fit_script([0.2, 0.4, 0.4, 0.3, 0.9], tmp_path, patience=2)
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (2, 4, True)
+    assert equal(weights_of(predictor), spy.weights[1])
+
+
+def test_patience_begins_with_each_better_epoch(tmp_path: Path) -> None:
+    result, _, _ = fit_script([0.2, 0.1, 0.3, 0.2, 0.4, 0.1, 0.1], tmp_path, patience=2)
+    assert (result.best_epoch, len(result.history)) == (5, 7)
+
+
+def test_patience_does_not_count_while_nothing_is_found(tmp_path: Path) -> None:
+    result, _, _ = fit_script([0, 0, 0, 0, 0.1, 0, 0, 0.9], tmp_path, patience=2)
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (5, 7, True)
+    result, _, _ = fit_script([0.0] * 6, tmp_path, patience=2)
+    assert (len(result.history), result.stopped_early) == (6, False)
+
+
+def test_without_patience_every_epoch_runs(tmp_path: Path) -> None:
+    result, _, _ = fit_script([0.9] + [0.1] * 7, tmp_path, patience=0)
+    assert (result.best_epoch, len(result.history)) == (1, 8)
+
+
+def test_without_dev_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "lstm", epochs=3, patience=1)
+    predictor = make_predictor(settings)
+    spy = Spy(predictor)
+    result = fit_tiny(predictor, settings.train, observer=spy)
+    assert (result.best_epoch, result.stopped_early) == (3, False)
+    assert equal(weights_of(predictor), spy.weights[2])
+    assert all(report.dev is None for report in result.history)
+
+
+def test_the_observer_sees_every_epoch_to_its_end(tmp_path: Path) -> None:
+    _, predictor, spy = fit_script([0.1, 0.2], tmp_path, batch_tokens=30)
+    lengths = [len(w.piece_ids) for w in examples_of(predictor).windows]
+    totals = [
+        len(epoch_batches(lengths, budget_tokens=30, seed=1, epoch=epoch)) for epoch in (1, 2)
+    ]
+    assert spy.batches == [(1, totals[0], totals[0]), (2, totals[1], totals[1])]
+
+
+# Seeds
+
+
+def outcome(folder: Path, variant: str, seed: int) -> tuple[list[float], dict[str, Tensor]]:
+    settings = make_settings(folder, variant, {"run": {"seed": seed}})
+    predictor = make_predictor(settings, noise=0)
+    result = fit_tiny(predictor, settings.train, seed=seed)
+    return [report.loss for report in result.history], weights_of(predictor)
+
+
+@pytest.mark.parametrize("variant", ["lstm-crf", "lora", "full"])
+def test_the_seed_decides_the_numbers(variant: str, tmp_path: Path) -> None:
+    losses, weights = outcome(tmp_path, variant, seed=3)
+    losses_again, weights_again = outcome(tmp_path, variant, seed=3)
+    assert losses == losses_again
+    assert equal(weights, weights_again)
+    other_losses, other_weights = outcome(tmp_path, variant, seed=4)
+    assert losses != other_losses
+    assert not equal(weights, other_weights)
+
+
+def test_the_same_seed_gives_the_same_record(tmp_path: Path) -> None:
+    """Through the whole run, although the second one comes later in the same process."""
+    records = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        torch.rand(7)  # what was drawn before must not matter
+        records.append(train(settings_of(tmp_path / name, "lora", epochs=2)))
+    one, other = ([(e["loss"], e["dev"]) for e in r["epochs"]] for r in records)
+    assert one == other
+    assert records[0]["test"] == records[1]["test"]
+
+
+def test_more_epochs_of_windows_than_documents(tmp_path: Path) -> None:
+    """A text of several windows: each unit is trained on once an epoch."""
+    long = Document("王小明在北京。" * 30, tuple(Entity(7 * i, 7 * i + 3, "X") for i in range(30)))
+    write_jsonl(tmp_path / "data.jsonl", [long])
+    settings = make_settings(tmp_path, "full", {"train": {"epochs": 1}})
+    predictor = make_predictor(settings)
+    tagset = predictor.tagset.from_labels(["X"])
+    examples = prepare_examples([long], predictor.segmenter, tagset)
+    assert len(examples.windows) > 3
+    assert examples.num_units == len(long.text)
+    assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.tags) == 30
+    assert examples.lost == []
+    assert train(settings)["epochs"][0]["loss"] > 0
