@@ -41,7 +41,11 @@ def write_predictions(
     if format == "conll":
         write_documents(
             stream,
-            (document for document in tagged if document.tokens or predictor.visible_units(document)),
+            (
+                document
+                for document in tagged
+                if document.tokens or predictor.visible_units(document)
+            ),
             format="conll",
             misfit="widen",
             tokenize=lambda text: predictor.visible_units(Document(text)),

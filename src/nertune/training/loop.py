@@ -234,50 +234,47 @@ def _train_epoch(
             loss = tagger(batch)
         accelerator.backward(loss / group_size)
         num_units = sum(len(examples.tags[i]) for i in chosen)
-        loss_sum = loss_sum + (loss.detach().double() * num_units).to(loss_sum.device)
+        loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * num_units
         progress.units += num_units
         progress.batch = number + 1
-        if progress.batch - group_start == group_size:
+        is_step = progress.batch - group_start == group_size
+        if is_step:
             done = (progress.epoch - 1 + group_start / len(batches)) / settings.epochs
-            factor = rate_factor(
-                _step_progress(done, settings.epochs, len(batches)),
-                warmup=settings.warmup,
-                schedule=settings.schedule,
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
+            # The middle of the step, so that neither the first nor the last has rate zero.
+            _set_rates(optimizer, settings, done + 0.5 / (settings.epochs * len(batches)))
             if settings.clip_norm:
                 accelerator.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             progress.step += 1
-        look = progress.batch % _CHECK_EVERY == 0 or progress.batch == len(batches)
-        checkpoint_due = (
-            settings.checkpoint_steps
-            and progress.batch - group_start == group_size
-            and progress.step % settings.checkpoint_steps == 0
-            and progress.batch < len(batches)
-        )
-        if look or checkpoint_due:
+        is_last = progress.batch == len(batches)
+        every = settings.checkpoint_steps
+        is_due = bool(every) and is_step and progress.step % every == 0 and not is_last
+        if is_due or is_last or progress.batch % _CHECK_EVERY == 0:
             progress.loss_sum = float(loss_sum)
             progress.seconds = time.perf_counter() - started
             _refuse_infinite(progress)
             if observer is not None:
-                observer.on_batch(
-                    progress.epoch,
-                    progress.batch,
-                    len(batches),
-                    progress.loss_sum / progress.units,
-                    progress.units / max(progress.seconds, 1e-9),
-                )
-        if checkpoint_due:
+                _report(observer, progress, len(batches))
+        if is_due:
             save()
             started = time.perf_counter() - progress.seconds
 
 
-def _step_progress(done: float, epochs: int, batches: int) -> float:
-    """The middle of the step, so that neither the first nor the last one has rate zero."""
-    return done + 0.5 / (epochs * batches)
+def _set_rates(optimizer: Any, settings: TrainSettings, progress: float) -> None:
+    factor = rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def _report(observer: Observer, progress: _Progress, num_batches: int) -> None:
+    observer.on_batch(
+        progress.epoch,
+        progress.batch,
+        num_batches,
+        progress.loss_sum / progress.units,
+        progress.units / max(progress.seconds, 1e-9),
+    )
 
 
 def _finish_epoch(
