@@ -252,11 +252,11 @@ def _peek(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def _stdout() -> Console:
-    return Console(highlight=False)
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -134,11 +134,14 @@ class LoraSettings(_Section):
         default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
     )
 
-    @field_validator("layers")
+    @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, value: Any) -> Any:
-        by_name = r"all|(top|bottom)-[1-9]\d*"
-        if not (re.fullmatch(by_name, value) if isinstance(value, str) else value):
+        if isinstance(value, str):
+            fits = bool(re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value))
+        else:  # `type`, since True is an int too
+            fits = isinstance(value, list | tuple) and {type(layer) for layer in value} == {int}
+        if not fits:
             raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
         return value
 
@@ -215,8 +218,10 @@ def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
         _apply(values, override)
     run = values.setdefault("run", {})
     if isinstance(run, dict):
-        run["name"] = run.get("name") or recipe.stem
-        run["dir"] = run.get("dir") or f"runs/{run['name']}"
+        if run.get("name", "") == "":
+            run["name"] = recipe.stem
+        if run.get("dir", "") == "":
+            run["dir"] = f"runs/{run['name']}"
     return parse_settings(values, source=str(recipe))
 
 
@@ -272,8 +277,10 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
         for key in content:
             if key not in known:
                 everywhere = [f"{s}.{k}" for s in sections for k in _fields(s)]
+                same = " or ".join(f"{s}.{key}" for s in sections if key in _fields(s))
                 hint = (
-                    _nearest(key, known)
+                    (same and f"; did you mean {same}?")
+                    or _nearest(key, known)
                     or _nearest(f"{section}.{key}", everywhere)
                     or (f"; known: {', '.join(known)}")
                 )

@@ -36,7 +36,7 @@ def resolve_encoder(name: str) -> str:
     if path.exists():
         raise ModelError(f"{name}: is a file; expected a model's folder or a hub name")
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    if looks_like_path or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if looks_like_path or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
         raise ModelError(
             f"{name}: no such folder; expected a model's folder, a hub name like "
             f"google-bert/bert-base-chinese, or a bundled encoder ({', '.join(BUNDLED_ENCODERS)})"

@@ -15,7 +15,7 @@ import pytest
 import nertune
 from nertune import cli
 
-__all__ = ["Outcome", "run", "run_process"]
+__all__ = ["Outcome", "environment_of_children", "run", "run_process"]
 
 
 @dataclass(frozen=True)

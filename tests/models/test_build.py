@@ -177,7 +177,9 @@ def test_windows_as_asked_for(tagger_of: Callable[..., Any]) -> None:
     asked = build_segmenter(tagger, tokenizer, "word", max_pieces=24, stride=3)
     assert (asked.unit, asked.max_pieces, asked.stride) == ("word", 24, 3)
     assert build_segmenter(tagger, tokenizer, "word", max_pieces=12, stride=0).stride == 0
-    with pytest.raises(ConfigError, match=r"model\.max_pieces: 25, but the encoder has 24 positions"):
+    with pytest.raises(
+        ConfigError, match=r"model\.max_pieces: 25, but the encoder has 24 positions"
+    ):
         build_segmenter(tagger, tokenizer, "word", max_pieces=25)
     roberta = tagger_of("roberta")
     with pytest.raises(ConfigError, match="the encoder has 22 positions"):
@@ -187,9 +189,7 @@ def test_windows_as_asked_for(tagger_of: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("max_pieces", "stride"), [(2, -1), (1, -1), (2, 0), (12, 10), (12, 11), (0, 22)]
 )
-def test_windows_without_room(
-    max_pieces: int, stride: int, tagger_of: Callable[..., Any]
-) -> None:
+def test_windows_without_room(max_pieces: int, stride: int, tagger_of: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match=r"model\.max_pieces = .*leaves no room"):
         build_segmenter(
             tagger_of("bert"), Stated(None), "char", max_pieces=max_pieces, stride=stride

@@ -56,7 +56,9 @@ def test_padding_and_company_have_no_influence() -> None:
     piece_ids_BL, attention_BL = batch()
     together_BLK = model(piece_ids_BL, attention_BL)
     for row, length in enumerate(LENGTHS):
-        alone_BLK = model(piece_ids_BL[row : row + 1, :length], attention_BL[row : row + 1, :length])
+        alone_BLK = model(
+            piece_ids_BL[row : row + 1, :length], attention_BL[row : row + 1, :length]
+        )
         torch.testing.assert_close(together_BLK[row, :length], alone_BLK[0])
     # Nor has what stands at the padding.
     loud_BL = piece_ids_BL.masked_fill(attention_BL == 0, 13)

@@ -182,7 +182,9 @@ def test_layers_that_are_chosen(choice: Any, expected: list[int]) -> None:
 
 @pytest.mark.parametrize("choice", ["top-5", "bottom-12", (4,), (0, -5)])
 def test_layers_that_are_not_there(choice: Any) -> None:
-    with pytest.raises(ConfigError, match=r"lora\.layers: .*the encoder has (4 layers|layers 0 to 3)"):
+    with pytest.raises(
+        ConfigError, match=r"lora\.layers: .*the encoder has (4 layers|layers 0 to 3)"
+    ):
         chosen_layers(choice, 4)
 
 

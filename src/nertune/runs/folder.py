@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nertune.config import Settings
-from nertune.data.files import shorten
 from nertune.errors import CheckpointError, ConfigError
 from nertune.runs.record import write_json
 
@@ -90,7 +89,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
-            name = shorten(str(self.path), 80)
+            name, limit = str(self.path), 200
+            name = name if len(name) <= limit else f"{name[:limit]}…"
             raise ConfigError(f"run.dir: {name} cannot be written to: {error.strerror}") from error
 
     def _finished(self, settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ __all__ = ["RunLog", "TrainingDisplay", "notify"]
 
 def notify(console: Console, message: str) -> None:
     """One plain line on stderr."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class TrainingDisplay:
@@ -35,7 +35,7 @@ class TrainingDisplay:
         self._epochs = epochs
         self._logs = logs
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[numbers]}"),
             TextColumn("left"),
@@ -52,7 +52,8 @@ class TrainingDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:  # elsewhere it would print an empty line
+            self._progress.stop()
 
     def on_resume(self, epoch: int, batch: int) -> None:
         notify(self._console, f"resumed: epoch {epoch}, {batch} batches done")

@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["print_record", "print_scores"]
 
@@ -21,12 +22,13 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
         title: what was scored.
         console: where to.
     """
-    console.print(f"{title} ({scores['documents']:,} documents)", markup=False, soft_wrap=True)
+    console.print(Text(f"{title} ({scores['documents']:,} documents)"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("type", "P", "R", "F1", "gold", "predicted", "untyped", "overlap"):
-        table.add_column(name, justify="left" if name == "type" else "right", no_wrap=True)
+    table.add_column("type", overflow="fold")  # a long name is folded, a number never cut
+    for name in ("P", "R", "F1", "gold", "predicted", "untyped", "overlap"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["types"].items():
-        table.add_row(name, *_cells(row), _number(row["untyped"]["f1"]),
+        table.add_row(Text(name), *_cells(row), _number(row["untyped"]["f1"]),
                       _number(row["overlap"]["f1"]))  # fmt: skip
     table.add_section()
     table.add_row("micro", *_cells(scores["micro"]), _number(scores["untyped"]["f1"]),
@@ -34,7 +36,7 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
     table.add_row("macro", *_cells(scores["macro"]), "", "")
     console.print(table)
     console.print(
-        "exact spans; untyped: F1 of spans whatever the type; overlap: F1 where one character counts"
+        "exact spans; untyped: F1 of spans of any type; overlap: F1 where one character is enough"
     )
     interval = scores["micro"].get("f1_ci95")
     if interval:
@@ -48,16 +50,17 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
     """The end of a run: what trained, how long, how well, and what to do next."""
     parameters = record["parameters"]
     share = parameters["trainable"] / parameters["total"]
-    console.print(
+    summary = (
         f"{record['name']}: {parameters['trainable']:,} of {parameters['total']:,} parameters "
         f"trained ({share:.1%}), best epoch {record['best_epoch']} of {len(record['epochs'])}, "
         f"{record['seconds']:.0f} s, peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
     )
+    console.print(Text(summary))
     for split in ("dev", "test"):
         if record[split]:
             print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
     for line in (f"model: {folder}/model", f"next:  nertune predict {folder}/model 'some text'"):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

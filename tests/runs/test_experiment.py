@@ -1,0 +1,271 @@
+"""One run from data to record: what it leaves, what it says aloud, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from helpers.tiny import SENTENCES, VARIANTS, make_settings, write_jsonl
+from nertune.config import parse_settings
+from nertune.errors import ConfigError, DataError, ModelError, NertuneError
+from nertune.evaluation.metrics import score
+from nertune.inference.predictor import Predictor
+from nertune.runs.experiment import train
+from nertune.types import Document, Entity
+
+FAST = {"train": {"epochs": 1}}
+
+
+def run(
+    folder: Path, variant: str = "lstm", overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[dict[str, Any], str]:
+    """The record, and what was said on the way."""
+    stream = io.StringIO()
+    settings = make_settings(folder, variant, overrides or FAST)
+    record = train(settings, console=Console(file=stream, width=80))
+    return record, stream.getvalue()
+
+
+def merged(*sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    for overrides in sections:
+        for name, values in overrides.items():
+            result.setdefault(name, {}).update(values)
+    return result
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_run_leaves(variant: str, tmp_path: Path) -> None:
+    record, said = run(tmp_path, variant, {"train": {"epochs": 2}})
+    folder = tmp_path / "run"
+    assert {p.name for p in folder.iterdir()} == {
+        "model",
+        "record.json",
+        "log.jsonl",
+        "dev.predictions.jsonl",
+        "test.predictions.jsonl",
+    }
+    assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(record)
+    )
+    assert record["status"] == "finished"
+    assert record["name"] == variant
+    assert [e["epoch"] for e in record["epochs"]] == [1, 2]
+    assert record["best_epoch"] in (1, 2)
+    for epoch in record["epochs"]:
+        assert epoch["loss"] > 0
+        assert epoch["seconds"] > 0
+        assert epoch["tokens_per_second"] > 0
+        assert epoch["dev"].keys() == {"precision", "recall", "f1"}
+    parameters = record["parameters"]
+    if variant.startswith(("lora", "frozen")):
+        assert 0 < parameters["trainable"] < parameters["total"]
+    else:
+        assert parameters["trainable"] == parameters["total"]
+    assert record["peak_memory_bytes"] > 2**20
+    assert record["seconds"] > sum(e["seconds"] for e in record["epochs"])
+    assert record["data"]["train"]["documents"] == len(SENTENCES)
+    assert record["data"]["train"]["sha256"] == record["data"]["dev"]["sha256"]
+    assert record["device"] == "cpu"
+    assert "epoch 1/2" in said
+    # The model folder and the predictions are those of the scores in the record.
+    predictor = Predictor.load(folder, device="cpu")
+    predicted = list(predictor.tag_documents(SENTENCES))
+    scores = score(SENTENCES, predicted, types=predictor.tagset.labels).to_dict()
+    assert scores == record["test"] == record["dev"]
+    lines = (folder / "test.predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    for line, document in zip(lines, predicted, strict=True):
+        found = [
+            (e["start"], e["end"], e["label"], e["score"]) for e in json.loads(line)["entities"]
+        ]
+        assert found == [(e.start, e.end, e.label, e.score) for e in document.entities]
+    assert predictor.manifest is not None
+    assert predictor.manifest.metrics["test"] == record["test"]
+    assert predictor.manifest.data == record["data"]
+
+
+def test_the_best_epoch_is_the_one_in_the_model(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, "full", {"train": {"epochs": 8, "patience": 0, "rate": 0.05}})
+    f1s = [e["dev"]["f1"] for e in record["epochs"]]
+    assert f1s[record["best_epoch"] - 1] == max(f1s) == record["dev"]["micro"]["f1"]
+    assert max(f1s) > 0
+
+
+def test_without_dev_and_test(tmp_path: Path) -> None:
+    record, said = run(tmp_path, "lstm", merged(FAST, {"data": {"dev": "", "test": ""}}))
+    assert record["dev"] is record["test"] is record["data"]["dev"] is None
+    assert "no data.dev: nothing chooses an epoch" in said
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"model", "record.json", "log.jsonl"}
+
+
+def test_test_data_that_were_trained_on_are_said_aloud(tmp_path: Path) -> None:
+    _, said = run(tmp_path)
+    assert "8 of 8 test texts stand in train too" in said
+
+
+def test_labels_that_training_never_saw(tmp_path: Path) -> None:
+    """They are no index error: they are said aloud, and scored as missed."""
+    strange = Document("猫在北京", (Entity(0, 1, "ANIMAL"), Entity(2, 4, "LOCATION")))
+    test = write_jsonl(tmp_path / "test.jsonl", [strange])
+    record, said = run(tmp_path, "lstm", merged(FAST, {"data": {"test": str(test)}}))
+    assert "test: ANIMAL never occurs in training: will be missed" in said
+    assert record["test"]["types"]["ANIMAL"]["support"] == 1
+    assert record["test"]["types"]["ANIMAL"]["recall"] == 0
+    assert record["test"]["micro"]["support"] == 2
+
+
+def test_gold_that_units_cannot_express_is_listed_and_scored(tmp_path: Path) -> None:
+    inside = Document("Tomas 在北京", (Entity(0, 3, "PERSON"), Entity(7, 9, "LOCATION")))
+    data = write_jsonl(tmp_path / "data.jsonl", [*SENTENCES, inside])
+    record, said = run(tmp_path, "full", merged(FAST, {"model": {"unit": "word"}}))
+    assert f"{data.name}:9: PERSON 'Tom': it ends inside the unit 'Tomas'" in said
+    assert "entities cannot be expressed by the model's units" in said
+    assert record["test"]["micro"]["support"] == sum(len(d.entities) for d in [*SENTENCES, inside])
+
+
+def test_texts_longer_than_the_window_are_not_cut_off(tmp_path: Path) -> None:
+    """An entity at the end of 300 characters, with a window of 62."""
+    long = Document("好" * 290 + "北京。", (Entity(290, 292, "LOCATION"),))
+    write_jsonl(tmp_path / "data.jsonl", [long, *SENTENCES])
+    overrides = {"train": {"epochs": 30, "patience": 0, "rate": 0.02, "batch_tokens": 100}}
+    record, said = run(tmp_path, "full", overrides)
+    assert "cannot be expressed" not in said
+    assert record["dev"]["micro"]["f1"] == 1.0
+    lines = (tmp_path / "run" / "dev.predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    found = json.loads(lines[0])["entities"]
+    assert [(e["start"], e["end"], e["text"]) for e in found] == [(290, 292, "北京")]
+
+
+def test_data_with_awkward_texts_train_and_score(tmp_path: Path) -> None:
+    texts = ["", " ", "\u200b", "🙂👨‍👩‍👧", "e\u0301\u0302", "\ufeff北京", "\t王", "a" * 500]
+    documents = [*map(Document, texts), *SENTENCES, *SENTENCES]
+    for variant in ("lstm-crf", "lora"):
+        (tmp_path / variant).mkdir()
+        write_jsonl(tmp_path / variant / "data.jsonl", documents)
+        record, _ = run(tmp_path / variant, variant)
+        assert record["test"]["documents"] == len(documents)
+
+
+def test_one_sentence_of_one_character(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data.jsonl", [Document("王", (Entity(0, 1, "PERSON"),))])
+    record, _ = run(tmp_path, "lstm-crf", {"train": {"epochs": 30, "rate": 0.1}})
+    assert record["test"]["micro"]["f1"] == 1.0
+
+
+def test_tensorboard_events(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    record, _ = run(tmp_path, "lstm", {"train": {"epochs": 3, "tensorboard": True}})
+    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    found = EventAccumulator(str(events.parent))
+    found.Reload()
+    assert {"train/loss", "epoch/loss", "dev/f1", "dev/precision"} <= set(found.Tags()["scalars"])
+    losses = [event.value for event in found.Scalars("epoch/loss")]
+    assert losses == pytest.approx([e["loss"] for e in record["epochs"]], rel=1e-6)
+    assert events.is_relative_to(tmp_path / "run" / "tensorboard")
+
+
+def test_another_encoder_as_the_start_of_new_labels(tmp_path: Path) -> None:
+    """A tagger of other labels serves as an encoder: its head is replaced, not reused."""
+    run(tmp_path, "full")
+    new = tmp_path / "new"
+    new.mkdir()
+    write_jsonl(new / "data.jsonl", [Document("猫在家", (Entity(0, 1, "ANIMAL"),))])
+    encoder = str(tmp_path / "run" / "model")
+    for variant in ("full", "lora"):
+        overrides = {"model": {"encoder": encoder}, "run": {"dir": str(new / variant)}}
+        run(new, variant, merged(FAST, overrides))
+        assert Predictor.load(new / variant, device="cpu").tagset.tags == (
+            "O",
+            "B-ANIMAL",
+            "I-ANIMAL",
+        )
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"data": {"train": "absent.jsonl"}}, DataError, "absent.jsonl: no such file"),
+        ({"data": {"dev": "absent.jsonl"}}, DataError, "absent.jsonl: no such file"),
+        ({"data": {"train": "sample:tset"}}, DataError, "the sample corpus has train, dev, test"),
+        ({"data": {"scheme": "BMES", "format": "conll"}}, DataError, "data.jsonl:1: "),
+        ({"model": {"encoder": "./absent"}}, ModelError, "./absent: no such folder"),
+        ({"model": {"max_pieces": 65}}, ConfigError, "65, but the encoder has 64 positions"),
+        ({"model": {"max_pieces": 2}}, ConfigError, "leaves no room"),
+        ({"model": {"max_pieces": 10, "stride": 8}}, ConfigError, "leaves no room"),
+        ({"model": {"tuning": "lora"}, "lora": {"targets": ["qqq"]}}, ConfigError, "'qqq' matches"),
+        ({"model": {"tuning": "lora"}, "lora": {"layers": [2]}}, ConfigError, "has layers 0 to 1"),
+        ({"train": {"precision": "fp16"}}, ConfigError, '"fp16" needs a CUDA device'),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_refused_before_training(
+    overrides: dict[str, dict[str, Any]],
+    error: type[NertuneError],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=None) as caught:
+        run(tmp_path, "full", overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="device 'cuda' is not available here") as caught:
+        run(tmp_path, "lstm", merged(FAST, {"run": {"device": "cuda"}}))
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data.jsonl", [Document("没有")])
+    with pytest.raises(DataError, match=r"data\.jsonl: holds no entity to learn from"):
+        run(tmp_path)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_entities_that_no_unit_can_express_at_all(tmp_path: Path) -> None:
+    """Training goes on (the model learns O), but says what it could not learn."""
+    write_jsonl(tmp_path / "data.jsonl", [Document("Tomas", (Entity(0, 3, "PERSON"),))])
+    record, said = run(tmp_path, "full", merged(FAST, {"model": {"unit": "word"}}))
+    assert "1 entities cannot be expressed" in said
+    assert record["test"]["micro"]["recall"] == 0
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_no_model_is_left_if_scoring_fails(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(split: str, *args: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nertune.runs.experiment._score_split", fail)
+    with pytest.raises(OSError, match="No space"):
+        run(tmp_path)
+    left = {p.name for p in (tmp_path / "run").iterdir()}
+    assert left == {"log.jsonl", "checkpoints"}
+    monkeypatch.undo()
+    settings = make_settings(tmp_path, "lstm", FAST)
+    assert train(settings, console=Console(file=io.StringIO()), resume=True)["status"] == "finished"
+
+
+def test_settings_without_a_folder_are_refused_or_named(tmp_path: Path) -> None:
+    """A run in the working folder by mistake would be mixed with what lies there."""
+    data = str(write_jsonl(tmp_path / "data.jsonl"))
+    settings = parse_settings({"data": {"train": data}})
+    assert settings.run.dir != Path() or pytest.xfail("run.dir defaults to the working folder")

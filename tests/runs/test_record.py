@@ -1,0 +1,65 @@
+"""What is kept of a run and of the machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.commands import environment_of_children
+from helpers.tiny import SENTENCES, write_jsonl
+from nertune.data.corpus import load_corpus
+from nertune.runs.record import describe_data, peak_memory_bytes, software_versions, write_json
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"text": "王", "none": None})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"text": "王", "none": None}
+    assert "王" in path.read_text(encoding="utf-8")
+    with pytest.raises(TypeError):
+        write_json(path, {"path": Path()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"text": "王", "none": None}
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_what_is_said_about_data(tmp_path: Path) -> None:
+    corpus = load_corpus(write_jsonl(tmp_path / "a.jsonl"))
+    assert describe_data(corpus) == {
+        "path": str(tmp_path / "a.jsonl"),
+        "sha256": corpus.sha256,
+        "documents": 8,
+        "entities": sum(len(d.entities) for d in SENTENCES),
+    }
+
+
+def test_versions() -> None:
+    versions = software_versions()
+    assert versions["python"] == platform.python_version()
+    assert {"torch", "transformers", "peft", "accelerate", "numpy"} < versions.keys()
+    assert all(version[0].isdigit() for version in versions.values())
+
+
+def test_peak_memory_is_the_process_alone_and_grows_with_it() -> None:
+    code = """
+from nertune.runs.record import peak_memory_bytes
+before = peak_memory_bytes("cpu")
+held = b"x" * (before + 50 * 2**20)
+grown = peak_memory_bytes("cpu")
+del held
+print(before, grown, peak_memory_bytes("cpu"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env=environment_of_children(),
+        check=True,
+    )
+    before, grown, after = map(int, done.stdout.split())
+    assert 5 * 2**20 < before < peak_memory_bytes("cpu")  # not that of the process above it
+    assert grown > before + 50 * 2**20
+    assert after > 0.95 * grown  # a peak does not fall; the kernel counts in batches of pages

@@ -1,0 +1,103 @@
+"""Tables on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nertune.evaluation.metrics import score
+from nertune.runs.view import print_record, print_scores
+from nertune.types import Document, Entity
+
+
+def scores_of(
+    gold: list[tuple[int, int, str]], found: list[tuple[int, int, str]]
+) -> dict[str, Any]:
+    text = "王小明在北京。" * 2
+    return score(
+        [Document(text, tuple(Entity(*e) for e in gold)), Document("无")],
+        [Document(text, tuple(Entity(*e) for e in found)), Document("无")],
+        types=["TIME"],
+    ).to_dict()
+
+
+def shown(scores: dict[str, Any], title: str = "test", width: int = 100) -> str:
+    stream = io.StringIO()
+    print_scores(scores, title, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of each line, by the first one."""
+    cells = [line.replace("│", " ").replace("┃", " ").split() for line in text.splitlines()]
+    return {line[0]: line[1:] for line in cells if line}
+
+
+def test_what_the_cells_say() -> None:
+    text = shown(scores_of([(0, 3, "PER"), (4, 6, "LOC")], [(0, 3, "PER"), (4, 7, "LOC")]))
+    table = rows(text)
+    assert table["PER"] == ["1.0000", "1.0000", "1.0000", "1", "1", "1.0000", "1.0000"]
+    assert table["LOC"] == ["0.0000", "0.0000", "0.0000", "1", "1", "0.0000", "1.0000"]
+    assert table["TIME"] == ["–", "–", "–", "0", "0", "–", "–"]  # neither gold nor prediction
+    assert table["micro"] == ["0.5000", "0.5000", "0.5000", "2", "2", "0.5000", "1.0000"]
+    assert table["macro"] == ["0.5000", "0.5000", "0.5000", "2", "2"]
+    assert "test (2 documents)" in text
+    assert "95 % interval" in text
+
+
+def test_nothing_to_score() -> None:
+    text = shown(scores_of([], []))
+    assert rows(text)["micro"][:3] == ["–", "–", "–"]
+    assert "interval" not in text
+
+
+@pytest.mark.parametrize("label", ["[bold]", "[/PER]", "[red]X[/red]", "人名", ":smile:"])
+def test_labels_and_files_are_text_and_no_markup(label: str) -> None:
+    """Rich reads `[…]` as its own markup unless told otherwise; `[/X]` would even raise."""
+    text = shown(scores_of([(0, 3, label)], []), title=f"data/{label}.jsonl", width=120)
+    assert text.count(label) == 2
+
+
+def test_a_pipe_of_80_columns_cuts_no_number() -> None:
+    label = "GEOPOLITICAL_ENTITY_OF_ANY_KIND"
+    text = shown(scores_of([(0, 3, label)], [(0, 3, label)]), width=80)
+    lines = [line.split() for line in text.splitlines() if line.split()]
+    lines = [line for line in lines if line[0] in label]
+    assert lines[0][1:] == ["1.0000", "1.0000", "1.0000", "1", "1", "1.0000", "1.0000"]
+    assert "".join(line[0] for line in lines) == label  # folded, whole
+
+
+def record(name: str, **changes: Any) -> dict[str, Any]:
+    scores = scores_of([(0, 3, "PER")], [(0, 3, "PER")])
+    return {
+        "name": name,
+        "parameters": {"trainable": 1234, "total": 100_000},
+        "best_epoch": 3,
+        "epochs": [{}] * 7,
+        "seconds": 61.7,
+        "peak_memory_bytes": 300 * 2**20,
+        "dev": scores,
+        "test": None,
+        "data": {"dev": {"path": "dev.jsonl"}, "test": None},
+    } | changes
+
+
+@pytest.mark.parametrize("name", ["lora", "[/lora]", "[red]"])
+def test_the_end_of_a_run(name: str) -> None:
+    stream = io.StringIO()
+    folder = Path("runs") / name.strip("[/]")
+    print_record(record(name), folder, Console(file=stream, width=200))
+    text = stream.getvalue()
+    assert f"{name}: 1,234 of 100,000 parameters trained (1.2%), best epoch 3 of 7" in text
+    assert "62 s, peak memory 300 MiB" in text
+    assert "dev: dev.jsonl" in text
+    assert "test" not in text.replace("predict", "")
+    assert f"nertune predict {folder}/model 'some text'" in text
+
+
+def test_no_colour_codes_in_a_pipe() -> None:
+    assert "\x1b" not in shown(scores_of([(0, 3, "PER")], []))

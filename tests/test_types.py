@@ -1,0 +1,83 @@
+"""The two values that flow through nertune."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from nertune.types import Document, Entity
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (3, 2), (-1, 2), (-2, -1)])
+def test_an_entity_covers_something(start: int, end: int) -> None:
+    with pytest.raises(ValueError, match=r"entity span \[.*\) is empty or negative"):
+        Entity(start, end, "X")
+
+
+def test_an_entity_has_a_label() -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\) has no label"):
+        Entity(0, 1, "")
+
+
+def test_the_key_leaves_the_score_out() -> None:
+    assert Entity(1, 2, "X", 0.5).key == Entity(1, 2, "X").key == (1, 2, "X")
+    assert Entity(1, 2, "X", 0.5) != Entity(1, 2, "X")
+
+
+def test_entities_are_sorted_even_with_and_without_scores() -> None:
+    """A score is `None` for gold: sorting must not compare it with a number."""
+    entities = (Entity(2, 3, "A"), Entity(0, 2, "B"), Entity(0, 2, "A", 0.5), Entity(0, 2, "A"))
+    document = Document("abc", entities)
+    assert [e.key for e in document.entities] == [
+        (0, 2, "A"), (0, 2, "A"), (0, 2, "B"), (2, 3, "A")
+    ]  # fmt: skip
+    assert len(document.entities) == 4
+
+
+def test_offsets_count_code_points() -> None:
+    text = "\U0001f600é\u0301王"
+    document = Document(text, (Entity(3, 4, "PER"),))
+    assert document.surface(document.entities[0]) == "王"
+    with pytest.raises(ValueError, match=r"PER \[3, 5\) reaches beyond the text of 4 characters"):
+        Document(text, (Entity(3, 5, "PER"),))
+
+
+@pytest.mark.parametrize(
+    "tokens", [((0, 0),), ((2, 1),), ((0, 2), (1, 3)), ((1, 2), (0, 1)), ((0, 4),), ((-1, 1),)]
+)
+def test_tokens_are_in_order_and_in_the_text(tokens: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="is empty, out of order or out of text"):
+        Document("abc", tokens=tokens)
+
+
+def test_tokens_may_touch_or_leave_gaps() -> None:
+    tokens = ((0, 1), (1, 2), (3, 4))
+    assert Document("abcd", tokens=tokens).tokens == tokens
+    assert Document("abc").tokens is None
+    assert Document("abc", tokens=()).tokens == ()
+
+
+def test_other_entities_leave_the_rest() -> None:
+    document = Document("abcd", (Entity(0, 1, "X"),), id="f:3", tokens=((0, 4),))
+    other = document.with_entities(iter([Entity(2, 3, "Z"), Entity(1, 2, "Y")]))
+    assert [e.label for e in other.entities] == ["Y", "Z"]
+    assert (other.text, other.id, other.tokens) == ("abcd", "f:3", ((0, 4),))
+    assert document.entities == (Entity(0, 1, "X"),)
+    with pytest.raises(ValueError, match="beyond"):
+        document.with_entities([Entity(0, 5, "X")])
+
+
+def test_values_are_values() -> None:
+    """Hashable, comparable, picklable (for worker processes), unchangeable."""
+    document = Document("abc", (Entity(0, 1, "X", 0.5),), id="a", tokens=((0, 3),))
+    assert pickle.loads(pickle.dumps(document)) == document
+    assert len({document, Document("abc", (Entity(0, 1, "X", 0.5),), "a", ((0, 3),))}) == 1
+    with pytest.raises(AttributeError):
+        document.text = "x"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        document.entities[0].start = 2  # type: ignore[misc]
+
+
+def test_an_empty_text_is_a_document() -> None:
+    assert Document("").entities == ()

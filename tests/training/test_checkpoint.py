@@ -1,0 +1,156 @@
+"""A checkpoint holds everything, or is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nertune.errors import CheckpointError
+from nertune.training.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    optimizer_tensors,
+    restore_optimizer,
+)
+
+
+def checkpoint(step: int, **changes: Any) -> Checkpoint:
+    content = {
+        "state": {"loss": 0.1 + 0.2, "text": "王", "none": None},
+        "weights": {"a.b": torch.randn(3, 4).t(), "half": torch.ones(2, dtype=torch.bfloat16)},
+        "best": {},
+        "optimizer": {"step/a.b": torch.tensor(7.0), "exp_avg/a.b": torch.randn(4, 3)},
+        "rng": {"cpu": torch.get_rng_state()},
+    }
+    return Checkpoint(step=step, **(content | changes))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_is_read(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "deep" / "checkpoints")
+    assert store.latest() is None
+    before = checkpoint(12)
+    store.save(before)
+    after = store.latest()
+    assert after is not None
+    assert (after.step, after.state, after.best) == (12, before.state, {})
+    for part in ("weights", "optimizer", "rng"):
+        one, other = getattr(before, part), getattr(after, part)
+        assert one.keys() == other.keys()
+        for name, tensor in one.items():
+            assert torch.equal(tensor, other[name])
+            assert tensor.dtype == other[name].dtype
+
+
+def test_only_the_newest_is_kept(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step in (9, 10, 999, 1_000_000_000):  # the last has a digit more than the name reserves
+        store.save(checkpoint(step))
+        found = store.latest()
+        assert found is not None
+        assert found.step == step
+        assert len(names_in(tmp_path)) == 1
+    store.save(checkpoint(1_000_000_000, state={"again": True}))
+    found = store.latest()
+    assert found is not None
+    assert found.state == {"again": True}
+    store.clear()
+    assert not tmp_path.exists()
+    store.clear()
+
+
+def test_drafts_of_killed_runs_go_with_the_next_save(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    (tmp_path / ".draft-1").mkdir()
+    (tmp_path / ".draft-1" / "weights.safetensors").write_bytes(b"half")
+    assert store.latest() is None
+    store.save(checkpoint(1))
+    assert names_in(tmp_path) == ["step-000000001"]
+
+
+def test_a_failed_save_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(1))
+    monkeypatch.setattr("nertune.training.checkpoint._flush", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.save(checkpoint(2))
+    monkeypatch.undo()
+    found = store.latest()
+    assert found is not None
+    assert found.step == 1
+
+
+def test_the_newest_is_read_even_if_an_older_one_is_damaged(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    (tmp_path / "step-000000001").mkdir()
+    with pytest.raises(CheckpointError, match="damaged"):
+        store.latest()
+    store.save(checkpoint(2))
+    assert names_in(tmp_path) == ["step-000000002"]
+
+
+def test_a_state_that_was_edited(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(1))
+    path = tmp_path / "step-000000001" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 2}))
+    with pytest.raises(CheckpointError, match=r"state\.json: is not what was saved"):
+        store.latest()
+
+
+OPTIMIZERS = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=0.1),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
+    "plain sgd": lambda groups: torch.optim.SGD(groups, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+    def build() -> tuple[nn.Linear, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        # Groups in another order than the model's parameters.
+        groups = [{"params": [model.bias]}, {"params": [model.weight]}]
+        return model, OPTIMIZERS[name](groups)
+
+    def step(model: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(3)).pow(2).sum().backward()
+        optimizer.step()
+
+    names = ["bias", "weight"]
+    model, optimizer = build()
+    for _ in range(3):
+        step(model, optimizer)
+    store = CheckpointStore(tmp_path)
+    weights = {n: p.detach() for n, p in model.named_parameters()}
+    tensors = optimizer_tensors(optimizer, names)
+    store.save(checkpoint(3, weights=weights, optimizer=tensors))
+    saved = store.latest()
+    assert saved is not None
+    other, resumed = build()
+    other.load_state_dict(saved.weights)
+    restore_optimizer(resumed, names, saved.optimizer)
+    for _ in range(3):
+        step(model, optimizer)
+        step(other, resumed)
+    assert torch.equal(model.weight, other.weight)
+    assert torch.equal(model.bias, other.bias)
+
+
+def test_an_optimizer_of_other_parameters() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(CheckpointError, match="of another model: it has 'b'"):
+        restore_optimizer(optimizer, ["a"], {"momentum_buffer/b": torch.ones(1)})
