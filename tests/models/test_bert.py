@@ -138,6 +138,7 @@ def test_a_config_that_names_no_tagger(
     refused(tmp_path / "m")
 
 
-def test_names_that_are_nowhere(tmp_path: Path) -> None:
+def test_names_that_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "no such folder" in refused(tmp_path / "nowhere")
     assert "could not be fetched from the hub" in refused("nobody-here/no-such-model")

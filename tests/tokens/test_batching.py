@@ -85,6 +85,7 @@ def test_short_and_long_batches_are_mixed() -> None:
     batches = epoch_batches(lengths, budget_tokens=1024, seed=3, epoch=0)
     longest = np.array([max(lengths[i] for i in batch) for batch in batches])
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.15
+    assert abs(np.corrcoef(longest[1:], longest[:-1])[0, 1]) < 0.15
 
 
 def test_no_windows_no_batches() -> None:

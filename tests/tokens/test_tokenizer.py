@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nertune.errors import DataError, NertuneError, TokenizerError
@@ -65,6 +65,7 @@ UNITS = st.text(st.one_of(st.sampled_from(ODD + "\n"), st.characters()), min_siz
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(UNITS, max_size=12), st.sampled_from(("char", "word")))
+@example(["a\r", "b\nc", "\r\u200b"], "word")
 def test_saved_is_loaded(
     tmp_path_factory: pytest.TempPathFactory, words: list[str], unit: str
 ) -> None:

@@ -23,9 +23,9 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
         console: where to.
     """
     console.print(Text(f"{title} ({scores['documents']:,} documents)"), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
     table.add_column("type", overflow="fold")  # a long name is folded, a number never cut
-    for name in ("P", "R", "F1", "gold", "predicted", "untyped", "overlap"):
+    for name in ("P", "R", "F1", "gold", "pred.", "untyped", "overlap"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["types"].items():
         table.add_row(Text(name), *_cells(row), _number(row["untyped"]["f1"]),
