@@ -39,7 +39,14 @@ from nertune.models.tagger import Tagger
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
-__all__ = ["FORMAT_VERSION", "Manifest", "hash_encoder", "load_model", "save_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Manifest",
+    "hash_encoder",
+    "load_model",
+    "read_manifest",
+    "save_model",
+]
 
 FORMAT_VERSION = 1
 _MANIFEST = "nertune.json"

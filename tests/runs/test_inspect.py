@@ -149,6 +149,7 @@ def test_a_trained_tagger_knows_its_unit_and_window(
         "max_pieces": 3,
         "stride": 0,
         "tags": ["O"],
+        "lstm": {},
         "tokenizer_sha256": "",
         "files": {},
     }

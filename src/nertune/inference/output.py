@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from rich.console import Console
@@ -39,17 +41,8 @@ def write_predictions(
     """
     tagged = predictor.tag_documents(documents)
     if format == "conll":
-        write_documents(
-            stream,
-            (
-                document
-                for document in tagged
-                if document.tokens or predictor.visible_units(document)
-            ),
-            format="conll",
-            misfit="widen",
-            tokenize=lambda text: predictor.visible_units(Document(text)),
-        )
+        fitted = (_on_tokens(d, d.tokens or predictor.visible_units(d)) for d in tagged)
+        write_documents(stream, (d for d in fitted if d.tokens), format="conll")
         return
     for document in tagged:
         if format == "jsonl":
@@ -57,6 +50,23 @@ def write_predictions(
         else:
             console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
         stream.flush()
+
+
+def _on_tokens(document: Document, tokens: Sequence[tuple[int, int]]) -> Document:
+    """Entities widened to whole tokens; of those that then share a token the likeliest stays.
+
+    A character model may predict two entities in one word of the source, or one of white space.
+    """
+    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
+    taken: set[int] = set()
+    kept = []
+    for entity in sorted(document.entities, key=lambda e: (-(e.score or 0.0), e.start)):
+        touched = range(bisect_right(ends, entity.start), bisect_left(starts, entity.end))
+        if touched and taken.isdisjoint(touched):
+            taken.update(touched)
+            start, end = starts[touched[0]], ends[touched[-1]]
+            kept.append(replace(entity, start=start, end=end))
+    return replace(document, entities=tuple(kept), tokens=tuple(tokens))
 
 
 def highlight(document: Document, labels: Iterable[str]) -> Text:
