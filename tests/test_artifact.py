@@ -99,6 +99,19 @@ def test_word_unit_and_crf_survive(tmp_path: Path) -> None:
     assert loaded.segmenter.unit == "word"
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("variant", ["full", "lora"])
+def test_loading_and_saving_say_nothing(
+    variant: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What libraries print to each other is no business of who runs `nertune predict`."""
+    settings = make_settings(tmp_path, variant)
+    capfd.readouterr()
+    save_predictor(tmp_path / "model", make_predictor(settings), settings)
+    load_model(tmp_path / "model", device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_run_folder_is_its_model(tmp_path: Path) -> None:
     predictor, folder = saved(tmp_path, "lstm")
     assert load_model(folder.parent, device="cpu").tag("王小明") == predictor.tag("王小明")

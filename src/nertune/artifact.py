@@ -204,8 +204,11 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
 
     if isinstance(tagger.emitter, EncoderEmitter):
         # A full model, or peft's adapter with the head inside; both in their own format.
+        model = tagger.emitter.model
+        # An encoder's own settings may ask for it; transformers then refuses to save them.
+        model.config.output_attentions = False
         with quiet_transformers():
-            tagger.emitter.model.save_pretrained(folder)
+            model.save_pretrained(folder)
     else:
         weights = {k: t.detach().cpu().contiguous() for k, t in tagger.emitter.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
@@ -337,7 +340,8 @@ def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
         raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
     base = load_encoder(manifest.encoder, tagset)
     try:
-        return PeftModel.from_pretrained(base, str(folder))
+        with quiet_transformers():
+            return PeftModel.from_pretrained(base, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
         raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
 

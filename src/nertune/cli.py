@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -49,17 +50,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _interrupt)  # so that `compare` takes its child with it
     try:
         app()
     except NertuneError as error:
         sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; a training run goes on with --resume\n")
         sys.exit(130)
     except BrokenPipeError:  # e.g. `nertune predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _version(show: bool) -> None:
@@ -94,7 +99,11 @@ def train(
     from nertune.runs.experiment import train as run
     from nertune.runs.view import print_record
 
-    record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+    try:
+        record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt as error:  # caught here, since typer would end without a word
+        _stderr().print("interrupted; go on with --resume")
+        raise typer.Exit(130) from error
     if as_json:
         _print_json(record)
     else:
@@ -222,6 +231,8 @@ def inspect(
     from nertune.runs.inspect import inspect_corpora
     from nertune.runs.inspect_view import render
 
+    if unit not in ("auto", "char", "word"):
+        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
     corpora = [
         load_corpus(resolve_data(f), format=format, scheme=scheme, join=join, strict=strict)  # type: ignore[arg-type]
         for f in files

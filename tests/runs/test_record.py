@@ -27,6 +27,23 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_a_full_disk_leaves_the_older_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"old": True})
+    write_text = Path.write_text
+
+    def write_half(target: Path, text: str, **options: str) -> int:
+        write_text(target, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OSError, match="No space"):
+        write_json(path, {"new": True})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"old": True}
+
+
 def test_what_is_said_about_data(tmp_path: Path) -> None:
     corpus = load_corpus(write_jsonl(tmp_path / "a.jsonl"))
     assert describe_data(corpus) == {

@@ -75,6 +75,11 @@ def train(
     Raises:
         NertuneError: settings, data, encoder or folder cannot be used.
     """
+    if not isinstance(settings, Settings):
+        raise ConfigError(
+            f"settings: expected nertune.config.Settings, got {type(settings).__name__}; make them "
+            "with parse_settings({'data': {'train': …}}) or load_settings(recipe)"
+        )
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
     if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
@@ -115,6 +120,8 @@ def train(
 
 
 def _load_corpora(data: DataSettings, console: Console) -> _Corpora:
+    if not data.train:
+        raise ConfigError("data.train is empty: expected a file to train on, or sample:train")
     loaded: dict[str, Corpus | None] = {"dev": None, "test": None}
     join = data.join
     for split in ("train", "dev", "test"):
