@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 		--seeds 1 --baseline bert --output demo
 	@echo
 	@echo "New sentences, tagged by demo/runs/bert/seed-1/model:"
-	$(BIN)/nertune predict demo/runs/bert/seed-1/model --file recipes/sample/new_sentences.txt
+	@$(BIN)/nertune predict demo/runs/bert/seed-1/model --file recipes/sample/new_sentences.txt
 	@echo
 	@echo "Figure: demo/report.png"
 

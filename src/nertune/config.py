@@ -43,7 +43,7 @@ class RunSettings(_Section):
     """Where a run lives and what it runs on."""
 
     name: str = Field("", description="Shown in reports; the recipe's file name by default.")
-    dir: Path = Field(Path(), description="The run's folder; runs/NAME by default.")
+    dir: Path = Field(Path("runs/run"), description="The run's folder; runs/NAME by default.")
     seed: int = Field(987, ge=0, lt=2**32, description="Seeds weights, dropout and batch order.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")

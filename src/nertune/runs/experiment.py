@@ -61,7 +61,7 @@ def train(
     """Train, save and score one tagger.
 
     Everything goes into `settings.run.dir`: `model/`, `record.json`, `log.jsonl`, predictions of
-    dev and test, and while it runs `checkpoints/`. The test file is read once, at the end.
+    dev and test, and while it runs `checkpoints/`. The test file is scored once, at the end.
 
     Args:
         settings: the run.

@@ -295,8 +295,8 @@ def _finish_epoch(
             dev=dev,
         )
     )
-    if f1 <= progress.best_f1:
-        return False
+    if f1 < progress.best_f1 or f1 == progress.best_f1 > 0:
+        return False  # but while nothing at all is found, the longer trained weights are kept
     progress.best_f1, progress.best_epoch = f1, progress.epoch
     return True
 
