@@ -16,8 +16,9 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "Figure: demo/report.png"
 
+# Two workers of one thread each: small tensors gain nothing from more, and two cores are enough.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 # Minutes long; `make test` leaves them out.
 test-slow: $(VENV)/.installed-test

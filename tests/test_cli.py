@@ -427,9 +427,9 @@ def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env=environment_of_children(),
     )
-    log = tmp_path / "run" / "log.jsonl"
+    checkpoints = tmp_path / "run" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+    while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -437,4 +437,5 @@ def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert stdout == b""
     assert stderr.decode().endswith("\ninterrupted; go on with --resume\n")
     assert b"Traceback" not in stderr
+    assert list(checkpoints.glob("step-*"))
     refused(run("train", path), "holds an unfinished run; use --resume")
