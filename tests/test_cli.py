@@ -268,7 +268,7 @@ def test_predict_from_files(
     name: str, content: str, packed: bool, model: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / (name + ".gz" * packed)
-    path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+    path.write_bytes(gzip.compress(content.encode(), mtime=0) if packed else content.encode())
     records = records_of(run("predict", model, "--file", path, "--format", "jsonl"))
     assert [record["text"] for record in records] == [TEXT, "李华在上海。"]
     assert records[0]["entities"]
