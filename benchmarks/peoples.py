@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +42,22 @@ def main() -> None:
         command += ["--seeds", str(arguments.seeds), "--baseline", baseline]
         command += ["--output", str(arguments.output), "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-        report = json.loads(done.stdout)
-        (results / f"peoples-{name}.json").write_text(
-            json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
+        report = json.dumps(json.loads(done.stdout), ensure_ascii=False, indent=1) + "\n"
+        table = (arguments.output / "report.md").read_text(encoding="utf-8")
+        for suffix, content in ((".json", report), (".md", table)):
+            path = results / f"peoples-{name}{suffix}"
+            path.write_text(without_paths(content, arguments.output), encoding="utf-8")
         print(f"wrote benchmarks/results/peoples-{name}.json", file=sys.stderr)
-        report_md = arguments.output / "report.md"
-        (results / f"peoples-{name}.md").write_text(report_md.read_text(encoding="utf-8"))
+
+
+def without_paths(content: str, output: Path) -> str:
+    """A report as it can be shown: without this machine's folders, and the figure beside it."""
+    named = {str(output): "runs/peoples", f"{ROOT}/": ""}
+    if data := os.environ.get("NERTUNE_DATA"):
+        named[data.rstrip("/")] = "$NERTUNE_DATA"
+    for folder, name in sorted(named.items(), key=lambda item: -len(item[0])):
+        content = content.replace(folder, name)
+    return re.sub(r"!\[.*\]\(report\.svg\)\n\n", "", content)
 
 
 if __name__ == "__main__":
