@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     full = lora.replace('tuning = "lora"', 'tuning = "full"')
     (folder / "bert.toml").write_text(full, encoding="utf-8")
     (folder / "texts.txt").write_text("王小明到了北京。\n\n他在那里等人。\n", encoding="utf-8")
+    (folder / "domain.txt").write_text("小明昨天到了北京，他在那里等人。\n" * 40, encoding="utf-8")
     return folder
 
 
@@ -52,6 +53,8 @@ def test_every_command_of_the_readme_works(folder: Path) -> None:
         arguments = shlex.split(words)[1:]
         if "--seeds" in arguments:
             arguments[arguments.index("--seeds") + 1] = "1"
+        if "--minutes" in arguments:
+            arguments[arguments.index("--minutes") + 1] = "0.02"
         done = subprocess.run(
             [sys.executable, "-m", "nertune", *arguments],
             cwd=folder,

@@ -29,12 +29,18 @@ from nertune.config import LstmSettings
 from nertune.data.files import shorten
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
-from nertune.inference.predictor import Predictor, choose_device
+from nertune.inference.predictor import Predictor
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import EncoderEmitter, load_encoder, quiet_transformers
+from nertune.models.bert import (
+    EncoderEmitter,
+    load_encoder,
+    quiet_transformers,
+    refuse_missing_embeddings,
+)
 from nertune.models.build import build_lstm, build_segmenter
 from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.device import choose_device
 from nertune.models.tagger import Tagger
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
@@ -389,18 +395,13 @@ def _load_foreign(name: str) -> Predictor:
 
 
 def _refuse_misfit(name: str, model: Any, tokenizer: Tokenizer, tagset: TagSet) -> None:
-    """An id without an embedding, or a tag without an output, is an index error later on."""
+    """A tag without an output, or an id without an embedding, is an index error later on."""
     if model.config.num_labels != len(tagset):
         raise ModelError(
             f"{name}: its model has {model.config.num_labels} outputs, but {len(tagset)} tags are "
             "named; weights and tags do not belong together"
         )
-    rows = model.get_input_embeddings().weight.shape[0]
-    if tokenizer.vocabulary_size > rows:
-        raise ModelError(
-            f"{name}: its tokenizer has {tokenizer.vocabulary_size} ids but the model {rows} "
-            "embeddings; tokenizer and weights do not belong together"
-        )
+    refuse_missing_embeddings(name, model, tokenizer.vocabulary_size)
 
 
 def _sha256(path: Path) -> str:

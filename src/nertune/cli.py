@@ -172,6 +172,64 @@ def predict(
 
 
 @app.command()
+def pretrain(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Text, a sentence or paragraph a line; .gz, .xz; or labelled files."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Go on with this encoder: bundled name, folder or hub name.")
+    ] = None,
+    from_scratch: Annotated[
+        str | None, typer.Option(help="Begin a new one: tiny, small, medium or base.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Budget in pieces.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="Or budget in time.")] = 0.0,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train a LoRA adapter and merge it at the end.")
+    ] = False,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(help="An evaluation file whose text must not be trained on; repeatable."),
+    ] = None,
+    words: Annotated[
+        str, typer.Option(help="Whole words and their kinds from a segmenter: none or jieba.")
+    ] = "none",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier run left.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on raw text: adapt one to a domain, or begin a new one."""
+    from nertune.pretraining.settings import parse_pretrain_settings
+
+    values: dict[str, Any] = {
+        "files": files, "output": output, "encoder": encoder or "",
+        "from_scratch": from_scratch or "", "tokens": tokens, "minutes": minutes, "lora": lora,
+        "exclude": exclude or [], "words": words,
+    }  # fmt: skip
+    settings = parse_pretrain_settings(values, set_ or [])
+    from nertune.runs.pretrain import pretrain as run
+    from nertune.runs.view import print_pretraining
+
+    try:
+        record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt as error:
+        _stderr().print("interrupted; go on with --resume")
+        raise typer.Exit(130) from error
+    if as_json:
+        _print_json(record)
+    else:
+        print_pretraining(record, settings.output, _stdout())
+
+
+@app.command()
 def compare(
     recipes: Annotated[list[Path], typer.Argument(help="One recipe per arm.")],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm.")] = 3,

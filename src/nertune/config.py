@@ -11,9 +11,9 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -25,21 +25,30 @@ __all__ = [
     "LstmSettings",
     "ModelSettings",
     "RunSettings",
+    "Section",
     "Settings",
     "TrainSettings",
+    "apply_override",
     "load_settings",
+    "nearest",
     "parse_settings",
+    "validate",
 ]
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Base of all settings: frozen, and no key that is not known."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class RunSettings(_Section):
+S = TypeVar("S", bound=Section)
+
+
+class RunSettings(Section):
     """Where a run lives and what it runs on."""
 
     name: str = Field("", description="Shown in reports; the recipe's file name by default.")
@@ -49,7 +58,7 @@ class RunSettings(_Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """The corpora and how to read them."""
 
     train: str = Field(description="Training file.")
@@ -68,7 +77,7 @@ class DataSettings(_Section):
         return _expand_variables(value)
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """What is trained."""
 
     emitter: Literal["encoder", "lstm"] = "encoder"
@@ -97,7 +106,7 @@ class ModelSettings(_Section):
         return self
 
 
-class LstmSettings(_Section):
+class LstmSettings(Section):
     """The BiLSTM; used when `model.emitter = "lstm"`."""
 
     embedding_size: int = Field(256, ge=1)
@@ -116,7 +125,7 @@ class LstmSettings(_Section):
         return _expand_variables(value)
 
 
-class LoraSettings(_Section):
+class LoraSettings(Section):
     """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
 
     rank: int = Field(8, ge=1)
@@ -154,7 +163,7 @@ class LoraSettings(_Section):
         return {str(int(layer)): rank for layer, rank in value.items()}
 
 
-class TrainSettings(_Section):
+class TrainSettings(Section):
     """The loop."""
 
     epochs: int = Field(20, ge=1)
@@ -183,7 +192,7 @@ class TrainSettings(_Section):
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of a run."""
 
     run: RunSettings = RunSettings()
@@ -215,7 +224,7 @@ def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{recipe}: not a TOML file: {error}") from error
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     run = values.setdefault("run", {})
     if isinstance(run, dict):
         if run.get("name", "") == "":
@@ -232,8 +241,17 @@ def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Se
         ConfigError: names the key, what it got, what was expected, and the nearest known key.
     """
     _refuse_unknown(values, source)
+    return validate(Settings, values, source=source)
+
+
+def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
+    """Make settings of known keys.
+
+    Raises:
+        ConfigError: names the key, what it got and what was expected.
+    """
     try:
-        return Settings.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
@@ -244,20 +262,30 @@ def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Se
             ) from error
         got = "" if isinstance(first["input"], Mapping | BaseModel) else f", got {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {key}: {message}{got}") from error
+        where = f"{key}: " if key else ""
+        raise ConfigError(f"{source}: {where}{message}{got}") from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str, *, flat: Collection[str] = ()) -> None:
+    """Set one value from `section.key=value`; `flat` names keys that stand in no section.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
     key, equals, text = override.partition("=")
-    section, dot, name = key.strip().partition(".")
-    if not equals or not dot or not name:
-        raise ConfigError(
-            f"--set {override!r}: expected section.key=value, e.g. --set train.epochs=5"
-        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    key = key.strip()
+    if equals and key in flat:
+        values[key] = value
+        return
+    section, dot, name = key.partition(".")
+    if not equals or not dot or not name:
+        raise ConfigError(
+            f"--set {override!r}: expected section.key=value, e.g. --set train.epochs=5"
+        )
     target = values.setdefault(section, {})
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override!r}: {section} is not a section")
@@ -269,7 +297,7 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
     for section, content in values.items():
         if section not in sections:
             raise ConfigError(
-                f"{source}: unknown section [{section}]{_nearest(section, list(sections))}"
+                f"{source}: unknown section [{section}]{nearest(section, list(sections))}"
             )
         if not isinstance(content, Mapping):
             raise ConfigError(f"{source}: {section} must be a section: write [{section}]")
@@ -280,8 +308,8 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
                 same = " or ".join(f"{s}.{key}" for s in sections if key in _fields(s))
                 hint = (
                     (same and f"; did you mean {same}?")
-                    or _nearest(key, known)
-                    or _nearest(f"{section}.{key}", everywhere)
+                    or nearest(key, known)
+                    or nearest(f"{section}.{key}", everywhere)
                     or (f"; known: {', '.join(known)}")
                 )
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
@@ -294,7 +322,8 @@ def _fields(section: str) -> list[str]:
     return list(annotation.model_fields)
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a message that names the known word most like it, if there is any."""
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 

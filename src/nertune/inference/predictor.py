@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nertune.errors import ModelError
@@ -25,7 +24,7 @@ from nertune.types import Document
 if TYPE_CHECKING:
     from nertune.artifact import Manifest
 
-__all__ = ["Predictor", "choose_device"]
+__all__ = ["Predictor"]
 
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
 
@@ -136,20 +135,3 @@ class Predictor:
             by_document[window.document].append(scores_UK)
         empty_UK = np.zeros((0, len(self.tagset)), np.float32)
         return [np.concatenate(found) if found else empty_UK for found in by_document]
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        ModelError: the device asked for is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f'device {name!r} is not available here; use device = "auto"') from error
-    return torch.device(name)

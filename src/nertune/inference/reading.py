@@ -15,7 +15,7 @@ from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document
 
-__all__ = ["read_inputs"]
+__all__ = ["input_kind", "read_inputs"]
 
 
 def read_inputs(
@@ -39,14 +39,18 @@ def read_inputs(
     if file is None:
         return _lines(sys.stdin.buffer, "stdin")
     path = resolve_data(str(file))
-    kind = _kind(path) if input_format == "auto" else input_format
+    kind = input_kind(path) if input_format == "auto" else input_format
     if kind == "lines":
         return _file_lines(path)
     return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll").documents
 
 
-def _kind(path: Path) -> str:
-    """By the suffix, else by the first lines: token and tag, JSON records, or plain text."""
+def input_kind(path: Path) -> str:
+    """`conll`, `jsonl` or `lines`: by the suffix, else by the first lines.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
     if suffix in (".jsonl", ".ndjson", ".json"):
         return "jsonl"

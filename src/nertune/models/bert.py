@@ -15,7 +15,13 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
 
-__all__ = ["EncoderEmitter", "load_encoder", "position_limit", "quiet_transformers"]
+__all__ = [
+    "EncoderEmitter",
+    "load_encoder",
+    "position_limit",
+    "quiet_transformers",
+    "refuse_missing_embeddings",
+]
 
 
 class EncoderEmitter(nn.Module):
@@ -114,6 +120,20 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def refuse_missing_embeddings(name: str, model: Any, vocabulary_size: int) -> None:
+    """A piece id without an embedding would be an index error in the middle of training.
+
+    Raises:
+        ModelError: the tokenizer has more ids than the model embeddings.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if vocabulary_size > rows:
+        raise ModelError(
+            f"{name}: its tokenizer has {vocabulary_size} ids but the model {rows} embeddings; "
+            "tokenizer and weights do not belong together"
+        )
 
 
 def position_limit(model: Any) -> int | None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nertune.config import LstmSettings, Settings
-from nertune.errors import ConfigError, ModelError
+from nertune.errors import ConfigError
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import EncoderEmitter, load_encoder, position_limit
+from nertune.models.bert import (
+    EncoderEmitter,
+    load_encoder,
+    position_limit,
+    refuse_missing_embeddings,
+)
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
@@ -51,12 +56,7 @@ def build_tagger(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Ta
     if settings.model.emitter == "lstm":
         return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
     model = load_encoder(settings.model.encoder, tagset)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if tokenizer.vocabulary_size > rows:
-        raise ModelError(
-            f"{settings.model.encoder}: its tokenizer has {tokenizer.vocabulary_size} ids but the "
-            f"model {rows} embeddings; tokenizer and weights do not belong together"
-        )
+    refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
     if settings.model.tuning == "frozen":
         freeze_encoder(model)
     if settings.model.tuning == "lora":

@@ -14,6 +14,7 @@ from nertune.models.bert import quiet_transformers
 
 __all__ = [
     "add_lora",
+    "add_merging_lora",
     "chosen_layers",
     "encoder_layers",
     "freeze_encoder",
@@ -157,8 +158,24 @@ def add_lora(model: Any, settings: LoraSettings) -> Any:
         ConfigError: targets, layers or ranks do not fit the encoder.
         MissingDependencyError: peft is not installed.
     """
+    return _wrap(model, settings, task_type="TOKEN_CLS", modules_to_save=head_names(model))
+
+
+def add_merging_lora(model: Any, settings: LoraSettings) -> Any:
+    """Wrap a model with a LoRA adapter alone, which is to be merged into its weights.
+
+    Raises:
+        ConfigError: targets, layers or ranks do not fit the encoder.
+        MissingDependencyError: peft is not installed.
+    """
+    return _wrap(model, settings, task_type=None, modules_to_save=None)
+
+
+def _wrap(
+    model: Any, settings: LoraSettings, *, task_type: str | None, modules_to_save: list[str] | None
+) -> Any:
     try:
-        from peft import LoraConfig, TaskType, get_peft_model
+        from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise MissingDependencyError("peft", purpose="LoRA") from error
     layers = chosen_layers(settings.layers, encoder_layers(model))
@@ -172,7 +189,7 @@ def add_lora(model: Any, settings: LoraSettings) -> Any:
         if str(layer) in settings.ranks
     }
     config = LoraConfig(
-        task_type=TaskType.TOKEN_CLS,
+        task_type=task_type,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -182,7 +199,7 @@ def add_lora(model: Any, settings: LoraSettings) -> Any:
         alpha_pattern={
             name: settings.alpha * rank / settings.rank for name, rank in rank_by_module.items()
         },
-        modules_to_save=head_names(model),
+        modules_to_save=modules_to_save,
     )
     with quiet_transformers():
         return get_peft_model(model, config)

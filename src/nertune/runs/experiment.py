@@ -21,14 +21,16 @@ from nertune.data.duplicates import find_leakage
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError, MissingDependencyError
 from nertune.evaluation.metrics import Scores, score
-from nertune.inference.predictor import Predictor, choose_device
+from nertune.inference.predictor import Predictor
 from nertune.labels.align import LostEntity, continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.models.device import choose_device
 from nertune.runs.folder import RunFolder
 from nertune.runs.progress import RunLog, TrainingDisplay, notify
 from nertune.runs.record import describe_data, peak_memory_bytes, software_versions
 from nertune.tokens.units import choose_unit
+from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import prepare_examples
 from nertune.training.loop import FitResult, fit
@@ -168,10 +170,6 @@ def _say_leakage(corpora: _Corpora, console: Console) -> None:
 
 
 def _accelerator(settings: Settings) -> Accelerator:
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise MissingDependencyError("accelerate", purpose="training") from error
     device = choose_device(settings.run.device)
     if settings.train.tensorboard:
         try:
@@ -180,24 +178,12 @@ def _accelerator(settings: Settings) -> Accelerator:
             raise MissingDependencyError(
                 "tensorboard", extra="tensorboard", purpose="train.tensorboard"
             ) from error
-    precision = settings.train.precision
-    if precision == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bf16" if has_bf16 else "fp32"
-    if precision == "fp16" and device.type != "cuda":
-        raise ConfigError('train.precision: "fp16" needs a CUDA device; use "auto"')
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
+    return build_accelerator(
+        device,
+        settings.train.precision,
         log_with="tensorboard" if settings.train.tensorboard else None,
-        project_dir=str(settings.run.dir),
+        project_dir=settings.run.dir,
     )
-    if accelerator.num_processes > 1:
-        raise ConfigError(
-            f"nertune trains in one process; it was started in {accelerator.num_processes}: run "
-            "`nertune train` without `accelerate launch`"
-        )
-    return accelerator
 
 
 def _build(settings: Settings, corpora: _Corpora, accelerator: Accelerator) -> Predictor:

@@ -7,20 +7,34 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from nertune.config import Settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.runs.record import write_json
 
 __all__ = ["RunFolder"]
 
+# What decides nothing about the result.
+_FREE = (("run", "dir"), ("run", "name"), ("pretrain", "output"))
+
+
+class _HasSections(Protocol):
+    def to_dict(self) -> dict[str, Any]:
+        """Settings by section."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The paths of a run below `run.dir`."""
+    """The paths of a run below its folder.
+
+    Attributes:
+        path: the folder.
+        setting: what names it to the user.
+    """
 
     path: Path
+    setting: str = "run.dir"
 
     @property
     def model(self) -> Path:
@@ -42,12 +56,17 @@ class RunFolder:
         """Removed when the run is finished."""
         return self.path / "checkpoints"
 
+    @property
+    def prepared(self) -> Path:
+        """Text in pieces, of a pre-training run; kept, and used again where it fits."""
+        return self.path / "prepared"
+
     def predictions(self, split: str) -> Path:
         """The predictions of the best weights on dev or test."""
         return self.path / f"{split}.predictions.jsonl"
 
     def prepare(
-        self, settings: Settings, *, resume: bool, overwrite: bool
+        self, settings: _HasSections, *, resume: bool, overwrite: bool
     ) -> dict[str, Any] | None:
         """Make the folder ready; gives the record of a finished run that is resumed.
 
@@ -64,14 +83,14 @@ class RunFolder:
         if self.record.exists():
             if not resume:
                 raise ConfigError(
-                    f"run.dir: {self.path} holds a finished run; use --overwrite to replace it, or "
-                    "another run.dir"
+                    f"{self.setting}: {self.path} holds a finished run; use --overwrite to replace "
+                    f"it, or another {self.setting}"
                 )
             return self._finished(settings)
         if self.checkpoints.exists() and not resume:
             raise ConfigError(
-                f"run.dir: {self.path} holds an unfinished run; use --resume to go on with it, "
-                "--overwrite to start again, or another run.dir"
+                f"{self.setting}: {self.path} holds an unfinished run; use --resume to go on with "
+                f"it, --overwrite to start again, or another {self.setting}"
             )
         self._sweep()
         return None
@@ -85,15 +104,17 @@ class RunFolder:
         """Have a folder that can be written to, before hours of training and not behind them."""
         try:
             if self.path.exists() and not self.path.is_dir():
-                raise ConfigError(f"run.dir: {self.path} is a file; expected a folder")
+                raise ConfigError(f"{self.setting}: {self.path} is a file; expected a folder")
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             name, limit = str(self.path), 200
             name = name if len(name) <= limit else f"{name[:limit]}…"
-            raise ConfigError(f"run.dir: {name} cannot be written to: {error.strerror}") from error
+            raise ConfigError(
+                f"{self.setting}: {name} cannot be written to: {error.strerror}"
+            ) from error
 
-    def _finished(self, settings: Settings) -> dict[str, Any]:
+    def _finished(self, settings: _HasSections) -> dict[str, Any]:
         try:
             record: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
             before: dict[str, dict[str, Any]] = record["settings"]
@@ -105,12 +126,12 @@ class RunFolder:
         now = settings.to_dict()
         for section, values in now.items():
             for key, value in values.items():
-                if (section, key) not in (("run", "dir"), ("run", "name")):
+                if (section, key) not in _FREE:
                     earlier = before.get(section, {}).get(key)
                     if earlier != value:
                         raise CheckpointError(
                             f"{self.path}: the finished run had {section}.{key} = {earlier!r}, not "
-                            f"{value!r}; use --overwrite or another run.dir"
+                            f"{value!r}; use --overwrite or another {self.setting}"
                         )
         return record
 
@@ -118,7 +139,13 @@ class RunFolder:
         """Only what a run writes: the folder may hold other things of its owner."""
         for folder in (self.model, self.checkpoints, self.path / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
-        files = [self.record, self.log, self.predictions("dev"), self.predictions("test")]
+        files = [
+            self.record,
+            self.log,
+            self.path / "plan.json",
+            self.predictions("dev"),
+            self.predictions("test"),
+        ]
         for file in files:
             file.unlink(missing_ok=True)
         self._sweep()

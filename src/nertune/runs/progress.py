@@ -10,9 +10,10 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nertune.pretraining.loop import PretrainProgress
 from nertune.training.loop import EpochReport
 
-__all__ = ["RunLog", "TrainingDisplay", "notify"]
+__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify"]
 
 
 def notify(console: Console, message: str) -> None:
@@ -92,6 +93,91 @@ class TrainingDisplay:
         )
         for log in self._logs:
             log.on_epoch(report, is_best=is_best)
+
+
+_PREPARED_STEP = 100_000  # pieces
+
+
+class PretrainDisplay:
+    """Shows a pre-training run and logs it; use as a context manager.
+
+    Args:
+        console: where to; a terminal gets a live bar, anything else a line a minute.
+        log: `log.jsonl`: a line for every look at the losses, those before a resume included.
+    """
+
+    _LINE_SECONDS = 60.0
+
+    def __init__(self, console: Console, log: Path):
+        self._console = console
+        self._log = log
+        self._started_log = False
+        self._prepared = (0, 0)
+        self._shown = 0.0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[numbers]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("preparing text", total=None, numbers="")
+
+    def __enter__(self) -> PretrainDisplay:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    def on_preparation(self, block: int, pieces: int) -> None:
+        """So many pieces of a block of text are ready."""
+        if (block, pieces // _PREPARED_STEP) == self._prepared:  # not at every line
+            return
+        self._prepared = (block, pieces // _PREPARED_STEP)
+        text = f"block {block}: {pieces:,} pieces"
+        self._progress.update(self._task, numbers=text)
+        if not self._console.is_terminal and pieces // _PREPARED_STEP % 50 == 49:
+            notify(self._console, f"preparing text, {text}")
+
+    def on_steps(
+        self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
+    ) -> None:
+        """Some steps are done."""
+        newest = progress.history[-1]
+        tags = f"  tags {newest['tag_loss']:.4f}" if newest["tag_loss"] else ""
+        numbers = f"loss {newest['loss']:.4f}{tags}  {tokens_per_second:,.0f} tokens/s"
+        self._progress.update(
+            self._task,
+            description=f"step {progress.step:,}",
+            completed=progress.tokens,
+            total=total_tokens,
+            numbers=numbers,
+        )
+        is_last = progress.tokens >= total_tokens
+        if is_last or progress.seconds - self._shown >= self._LINE_SECONDS:
+            self._shown = progress.seconds
+            left = (total_tokens - progress.tokens) / max(tokens_per_second, 1e-9)
+            notify(
+                self._console,
+                f"step {progress.step:,}  {progress.tokens / total_tokens:4.0%}  {numbers}  "
+                f"left {max(left, 0) / 60:.0f} min",
+            )
+        lines = progress.history if self._log_is_new() else progress.history[-1:]
+        with self._log.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def _log_is_new(self) -> bool:
+        """At the first look: begin the file anew, since the history holds all that counts."""
+        if self._started_log:
+            return False
+        self._started_log = True
+        self._log.write_text("", encoding="utf-8")
+        return True
 
 
 class RunLog:

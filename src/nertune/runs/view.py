@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_record", "print_scores"]
+__all__ = ["print_pretraining", "print_record", "print_scores"]
 
 
 def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> None:
@@ -73,3 +73,25 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def print_pretraining(record: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """What came of pre-training, in a few lines.
+
+    Args:
+        record: `record.json`.
+        folder: the run's folder.
+        console: where to.
+    """
+    before, after = record["held_out"]["before"], record["held_out"]["after"]
+    lines = [
+        f"{record['tokens']:,} pieces in {record['steps']:,} steps, {record['seconds']:.0f} s "
+        f"({record['tokens_per_second']:,.0f} tokens/s), {record['text_share']:.1%} of them text",
+        f"held-out perplexity {before['perplexity']:,.1f} -> {after['perplexity']:,.1f} "
+        f"({after['pieces']:,} hidden pieces)"
+        if after
+        else "no text was held out: perplexity not measured",
+        f"encoder: {folder / 'model'}",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nertune.types import Document
 
-__all__ = ["Unit", "UnitChoice", "choose_unit", "cut_units"]
+__all__ = ["Unit", "UnitChoice", "choose_unit", "cut_units", "is_unspaced"]
 
 Unit = Literal["char", "word"]
 UnitChoice = Literal["char", "word", "auto"]
@@ -48,6 +48,11 @@ def cut_units(document: Document, unit: Unit) -> list[tuple[int, int]]:
     if document.tokens is not None:
         return list(document.tokens)
     return [match.span() for match in _WORD.finditer(document.text)]
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether its script is written without spaces between words (Chinese, Thai, …)."""
+    return _UNSPACED_CHARACTER.match(character) is not None
 
 
 def choose_unit(documents: Iterable[Document], choice: UnitChoice = "auto") -> Unit:

@@ -1,0 +1,152 @@
+"""Encoders against each other and against the BiLSTM, on several data sets and training sizes.
+
+    python benchmarks/encoders.py datasets [--old FOLDER] [--seeds 3]
+    python benchmarks/encoders.py sizes [--seeds 3]
+    python benchmarks/encoders.py adapt [--seeds 3]
+
+`datasets`: peoples, weibo and resume; BiLSTM, the bundled encoder and `--old` (an encoder's
+folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and all sentences;
+with fewer sentences every arm trains for more epochs. `adapt`: the bundled encoder as it is, and
+after further pre-training on the text of all training sentences, labels aside, then trained on 100,
+400 and all of them. Epochs are chosen on dev, test is scored
+once. NERTUNE_DATA names the folder that holds the data. Finished runs are reused; hours on 2 cores.
+JSON and Markdown go to benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from peoples import ROOT, without_paths
+
+from nertune.data.corpus import load_corpus, save_documents
+
+BUNDLED = "small-zh"
+DATASETS = ("peoples", "weibo", "resume")
+SIZES = {100: 6, 400: 3, 0: 1}  # sentences (0: all): epochs against the recipe's
+ADAPT_TOKENS = 1_000_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("datasets", "sizes", "adapt"))
+    parser.add_argument("--old", help="another encoder's folder; with `datasets`")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
+    arguments = parser.parse_args()
+    if arguments.part == "datasets":
+        datasets(arguments)
+    elif arguments.part == "sizes":
+        sizes(arguments, {"lstm": None, "full": BUNDLED, "lora": BUNDLED}, "sizes")
+    else:
+        adapted = adapt(arguments)
+        sizes(arguments, {"full": BUNDLED, "adapted-full": str(adapted)}, "adapt")
+
+
+def datasets(arguments: argparse.Namespace) -> None:
+    """Every encoder on every data set."""
+    arms: dict[str, str | None] = {"lstm": None, "full": BUNDLED, "lora": BUNDLED}
+    if arguments.old:
+        arms |= {"old-full": arguments.old, "old-lora": arguments.old}
+    for name in arguments.only or DATASETS:
+        files = find_files(name)
+        compare(arguments, f"encoders-{name}", arms, files, baseline="lstm")
+
+
+def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str) -> None:
+    """The same arms with ever more training sentences."""
+    for size in [int(s) for s in arguments.only or SIZES]:
+        files = find_files("peoples")
+        if size:
+            files["train"] = first_sentences(files["train"], size, arguments.output)
+        name = f"{part}-{size or 'all'}"
+        compare(arguments, name, arms, files, baseline=next(iter(arms)), longer=SIZES[size])
+
+
+def adapt(arguments: argparse.Namespace) -> Path:
+    """Go on with the bundled encoder on the training text; test text must not be in it."""
+    output: Path = arguments.output / "adapted"
+    files = find_files("peoples")
+    if not (output / "record.json").exists():
+        command = [sys.executable, "-m", "nertune", "pretrain", str(files["train"])]
+        command += ["--encoder", BUNDLED, "--output", str(output), "--overwrite"]
+        command += ["--tokens", str(ADAPT_TOKENS), "--exclude", str(files["test"])]
+        command += ["--set", "rate=3e-4", "--set", "batch_tokens=2048"]
+        subprocess.run(command, check=True)
+    return output / "model"
+
+
+def find_files(dataset: str) -> dict[str, Path]:
+    """`train`, `dev` and `test`, with or without a suffix."""
+    data = os.environ.get("NERTUNE_DATA")
+    if not data:
+        sys.exit("set NERTUNE_DATA to the folder that holds peoples/, weibo/ and resume/")
+    folder = Path(data) / dataset
+    found = {}
+    for split in ("train", "dev", "test"):
+        paths = [p for p in (folder / split, folder / f"{split}.conll") if p.exists()]
+        if not paths:
+            sys.exit(f"{folder}: holds no {split} or {split}.conll")
+        found[split] = paths[0]
+    return found
+
+
+def first_sentences(path: Path, count: int, output: Path) -> Path:
+    """The first sentences of a file, as a file of their own."""
+    target = output / "data" / f"{path.parent.name}-{count}.conll"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_documents(target, load_corpus(path).documents[:count], format="conll")
+    return target
+
+
+def compare(
+    arguments: argparse.Namespace,
+    name: str,
+    arms: dict[str, str | None],
+    files: dict[str, Path],
+    *,
+    baseline: str,
+    longer: int = 1,
+) -> None:
+    """Train the arms, `longer` times the recipes' epochs, and write their comparison."""
+    folder = arguments.output / name
+    recipes = folder / "recipes"
+    recipes.mkdir(parents=True, exist_ok=True)
+    for arm, encoder in arms.items():
+        source = ROOT / "recipes" / "peoples" / f"{recipe_of(arm)}.toml"
+        text = source.read_text(encoding="utf-8")
+        if encoder is not None:
+            text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
+        text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {int(m[1]) * longer}", text)
+        (recipes / f"{arm}.toml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "nertune", "compare"]
+    command += [str(recipes / f"{arm}.toml") for arm in arms]
+    command += ["--seeds", str(arguments.seeds), "--baseline", baseline]
+    command += ["--output", str(folder), "--json"]
+    for split, path in files.items():
+        command += ["--set", f"data.{split}={path}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    report = json.dumps(json.loads(done.stdout), ensure_ascii=False, indent=1) + "\n"
+    table = (folder / "report.md").read_text(encoding="utf-8")
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    for suffix, content in ((".json", report), (".md", table)):
+        path = results / f"{name}{suffix}"
+        path.write_text(without_paths(content, arguments.output), encoding="utf-8")
+    print(f"wrote benchmarks/results/{name}.json", file=sys.stderr)
+
+
+def recipe_of(arm: str) -> str:
+    """The shipped recipe that an arm follows."""
+    return {"lstm": "lstm", "full": "bert", "lora": "lora"}[arm.rpartition("-")[2]]
+
+
+if __name__ == "__main__":
+    main()

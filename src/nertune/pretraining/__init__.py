@@ -1,0 +1,1 @@
+"""Pre-training an encoder on raw text by masked-language modelling."""

@@ -1,0 +1,56 @@
+"""Which pieces are hidden, and what stands in their place (Devlin et al., 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MaskStrategy", "corrupt", "hide", "split_at_random"]
+
+MaskStrategy = Literal["word", "span", "piece"]
+Bools = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
+
+_SPAN_END = 0.4  # a span ends behind each piece with this chance: 2.5 pieces on average
+
+
+def split_at_random(shape: tuple[int, int], rng: np.random.Generator) -> Bools:
+    """Word starts of random spans with geometric lengths (Joshi et al., 2020), `[B, L]`."""
+    starts: Bools = rng.random(shape) < _SPAN_END
+    return starts
+
+
+def hide(starts_BL: Bools, *, share: float, rng: np.random.Generator) -> Bools:
+    """Choose whole words to hide, each with the same chance.
+
+    Args:
+        starts_BL: where a word begins; each row's first piece begins one anyway.
+        share: chance of a word, 0 … 1.
+
+    Returns:
+        Hidden pieces `[B, L]`; at least one word of the batch.
+    """
+    starts = starts_BL.copy()
+    starts[:, 0] = True
+    word_of = np.cumsum(starts.ravel()) - 1
+    draw = rng.random(int(word_of[-1]) + 1)
+    chosen = draw < share
+    chosen[draw.argmin()] = True  # a batch may be so small that no word was drawn
+    hidden: Bools = chosen[word_of].reshape(starts.shape)
+    return hidden
+
+
+def corrupt(
+    ids_BL: Ids, hidden_BL: Bools, *, mask_id: int, num_ids: int, rng: np.random.Generator
+) -> Ids:
+    """The model's input: of the hidden pieces 80 % `[MASK]`, 10 % any piece, 10 % as they were."""
+    ids = ids_BL.copy()
+    positions = np.flatnonzero(hidden_BL)
+    draw = rng.random(len(positions))
+    flat = ids.reshape(-1)
+    flat[positions[draw < 0.8]] = mask_id
+    swapped = positions[(draw >= 0.8) & (draw < 0.9)]
+    flat[swapped] = rng.integers(0, num_ids, len(swapped))
+    return flat.reshape(ids.shape)

@@ -1,0 +1,260 @@
+"""The model that is pre-trained: an encoder, its masked-language-model head, and a word tagger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nertune.encoders import resolve_encoder
+from nertune.errors import ConfigError, ModelError
+from nertune.models.bert import quiet_transformers
+
+__all__ = ["SHAPES", "Losses", "PretrainingModel", "Shape", "build_encoder", "load_for_pretraining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Size of an encoder from scratch.
+
+    Attributes:
+        layers: transformer layers.
+        hidden: width.
+        heads: attention heads.
+        vocabulary: pieces, at most.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    vocabulary: int
+
+
+SHAPES: dict[str, Shape] = {
+    "tiny": Shape(layers=2, hidden=128, heads=2, vocabulary=6000),
+    "small": Shape(layers=4, hidden=320, heads=5, vocabulary=6000),
+    "medium": Shape(layers=8, hidden=512, heads=8, vocabulary=8000),
+    "base": Shape(layers=12, hidden=768, heads=12, vocabulary=12000),
+}
+"""What `--from-scratch` takes."""
+
+_POSITION_SCALE = 0.08
+_WEIGHT_SCALE = 0.04
+_SHARPNESS = 0.7  # about half of a head's attention falls on the neighbour that it looks at
+_FASTEST = 2.6  # radians a position
+_NEIGHBOURS = (-1, 1, -2, 2, 0, -3, 3, 0)  # offsets that the heads of a layer look at, repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Mean losses of a batch, nats, each a scalar tensor.
+
+    Attributes:
+        masked: over hidden pieces.
+        tags: over all pieces; 0 without a word tagger.
+    """
+
+    masked: Tensor
+    tags: Tensor
+
+
+class PretrainingModel(nn.Module):
+    """An encoder with the heads that pre-training needs.
+
+    Args:
+        encoder: a transformers masked-language model.
+        num_tags: word tags; 0 for none.
+
+    Shape legend:
+        B rows, L pieces, N hidden pieces, D width, V vocabulary, T tags.
+    """
+
+    def __init__(self, encoder: Any, num_tags: int = 0):
+        super().__init__()
+        self.encoder = encoder
+        width = int(encoder.config.hidden_size)
+        self.tagger = nn.Linear(width, num_tags) if num_tags else None
+        if self.tagger is not None:
+            nn.init.normal_(self.tagger.weight, std=0.02)
+            nn.init.zeros_(self.tagger.bias)
+
+    def forward(
+        self, ids_BL: Tensor, positions_N: Tensor, targets_N: Tensor, tags_BL: Tensor | None = None
+    ) -> Losses:
+        """Losses of a batch without padding.
+
+        Args:
+            ids_BL: input, hidden pieces replaced.
+            positions_N: where they are in the flattened batch.
+            targets_N: what they were.
+            tags_BL: word tags; -100 where there is none.
+        """
+        model = self.encoder
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        backbone = getattr(plain, plain.base_model_prefix)
+        hidden_BLD = backbone(input_ids=ids_BL, return_dict=True).last_hidden_state
+        chosen_ND = hidden_BLD.flatten(0, 1)[positions_N]
+        masked = F.cross_entropy(_predict(plain, chosen_ND).float(), targets_N)
+        tags = masked.new_zeros(())
+        if self.tagger is not None and tags_BL is not None:
+            tags = F.cross_entropy(
+                self.tagger(hidden_BLD).flatten(0, 1).float(), tags_BL.flatten(), ignore_index=-100
+            )
+        return Losses(masked, tags)
+
+
+def _predict(model: Any, hidden_ND: Tensor) -> Tensor:
+    """Logits `[N, V]` of hidden pieces alone, which saves most of the head's work."""
+    if hasattr(model, "cls"):  # BERT and its kin
+        logits: Tensor = model.cls(hidden_ND)
+    elif hasattr(model, "lm_head"):  # RoBERTa and its kin
+        logits = model.lm_head(hidden_ND)
+    elif hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
+        logits = model.decoder(model.head(hidden_ND))
+    elif hasattr(model, "vocab_transform"):  # DistilBERT
+        hidden_ND = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden_ND)))
+        logits = model.vocab_projector(hidden_ND)
+    else:
+        raise ModelError(
+            f"{type(model).__name__}: how it predicts hidden pieces is not known to nertune; BERT, "
+            "RoBERTa, DistilBERT, ModernBERT and RoFormer can be pre-trained"
+        )
+    return logits
+
+
+def load_for_pretraining(name: str) -> tuple[Any, bool]:
+    """An encoder with its masked-language-model head, in float32, without dropout.
+
+    Returns:
+        The model, and whether its head is a new one since the encoder came without.
+
+    Raises:
+        ModelError: nothing can be loaded from there.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    location = resolve_encoder(name)
+    try:
+        with quiet_transformers():
+            model, info = AutoModelForMaskedLM.from_pretrained(
+                location,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"{name}: cannot be loaded as a masked-language model: {text}") from error
+    return model, any("decoder" not in key for key in info["missing_keys"])
+
+
+def build_encoder(
+    shape: Shape, vocabulary_size: int, *, architecture: str, max_pieces: int, seed: int
+) -> Any:
+    """A new masked-language model.
+
+    BERT starts from weights that learn soon on a small budget: sinusoidal position embeddings of
+    a larger scale than the words', and query and key weights of the first two layers that look at
+    neighbouring positions.
+
+    Args:
+        shape: its size.
+        vocabulary_size: pieces.
+        architecture: `bert` or `modernbert`.
+        max_pieces: the longest input.
+        seed: of the weights.
+
+    Raises:
+        ConfigError: another architecture.
+    """
+    torch.manual_seed(seed)
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": max_pieces,
+        "pad_token_id": 0,
+    }
+    if architecture == "bert":
+        from transformers import BertConfig, BertForMaskedLM
+
+        model = BertForMaskedLM(
+            BertConfig(
+                **common, intermediate_size=4 * shape.hidden, initializer_range=_WEIGHT_SCALE
+            )
+        )
+        _start_bert(model)
+        return model
+    if architecture == "modernbert":
+        from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+        return ModernBertForMaskedLM(
+            ModernBertConfig(
+                **common,
+                # A gated layer has three matrices, so two thirds of the width cost the same.
+                intermediate_size=shape.hidden * 8 // 3 // 32 * 32,
+                cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3,
+                embedding_dropout=0.1, mlp_dropout=0.1, attention_dropout=0.1,
+                classifier_dropout=0.1,
+            )
+        )  # fmt: skip
+    raise ConfigError(f"architecture {architecture!r}: expected bert or modernbert")
+
+
+@torch.no_grad()
+def _start_bert(model: Any) -> None:
+    """Put positions into dimensions of their own, and let two layers look at neighbours."""
+    embeddings = model.bert.embeddings
+    sines, cosines, frequencies = _position_dimensions(model.config.hidden_size)
+    angles = torch.arange(embeddings.position_embeddings.weight.shape[0])[:, None] * frequencies
+    positions = torch.zeros_like(embeddings.position_embeddings.weight)
+    positions[:, sines] = angles.sin() * _POSITION_SCALE
+    positions[:, cosines] = angles.cos() * _POSITION_SCALE
+    embeddings.position_embeddings.weight.copy_(positions)
+    embeddings.token_type_embeddings.weight.zero_()
+    embeddings.word_embeddings.weight[:, torch.cat([sines, cosines])] = 0.0
+    heads = int(model.config.num_attention_heads)
+    for layer in model.bert.encoder.layer[:2]:
+        attention = layer.attention.self
+        _look_at_neighbours(attention.query.weight, attention.key.weight, heads)
+
+
+def _position_dimensions(width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The dimensions of sines and of cosines, and their frequencies in radians a position.
+
+    Two fifths of the width. The frequencies are spread evenly, so that neighbours are told apart
+    sharply, and unevenly enough that no distance looks like another.
+    """
+    count = width // 5
+    steps = torch.arange(count)
+    frequencies = _FASTEST * (steps + (steps * 0.618) % 1.0 + 0.5) / (count + 1)
+    return steps, steps + width // 2, frequencies
+
+
+def _look_at_neighbours(query_DD: Tensor, key_DD: Tensor, heads: int) -> None:
+    """Turn each head's query by one offset, so that it fits the key of that neighbour best.
+
+    A head reads some of the position dimensions: its key takes their sines and cosines as they
+    are, its query turned by `frequency * offset`, so the product of query i and key j is the sum
+    of `cos(frequency * (i + offset - j))`, largest where j = i + offset.
+    """
+    sines, cosines, frequencies = _position_dimensions(query_DD.shape[1])
+    size = query_DD.shape[0] // heads
+    count = min(size // 2, len(sines))
+    for head in range(heads):
+        picked = torch.linspace(0, len(sines) - 1, count).round().long()
+        turn = frequencies[picked] * _NEIGHBOURS[head % len(_NEIGHBOURS)]
+        own = head * size + torch.arange(count)
+        for rows, at_sine, at_cosine in (
+            (own, turn.cos(), turn.sin()),
+            (own + size // 2, -turn.sin(), turn.cos()),
+        ):
+            query_DD[rows, sines[picked]] += _SHARPNESS * at_sine
+            query_DD[rows, cosines[picked]] += _SHARPNESS * at_cosine
+        key_DD[own, sines[picked]] += _SHARPNESS
+        key_DD[own + size // 2, cosines[picked]] += _SHARPNESS

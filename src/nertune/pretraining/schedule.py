@@ -1,0 +1,45 @@
+"""How a budget of tokens is spent: row length, batch size and rate at every point of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nertune.pretraining.settings import PretrainSettings
+from nertune.training.optimizer import rate_factor
+
+__all__ = ["Schedule"]
+
+_FIRST_BATCH = 0.25  # of the full batch, where it is ramped up
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Everything that follows from the budget.
+
+    Attributes:
+        settings: lengths, batch, warm-up.
+        tokens: the budget, in pieces with special ones.
+    """
+
+    settings: PretrainSettings
+    tokens: int
+
+    def row_length(self, done_tokens: int) -> int:
+        """Pieces of a row: short ones first (Izsak et al., 2021)."""
+        s = self.settings
+        is_short = s.short_length and done_tokens < s.short_share * self.tokens
+        return s.short_length if is_short else s.length
+
+    def num_rows(self, done_tokens: int) -> int:
+        """Rows of the next step; the batch is ramped up (Geiping & Goldstein, 2022)."""
+        s = self.settings
+        share = 1.0
+        if s.ramp:
+            grown = min(1.0, done_tokens / (s.ramp * self.tokens))
+            share = _FIRST_BATCH + (1 - _FIRST_BATCH) * grown
+        return max(1, round(share * s.batch_tokens / self.row_length(done_tokens)))
+
+    def rate(self, done_tokens: int) -> float:
+        """Share of the peak rate: up over the warm-up, then down to zero in a line."""
+        progress = min(1.0, done_tokens / self.tokens)
+        return rate_factor(progress, warmup=self.settings.warmup, schedule="linear")

@@ -1,0 +1,121 @@
+"""The settings of a pre-training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from nertune.config import LoraSettings, Section, apply_override, nearest, validate
+from nertune.errors import ConfigError
+
+__all__ = ["PretrainSettings", "parse_pretrain_settings"]
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PretrainSettings(Section):
+    """Everything that decides the weights, and where they go."""
+
+    files: tuple[Path, ...] = Field(min_length=1, description="Text, a sentence or paragraph a "
+                                    "line; .gz and .xz are unpacked.")  # fmt: skip
+    output: Path = Field(description="The run's folder; the encoder is in its `model/`.")
+    encoder: str = Field("", description="Go on with this encoder.")
+    from_scratch: Literal["", "tiny", "small", "medium", "base"] = Field(
+        "", description="Or begin a new one of this shape, with a vocabulary of its own."
+    )
+    architecture: Literal["bert", "modernbert"] = Field("bert", description="Of a new one.")
+    vocabulary: int = Field(0, ge=0, description="Pieces of a new one, at most; 0: its shape's.")
+    layers: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
+    hidden: int = Field(0, ge=0, description="Width of a new one; 0: its shape's.")
+    heads: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
+    lora: bool = Field(False, description="Train a LoRA adapter only, and merge it at the end.")
+    adapter: LoraSettings = LoraSettings(dropout=0.0, rank=16, targets=("query", "key", "value",
+        "attention_output", "intermediate", "output"))  # fmt: skip
+    tokens: int = Field(0, ge=0, description="Budget in pieces.")
+    minutes: float = Field(0.0, ge=0, description="Budget in time, turned into pieces by the "
+                           "speed that is measured first.")  # fmt: skip
+    exclude: tuple[Path, ...] = Field((), description="Evaluation files: a line that shares 24 "
+                                      "characters with them is left out.")  # fmt: skip
+    unit: Literal["char", "word", "auto"] = "auto"
+    word_share: Share = Field(
+        0.25, description='With unit "char", share of lines whose Latin words and numbers are read '
+        "in pieces of several characters, so that both units work."
+    )  # fmt: skip
+    words: Literal["none", "jieba"] = Field("none", description="Segmenter (extra: words).")
+    tag_weight: float = Field(
+        0.5, ge=0, description="Weight of the loss of tagging words; with `words`."
+    )
+    masking: Literal["word", "span", "piece"] = "word"
+    mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be hidden.")
+    length: int = Field(128, ge=8, description="Pieces in a row, special ones included.")
+    short_length: int = Field(0, ge=0, description="Begin with rows of this length; 0: do not.")
+    short_share: Share = Field(0.5, description="Share of the budget in short rows.")
+    batch_tokens: int = Field(8192, ge=1, description="Pieces in a step.")
+    ramp: Share = Field(0.0, description="Share of the budget over which the batch grows from a "
+                        "quarter.")  # fmt: skip
+    micro_tokens: int = Field(0, ge=0, description="Pieces at once on the device; 0: the batch.")
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    rate: float = Field(1e-3, gt=0, le=10, description="Peak rate of AdamW.")
+    muon_rate: float = Field(0.02, gt=0, le=10, description="Peak rate of Muon, which trains the "
+                             "layers' matrices.")  # fmt: skip
+    embedding_factor: float = Field(1.0, gt=0, description="The word embeddings' rate against "
+                                    "the others'.")  # fmt: skip
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: Share = 0.06
+    clip_norm: float = Field(1.0, ge=0)
+    sample: float = Field(1.0, gt=0, le=1, description="Share of lines that are used: for a "
+                          "budget far below the text.")  # fmt: skip
+    held_out: float = Field(0.002, ge=0, le=0.5, description="Share of lines kept for measuring.")
+    block_pieces: int = Field(64_000_000, ge=1000, description="Text that is shuffled together.")
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    checkpoint_steps: int = Field(0, ge=0, description="Also every so many steps; 0: by time.")
+    seed: int = Field(987, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "yes", "no"] = Field("auto", description="torch.compile; auto: on a "
+                                                  "GPU.")  # fmt: skip
+    storage: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="How the weights are written; they are read as float32."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> PretrainSettings:
+        if bool(self.encoder) == bool(self.from_scratch):
+            raise ValueError(
+                "give one of encoder (to go on with it) and from_scratch (to begin a new one)"
+            )
+        if bool(self.tokens) == bool(self.minutes):
+            raise ValueError("give one budget: tokens or minutes")
+        if self.lora and self.from_scratch:
+            raise ValueError("lora adapts an encoder: it cannot begin one from scratch")
+        if self.short_length >= self.length:
+            raise ValueError(f"short_length must be below length ({self.length})")
+        if 0 < self.short_length < 8:
+            raise ValueError("short_length must be 0 or at least 8")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in a section of their own."""
+        return {"pretrain": self.model_dump(mode="json")}
+
+
+def parse_pretrain_settings(
+    values: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> PretrainSettings:
+    """Validate settings; `overrides` are `key=value` or `adapter.key=value`.
+
+    Raises:
+        ConfigError: names the key, what it got, what was expected, and the nearest known key.
+    """
+    merged = dict(values)
+    known = list(PretrainSettings.model_fields)
+    for override in overrides:
+        apply_override(merged, override, flat=known)
+    for key in merged:
+        if key not in known:
+            raise ConfigError(f"pretrain: unknown setting {key}{nearest(key, known)}")
+    return validate(PretrainSettings, merged, source="pretrain")

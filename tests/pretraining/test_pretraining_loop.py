@@ -1,0 +1,499 @@
+"""The loop: it learns, it spends its budget, and it goes on exactly where it was stopped."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.raw_text import made_up_lines, make_pretrain_settings, prepare_text, tiny_tokenizer
+from helpers.tiny import session_folder
+from nertune.config import LoraSettings
+from nertune.errors import CheckpointError, DataError, TrainingError
+from nertune.models.tuning import add_merging_lora
+from nertune.pretraining.loop import (
+    Pieces,
+    PretrainProgress,
+    build_optimizers,
+    measure,
+    pretrain,
+    time_steps,
+)
+from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
+from nertune.pretraining.packing import PreparedText
+from nertune.pretraining.schedule import Schedule
+from nertune.pretraining.settings import PretrainSettings
+from nertune.pretraining.words import Word
+from nertune.training.accelerator import build_accelerator
+from nertune.training.checkpoint import CheckpointStore
+
+
+class Halves:
+    """Two characters are a word; what kind depends on the first one."""
+
+    name = "halves 1"
+    tags = ("even", "odd")
+
+    def cut(self, text: str) -> Iterator[Word]:
+        for i in range(0, len(text), 2):
+            yield len(text[i : i + 2]), self.tags[ord(text[i]) % 2]
+
+
+@dataclass
+class Watcher:
+    """Keeps what it is told, and dies at a step."""
+
+    dies_at: int = 0
+    told: list[tuple[int, int, int]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def on_steps(
+        self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
+    ) -> None:
+        assert tokens_per_second > 0
+        self.told.append((progress.step, progress.tokens, total_tokens))
+        self.losses.append(progress.history[-1]["loss"])
+        if progress.step == self.dies_at:
+            raise Killed
+
+
+class Killed(Exception):
+    pass
+
+
+@cache
+def pieces() -> Pieces:
+    tokenizer = tiny_tokenizer()
+    return Pieces(
+        tuple(tokenizer.prefix_ids),
+        tuple(tokenizer.suffix_ids),
+        tokenizer.backend.mask_token_id,
+        tokenizer.vocabulary_size,
+    )
+
+
+def make_model(settings: PretrainSettings, *, lora: bool = False) -> PretrainingModel:
+    shape = Shape(layers=2, hidden=32, heads=2, vocabulary=300)
+    encoder = build_encoder(
+        shape,
+        tiny_tokenizer().vocabulary_size,
+        architecture=settings.architecture,
+        max_pieces=settings.length,
+        seed=settings.seed,
+    )
+    if lora:
+        encoder = add_merging_lora(encoder, settings.adapter)
+    return PretrainingModel(encoder, 0 if settings.words == "none" else 2 * len(Halves.tags))
+
+
+@dataclass
+class Run:
+    """One training run in a folder, which can be killed and resumed."""
+
+    folder: Path
+    settings: PretrainSettings
+    lora: bool = False
+    fingerprint: dict[str, Any] = field(default_factory=lambda: {"rate": 1, "text": "a"})
+    block_pieces: int = 10**6
+    lines: tuple[str, ...] | None = None
+
+    def text(self) -> PreparedText:
+        words = None if self.settings.words == "none" else Halves()
+        return prepare_text(
+            self.folder / "prepared", self.lines, words=words, block_pieces=self.block_pieces
+        )
+
+    def go(
+        self, watcher: Watcher | None = None, *, resume: bool = False
+    ) -> tuple[PretrainingModel, PretrainProgress]:
+        model = make_model(self.settings, lora=self.lora)
+        progress = pretrain(
+            model,
+            self.text(),
+            self.settings,
+            Schedule(self.settings, self.settings.tokens),
+            pieces(),
+            accelerator=accelerator(),
+            checkpoints=self.checkpoints,
+            fingerprint=self.fingerprint,
+            observer=watcher or Watcher(),
+            resume=resume,
+        )
+        return model, progress
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self.folder / "checkpoints")
+
+
+@cache
+def accelerator() -> Any:
+    return build_accelerator(torch.device("cpu"), "fp32", project_dir=session_folder())
+
+
+def run(folder: Path, *, lora: bool = False, block_pieces: int = 10**6, **changes: Any) -> Run:
+    folder.mkdir(exist_ok=True)
+    settings = make_pretrain_settings(folder, **changes)
+    return Run(folder, settings, lora, block_pieces=block_pieces)
+
+
+def weights(model: PretrainingModel) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def assert_same(one: PretrainingModel, other: PretrainingModel) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def differ(one: PretrainingModel, other: PretrainingModel) -> bool:
+    first, second = weights(one), weights(other)
+    return any(not torch.equal(first[name], second[name]) for name in first)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_losses_go_down(optimizer: str, tmp_path: Path) -> None:
+    """Below what the frequencies of the pieces give, so what stands around them is used."""
+    it = run(
+        tmp_path / "run",
+        optimizer=optimizer,
+        rate=1e-2,
+        words="jieba",
+        masking="piece",
+        tokens=20_000,
+        checkpoint_steps=20,
+    )
+    words = ["北京学校", "上海新闻", "广州火车", "电影音乐", "王明", "李华"]
+    draw = random.Random(0)
+    it.lines = tuple("".join(draw.choices(words, k=8)) for _ in range(200))
+    held_out = it.text().held_out()
+    model, watcher = make_model(it.settings), Watcher()
+    before = measure(model, held_out, it.settings, pieces(), accelerator=accelerator())
+    model, progress = it.go(watcher)
+    after = measure(model, held_out, it.settings, pieces(), accelerator=accelerator())
+    assert before["loss"] == pytest.approx(math.log(tiny_tokenizer().vocabulary_size), abs=0.3)
+    counts = np.bincount(held_out.ids)
+    shares = counts[counts > 0] / len(held_out)
+    assert after["loss"] < -(shares * np.log(shares)).sum() - 0.3
+    assert after["tag_loss"] < 0.3 * before["tag_loss"]
+    assert watcher.losses[-1] < watcher.losses[0] - 1
+    assert progress.history[-1]["tag_loss"] < 0.5 * progress.history[0]["tag_loss"]
+
+
+def test_the_budget_is_spent(tmp_path: Path) -> None:
+    watcher = Watcher()
+    it = run(tmp_path / "run", tokens=2000, checkpoint_steps=1)
+    _, progress = it.go(watcher)
+    assert progress.step == 8  # of 256 pieces: the first with which 2000 are reached
+    assert progress.tokens == 2048
+    assert progress.text_tokens == 8 * 8 * 30  # rows of 32, of which two are special
+    assert watcher.told == [(i, 256 * i, 2000) for i in range(1, 9)]
+    assert [line["step"] for line in progress.history] == list(range(1, 9))
+    assert progress.seconds > 0
+    found = it.checkpoints.latest()
+    assert found is not None
+    assert found.step == 8
+
+
+def test_short_rows_and_a_growing_batch(tmp_path: Path) -> None:
+    watcher = Watcher()
+    it = run(
+        tmp_path / "run",
+        tokens=3000,
+        short_length=16,
+        short_share=0.5,
+        ramp=0.4,
+        checkpoint_steps=1,
+    )
+    _, progress = it.go(watcher)
+    steps = [b[1] - a[1] for a, b in zip([(0, 0, 0), *watcher.told], watcher.told, strict=False)]
+    assert steps[0] == 64
+    assert steps[:6] == sorted(steps[:6])
+    assert steps[-1] == 256
+    assert progress.cursor.length == 30
+
+
+def test_what_is_seen_of_the_text(tmp_path: Path) -> None:
+    """Over several epochs and blocks, each row of each epoch once."""
+    it = run(tmp_path / "run", tokens=30_000, block_pieces=1500)
+    _, progress = it.go()
+    per_epoch, number = 0, 0
+    while (block := it.text().block(number)) is not None:
+        per_epoch += len(block) // 30
+        number += 1
+    assert number > 3
+    rows = progress.text_tokens // 30
+    assert progress.cursor.epoch == rows // per_epoch > 2
+
+
+@pytest.mark.parametrize("masking", ["word", "span", "piece"])
+def test_ways_of_masking(masking: str, tmp_path: Path) -> None:
+    model, progress = run(tmp_path / "run", masking=masking).go()
+    assert math.isfinite(progress.history[-1]["loss"])
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_ways_of_masking_differ(tmp_path: Path) -> None:
+    models = [
+        run(tmp_path / masking, masking=masking, tokens=500).go()[0]
+        for masking in ("word", "span", "piece")
+    ]
+    assert differ(models[0], models[1])
+    assert differ(models[1], models[2])
+    assert differ(models[0], models[2])
+
+
+def test_a_batch_in_parts_is_about_the_same_batch(tmp_path: Path) -> None:
+    """Other pieces are hidden, but as many, of the same rows, with as large a step."""
+    whole = run(tmp_path / "whole", tokens=20_000, batch_tokens=1024, rate=3e-3)
+    parts = run(tmp_path / "parts", tokens=20_000, batch_tokens=1024, rate=3e-3, micro_tokens=300)
+    (one, first), (other, second) = whole.go(), parts.go()
+    assert (first.step, first.tokens, first.cursor) == (second.step, second.tokens, second.cursor)
+    assert first.history[-1]["loss"] == pytest.approx(second.history[-1]["loss"], abs=0.05)
+    assert differ(one, other)
+
+
+def test_no_dropout(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", tokens=500)
+    model, _ = it.go()
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", rate=10.0, muon_rate=10.0, optimizer="muon", clip_norm=0,
+             weight_decay=1e6, warmup=0, checkpoint_steps=3)  # fmt: skip
+    with pytest.raises(TrainingError, match=r"no longer finite at step \d+: lower rate"):
+        it.go()
+    saved = it.checkpoints.latest()
+    assert saved is None or all(t.isfinite().all() for t in saved.weights.values())
+
+
+def test_a_text_that_is_shorter_than_a_row(tmp_path: Path) -> None:
+    it = run(tmp_path / "run")
+    text = prepare_text(tmp_path / "short", made_up_lines()[:1], held_out=0.0)
+    with pytest.raises(DataError, match="shorter than one row of 30 pieces"):
+        pretrain(
+            make_model(it.settings), text, it.settings, Schedule(it.settings, 1000), pieces(),
+            accelerator=accelerator(), checkpoints=it.checkpoints, fingerprint={},
+            observer=Watcher(), resume=False,
+        )  # fmt: skip
+
+
+# Seeds and resuming
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    one, again, other = (
+        run(tmp_path / name, seed=seed).go()
+        for name, seed in (("one", 1), ("again", 1), ("other", 2))
+    )
+    assert_same(one[0], again[0])
+    assert one[1].history[-1]["loss"] == again[1].history[-1]["loss"]
+    assert differ(one[0], other[0])
+
+
+# Each with another optimizer, masking, rows and model, so that all state counts.
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "muon": {"optimizer": "muon", "masking": "span", "micro_tokens": 100, "block_pieces": 1000},
+    "tags": {"words": "jieba", "masking": "piece", "clip_norm": 0},
+    "growing": {"short_length": 16, "ramp": 0.5, "block_pieces": 1000, "tokens": 4000},
+    "lora": {"lora": True, "adapter": LoraSettings(dropout=0.0, rank=2, targets=("query",))},
+    "modernbert": {"architecture": "modernbert", "optimizer": "muon"},
+}
+
+
+def resumable(folder: Path, name: str) -> Run:
+    values = {"checkpoint_steps": 2, "warmup": 0.3, **RUNS[name]}
+    lora = values.pop("lora", False)
+    return run(folder, lora=lora, **values)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_resumed_is_uninterrupted(name: str, tmp_path: Path) -> None:
+    """Killed before the first checkpoint, behind it, and at the last step."""
+    expected, progress = resumable(tmp_path / "whole", name).go()
+    assert progress.step >= 8
+    it = resumable(tmp_path / "killed", name)
+    for number, step in enumerate((2, 4, 6, progress.step)):
+        with pytest.raises(Killed):
+            it.go(Watcher(dies_at=step), resume=number > 0)
+        saved = it.checkpoints.latest()
+        assert (saved.step if saved else 0) == ((step - 1) // 2) * 2
+    found, resumed = it.go(resume=True)
+    assert_same(found, expected)
+    assert (resumed.step, resumed.tokens, resumed.text_tokens, resumed.cursor) == (
+        progress.step,
+        progress.tokens,
+        progress.text_tokens,
+        progress.cursor,
+    )
+    without_times = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in p.history]
+        for p in (resumed, progress)
+    ]
+    assert without_times[0] == without_times[1]
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
+    it = run(tmp_path / "run")
+    expected, progress = it.go()
+    watcher = Watcher()
+    found, again = it.go(watcher, resume=True)
+    assert_same(found, expected)
+    assert watcher.told == []
+    assert again == progress
+
+
+def test_resuming_without_a_checkpoint(tmp_path: Path) -> None:
+    expected, _ = run(tmp_path / "one").go()
+    found, _ = run(tmp_path / "other").go(resume=True)
+    assert_same(found, expected)
+
+
+def test_the_time_of_both_halves_counts(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", checkpoint_steps=2)
+    with pytest.raises(Killed):
+        it.go(Watcher(dies_at=6))
+    saved = it.checkpoints.latest()
+    assert saved is not None
+    _, progress = it.go(resume=True)
+    assert progress.seconds > saved.state["progress"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "changed", [{"rate": 2, "text": "a"}, {"rate": 1, "text": "b"}, {"rate": 1}, {"new": 1}]
+)
+def test_a_run_of_other_settings(changed: dict[str, Any], tmp_path: Path) -> None:
+    it = run(tmp_path / "run", checkpoint_steps=2)
+    with pytest.raises(Killed):
+        it.go(Watcher(dies_at=4))
+    it.fingerprint = changed
+    with pytest.raises(CheckpointError, match=r"cannot resume: (rate|text|new) was .*--overwrite"):
+        it.go(resume=True)
+
+
+def test_a_run_of_another_model(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", checkpoint_steps=2)
+    with pytest.raises(Killed):
+        it.go(Watcher(dies_at=4))
+    it.settings = it.settings.model_copy(update={"words": "jieba"})
+    with pytest.raises(CheckpointError, match="of another model"):
+        it.go(resume=True)
+
+
+# Measuring
+
+
+def test_measuring_is_repeatable_and_changes_nothing(tmp_path: Path) -> None:
+    it = run(tmp_path / "run")
+    model, held_out = make_model(it.settings).train(), it.text().held_out()
+    before = weights(model)
+    torch.manual_seed(0)
+    first = measure(model, held_out, it.settings, pieces(), accelerator=accelerator())
+    torch.manual_seed(1)
+    assert first == measure(model, held_out, it.settings, pieces(), accelerator=accelerator())
+    assert first.keys() == {"loss", "perplexity", "pieces"}
+    assert first["perplexity"] == pytest.approx(math.exp(first["loss"]))
+    share = first["pieces"] / (len(held_out) // 30 * 30)
+    assert abs(share - 0.2) < 0.06
+    assert model.training
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None
+        assert torch.equal(parameter, before[name])
+
+
+def test_measuring_a_part(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", words="jieba")
+    model, held_out = make_model(it.settings), it.text().held_out()
+    whole, part, none = (
+        measure(
+            model, held_out, it.settings, pieces(), accelerator=accelerator(), max_rows=max_rows
+        )
+        for max_rows in (512, 3, 0)
+    )
+    assert 0 < part["pieces"] < whole["pieces"]
+    assert part["tag_loss"] == pytest.approx(math.log(4), abs=0.3)
+    assert none == {}
+
+
+def test_nothing_held_out(tmp_path: Path) -> None:
+    it = run(tmp_path / "run")
+    text = prepare_text(tmp_path / "all", held_out=0.0)
+    found = measure(
+        make_model(it.settings), text.held_out(), it.settings, pieces(), accelerator=accelerator()
+    )
+    assert found == {}
+
+
+def test_timing_trains_nothing(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", words="jieba", short_length=16)
+    model = make_model(it.settings)
+    before = weights(model)
+    speed = time_steps(model, it.text(), it.settings, pieces(), accelerator=accelerator(), steps=2)
+    assert 100 < speed < 10**8
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None
+        assert torch.equal(parameter, before[name])
+
+
+# Optimizers
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_parameter_is_trained_once(optimizer: str, architecture: str, tmp_path: Path) -> None:
+    settings = make_pretrain_settings(
+        tmp_path, optimizer=optimizer, architecture=architecture, words="jieba",
+        rate=2e-3, muon_rate=0.03, embedding_factor=0.5, weight_decay=0.1,
+    )  # fmt: skip
+    model = make_model(settings)
+    groups = {}
+    for built, names in build_optimizers(model, settings):
+        members = [p for group in built.param_groups for p in group["params"]]
+        assert len(members) == len(names)
+        by_id = {id(p): name for name, p in model.named_parameters()}
+        assert [by_id[id(p)] for p in members] == names
+        for group in built.param_groups:
+            for parameter in group["params"]:
+                name = by_id[id(parameter)]
+                assert name not in groups
+                groups[name] = (type(built).__name__, group["peak"], group["weight_decay"])
+    assert groups.keys() == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if "word_embeddings" in name or "tok_embeddings" in name:
+            expected = ("AdamW", 1e-3, 0.1)
+        elif parameter.ndim == 1:
+            expected = ("AdamW", 2e-3, 0.0)
+        elif optimizer == "muon" and (".layer." in name or ".layers." in name):
+            expected = ("Muon", 0.03, 0.1)
+        else:
+            expected = ("AdamW", 2e-3, 0.1)
+        assert groups[name] == expected, name
+    assert ("Muon" in {kind for kind, _, _ in groups.values()}) == (optimizer == "muon")
+
+
+def test_frozen_parameters_are_not_trained(tmp_path: Path) -> None:
+    it = resumable(tmp_path / "run", "lora")
+    model = make_model(it.settings, lora=True)
+    names = [name for _, names in build_optimizers(model, it.settings) for name in names]
+    assert names
+    assert all("lora_" in name for name in names)
+    before = weights(model)
+    trained, _ = it.go()
+    for name, tensor in weights(trained).items():
+        assert torch.equal(tensor, before[name]) == ("lora_" not in name), name

@@ -1,0 +1,158 @@
+"""The settings of pre-training: what is refused, and how a value is set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nertune.errors import ConfigError
+from nertune.pretraining.settings import PretrainSettings, parse_pretrain_settings
+
+GOOD: dict[str, Any] = {
+    "files": [Path("a.txt")],
+    "output": Path("run"),
+    "encoder": "mini-zh",
+    "tokens": 1000,
+}
+
+
+def parse(*overrides: str, **changes: Any) -> PretrainSettings:
+    return parse_pretrain_settings(GOOD | changes, overrides)
+
+
+def refusal(*overrides: str, **changes: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(*overrides, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_smallest() -> None:
+    settings = parse()
+    assert settings.files == (Path("a.txt"),)
+    assert settings.tokens == 1000
+    assert settings.exclude == ()
+    assert parse(encoder="", from_scratch="tiny").from_scratch == "tiny"
+    assert parse(tokens=0, minutes=0.5).minutes == 0.5
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "encoder and from_scratch": ({"from_scratch": "tiny"}, "give one of encoder .* from_scratch"),
+    "neither": ({"encoder": ""}, "give one of encoder .* from_scratch"),
+    "two budgets": ({"minutes": 1.0}, "give one budget: tokens or minutes"),
+    "no budget": ({"tokens": 0}, "give one budget: tokens or minutes"),
+    "lora from scratch": (
+        {"encoder": "", "from_scratch": "tiny", "lora": True},
+        "lora adapts an encoder",
+    ),
+    "short rows as long": ({"short_length": 128}, r"short_length must be below length \(128\)"),
+    "short rows too short": ({"short_length": 7}, "short_length must be 0 or at least 8"),
+    "no file": ({"files": []}, "files"),
+    "a shape": ({"encoder": "", "from_scratch": "huge"}, "from_scratch.*'tiny'.*got 'huge'"),
+    "an architecture": ({"architecture": "gpt"}, "architecture.*got 'gpt'"),
+    "a unit": ({"unit": "byte"}, "unit.*got 'byte'"),
+    "a segmenter": ({"words": "pkuseg"}, "words.*got 'pkuseg'"),
+    "a masking": ({"masking": "row"}, "masking.*got 'row'"),
+    "nothing hidden": ({"mask_share": 0}, "mask_share.*got 0"),
+    "all hidden": ({"mask_share": 1}, "mask_share.*got 1"),
+    "tokens": ({"tokens": -1}, "tokens.*got -1"),
+    "text for a number": ({"tokens": "many"}, "tokens.*got 'many'"),
+    "length": ({"length": 7}, "length.*got 7"),
+    "batch": ({"batch_tokens": 0}, "batch_tokens.*got 0"),
+    "rate": ({"rate": 0}, "rate.*got 0"),
+    "optimizer": ({"optimizer": "sgd"}, "optimizer.*got 'sgd'"),
+    "held out": ({"held_out": 0.6}, "held_out.*got 0.6"),
+    "an empty sample": ({"sample": 0}, "sample.*got 0"),
+    "more than all": ({"sample": 1.1}, "sample.*got 1.1"),
+    "block": ({"block_pieces": 10}, "block_pieces.*got 10"),
+    "seed": ({"seed": -1}, "seed.*got -1"),
+    "precision": ({"precision": "fp16"}, "precision.*got 'fp16'"),
+    "storage": ({"storage": "int8"}, "storage.*got 'int8'"),
+    "adapter's rank": ({"adapter": {"rank": 0}}, r"adapter\.rank.*got 0"),
+    "adapter's layers": ({"adapter": {"layers": "upper"}}, r"adapter\.layers.*top-K"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    changes, expected = REFUSED[case]
+    assert_matches(refusal(**changes), f"pretrain: .*{expected}")
+
+
+def assert_matches(message: str, pattern: str) -> None:
+    assert re.search(pattern, message), message
+
+
+def test_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match="files"):
+        parse_pretrain_settings({"output": "run", "encoder": "mini-zh", "tokens": 1})
+    with pytest.raises(ConfigError, match="output"):
+        parse_pretrain_settings({"files": ["a"], "encoder": "mini-zh", "tokens": 1})
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    assert_matches(refusal(lenght=64), "unknown setting lenght; did you mean length")
+    assert_matches(refusal(zzzzz=1), "unknown setting zzzzz$")
+
+
+def test_an_unknown_key_on_the_command_line_names_the_nearest() -> None:
+    assert_matches(refusal("lenght=64"), "lenght.*did you mean length")
+
+
+def test_an_unknown_key_of_the_adapter() -> None:
+    assert_matches(refusal("adapter.rnk=4"), r"adapter\.rnk")
+    assert_matches(refusal("adaptor.rank=4"), "adaptor.*did you mean adapter")
+
+
+def test_overrides() -> None:
+    settings = parse(
+        "tokens=2000",
+        "rate=5e-4",
+        "optimizer=muon",  # a bare word is a string
+        'masking="span"',
+        "seed = 7",
+        "lora=true",
+        "adapter.rank=4",
+        'adapter.targets=["query"]',
+    )
+    assert (settings.tokens, settings.rate, settings.seed) == (2000, 5e-4, 7)
+    assert (settings.optimizer, settings.masking, settings.lora) == ("muon", "span", True)
+    assert (settings.adapter.rank, settings.adapter.targets) == (4, ("query",))
+
+
+def test_the_last_override_counts() -> None:
+    assert parse("rate=0.1", "rate=0.2").rate == 0.2
+
+
+def test_overrides_leave_the_values_alone() -> None:
+    values: dict[str, Any] = {**GOOD, "adapter": {"rank": 2}}
+    parse_pretrain_settings(values, ["adapter.rank=4", "seed=3"])
+    assert "seed" not in values
+    assert values["adapter"] == {"rank": 2}
+
+
+def test_an_override_of_the_adapter_keeps_its_other_defaults() -> None:
+    """Those of pre-training: all matrices and no dropout, not those of a tagger's adapter."""
+    default = parse().adapter
+    assert default.dropout == 0
+    assert set(default.targets) > {"query", "attention_output", "intermediate", "output"}
+    changed = parse("adapter.rank=4").adapter
+    assert changed == default.model_copy(update={"rank": 4})
+
+
+@pytest.mark.parametrize("override", ["tokens", "", "=3", "adapter.=3", "tokens.x=3"])
+def test_overrides_that_are_none(override: str) -> None:
+    assert override in refusal(override)
+
+
+def test_plain_values_in_a_section() -> None:
+    settings = parse("adapter.rank=4", "minutes=0")
+    values = settings.to_dict()
+    assert values["pretrain"]["files"] == ["a.txt"]
+    assert json.loads(json.dumps(values)) == values
+    assert parse_pretrain_settings(values["pretrain"]) == settings
