@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -266,8 +266,8 @@ def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
         raise ConfigError(f"{source}: {where}{message}{got}") from error
 
 
-def apply_override(values: dict[str, Any], override: str, *, flat: Collection[str] = ()) -> None:
-    """Set one value from `section.key=value`; `flat` names keys that stand in no section.
+def apply_override(values: dict[str, Any], override: str, *, flat: bool = False) -> None:
+    """Set one value from `section.key=value`, or from `key=value` where `flat` allows it.
 
     Raises:
         ConfigError: it is not of that form.
@@ -277,15 +277,15 @@ def apply_override(values: dict[str, Any], override: str, *, flat: Collection[st
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    key = key.strip()
-    if equals and key in flat:
-        values[key] = value
+    section, dot, name = key.strip().partition(".")
+    if equals and section and not dot and flat:
+        values[section] = value
         return
-    section, dot, name = key.partition(".")
     if not equals or not dot or not name:
-        raise ConfigError(
-            f"--set {override!r}: expected section.key=value, e.g. --set train.epochs=5"
-        )
+        form = "key=value, e.g. --set length=64" if flat else (
+            "section.key=value, e.g. --set train.epochs=5"
+        )  # fmt: skip
+        raise ConfigError(f"--set {override!r}: expected {form}")
     target = values.setdefault(section, {})
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override!r}: {section} is not a section")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from helpers.tiny import SENTENCES, make_predictor, make_settings, session_folder
 from nertune.errors import ModelError
 from nertune.inference.predictor import Predictor
-from nertune.models.device import choose_device
 from nertune.labels.align import align_entities
+from nertune.models.device import choose_device
 from nertune.types import Document, Entity
 
 AWKWARD = {

@@ -367,7 +367,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nothing")
     assert "no config.json" in refusal(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    assert "cannot be loaded" in refusal(tmp_path)  # no weights
+    assert "holds no safetensors weights" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     assert "cannot be loaded" in refusal(tmp_path)
 

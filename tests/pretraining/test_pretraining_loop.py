@@ -24,12 +24,14 @@ from nertune.pretraining.loop import (
     Pieces,
     PretrainProgress,
     build_optimizers,
+    collate_rows,
     measure,
     pretrain,
     time_steps,
 )
+from nertune.pretraining.masking import hide
 from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
-from nertune.pretraining.packing import PreparedText
+from nertune.pretraining.packing import Block, PreparedText
 from nertune.pretraining.schedule import Schedule
 from nertune.pretraining.settings import PretrainSettings
 from nertune.pretraining.words import Word
@@ -229,7 +231,7 @@ def test_short_rows_and_a_growing_batch(tmp_path: Path) -> None:
 
 def test_what_is_seen_of_the_text(tmp_path: Path) -> None:
     """Over several epochs and blocks, each row of each epoch once."""
-    it = run(tmp_path / "run", tokens=30_000, block_pieces=1500)
+    it = run(tmp_path / "run", tokens=20_000, block_pieces=1500)
     _, progress = it.go()
     per_epoch, number = 0, 0
     while (block := it.text().block(number)) is not None:
@@ -257,14 +259,50 @@ def test_ways_of_masking_differ(tmp_path: Path) -> None:
     assert differ(models[0], models[2])
 
 
-def test_a_batch_in_parts_is_about_the_same_batch(tmp_path: Path) -> None:
-    """Other pieces are hidden, but as many, of the same rows, with as large a step."""
-    whole = run(tmp_path / "whole", tokens=20_000, batch_tokens=1024, rate=3e-3)
-    parts = run(tmp_path / "parts", tokens=20_000, batch_tokens=1024, rate=3e-3, micro_tokens=300)
+def test_a_batch_in_parts_is_about_the_same_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other pieces are hidden, but as many, of the same rows, with as large a gradient."""
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def clip_and_tell(*args: Any) -> Tensor:
+        norms.append(float(clip(*args)))
+        return torch.tensor(norms[-1])
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_tell)
+    values = {"tokens": 8000, "batch_tokens": 1024, "rate": 3e-3}
+    whole = run(tmp_path / "whole", **values)
+    parts = run(tmp_path / "parts", micro_tokens=300, **values)
     (one, first), (other, second) = whole.go(), parts.go()
     assert (first.step, first.tokens, first.cursor) == (second.step, second.tokens, second.cursor)
     assert first.history[-1]["loss"] == pytest.approx(second.history[-1]["loss"], abs=0.05)
+    assert len(norms) == 16
+    assert sum(norms[:8]) == pytest.approx(sum(norms[8:]), rel=0.2)
     assert differ(one, other)
+
+
+def test_the_rate_follows_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = run(tmp_path / "run", checkpoint_steps=1, warmup=0.3, optimizer="muon")
+    built: list[Any] = []
+
+    def build(*args: Any) -> Any:
+        built.extend(build_optimizers(*args))
+        return built
+
+    rates: list[list[float]] = []
+
+    class Reader(Watcher):
+        def on_steps(self, *args: Any) -> None:
+            rates.append([g["lr"] / g["peak"] for o, _ in built for g in o.param_groups])
+
+    monkeypatch.setattr("nertune.pretraining.loop.build_optimizers", build)
+    it.go(Reader())
+    schedule = Schedule(it.settings, 2000)
+    assert len(rates) == 8
+    for step, found in enumerate(rates):
+        expected = schedule.rate(256 * step + 128)  # in the middle of the step
+        assert found == pytest.approx([expected] * 4)
 
 
 def test_no_dropout(tmp_path: Path) -> None:
@@ -306,12 +344,30 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     assert differ(one[0], other[0])
 
 
+def test_other_pieces_are_hidden_in_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[bytes] = []
+
+    def hide_and_tell(*args: Any, **kwargs: Any) -> Any:
+        hidden = hide(*args, **kwargs)
+        drawn.append(hidden.tobytes())
+        return hidden
+
+    monkeypatch.setattr("nertune.pretraining.loop.hide", hide_and_tell)
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        run(tmp_path / name, seed=seed, masking="piece").go()
+    one, again, other = drawn[:8], drawn[8:16], drawn[16:]
+    assert one == again
+    assert len({*one, *other}) == 16
+
+
 # Each with another optimizer, masking, rows and model, so that all state counts.
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "muon": {"optimizer": "muon", "masking": "span", "micro_tokens": 100, "block_pieces": 1000},
     "tags": {"words": "jieba", "masking": "piece", "clip_norm": 0},
-    "growing": {"short_length": 16, "ramp": 0.5, "block_pieces": 1000, "tokens": 4000},
+    "growing": {"short_length": 16, "ramp": 0.5, "block_pieces": 1000, "tokens": 2500},
     "lora": {"lora": True, "adapter": LoraSettings(dropout=0.0, rank=2, targets=("query",))},
     "modernbert": {"architecture": "modernbert", "optimizer": "muon"},
 }
@@ -394,6 +450,49 @@ def test_a_run_of_another_model(tmp_path: Path) -> None:
     it.settings = it.settings.model_copy(update={"words": "jieba"})
     with pytest.raises(CheckpointError, match="of another model"):
         it.go(resume=True)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("masking", ["word", "span", "piece"])
+def test_a_batch(masking: str, tmp_path: Path) -> None:
+    """Hidden words between special pieces, and what they were."""
+    it = run(tmp_path / "run", masking=masking, words="jieba", mask_share=0.3)
+    rows = 40
+    block = it.text().block(0)
+    assert block is not None
+    part = Block(*(a[: rows * 30] for a in (block.ids, block.starts, block.tags))).shaped(rows, 30)
+    found = collate_rows(part, pieces(), it.settings, np.random.default_rng(0), torch.device("cpu"))
+    ids_BL = found.ids_BL.numpy()
+    assert ids_BL.shape == (rows, 32)
+    assert (ids_BL[:, 0] == pieces().prefix[0]).all()
+    assert (ids_BL[:, -1] == pieces().suffix[0]).all()
+    hidden = np.zeros(rows * 32, dtype=bool)
+    hidden[found.positions_N.numpy()] = True
+    hidden = hidden.reshape(rows, 32)
+    assert not hidden[:, [0, -1]].any()
+    inside = hidden[:, 1:-1]
+    assert abs(inside.mean() - 0.3) < 0.08
+    assert np.array_equal(found.targets_N.numpy(), part.ids[inside])
+    assert np.array_equal(ids_BL[:, 1:-1][~inside], part.ids[~inside])
+    assert (ids_BL[:, 1:-1][inside] == pieces().mask).mean() > 0.7
+    assert found.tags_BL is not None
+    assert (found.tags_BL[:, [0, -1]] == -100).all()
+    assert np.array_equal(found.tags_BL[:, 1:-1].numpy(), part.tags)
+    # A word that is hidden in part: never with "word", often with the others.
+    torn = (inside[:, 1:] != inside[:, :-1]) & ~part.starts[:, 1:]
+    assert torn.any() == (masking != "word")
+    alone = inside[:, 1:-1] & ~inside[:, :-2] & ~inside[:, 2:]
+    assert (alone.sum() / inside.sum() > 0.35) == (masking == "piece")
+
+
+def test_a_batch_without_tags(tmp_path: Path) -> None:
+    it = run(tmp_path / "run")
+    part = it.text().held_out()
+    part = Block(part.ids[:30], part.starts[:30], part.tags[:30]).shaped(1, 30)
+    rng = np.random.default_rng(0)
+    assert collate_rows(part, pieces(), it.settings, rng, torch.device("cpu")).tags_BL is None
 
 
 # Measuring

@@ -21,6 +21,8 @@ def schedule(tokens: int = 100_000, **values: Any) -> Schedule:
             "length": 128,
             "batch_tokens": 4096,
             "warmup": 0.1,
+            "ramp": 0.0,
+            "short_length": 0,
             **values,
         }
     )
@@ -36,7 +38,7 @@ def steps(plan: Schedule) -> list[tuple[int, int, int]]:
     return found
 
 
-def test_every_step_is_alike_by_default() -> None:
+def test_every_step_is_alike() -> None:
     found = steps(schedule())
     assert {(length, rows) for _, length, rows in found} == {(128, 32)}
     assert len(found) == 25  # the first with which the budget is reached

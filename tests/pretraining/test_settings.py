@@ -156,3 +156,16 @@ def test_plain_values_in_a_section() -> None:
     assert values["pretrain"]["files"] == ["a.txt"]
     assert json.loads(json.dumps(values)) == values
     assert parse_pretrain_settings(values["pretrain"]) == settings
+
+
+def test_defaults_follow_from_what_is_trained() -> None:
+    """A rate that begins an encoder would undo what another one knows."""
+    common = {"files": [Path("a.txt")], "output": Path("run"), "tokens": 100}
+    scratch = parse_pretrain_settings({**common, "from_scratch": "tiny"})
+    assert (scratch.optimizer, scratch.rate, scratch.short_length) == ("muon", 3e-3, 64)
+    going_on = parse_pretrain_settings({**common, "encoder": "mini-zh"})
+    assert (going_on.optimizer, going_on.rate, going_on.short_length) == ("adamw", 1e-4, 0)
+    lora = parse_pretrain_settings({**common, "encoder": "mini-zh", "lora": True})
+    assert lora.rate == 1e-3
+    said = parse_pretrain_settings({**common, "from_scratch": "tiny", "rate": 0.5})
+    assert said.rate == 0.5

@@ -18,6 +18,7 @@ from nertune.labels.tagset import TagSet
 __all__ = [
     "EncoderEmitter",
     "load_encoder",
+    "loading_errors",
     "position_limit",
     "quiet_transformers",
     "refuse_missing_embeddings",
@@ -73,13 +74,28 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
             "ignore_mismatched_sizes": True,
         }
     location = resolve_encoder(name)
+    with loading_errors(name, location, "token-classification"), quiet_transformers():
+        return AutoModelForTokenClassification.from_pretrained(
+            location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
+        )
+
+
+@contextlib.contextmanager
+def loading_errors(name: str, location: str, kind: str) -> Iterator[None]:
+    """Turn what transformers may raise while loading into one line that a user can act on.
+
+    Args:
+        name: what was asked for.
+        location: where it was looked for.
+        kind: of model, for the message.
+
+    Raises:
+        ModelError: in the place of the library's error.
+    """
     try:
-        with quiet_transformers():
-            return AutoModelForTokenClassification.from_pretrained(
-                location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
-            )
+        yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{name}: {_plain(error, location)}") from error
+        raise ModelError(f"{name}: {_plain(error, location, kind)}") from error
     except Exception as error:
         # safetensors has an error class of its own, without a common base.
         if type(error).__name__ != "SafetensorError":
@@ -87,7 +103,7 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
         raise ModelError(f"{name}: its safetensors file is damaged ({error})") from error
 
 
-def _plain(error: Exception, location: str) -> str:
+def _plain(error: Exception, location: str, kind: str) -> str:
     """One line that a user can act on, for what transformers says in many."""
     text = " ".join(str(error).split())
     if not Path(location).is_dir():
@@ -100,7 +116,7 @@ def _plain(error: Exception, location: str) -> str:
             "holds no safetensors weights; nertune loads no pickle. Convert it once with "
             f"`model.save_pretrained(folder)`, which writes model.safetensors ({text[:160]})"
         )
-    return f"cannot be loaded as a token-classification model: {text[:300]}"
+    return f"cannot be loaded as a {kind} model: {text[:300]}"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -129,55 +130,120 @@ def pretrain(
     progress = PretrainProgress()
     if resume and (saved := checkpoints.latest()) is not None:
         progress = _restore(saved, model, optimizers, fingerprint)
-    forward = _compiled(model, settings, accelerator)
     model.eval()  # no dropout: a small budget has nothing to overfit
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    started = time.perf_counter() - progress.seconds
-    window = _Window(accelerator.device)
-    saved_at = shown_at = time.perf_counter()
-    shown_tokens, shown_seconds = progress.tokens, progress.seconds
+    step = _Step(model, settings, pieces, optimizers, accelerator)
+    clock = _Clock(progress, settings)
     while progress.tokens < schedule.tokens:
         rows, length, cursor = _take(text, progress, schedule, settings, pieces)
-        factor = schedule.rate(progress.tokens + rows.ids.shape[0] * length // 2)
-        rng = np.random.default_rng([settings.seed, 1, progress.step])
-        share = _micro_shares(rows.ids.shape[0], length, settings)
-        for part in share:
-            batch = collate_rows(_slice(rows, part), pieces, settings, rng, accelerator.device)
-            weight = (part.stop - part.start) / rows.ids.shape[0]
-            losses = forward_losses(forward, batch, accelerator)
-            loss = losses.masked + settings.tag_weight * losses.tags
-            accelerator.backward(loss * weight)
-            window.add(losses, weight)
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        for optimizer, _ in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        middle = progress.tokens + rows.ids.shape[0] * length // 2
+        step.run(rows, length, rate=schedule.rate(middle), number=progress.step)
         progress.step += 1
         progress.tokens += rows.ids.shape[0] * length
         progress.text_tokens += rows.ids.size
         progress.cursor = cursor
-        progress.seconds = time.perf_counter() - started
-        now = time.perf_counter()
+        clock.tick(progress)
         is_last = progress.tokens >= schedule.tokens
-        by_step = settings.checkpoint_steps
-        is_due = (by_step and progress.step % by_step == 0) or (
-            not by_step and now - saved_at > 60 * settings.checkpoint_minutes
-        )
-        if is_last or is_due or now - shown_at > _REPORT_SECONDS:
-            progress.history.append(window.take(progress))
+        is_due = clock.checkpoint_is_due(progress)
+        if is_last or is_due or clock.report_is_due():
+            progress.history.append(step.take_losses(progress))
             _refuse_infinite(progress)
-            speed = (progress.tokens - shown_tokens) / max(progress.seconds - shown_seconds, 1e-9)
-            observer.on_steps(progress, schedule.tokens, speed)
-            shown_at, shown_tokens, shown_seconds = now, progress.tokens, progress.seconds
-        if is_due or is_last:
+            observer.on_steps(progress, schedule.tokens, clock.speed(progress))
+        if is_last or is_due:
             _save(checkpoints, progress, model, optimizers, fingerprint)
-            started = time.perf_counter() - progress.seconds
-            saved_at = time.perf_counter()
-    model.eval()
+            clock.saved(progress)
     return progress
+
+
+class _Step:
+    """Forward, backward and update, with the losses since the last report."""
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        settings: PretrainSettings,
+        pieces: Pieces,
+        optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
+        accelerator: Accelerator,
+    ):
+        self._forward = _compiled(model, settings, accelerator)
+        self._settings = settings
+        self._pieces = pieces
+        self._optimizers = [optimizer for optimizer, _ in optimizers]
+        self._accelerator = accelerator
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums = torch.zeros(2, device=self._accelerator.device)
+        self._steps = 0
+
+    def run(self, rows: Block, length: int, *, rate: float, number: int) -> None:
+        """One step, in parts where the device cannot take it whole; `rate` is of the peak."""
+        settings, device = self._settings, self._accelerator.device
+        rng = np.random.default_rng([settings.seed, 1, number])
+        num_rows = rows.ids.shape[0]
+        for part in _parts(num_rows, length, settings):
+            batch = collate_rows(_slice(rows, part), self._pieces, settings, rng, device)
+            losses = forward_losses(self._forward, batch, self._accelerator)
+            weight = (part.stop - part.start) / num_rows
+            loss = losses.masked + settings.tag_weight * losses.tags
+            self._accelerator.backward(loss * weight)
+            self._sums += torch.stack([losses.masked, losses.tags]).detach() * weight
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._parameters, settings.clip_norm)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._steps += 1
+
+    def take_losses(self, progress: PretrainProgress) -> dict[str, float]:
+        """Means since the last time; waits for the device."""
+        loss, tag_loss = (self._sums / max(self._steps, 1)).tolist()
+        self._clear()
+        return {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 3),
+            "loss": loss,
+            "tag_loss": tag_loss,
+        }
+
+
+class _Clock:
+    """Training time over all processes of a run, and what is due when."""
+
+    def __init__(self, progress: PretrainProgress, settings: PretrainSettings):
+        self._settings = settings
+        self._saved_at = self._shown_at = time.perf_counter()
+        self._started = self._saved_at - progress.seconds
+        self._shown_tokens, self._shown_seconds = progress.tokens, progress.seconds
+
+    def tick(self, progress: PretrainProgress) -> None:
+        progress.seconds = time.perf_counter() - self._started
+
+    def checkpoint_is_due(self, progress: PretrainProgress) -> bool:
+        if every := self._settings.checkpoint_steps:
+            return progress.step % every == 0
+        waited = time.perf_counter() - self._saved_at
+        return waited > 60 * self._settings.checkpoint_minutes
+
+    def report_is_due(self) -> bool:
+        return time.perf_counter() - self._shown_at > _REPORT_SECONDS
+
+    def speed(self, progress: PretrainProgress) -> float:
+        """Tokens per second since the last report, which this is."""
+        tokens = progress.tokens - self._shown_tokens
+        seconds = max(progress.seconds - self._shown_seconds, 1e-9)
+        self._shown_at = time.perf_counter()
+        self._shown_tokens, self._shown_seconds = progress.tokens, progress.seconds
+        return tokens / seconds
+
+    def saved(self, progress: PretrainProgress) -> None:
+        """Writing a checkpoint is not training."""
+        self._saved_at = time.perf_counter()
+        self._started = self._saved_at - progress.seconds
 
 
 def time_steps(
@@ -190,31 +256,20 @@ def time_steps(
     steps: int = 4,
 ) -> float:
     """Tokens per second of whole steps, on a copy of the model that is thrown away."""
-    import copy
-
     trial = copy.deepcopy(model).eval()
-    optimizers = build_optimizers(trial, settings)
-    forward = _compiled(trial, settings, accelerator)
-    schedule = Schedule(settings, tokens=10**12)
-    done, started = 0, 0.0
-    rng = np.random.default_rng(settings.seed)
-    for step in range(steps + 1):
-        if step == 1:  # the first step prepares memory and, on a GPU, compiles
-            _wait(accelerator.device)
-            started = time.perf_counter()
-        rows, length, _ = _take(text, PretrainProgress(), schedule, settings, pieces, full=True)
-        for part in _micro_shares(rows.ids.shape[0], length, settings):
-            batch = collate_rows(_slice(rows, part), pieces, settings, rng, accelerator.device)
-            losses = forward_losses(forward, batch, accelerator)
-            accelerator.backward(losses.masked + settings.tag_weight * losses.tags)
-        for optimizer, _ in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = 0.0
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        done += rows.ids.shape[0] * length if step else 0
+    step = _Step(trial, settings, pieces, build_optimizers(trial, settings), accelerator)
+    special = len(pieces.prefix) + len(pieces.suffix)
+    num_rows = max(1, settings.batch_tokens // settings.length)
+    rows, _ = next_rows(
+        text, RowCursor(), num_rows=num_rows, length=settings.length - special, seed=settings.seed
+    )
+    step.run(rows, settings.length, rate=0.0, number=0)  # prepares memory; on a GPU it compiles
     _wait(accelerator.device)
-    return done / (time.perf_counter() - started)
+    started = time.perf_counter()
+    for number in range(steps):
+        step.run(rows, settings.length, rate=0.0, number=number)
+    _wait(accelerator.device)
+    return steps * num_rows * settings.length / (time.perf_counter() - started)
 
 
 @torch.no_grad()
@@ -310,22 +365,21 @@ def _take(
     schedule: Schedule,
     settings: PretrainSettings,
     pieces: Pieces,
-    *,
-    full: bool = False,
 ) -> tuple[Block, int, RowCursor]:
     """The rows of the next step, their length with special pieces, and the cursor behind them."""
-    length = settings.length if full else schedule.row_length(progress.tokens)
-    num_rows = (
-        max(1, settings.batch_tokens // length) if full else schedule.num_rows(progress.tokens)
-    )
+    length = schedule.row_length(progress.tokens)
     special = len(pieces.prefix) + len(pieces.suffix)
     rows, cursor = next_rows(
-        text, progress.cursor, num_rows=num_rows, length=length - special, seed=settings.seed
+        text,
+        progress.cursor,
+        num_rows=schedule.num_rows(progress.tokens),
+        length=length - special,
+        seed=settings.seed,
     )
     return rows, length, cursor
 
 
-def _micro_shares(num_rows: int, length: int, settings: PretrainSettings) -> Iterator[slice]:
+def _parts(num_rows: int, length: int, settings: PretrainSettings) -> Iterator[slice]:
     limit = settings.micro_tokens or settings.batch_tokens
     size = max(1, limit // length)
     for first in range(0, num_rows, size):
@@ -391,33 +445,6 @@ def _compiled(model: PretrainingModel, settings: PretrainSettings, accelerator: 
         settings.compile == "auto" and accelerator.device.type == "cuda"
     )
     return torch.compile(model, dynamic=True) if wanted else model
-
-
-class _Window:
-    """Losses since the last report, summed on the device."""
-
-    def __init__(self, device: torch.device):
-        self._device = device
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums = torch.zeros(2, device=self._device)
-        self._steps = 0.0
-
-    def add(self, losses: Losses, weight: float) -> None:
-        self._sums += torch.stack([losses.masked, losses.tags]).detach() * weight
-        self._steps += weight
-
-    def take(self, progress: PretrainProgress) -> dict[str, float]:
-        loss, tag_loss = (self._sums / max(self._steps, 1e-9)).tolist()
-        self._clear()
-        return {
-            "step": progress.step,
-            "tokens": progress.tokens,
-            "seconds": round(progress.seconds, 3),
-            "loss": loss,
-            "tag_loss": tag_loss,
-        }
 
 
 def _refuse_infinite(progress: PretrainProgress) -> None:

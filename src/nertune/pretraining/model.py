@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nertune.encoders import resolve_encoder
 from nertune.errors import ConfigError, ModelError
-from nertune.models.bert import quiet_transformers
+from nertune.models.bert import loading_errors, quiet_transformers
 
 __all__ = ["SHAPES", "Losses", "PretrainingModel", "Shape", "build_encoder", "load_for_pretraining"]
 
@@ -137,18 +137,14 @@ def load_for_pretraining(name: str) -> tuple[Any, bool]:
     from transformers import AutoModelForMaskedLM
 
     location = resolve_encoder(name)
-    try:
-        with quiet_transformers():
-            model, info = AutoModelForMaskedLM.from_pretrained(
-                location,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name}: cannot be loaded as a masked-language model: {text}") from error
+    with loading_errors(name, location, "masked-language"), quiet_transformers():
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            location,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     return model, any("decoder" not in key for key in info["missing_keys"])
 
 
@@ -169,8 +165,13 @@ def build_encoder(
         seed: of the weights.
 
     Raises:
-        ConfigError: another architecture.
+        ConfigError: another architecture, or a width that the heads do not divide.
     """
+    if shape.hidden % shape.heads:
+        raise ConfigError(
+            f"hidden = {shape.hidden} is not a multiple of heads = {shape.heads}: each head takes "
+            "an equal share of the width"
+        )
     torch.manual_seed(seed)
     common: dict[str, Any] = {
         "vocab_size": vocabulary_size,

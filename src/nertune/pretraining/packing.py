@@ -7,9 +7,9 @@ another.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -114,7 +114,8 @@ class LineEncoder:
             ids += pieces
             starts += [begins, *([False] * (len(pieces) - 1))]
             kind = 2 * kind_at[start] if kind_at else 0
-            tags += [kind + (not begins), *([kind + 1] * (len(pieces) - 1))]
+            inside = kind + 1 if kind_at else 0
+            tags += [kind if begins else inside, *([inside] * (len(pieces) - 1))]
         return ids, starts, tags
 
     def _cut(self, text: str) -> tuple[list[int], list[int]]:
@@ -142,7 +143,8 @@ def _joins(character: str) -> bool:
 
 def _hash(text: str, salt: int) -> int:
     """The same for the same text everywhere, 0 … 2**32 - 1."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"), salt)
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=4, salt=bytes([salt])).digest())
 
 
 @dataclass(slots=True)
@@ -270,7 +272,12 @@ class PreparedText:
         path = self._folder / f"block-{number:05d}.json"
         if not path.exists():
             return None
-        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: is damaged ({error}); start again with --overwrite"
+            ) from error
         return header
 
     def _prepare(self, number: int) -> None:

@@ -91,22 +91,27 @@ _ALNUM = string.ascii_lowercase + string.digits
 def _learn_pieces(runs: Counter[str], known: set[str], limit: int) -> list[str]:
     """The most useful pieces of two and more characters.
 
-    tokenizers' trainer breaks ties by the order of a hash map, so runs are given to it sorted,
-    and what it learns is ordered by its own merges.
+    tokenizers' trainer numbers single characters in the order of a hash map, and breaks ties by
+    those numbers; given as special pieces, they are numbered in the order given.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from tokenizers.trainers import WordPieceTrainer
 
-    usable = {run: n for run, n in runs.items() if n > 1 and all(c in known for c in run)}
+    usable = {
+        run: n
+        for run, n in runs.items()
+        if n > 1 and all(c in known and not is_unspaced(c) for c in run)
+    }
     if limit < 1 or not usable:
         return []
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    alphabet = {c for run in usable for c in run}
+    alphabet = sorted({c for run in usable for c in run})
+    single = ["[UNK]", *alphabet, *(f"##{c}" for c in alphabet)]
     trainer = WordPieceTrainer(
-        vocab_size=limit + 2 * len(alphabet) + 1, special_tokens=["[UNK]"], show_progress=False
+        vocab_size=limit + len(single), special_tokens=single, show_progress=False
     )
     cap = 1000  # a run counts at most so often, so that a few frequent ones do not fill the room
     tokenizer.train_from_iterator(

@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def prepared(self) -> Path:
-        """Text in pieces, of a pre-training run; kept, and used again where it fits."""
+        """Text in pieces, of a pre-training run."""
         return self.path / "prepared"
 
     def predictions(self, split: str) -> Path:
@@ -137,7 +137,7 @@ class RunFolder:
 
     def _remove_run(self) -> None:
         """Only what a run writes: the folder may hold other things of its owner."""
-        for folder in (self.model, self.checkpoints, self.path / "tensorboard"):
+        for folder in (self.model, self.checkpoints, self.path / "tensorboard", self.prepared):
             shutil.rmtree(folder, ignore_errors=True)
         files = [
             self.record,
@@ -152,6 +152,12 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written: everything is written under a name like these."""
-        for pattern in (".model-*", ".record.json.*", ".*.predictions.jsonl.*.part", "log.draft"):
+        for pattern in (
+            "prepared/.*",
+            ".model-*",
+            ".record.json.*",
+            ".*.predictions.jsonl.*.part",
+            "log.draft",
+        ):
             for draft in self.path.glob(pattern):
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()

@@ -20,7 +20,7 @@ from rich.console import Console
 
 import nertune
 from nertune.artifact import hash_encoder
-from nertune.errors import ConfigError, TokenizerError
+from nertune.errors import CheckpointError, ConfigError, TokenizerError
 from nertune.inference.reading import read_inputs
 from nertune.models.bert import (
     position_limit,
@@ -123,8 +123,7 @@ def pretrain(
     text = _Text(settings, console)
     words = JiebaWords() if settings.words == "jieba" else None
     prepared_by = _preparation(settings, files, words)
-    if not _is_prepared(folder.prepared, prepared_by):
-        shutil.rmtree(folder.prepared, ignore_errors=True)
+    _drop_other_preparation(folder, prepared_by)
     unit = choose_unit((Document(t) for t in islice(text.kept(), 2000)), settings.unit)
     tokenizer = _tokenizer(settings, text, folder, console)
     write_json(folder.prepared / "made-from.json", prepared_by)
@@ -202,15 +201,30 @@ def _preparation(
     made["words"] = words.name if words is not None else None
     if settings.encoder:
         made["encoder"] = hash_encoder(settings.encoder)
+        made["tokenizer"] = load_tokenizer(settings.encoder).fingerprint()
     return made
 
 
-def _is_prepared(folder: Path, made_from: dict[str, Any]) -> bool:
+def _drop_other_preparation(folder: RunFolder, made_from: dict[str, Any]) -> None:
+    """Remove prepared text that is not this run's.
+
+    Raises:
+        CheckpointError: a run that is to go on was made with it.
+    """
     try:
-        before = json.loads((folder / "made-from.json").read_text(encoding="utf-8"))
+        path = folder.prepared / "made-from.json"
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return bool(before == made_from)
+        before = {}
+    if before == made_from:
+        return
+    if before and folder.checkpoints.exists():
+        key = next(k for k in {**before, **made_from} if before.get(k) != made_from.get(k))
+        raise CheckpointError(
+            f"cannot resume: {key} was {before.get(key)!r} and is {made_from.get(key)!r} now; "
+            "resume with the same settings and text, or start again with --overwrite"
+        )
+    shutil.rmtree(folder.prepared, ignore_errors=True)
 
 
 def _tokenizer(
@@ -340,7 +354,7 @@ def _plan(
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return plan
     speed = time_steps(model, prepared, settings, pieces, accelerator=accelerator)
-    plan = {"tokens": int(speed * settings.minutes * 60), "tokens_per_second": round(speed)}
+    plan = {"tokens": max(1, int(speed * settings.minutes * 60)), "tokens_per_second": round(speed)}
     write_json(path, plan)
     notify(console, f"{settings.minutes:g} minutes at {speed:,.0f} tokens/s: "
                     f"{plan['tokens']:,} tokens")  # fmt: skip
@@ -367,7 +381,8 @@ def _fingerprint(
     values = settings.model_dump(mode="json")
     for key in ("output", "files", "exclude", "checkpoint_minutes", "checkpoint_steps", "minutes"):
         values.pop(key)
-    values["text"] = sorted(files.values())
+    values["text"] = [files[str(path)] for path in settings.files]
+    values["excluded"] = [files[str(path)] for path in settings.exclude]
     values["tokens"] = plan["tokens"]
     values["tokenizer"] = tokenizer.fingerprint()
     if settings.encoder:

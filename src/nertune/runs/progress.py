@@ -161,11 +161,11 @@ class PretrainDisplay:
         is_last = progress.tokens >= total_tokens
         if is_last or progress.seconds - self._shown >= self._LINE_SECONDS:
             self._shown = progress.seconds
-            left = (total_tokens - progress.tokens) / max(tokens_per_second, 1e-9)
+            left = max(total_tokens - progress.tokens, 0) / max(tokens_per_second, 1e-9) / 60
+            share = min(1.0, progress.tokens / total_tokens)
             notify(
                 self._console,
-                f"step {progress.step:,}  {progress.tokens / total_tokens:4.0%}  {numbers}  "
-                f"left {max(left, 0) / 60:.0f} min",
+                f"step {progress.step:,}  {share:4.0%}  {numbers}  left {left:.0f} min",
             )
         lines = progress.history if self._log_is_new() else progress.history[-1:]
         with self._log.open("a", encoding="utf-8") as stream:
