@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel
 
 from nertune.encoders import BUNDLED_ENCODERS, resolve_encoder
 from nertune.errors import ModelError
+from nertune.models.bert import load_encoder
+from nertune.tokens.tokenizer import load_tokenizer
 
 
 def test_the_bundled_encoders_are_whole() -> None:
@@ -18,6 +22,23 @@ def test_the_bundled_encoders_are_whole() -> None:
         files = {path.name for path in folder.iterdir()}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
         assert not [f for f in files if f.endswith((".bin", ".pt", ".pkl"))]  # nothing pickled
+
+
+@pytest.mark.parametrize("name", BUNDLED_ENCODERS)
+def test_a_bundled_encoder_is_small_and_loads_as_it_is(name: str) -> None:
+    folder = Path(resolve_encoder(name))
+    assert (folder / "model.safetensors").stat().st_size <= 16e6
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith("# Model card")
+    plain, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert not [key for key in report["missing_keys"] if "pooler" not in key]
+    model = load_encoder(name)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    tokenizer = load_tokenizer(name)
+    assert tokenizer.vocabulary_size == plain.config.vocab_size
+    assert tokenizer.max_pieces == 128  # what it was trained on
+    unknown = tokenizer.backend.unk_token_id
+    pieces = tokenizer.encode_units([*"王小明1998年在北京大学（Linux）工作。"])
+    assert all(len(ids) == 1 and ids[0] != unknown for ids in pieces)
 
 
 @pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])

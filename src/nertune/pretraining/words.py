@@ -7,6 +7,7 @@ would need many more texts to find out by itself.
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -57,7 +58,12 @@ class JiebaWords:
                 "jieba", extra="words", purpose="tagging words while pre-training"
             ) from error
         jieba.setLogLevel(logging.ERROR)
-        self._tagger = jieba.posseg.POSTokenizer(jieba.Tokenizer())
+        tokenizer = jieba.Tokenizer()
+        # jieba keeps a cache in the common temporary folder, where anyone could leave another one.
+        with tempfile.TemporaryDirectory() as private:
+            tokenizer.tmp_dir = private
+            tokenizer.initialize()
+        self._tagger = jieba.posseg.POSTokenizer(tokenizer)
         self._version = str(jieba.__version__)
         self._known = {tag: tag for tag in _KEPT}
 

@@ -1,0 +1,103 @@
+"""A run in a process of its own, with a command that stands in for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nertune.errors import TrainingError
+from nertune.runs import child
+from nertune.runs.child import RunRequest, run_in_subprocess
+
+
+def request(folder: Path, **changes: object) -> RunRequest:
+    values: dict[str, object] = {
+        "arm": "bert", "recipe": folder / "none.toml", "seed": 7, "folder": folder / "in a 夹",
+        "overrides": ("train.epochs=1",), "start": "new",
+    }  # fmt: skip
+    return RunRequest(**(values | changes))  # type: ignore[arg-type]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> list[list[str]]:
+    """Run this Python code in the place of `nertune train`; gives the commands asked for."""
+    asked: list[list[str]] = []
+    run = child._run
+
+    def replaced(command: list[str]) -> tuple[int, str]:
+        asked.append(command)
+        return run([sys.executable, "-c", code])
+
+    monkeypatch.setattr(child, "_run", replaced)
+    return asked
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = stand_in(monkeypatch, "pass")
+    run_in_subprocess(request(tmp_path))
+    run_in_subprocess(request(tmp_path, start="resume"))
+    first, second = asked
+    assert first[1:4] == ["-m", "nertune", "train"]
+    assert [first[i + 1] for i, word in enumerate(first) if word == "--set"] == [
+        "train.epochs=1",
+        "run.seed=7",
+        f'run.dir="{tmp_path}/in a 夹"',
+    ]
+    assert "--resume" not in first
+    assert second[-1] == "--resume"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys; sys.stderr.write('error: bad file\\n'); sys.exit(2)", "bad file"),
+        ("raise SystemExit(3)", "the run ended with code 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL (often: out of mem"),
+    ],
+    ids=["user error", "other code", "killed"],
+)
+def test_a_run_that_fails_says_why(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, code)
+    with pytest.raises(TrainingError) as caught:
+        run_in_subprocess(request(tmp_path))
+    assert str(caught.value).startswith("bert, seed 7: ")
+    assert message in str(caught.value)
+
+
+def test_messages_go_on_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, "import sys; sys.stderr.buffer.write('第一 ✓\\n'.encode())")
+    run_in_subprocess(request(tmp_path))
+    assert "第一 ✓" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_takes_the_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "pid"
+    stand_in(
+        monkeypatch,
+        f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+    )
+    monkeypatch.setattr(child, "_GRACE_SECONDS", 0.2)
+
+    def interrupt() -> None:
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.05)
+        import _thread
+
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_subprocess(request(tmp_path))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
