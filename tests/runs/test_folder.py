@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,3 +116,21 @@ def test_a_finished_run_is_neither(tmp_path: Path, settings: Settings) -> None:
     found = folder.prepare(settings, resume=True, overwrite=False)
     assert found is not None
     assert found["status"] == "finished"
+
+
+def test_two_processes_in_one_folder(tmp_path: Path) -> None:
+    """flock is held by a process, so the second one must be another process."""
+    pytest.importorskip("fcntl")
+    folder = RunFolder(tmp_path / "run")
+    code = (
+        "import sys; from pathlib import Path; from nertune.runs.folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('in')"
+    )
+    command = [sys.executable, "-c", code, str(folder.path)]
+    with folder.locked():
+        refused = subprocess.run(command, capture_output=True, text=True)
+    assert "another process is at work in" in refused.stderr
+    assert refused.stdout == ""
+    allowed = subprocess.run(command, capture_output=True, text=True)
+    assert allowed.stdout == "in\n", allowed.stderr
+    assert list(folder.path.iterdir()) == []

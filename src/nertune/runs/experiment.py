@@ -84,6 +84,13 @@ def train(
         )
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
+    with folder.locked():
+        return _train(settings, folder, console, resume=resume, overwrite=overwrite)
+
+
+def _train(
+    settings: Settings, folder: RunFolder, console: Console, *, resume: bool, overwrite: bool
+) -> dict[str, Any]:
     if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
         notify(console, f"{settings.run.dir}: finished before, nothing to do")
         return finished

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +66,35 @@ class RunFolder:
     def predictions(self, split: str) -> Path:
         """The predictions of the best weights on dev or test."""
         return self.path / f"{split}.predictions.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; a process that dies lets go of the folder.
+
+        Raises:
+            ConfigError: another process works in it, or it cannot be made or written to.
+        """
+        self._make()
+        try:
+            import fcntl
+        except ImportError:  # Windows: not guarded
+            yield
+            return
+        path = self.path / ".lock"
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"{self.setting}: another process is at work in {self.path}; wait for it, or "
+                    f"use another {self.setting}"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def prepare(
         self, settings: _HasSections, *, resume: bool, overwrite: bool

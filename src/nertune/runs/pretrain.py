@@ -114,6 +114,18 @@ def pretrain(
     """
     console = console or Console(stderr=True)
     folder = RunFolder(settings.output, "output")
+    with folder.locked():
+        return _pretrain(settings, folder, console, resume=resume, overwrite=overwrite)
+
+
+def _pretrain(
+    settings: PretrainSettings,
+    folder: RunFolder,
+    console: Console,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
     if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
         notify(console, f"{settings.output}: finished before, nothing to do")
         return finished
