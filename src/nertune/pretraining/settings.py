@@ -87,7 +87,7 @@ class PretrainSettings(Section):
     clip_norm: float = Field(1.0, ge=0)
     sample: float = Field(1.0, gt=0, le=1, description="Share of lines that are used: for a "
                           "budget far below the text.")  # fmt: skip
-    held_out: float = Field(0.002, ge=0, le=0.5, description="Share of lines kept for measuring.")
+    held_out: float = Field(0.01, ge=0, le=0.5, description="Share of lines kept for measuring.")
     block_pieces: int = Field(64_000_000, ge=1000, description="Text that is shuffled together.")
     checkpoint_minutes: float = Field(5.0, gt=0)
     checkpoint_steps: int = Field(0, ge=0, description="Also every so many steps; 0: by time.")

@@ -424,6 +424,10 @@ def _save_encoder(
     draft.rename(target)
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 def _card(record: dict[str, Any]) -> str:
     """A model card: data, steps, cost, limits."""
     settings = record["settings"]["pretrain"]
@@ -435,18 +439,23 @@ def _card(record: dict[str, Any]) -> str:
         if after
         else "No text was held out to measure it."
     )
+    limits = (
+        f"Positions beyond {settings['length']} were not trained."
+        if settings["from_scratch"]
+        else f"It was trained further in rows of {settings['length']} pieces."
+    )
     return f"""# Model card
 
 An encoder for nertune and transformers, pre-trained with `nertune pretrain` {record["nertune"]}.
 
 - Begun: {origin}.
 - Text: {", ".join(Path(p).name for p in settings["files"])}.
-- Budget: {record["tokens"]:,} pieces in {record["steps"]:,} steps, {record["seconds"] / 60:.0f} \
-minutes on {record["device"]}.
+- Budget: {record["tokens"]:,} pieces in {record["steps"]:,} steps, {_duration(record["seconds"])} \
+on {record["device"]}.
 - Masking: {settings["masking"]}, {settings["mask_share"]:.0%}; word tags: {settings["words"]}.
 - {quality}
 
-**Limits.** Positions beyond {settings["length"]} were not trained. It knows what its text knows.
+**Limits.** {limits} It knows what its text knows.
 """
 
 
