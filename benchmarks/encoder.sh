@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes a bundled encoder from raw text:
+# Makes a Chinese encoder from raw text (what came of the first one: docs/results.md):
 #
 #     benchmarks/encoder.sh cpu TEXT FOLDER     # 13 million pieces: about 80 minutes on one core
 #     benchmarks/encoder.sh gpu TEXT FOLDER     # 1.5 billion pieces, bf16, compiled
 #
 # A killed run goes on when the same command is given again. The encoder is FOLDER/model, the curve
 # FOLDER/log.jsonl, the settings and held-out losses FOLDER/record.json.
+# Needs nertune[words].
 set -euo pipefail
 machine=$1 text=$2 folder=$3
 common=(--from-scratch small --words jieba --set storage=fp16 --set seed=1 --output "$folder")

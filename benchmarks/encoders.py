@@ -27,7 +27,7 @@ from peoples import ROOT, without_paths
 
 from nertune.data.corpus import load_corpus, save_documents
 
-BUNDLED = "small-zh"
+BUNDLED = "mini-zh"
 DATASETS = ("peoples", "weibo", "resume")
 SIZES = {100: 6, 400: 3, 0: 1}  # sentences (0: all): epochs against the recipe's
 ADAPT_TOKENS = 1_000_000
