@@ -41,7 +41,7 @@ TINY: dict[str, Any] = {
     "layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "length": 32, "batch_tokens": 256,
     "held_out": 0.1, "device": "cpu", "precision": "fp32", "compile": "no",
     "architecture": "bert", "optimizer": "adamw", "rate": 1e-3, "embedding_factor": 1.0,
-    "ramp": 0.0, "short_length": 0,
+    "ramp": 0.0, "short_length": 0, "weight_decay": 0.01,
 }  # fmt: skip
 """Settings of a model of some ten thousand weights, whose steps are all alike."""
 

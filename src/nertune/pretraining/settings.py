@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 # budgets (docs/results.md). Going on: a rate that does not undo what the encoder knows.
 _FROM_SCRATCH: dict[str, Any] = {
     "optimizer": "muon", "rate": 3e-3, "embedding_factor": 2.0,
-    "ramp": 0.4,
+    "ramp": 0.4, "weight_decay": 0.1,
 }  # fmt: skip
 _GOING_ON: dict[str, Any] = {"rate": 1e-4}
 _LORA: dict[str, Any] = {"rate": 1e-3}
