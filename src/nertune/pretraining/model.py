@@ -126,7 +126,7 @@ def _predict(model: Any, hidden_ND: Tensor) -> Tensor:
 
 
 def load_for_pretraining(name: str) -> tuple[Any, bool]:
-    """An encoder with its masked-language-model head, in float32, without dropout.
+    """An encoder with its masked-language-model head, in float32.
 
     Returns:
         The model, and whether its head is a new one since the encoder came without.
