@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import nertune
 from nertune.config import LstmSettings
-from nertune.data.files import shorten
+from nertune.data.files import hash_file, shorten
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.predictor import Predictor
@@ -119,7 +119,7 @@ def hash_encoder(name: str) -> str:
         raise ModelError(f"{name}: holds no safetensors weights")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(bytes.fromhex(_sha256(file)))
+        digest.update(bytes.fromhex(hash_file(file)))
     return digest.hexdigest()
 
 
@@ -177,7 +177,7 @@ def save_model(
             settings=settings or {},
             data=data or {},
             metrics=metrics or {},
-            files={p.name: _sha256(p) for p in sorted(draft.iterdir()) if p.name != "README.md"},
+            files={p.name: hash_file(p) for p in sorted(draft.iterdir()) if p.name != "README.md"},
         )
         text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
         (draft / _MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -278,7 +278,7 @@ def read_manifest(folder: Path) -> Manifest:
         file = folder / name
         if Path(name).name != name or not file.is_file():
             raise ArtifactError(f"{file}: missing; the folder is incomplete, copy it again")
-        if _sha256(file) != expected:
+        if hash_file(file) != expected:
             raise ArtifactError(
                 f"{file}: is not the file that was saved (its sha256 differs): damaged, cut off or "
                 "changed; copy the folder again"
@@ -402,11 +402,6 @@ def _refuse_misfit(name: str, model: Any, tokenizer: Tokenizer, tagset: TagSet) 
             "named; weights and tags do not belong together"
         )
     refuse_missing_embeddings(name, model, tokenizer.vocabulary_size)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _model_card(manifest: Manifest) -> str:

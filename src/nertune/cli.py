@@ -34,6 +34,8 @@ data_app = typer.Typer(name="data", help="Look into data files.", no_args_is_hel
 app.add_typer(data_app)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
@@ -86,10 +88,8 @@ def root(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML).")],
     set_: Sets = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier run left.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Train a tagger, save it, score it."""
@@ -200,10 +200,8 @@ def pretrain(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier run left.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on raw text: adapt one to a domain, or begin a new one."""

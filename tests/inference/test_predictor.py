@@ -17,7 +17,6 @@ from helpers.tiny import SENTENCES, make_predictor, make_settings, session_folde
 from nertune.errors import ModelError
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import align_entities
-from nertune.models.device import choose_device
 from nertune.types import Document, Entity
 
 AWKWARD = {
@@ -247,14 +246,3 @@ def test_scores_of_single_tags_agree_with_softmax() -> None:
     else:
         expected = probabilities[best] / probabilities[legal].sum()
         assert document.entities[0].score == pytest.approx(expected, rel=1e-5)
-
-
-def test_devices() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("tpu", "cuda:99", "", "gpu"):
-        with pytest.raises(
-            ModelError, match=r"is not available here; use device = .auto"
-        ) as caught:
-            choose_device(name)
-        assert "\n" not in str(caught.value)

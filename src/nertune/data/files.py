@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import zlib
@@ -14,7 +15,7 @@ from typing import TextIO
 
 from nertune.errors import DataError
 
-__all__ = ["open_for_writing", "read_text", "shorten", "split_lines"]
+__all__ = ["hash_file", "open_for_writing", "read_text", "shorten", "split_lines"]
 
 # A file that begins so is no UTF-8 text. The first that fits is named.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -62,6 +63,16 @@ def read_text(path: Path) -> str:
             line=line,
         )
     return text
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes:

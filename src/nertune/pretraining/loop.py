@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertune.errors import CheckpointError, TrainingError
+from nertune.errors import TrainingError
 from nertune.pretraining.masking import corrupt, hide, split_at_random
 from nertune.pretraining.model import Losses, PretrainingModel
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
@@ -23,7 +23,9 @@ from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
     optimizer_tensors,
+    refuse_other_run,
     restore_optimizer,
+    restore_weights,
 )
 
 if TYPE_CHECKING:
@@ -491,19 +493,8 @@ def _restore(
     optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
     fingerprint: dict[str, Any],
 ) -> PretrainProgress:
-    before = saved.state["fingerprint"]
-    for key in {**fingerprint, **before}:
-        if before.get(key) != fingerprint.get(key):
-            raise CheckpointError(
-                f"cannot resume: {key} was {before.get(key)!r} and is {fingerprint.get(key)!r} "
-                "now; resume with the same settings, or start again with --overwrite"
-            )
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if set(saved.weights) != set(parameters):
-        raise CheckpointError("the checkpoint is of another model; start again with --overwrite")
-    with torch.no_grad():
-        for name, tensor in saved.weights.items():
-            parameters[name].copy_(tensor)
+    refuse_other_run(saved, fingerprint)
+    restore_weights(saved, {n: p for n, p in model.named_parameters() if p.requires_grad})
     for i, (optimizer, names) in enumerate(optimizers):
         own = {
             key.removeprefix(f"{i}/"): tensor

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nertune.data.files import shorten
+from nertune.data.files import open_for_writing, shorten
 from nertune.errors import CheckpointError, DataError
 from nertune.pretraining.text import Line
 from nertune.pretraining.words import WordTagger
@@ -125,7 +125,7 @@ class LineEncoder:
         if self._words is None:
             word = 0
             for i, character in enumerate(text):
-                joins = i and character.isascii() and character.isalnum() and _joins(text[i - 1])
+                joins = i and _is_alphanumeric(character) and _is_alphanumeric(text[i - 1])
                 word = word if joins else i
                 starts.append(word)
             return starts, kinds
@@ -137,7 +137,7 @@ class LineEncoder:
         return starts, kinds
 
 
-def _joins(character: str) -> bool:
+def _is_alphanumeric(character: str) -> bool:
     return character.isascii() and character.isalnum()
 
 
@@ -308,19 +308,14 @@ class PreparedText:
         self._write(f"block-{number:05d}", block)
         header = {"end": list(end), "is_last": is_last, "pieces": len(block), "lines": block.lines,
                   "excluded": asdict(excluded)}  # fmt: skip
-        _write_whole(self._folder / f"block-{number:05d}.json", json.dumps(header).encode() + b"\n")
+        with open_for_writing(self._folder / f"block-{number:05d}.json") as stream:
+            stream.write(json.dumps(header) + "\n")
 
     def _write(self, name: str, buffer: _Buffer) -> None:
         path = self._folder / f"{name}.safetensors"
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         save_file(buffer.tensors(), draft)
         draft.replace(path)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    draft.replace(path)
 
 
 class _Buffer:

@@ -65,7 +65,6 @@ class JiebaWords:
             tokenizer.initialize()
         self._tagger = jieba.posseg.POSTokenizer(tokenizer)
         self._version = str(jieba.__version__)
-        self._known = {tag: tag for tag in _KEPT}
 
     @property
     def name(self) -> str:
@@ -77,4 +76,4 @@ class JiebaWords:
 
     def cut(self, text: str) -> Iterable[Word]:
         for word, flag in self._tagger.cut(text):
-            yield len(word), self._known.get(flag) or self._known.get(flag[:1], "x")
+            yield len(word), next((tag for tag in (flag, flag[:1]) if tag in _KEPT), "x")

@@ -5,7 +5,6 @@ text -> (exclusion) -> vocabulary -> pieces on disk -> training -> encoder folde
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from rich.console import Console
 
 import nertune
 from nertune.artifact import hash_encoder
+from nertune.data.files import hash_file
 from nertune.errors import CheckpointError, ConfigError, TokenizerError
 from nertune.inference.reading import read_inputs
 from nertune.models.bert import (
@@ -191,8 +191,7 @@ def _hash_files(paths: Sequence[Path]) -> dict[str, str]:
     hashes = {}
     for path in paths:
         try:
-            with path.open("rb") as stream:
-                hashes[str(path)] = hashlib.file_digest(stream, "sha256").hexdigest()
+            hashes[str(path)] = hash_file(path)
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be read: {error.strerror}; expected a text file"

@@ -21,6 +21,19 @@ def notify(console: Console, message: str) -> None:
     console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def _bar(console: Console) -> Progress:
+    """Description, bar, the field `numbers`, and the time left."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[numbers]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+        transient=True,
+    )
+
+
 class TrainingDisplay:
     """Shows epochs as they pass; use as a context manager.
 
@@ -35,15 +48,7 @@ class TrainingDisplay:
         self._console = console
         self._epochs = epochs
         self._logs = logs
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[numbers]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=console,
-            transient=True,
-        )
+        self._progress = _bar(console)
         self._task = self._progress.add_task(name, total=None, numbers="")
         self._f1 = ""
 
@@ -114,15 +119,7 @@ class PretrainDisplay:
         self._started_log = False
         self._prepared = (0, 0)
         self._shown = 0.0
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[numbers]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=console,
-            transient=True,
-        )
+        self._progress = _bar(console)
         self._task = self._progress.add_task("preparing text", total=None, numbers="")
 
     def __enter__(self) -> PretrainDisplay:

@@ -7,7 +7,6 @@ No pickle.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,9 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nertune.data.files import hash_file
 from nertune.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointStore", "optimizer_tensors", "restore_optimizer"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointStore",
+    "optimizer_tensors",
+    "refuse_other_run",
+    "restore_optimizer",
+    "restore_weights",
+]
 
 _TENSOR_FILES = ("weights", "best", "optimizer", "rng")
 _STATE, _DIGESTS = "state.json", "sha256.json"
@@ -73,7 +80,7 @@ class CheckpointStore:
             save_file(tensors, draft / f"{name}.safetensors")
         state = {"step": checkpoint.step, "state": checkpoint.state}
         (draft / _STATE).write_text(json.dumps(state), encoding="utf-8")
-        digests = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        digests = {path.name: hash_file(path) for path in sorted(draft.iterdir())}
         (draft / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
         for path in draft.iterdir():
             _flush(path)
@@ -98,7 +105,7 @@ class CheckpointStore:
         try:
             digests = json.loads((path / _DIGESTS).read_text(encoding="utf-8"))
             for file in (_STATE, *(f"{name}.safetensors" for name in _TENSOR_FILES)):
-                if _sha256(path / file) != digests[file]:
+                if hash_file(path / file) != digests[file]:
                     raise CheckpointError(
                         f"{path / file}: is not what was saved (its sha256 differs); {_ADVICE}"
                     )
@@ -123,11 +130,6 @@ class CheckpointStore:
 
 
 _ADVICE = "start again with --overwrite (compare: --fresh)"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
@@ -166,3 +168,31 @@ def restore_optimizer(
             raise CheckpointError(f"the checkpoint is of another model: it has {name!r}")
         state.setdefault(index[name], {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def refuse_other_run(checkpoint: Checkpoint, fingerprint: Mapping[str, Any] | None) -> None:
+    """Compare the fingerprint in a checkpoint's state with that of the run which resumes.
+
+    Raises:
+        CheckpointError: they differ; names the first key.
+    """
+    before, now = checkpoint.state["fingerprint"] or {}, fingerprint or {}
+    for key in {**now, **before}:
+        if before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
+                "with the same settings, or start again with --overwrite"
+            )
+
+
+def restore_weights(checkpoint: Checkpoint, parameters: Mapping[str, Tensor]) -> None:
+    """Copy a checkpoint's weights into the trainable parameters of the same names.
+
+    Raises:
+        CheckpointError: the names differ.
+    """
+    if set(checkpoint.weights) != set(parameters):
+        raise CheckpointError("the checkpoint is of another model; start again with --overwrite")
+    with torch.no_grad():
+        for name, tensor in checkpoint.weights.items():
+            parameters[name].copy_(tensor)

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from nertune.config import TrainSettings
-from nertune.errors import CheckpointError, TrainingError
+from nertune.errors import TrainingError
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, epoch_batches
 from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
     optimizer_tensors,
+    refuse_other_run,
     restore_optimizer,
+    restore_weights,
 )
 from nertune.training.examples import Examples
 from nertune.training.optimizer import build_optimizer, rate_factor
@@ -149,7 +151,7 @@ def fit(
     parameters = dict(tagger.named_parameters())
     progress, best = _Progress(), {}
     if resume and checkpoints is not None and (saved := checkpoints.latest()) is not None:
-        _refuse_other_run(saved, fingerprint)
+        refuse_other_run(saved, fingerprint)
         progress = _restore(saved, parameters, optimizer, names, accelerator)
         best = saved.best
         if observer is not None:
@@ -354,11 +356,7 @@ def _restore(
     names: list[str],
     accelerator: Accelerator,
 ) -> _Progress:
-    if set(saved.weights) != {n for n, p in parameters.items() if p.requires_grad}:
-        raise CheckpointError("the checkpoint is of another model; start again with --overwrite")
-    with torch.no_grad():
-        for name, tensor in saved.weights.items():
-            parameters[name].copy_(tensor)
+    restore_weights(saved, {n: p for n, p in parameters.items() if p.requires_grad})
     restore_optimizer(optimizer, names, saved.optimizer)
     torch.set_rng_state(saved.rng["cpu"])
     if accelerator.device.type == "cuda" and "cuda" in saved.rng:
@@ -377,13 +375,3 @@ def _rng_states(device: torch.device) -> dict[str, Tensor]:
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
-
-
-def _refuse_other_run(saved: Checkpoint, fingerprint: dict[str, Any] | None) -> None:
-    before, now = saved.state["fingerprint"] or {}, fingerprint or {}
-    for key in {**now, **before}:
-        if before.get(key) != now.get(key):
-            raise CheckpointError(
-                f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
-                "with the same settings, or start again with --overwrite"
-            )
