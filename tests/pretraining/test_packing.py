@@ -250,11 +250,11 @@ def test_a_block_is_there_whole_or_not_at_all(
 ) -> None:
     lines = numbered([5] * 10)
 
-    def fail(path: Path, data: bytes) -> None:
+    def fail(path: Path) -> None:
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nertune.pretraining.packing._write_whole", fail)
+        patch.setattr("nertune.pretraining.packing.open_for_writing", fail)
         with pytest.raises(OSError, match="no space"):
             prepared(tmp_path, lines).block(0)
     assert all_ids(blocks(prepared(tmp_path, lines))) == list(range(50))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from nertune.errors import ConfigError
 from nertune.training.accelerator import build_accelerator
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """accelerate allows one precision a process."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.mark.parametrize(
