@@ -1,14 +1,14 @@
 """Encoders against each other and against the BiLSTM, on several data sets and training sizes.
 
-    python benchmarks/encoders.py datasets [--old FOLDER] [--seeds 3]
+    python benchmarks/encoders.py datasets [--old FOLDER] [--seeds 3] [--set train.precision=bf16]
     python benchmarks/encoders.py sizes [--seeds 3]
     python benchmarks/encoders.py adapt [--seeds 3]
 
 `datasets`: peoples, weibo and resume; BiLSTM, the bundled encoder and `--old` (an encoder's
-folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and all sentences;
-with fewer sentences every arm trains for more epochs. `adapt`: the bundled encoder as it is, and
-after further pre-training on the text of all training sentences, labels aside, then trained on 100,
-400 and all of them. Epochs are chosen on dev, test is scored
+folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and all sentences.
+`adapt`: the bundled encoder as it is, and after further pre-training on the text of all training
+sentences, labels aside, then trained on 100, 400 and all of them. With fewer sentences every arm
+trains for more epochs, with more (resume) for fewer. Epochs are chosen on dev, test is scored
 once. NERTUNE_DATA names the folder that holds the data. Finished runs are reused; hours on 2 cores.
 JSON and Markdown go to benchmarks/results.
 """
@@ -28,8 +28,9 @@ from peoples import ROOT, without_paths
 from nertune.data.corpus import load_corpus, save_documents
 
 BUNDLED = "mini-zh"
-DATASETS = ("peoples", "weibo", "resume")
-SIZES = {100: 6, 400: 3, 0: 1}  # sentences (0: all): epochs against the recipe's
+# Epochs against those of the recipes for peoples, so that the numbers of steps are alike.
+DATASETS = {"peoples": 1.0, "weibo": 1.0, "resume": 0.5}
+SIZES = {100: 6.0, 400: 3.0, 0: 1.0}  # sentences of peoples; 0: all
 ADAPT_TOKENS = 1_000_000
 
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--old", help="another encoder's folder; with `datasets`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
+    parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
     arguments = parser.parse_args()
     if arguments.part == "datasets":
@@ -57,7 +59,7 @@ def datasets(arguments: argparse.Namespace) -> None:
         arms |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
         files = find_files(name)
-        compare(arguments, f"encoders-{name}", arms, files, baseline="lstm")
+        compare(arguments, f"encoders-{name}", arms, files, "lstm", longer=DATASETS[name])
 
 
 def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str) -> None:
@@ -67,7 +69,7 @@ def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str)
         if size:
             files["train"] = first_sentences(files["train"], size, arguments.output)
         name = f"{part}-{size or 'all'}"
-        compare(arguments, name, arms, files, baseline=next(iter(arms)), longer=SIZES[size])
+        compare(arguments, name, arms, files, next(iter(arms)), longer=SIZES[size])
 
 
 def adapt(arguments: argparse.Namespace) -> Path:
@@ -111,9 +113,9 @@ def compare(
     name: str,
     arms: dict[str, str | None],
     files: dict[str, Path],
-    *,
     baseline: str,
-    longer: int = 1,
+    *,
+    longer: float,
 ) -> None:
     """Train the arms, `longer` times the recipes' epochs, and write their comparison."""
     folder = arguments.output / name
@@ -124,14 +126,14 @@ def compare(
         text = source.read_text(encoding="utf-8")
         if encoder is not None:
             text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
-        text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {int(m[1]) * longer}", text)
+        text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {round(int(m[1]) * longer)}", text)
         (recipes / f"{arm}.toml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "nertune", "compare"]
     command += [str(recipes / f"{arm}.toml") for arm in arms]
     command += ["--seeds", str(arguments.seeds), "--baseline", baseline]
     command += ["--output", str(folder), "--json"]
-    for split, path in files.items():
-        command += ["--set", f"data.{split}={path}"]
+    for override in (*(f"data.{split}={path}" for split, path in files.items()), *arguments.set):
+        command += ["--set", override]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     report = json.dumps(json.loads(done.stdout), ensure_ascii=False, indent=1) + "\n"
     table = (folder / "report.md").read_text(encoding="utf-8")
@@ -139,7 +141,10 @@ def compare(
     results.mkdir(exist_ok=True)
     for suffix, content in ((".json", report), (".md", table)):
         path = results / f"{name}{suffix}"
-        path.write_text(without_paths(content, arguments.output), encoding="utf-8")
+        named = {str(arguments.output): "runs/encoders"}
+        if arguments.old:
+            named[arguments.old.rstrip("/")] = "OLD"
+        path.write_text(without_paths(content, named), encoding="utf-8")
     print(f"wrote benchmarks/results/{name}.json", file=sys.stderr)
 
 

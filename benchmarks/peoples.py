@@ -46,13 +46,14 @@ def main() -> None:
         table = (arguments.output / "report.md").read_text(encoding="utf-8")
         for suffix, content in ((".json", report), (".md", table)):
             path = results / f"peoples-{name}{suffix}"
-            path.write_text(without_paths(content, arguments.output), encoding="utf-8")
+            named = {str(arguments.output): "runs/peoples"}
+            path.write_text(without_paths(content, named), encoding="utf-8")
         print(f"wrote benchmarks/results/peoples-{name}.json", file=sys.stderr)
 
 
-def without_paths(content: str, output: Path) -> str:
-    """A report as it can be shown: without this machine's folders, and the figure beside it."""
-    named = {str(output): "runs/peoples", f"{ROOT}/": ""}
+def without_paths(content: str, named: dict[str, str]) -> str:
+    """A report as it can be shown: this machine's folders by other names, no figure beside it."""
+    named = {**named, f"{ROOT}/": ""}
     if data := os.environ.get("NERTUNE_DATA"):
         named[data.rstrip("/")] = "$NERTUNE_DATA"
     for folder, name in sorted(named.items(), key=lambda item: -len(item[0])):

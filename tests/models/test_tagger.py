@@ -55,7 +55,7 @@ def test_windows_merge_to_what_one_window_gives(name: str, unit: str) -> None:
     tokenizer = load_tokenizer("mini-zh")
     tagger = Tagger(LookUp(tokenizer.vocabulary_size, len(TAGS)), decoder(name))
     documents = [
-        Document(TEXT * 17),
+        Document(TEXT * 19),
         Document(""),
         Document("小明"),
         Document(" \u200b"),
@@ -115,7 +115,7 @@ def test_softmax_loss_does_not_depend_on_the_windows() -> None:
 def test_all_pieces_is_the_mean_over_pieces() -> None:
     tokenizer = load_tokenizer("mini-zh")
     tagger = Tagger(LookUp(tokenizer.vocabulary_size, len(TAGS)), decoder("softmax"))
-    document = Document("1998 Paris", (Entity(5, 10, "LOC"),))
+    document = Document("77213 Liechtenstein", (Entity(6, 19, "LOC"),))
     examples = prepare_examples([document], Segmenter(tokenizer, "word", 32, 4), TAGS)
     batch = collate(
         examples.windows,
