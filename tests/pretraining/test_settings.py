@@ -162,7 +162,9 @@ def test_defaults_follow_from_what_is_trained() -> None:
     """A rate that begins an encoder would undo what another one knows."""
     common = {"files": [Path("a.txt")], "output": Path("run"), "tokens": 100}
     scratch = parse_pretrain_settings({**common, "from_scratch": "tiny"})
-    assert (scratch.optimizer, scratch.rate, scratch.short_length) == ("muon", 3e-3, 64)
+    assert (scratch.optimizer, scratch.rate, scratch.short_length) == ("muon", 3e-3, 0)
+    bert = parse_pretrain_settings({**common, "from_scratch": "tiny", "architecture": "bert"})
+    assert bert.short_length == 64
     assert scratch.weight_decay == 0.1
     going_on = parse_pretrain_settings({**common, "encoder": "mini-zh"})
     assert (going_on.optimizer, going_on.rate, going_on.short_length) == ("adamw", 1e-4, 0)

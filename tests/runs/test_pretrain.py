@@ -122,6 +122,7 @@ def test_what_a_run_leaves() -> None:
     assert {p.name for p in (folder / "model").iterdir()} >= {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md",
     }  # fmt: skip
+    assert {p.stat().st_mode & 0o777 for p in (folder / "model").iterdir()} == {0o644}
     assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pkl")]
     assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == json.loads(
         json.dumps(record)

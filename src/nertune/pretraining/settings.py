@@ -36,7 +36,7 @@ class PretrainSettings(Section):
     """Everything that decides the weights, and where they go.
 
     Defaults are those of going on with an encoder; with `from_scratch` and with `lora` some are
-    others (`_FROM_SCRATCH`, `_LORA`), and short rows come first.
+    others (`_FROM_SCRATCH`, `_LORA`), and for a new BERT short rows come first.
     """
 
     files: tuple[Path, ...] = Field(min_length=1, description="Text, a sentence or paragraph a "
@@ -109,8 +109,11 @@ class PretrainSettings(Section):
         if isinstance(values.get("adapter"), Mapping):
             values = {**values, "adapter": {**_ADAPTER.model_dump(), **values["adapter"]}}
         if values.get("from_scratch"):
+            # Learned positions want short rows first; rotary ones do as well without them
+            # (docs/results.md), and they hold more special pieces.
             length = values.get("length", 128)
-            short = length // 2 if isinstance(length, int) and length >= 64 else 0
+            is_short = values.get("architecture") == "bert" and isinstance(length, int)
+            short = length // 2 if is_short and length >= 64 else 0
             return {**_FROM_SCRATCH, "short_length": short, **values}
         return {**(_LORA if values.get("lora") else _GOING_ON), **values}
 

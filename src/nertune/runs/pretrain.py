@@ -419,6 +419,8 @@ def _save_encoder(
         encoder.to("cpu", dtype[settings.storage]).save_pretrained(draft)
         tokenizer.save(draft)
     (draft / "README.md").write_text(_card(record), encoding="utf-8")
+    for file in draft.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
 
