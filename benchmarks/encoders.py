@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--old", help="another encoder's folder; with `datasets`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
+    parser.add_argument("--arms", nargs="*", help="of lstm, full, lora, …; all by default")
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
     arguments = parser.parse_args()
@@ -121,6 +122,8 @@ def compare(
     folder = arguments.output / name
     recipes = folder / "recipes"
     recipes.mkdir(parents=True, exist_ok=True)
+    arms = {arm: arms[arm] for arm in arguments.arms or arms}
+    baseline = baseline if baseline in arms else next(iter(arms))
     for arm, encoder in arms.items():
         source = ROOT / "recipes" / "peoples" / f"{recipe_of(arm)}.toml"
         text = source.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@
     └── an encoder tuned whole:  config.json, model.safetensors   (transformers' own files)
         with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
         an LSTM:                 model.safetensors
+    └── onnx/                  after `nertune export`: graphs, and parity.json that admits them
 
 Plain transformers and plain peft load these folders; nertune also loads token-classification
 folders that it did not write. No pickle is ever read.
@@ -29,7 +30,8 @@ from nertune.config import LstmSettings
 from nertune.data.files import hash_file, shorten
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
-from nertune.inference.predictor import Predictor
+from nertune.inference.onnx import OnnxEmitter
+from nertune.inference.predictor import Backend, Predictor
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
 from nertune.models.bert import (
@@ -46,15 +48,25 @@ from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
 __all__ = [
+    "EXPORTED",
+    "EXPORT_FOLDER",
     "FORMAT_VERSION",
     "Manifest",
+    "exported_graph",
     "hash_encoder",
     "load_model",
+    "own_folder",
     "read_manifest",
     "save_model",
+    "weight_files",
 ]
 
 FORMAT_VERSION = 1
+EXPORT_FOLDER = "onnx"
+"""Where in a tagger's folder `nertune export` puts what it makes."""
+EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
+"""The file of each backend in there."""
+
 _MANIFEST = "nertune.json"
 
 
@@ -223,21 +235,33 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
         save_file(weights, folder / "crf.safetensors")
 
 
-def load_model(model: str | Path, *, device: str = "auto") -> Predictor:
+def load_model(
+    model: str | Path, *, device: str = "auto", backend: Backend = "torch", merge: bool = False
+) -> Predictor:
     """Load a nertune folder, or anybody's token-classification model.
+
+    Args:
+        model: the folder or hub name.
+        device: `"auto"` takes a GPU where there is one.
+        backend: what computes the emissions.
+        merge: fold a LoRA adapter into the encoder's weights.
 
     Raises:
         ModelError: nothing can be loaded from there.
-        ArtifactError: the folder is damaged, of an unknown version, or its base encoder is not
-            the one that it was trained on.
+        ArtifactError: the folder is damaged, of an unknown version, was not exported, or its base
+            encoder is not the one that it was trained on.
     """
-    folder = _own_folder(str(model))
+    folder = own_folder(str(model))
+    if backend != "torch":
+        return _load_exported(str(model), folder, backend, device)
     predictor = _load_foreign(str(model)) if folder is None else _load_own(folder)
     predictor.tagger.to(choose_device(device)).eval()
+    if merge and isinstance(predictor.tagger.emitter, EncoderEmitter):
+        predictor.tagger.emitter.merge_adapter()
     return predictor
 
 
-def _own_folder(name: str) -> Path | None:
+def own_folder(name: str) -> Path | None:
     """The folder that nertune wrote: this one, or `model/` in a run's; `None` if neither is."""
     try:
         folder = Path(name).expanduser()
@@ -289,26 +313,43 @@ def read_manifest(folder: Path) -> Manifest:
 def _load_own(folder: Path) -> Predictor:
     manifest = read_manifest(folder)
     tagset = TagSet(manifest.tags, manifest.scheme)
-    tokenizer: Tokenizer
+    tokenizer = _load_own_tokenizer(folder, manifest)
     if manifest.emitter == "lstm":
-        tokenizer = CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
         assert manifest.lstm is not None
         tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
         _load_state(tagger.emitter, folder / "model.safetensors")
     else:
-        tokenizer = load_tokenizer(folder)
         model = (
             load_encoder(str(folder))
             if manifest.tuning != "lora"
             else _load_adapter(folder, manifest, tagset)
         )
         _refuse_misfit(str(folder), model, tokenizer, tagset)
-        decoder = Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
-        tagger = Tagger(EncoderEmitter(model), decoder)
-    if manifest.decoder == "crf":
-        _load_state(tagger.decoder, folder / "crf.safetensors")
+        tagger = Tagger(EncoderEmitter(model), _decoder(manifest, tagset))
+    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+
+
+def _load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+    tokenizer: Tokenizer = (
+        CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
+        if manifest.emitter == "lstm"
+        else load_tokenizer(folder)
+    )
     if tokenizer.fingerprint() != manifest.tokenizer_sha256:
         raise ArtifactError(f"{folder}: its tokenizer is not the one that the tagger learned with")
+    return tokenizer
+
+
+def _decoder(manifest: Manifest, tagset: TagSet) -> Crf | SoftmaxDecoder:
+    return Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
+
+
+def _assemble(
+    folder: Path, manifest: Manifest, tagger: Tagger, tokenizer: Tokenizer, tagset: TagSet
+) -> Predictor:
+    """The predictor of a tagger whose emitter is ready; a CRF's scores are read here."""
+    if manifest.decoder == "crf":
+        _load_state(tagger.decoder, folder / "crf.safetensors")
     try:
         segmenter = build_segmenter(
             tagger,
@@ -322,6 +363,60 @@ def _load_own(folder: Path) -> Predictor:
     predictor = Predictor(tagger, segmenter, tagset)
     predictor.manifest = manifest
     return predictor
+
+
+def _load_exported(name: str, folder: Path | None, backend: Backend, device: str) -> Predictor:
+    """A predictor whose emissions an exported graph computes; the encoder itself is not read."""
+    if folder is None:
+        raise ArtifactError(
+            f"{name}: --backend {backend} needs a folder that nertune wrote and exported; "
+            "this one is not"
+        )
+    manifest = read_manifest(folder)
+    graph = exported_graph(folder, manifest, backend)
+    chosen = "cpu" if device == "auto" else str(choose_device(device))
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    tokenizer = _load_own_tokenizer(folder, manifest)
+    tagger = Tagger(OnnxEmitter(graph, device=chosen), _decoder(manifest, tagset)).eval()
+    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+
+
+def exported_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
+    """The file that `nertune export` wrote for a backend.
+
+    Raises:
+        ArtifactError: there is none, it was refused, it is of other weights, or it is damaged.
+    """
+    file = EXPORTED[backend]
+    wanted = f"nertune export {folder} --to onnx{' --int8' if backend == 'onnx-int8' else ''}"
+    path = folder / EXPORT_FOLDER / "parity.json"
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: was not exported; do it once: {wanted}")
+    try:
+        parity = json.loads(path.read_text(encoding="utf-8"))
+        expected = parity["files"].get(file)
+        weights = parity["weights"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: is damaged ({error}); export again: {wanted}") from error
+    if expected is None:
+        raise ArtifactError(
+            f"{folder}: holds no {file}: it was not exported so, or was refused ({path} says why); "
+            f"to try again: {wanted}"
+        )
+    if weights != weight_files(manifest):
+        raise ArtifactError(
+            f"{path}: is of other weights than the folder's; export again: {wanted}"
+        )
+    graph = path.with_name(file)
+    if not graph.is_file() or hash_file(graph) != expected:
+        raise ArtifactError(f"{graph}: missing or damaged; export again: {wanted}")
+    return graph
+
+
+def weight_files(manifest: Manifest) -> dict[str, str]:
+    """The hashes of a folder's weights, and of the encoder that an adapter belongs to."""
+    own = {name: sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
+    return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning == "lora" else {})
 
 
 def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:

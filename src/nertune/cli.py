@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -44,6 +44,9 @@ Format = Annotated[str, typer.Option(help="auto, conll or jsonl.")]
 SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BMES, BILOU or IO.")]
 Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
+]
 
 
 def main() -> None:
@@ -118,6 +121,7 @@ def evaluate(
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     device: Device = "auto",
+    backend: BackendOption = "torch",
     as_json: Json = False,
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
@@ -130,7 +134,7 @@ def evaluate(
     from nertune.evaluation.metrics import score
     from nertune.runs.view import print_scores
 
-    predictor = _load(model, device)
+    predictor = _load(model, device, backend)
     predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
     scores = score(corpus.documents, predicted, types=predictor.tagset.labels).to_dict()
     if as_json:
@@ -156,6 +160,7 @@ def predict(
         str, typer.Option(help="Of --file: auto (by suffix), lines, conll or jsonl.")
     ] = "auto",
     device: Device = "auto",
+    backend: BackendOption = "torch",
 ) -> None:
     """Find the entities in texts."""
     from nertune.inference.output import write_predictions
@@ -167,7 +172,7 @@ def predict(
         raise ConfigError("give texts or --file, not both")
     documents: Iterable[Document] = read_inputs(texts or [], file, input_format)
     first = _peek(documents)  # so that a missing file is told before a model is loaded
-    predictor = _load(model, device)
+    predictor = _load(model, device, backend)
     write_predictions(predictor, first, format, sys.stdout, _stdout())
 
 
@@ -225,6 +230,37 @@ def pretrain(
         _print_json(record)
     else:
         print_pretraining(record, settings.output, _stdout())
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A trained model's folder.")],
+    to: Annotated[str, typer.Option("--to", help="onnx.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also matrix products in int8, if that is good enough.")
+    ] = False,
+    dev: Annotated[
+        str,
+        typer.Option(help="Labelled text to compare on; by default what chose the best epoch."),
+    ] = "",
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Points of micro-F1 that int8 may lose.")
+    ] = 0.3,
+    as_json: Json = False,
+) -> None:
+    """Write a faster form of a tagger, checked against the tagger itself."""
+    if to != "onnx":
+        raise ConfigError(f"--to {to!r}: expected onnx")
+    from nertune.runs.export import export as run
+    from nertune.runs.view import print_export
+
+    console = _stderr()
+    report = run(model, dev=dev, int8=int8, tolerance=tolerance,
+                 say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
+    if as_json:
+        _print_json(report)
+    else:
+        print_export(report, model, _stdout())
 
 
 @app.command()
@@ -300,10 +336,12 @@ def inspect(
         render(inspection, _stdout())
 
 
-def _load(model: str, device: str) -> Predictor:
-    from nertune.inference.predictor import Predictor
+def _load(model: str, device: str, backend: str) -> Predictor:
+    from nertune.inference.predictor import Backend, Predictor
 
-    return Predictor.load(model, device=device)
+    if backend not in (known := get_args(Backend)):
+        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
+    return Predictor.load(model, device=device, backend=cast("Backend", backend))
 
 
 def _peek(documents: Iterable[Document]) -> Iterator[Document]:

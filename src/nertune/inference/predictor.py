@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ from nertune.types import Document
 if TYPE_CHECKING:
     from nertune.artifact import Manifest
 
-__all__ = ["Predictor"]
+__all__ = ["Backend", "Predictor"]
+
+Backend = Literal["torch", "onnx", "onnx-int8"]
+"""What computes the emissions."""
 
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
 
@@ -55,20 +58,27 @@ class Predictor:
         self.manifest: Manifest | None = None
 
     @classmethod
-    def load(cls, model: str | Path, *, device: str = "auto") -> Predictor:
+    def load(
+        cls, model: str | Path, *, device: str = "auto", backend: Backend = "torch"
+    ) -> Predictor:
         """Load a nertune folder, or any token-classification model from a folder or the hub.
+
+        A LoRA adapter is merged into the encoder's weights, which saves time with every text.
 
         Args:
             model: the folder or hub name.
             device: `"auto"` takes a GPU where there is one.
+            backend: `torch`; or `onnx` or `onnx-int8`, what `nertune export` made of it.
 
         Raises:
             ModelError: nothing can be loaded from there.
-            ArtifactError: the folder is damaged, or its base encoder is another one.
+            ArtifactError: the folder is damaged, its base encoder is another one, or it was not
+                exported.
+            MissingDependencyError: the backend's library is not installed.
         """
         from nertune.artifact import load_model
 
-        return load_model(model, device=device)
+        return load_model(model, device=device, backend=backend, merge=True)
 
     def tag(self, text: str) -> Document:
         """Tag one text; entities carry their probability (`decoding.span_probabilities`)."""
@@ -95,14 +105,20 @@ class Predictor:
         spans = cut_units(document, self.segmenter.unit)
         return [(a, b) for a, b in spans if not document.text[a:b].isspace()]
 
-    def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
+    def emissions(
+        self, documents: Sequence[Document]
+    ) -> tuple[list[Encoding], list[NDArray[np.float32]]]:
+        """Documents in units, and the `[U, K]` scores that `decoding.decode` takes, in nats."""
         encodings: list[Encoding] = []
         windows: list[Window] = []
         for index, document in enumerate(documents):
             encoding, cut = self.segmenter.segment(document, index)
             encodings.append(encoding)
             windows += cut
-        emissions = self._emit(len(documents), windows)
+        return encodings, self._emit(len(documents), windows)
+
+    def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
+        encodings, emissions = self.emissions(documents)
         try:
             decoded = decode(emissions, self.tagger.chain(), with_scores=with_scores)
         except ValueError as error:
@@ -118,7 +134,7 @@ class Predictor:
 
     def _emit(self, num_documents: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The `[U, K]` scores of each document, its windows put one behind the other."""
-        device = next(self.tagger.parameters()).device
+        device = self.tagger.device
         was_training = self.tagger.training
         self.tagger.eval()
         parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)

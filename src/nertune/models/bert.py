@@ -46,6 +46,11 @@ class EncoderEmitter(nn.Module):
         logits: Tensor = output.logits
         return logits
 
+    def merge_adapter(self) -> None:
+        """Fold a LoRA adapter into the weights that it adapts; without one nothing happens."""
+        if hasattr(self.model, "merge_and_unload"):
+            self.model = self.model.merge_and_unload()
+
 
 def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
     """A token-classification model from a bundled name, a folder or the hub, in float32.

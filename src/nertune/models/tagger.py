@@ -35,6 +35,12 @@ class Tagger(nn.Module):
     def _decoder(self) -> Decoder:
         return cast("Decoder", self.decoder)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; an exported one takes its batches from the CPU."""
+        first = next(self.emitter.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
     def forward(self, batch: Batch) -> Tensor:
         """The batch's mean loss per unit, in nats: comparable between all kinds of tagger.
 

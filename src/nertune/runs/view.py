@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_pretraining", "print_record", "print_scores"]
+__all__ = ["print_export", "print_pretraining", "print_record", "print_scores"]
 
 
 def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> None:
@@ -95,3 +95,35 @@ def print_pretraining(record: Mapping[str, Any], folder: Path, console: Console)
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def print_export(report: Mapping[str, Any], model: str, console: Console) -> None:
+    """The backends of an exported tagger side by side, and how to use them.
+
+    Args:
+        report: `parity.json`.
+        model: its folder, as it was named.
+        console: where to.
+    """
+    dev = report["dev"]
+    title = f"{dev['path']} ({dev['documents']:,} documents, {dev['entities']:,} entities)"
+    console.print(Text(title), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    table.add_column("backend", no_wrap=True)
+    for name in ("micro-F1", "same entities", "units/s", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("torch", "onnx", "onnx-int8"):
+        row = report.get(name)
+        if row is None or "units_per_second" not in row:
+            continue
+        found = row.get("agreement")
+        same = f"{found['equal']:,} of {found['entities']:,}" if found else "–"
+        size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else "–"
+        table.add_row(name, _number(row["f1"]), same, f"{row['units_per_second']:,}", size)
+    console.print(table)
+    for name in ("onnx", "onnx-int8"):
+        if name in report and report[name].get("status") == "refused":
+            console.print(Text(f"{name}: refused, since {report[name]['reason']}"), soft_wrap=True)
+    best = "onnx-int8" if report.get("onnx-int8", {}).get("status") == "exported" else "onnx"
+    console.print(Text(f"next:  nertune predict {model} --backend {best} 'some text'"),
+                  soft_wrap=True)  # fmt: skip

@@ -1,0 +1,173 @@
+"""A tagger's emitter as an ONNX graph; reading, decoding and scoring stay what they are.
+
+The graph takes `piece_ids` and `attention` `[B, L]` and gives `emissions` `[B, L, K]`. What a CRF
+or the legal transitions add is computed outside, by the same decoder as ever.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
+
+__all__ = ["OnnxEmitter", "layers_of", "quantize", "write_onnx"]
+
+_INPUTS = ("piece_ids", "attention")
+_OUTPUT = "emissions"
+_OPSET = 17
+_LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
+_QUANTIZED = ("MatMul", "Gemm", "LSTM")
+
+
+class OnnxEmitter(nn.Module):
+    """Calls an ONNX graph the way that a tagger calls its emitter.
+
+    Args:
+        path: the graph.
+        device: `cpu` or `cuda`; the latter needs ONNX Runtime's build for it.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        ArtifactError: the file is damaged.
+        ConfigError: this build of ONNX Runtime cannot compute on the device.
+
+    Shape legend:
+        B windows, L pieces, K tags.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu"):
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                "onnxruntime", extra="onnx", purpose="an exported model"
+            ) from error
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device, "")
+        if provider not in onnxruntime.get_available_providers():
+            raise ConfigError(
+                f"device {device}: this build of ONNX Runtime computes on "
+                f"{', '.join(onnxruntime.get_available_providers())}; use --device cpu, or "
+                "install onnxruntime-gpu"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # its errors have no common base but this one
+            raise ArtifactError(
+                f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
+            ) from error
+
+    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
+        """Emissions `[B, L, K]`, on the CPU."""
+        arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
+        inputs = dict(zip(_INPUTS, arrays, strict=True))
+        (emissions_BLK,) = self._session.run([_OUTPUT], inputs)
+        return torch.from_numpy(emissions_BLK)
+
+
+def write_onnx(emitter: nn.Module, path: Path) -> None:
+    """Trace an emitter, any number of windows of any length, and write the graph.
+
+    Args:
+        emitter: on the CPU; a LoRA adapter must be merged.
+        path: where to.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        ArtifactError: PyTorch cannot express the model as a graph.
+    """
+    _need_onnx()
+    emitter.eval()
+    ids_BL = torch.ones((2, 7), dtype=torch.int64)
+    attention_BL = torch.ones_like(ids_BL)
+    attention_BL[1, 4:] = 0  # or a model that looks for padding would be traced without a mask
+    axes = {name: {0: "windows", 1: "pieces"} for name in (*_INPUTS, _OUTPUT)}
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer, about shapes that the test runs check
+            torch.onnx.export(
+                emitter,
+                (ids_BL, attention_BL),
+                str(path),
+                input_names=list(_INPUTS),
+                output_names=[_OUTPUT],
+                dynamic_axes=axes,
+                opset_version=_OPSET,
+                dynamo=False,  # the newer exporter fixes the length of an LSTM's rows
+            )
+    except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ArtifactError(f"this model cannot be exported to ONNX: {_brief(error)}") from error
+
+
+def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> None:
+    """Write a graph whose matrix products are in int8, activations quantized as they come.
+
+    Weights are quantized symmetrically, each output channel on its own scale (dynamic
+    quantization; Zafrir et al., 2019, "Q8BERT").
+
+    Args:
+        source: a float32 graph.
+        target: where to.
+        leave_out: names of nodes that stay float32.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+    """
+    _need_onnx()
+    import logging
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().addFilter(_no_preprocessing_hint)
+    try:
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=list(_QUANTIZED),
+            nodes_to_exclude=list(leave_out),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logging.getLogger().removeFilter(_no_preprocessing_hint)
+
+
+def layers_of(path: Path) -> dict[str, list[str]]:
+    """The nodes that `quantize` changes, by the layer that they are in; "" for those in none."""
+    _need_onnx()
+    import onnx
+
+    found: dict[str, list[str]] = {}
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
+        if node.op_type in _QUANTIZED:
+            match = _LAYER.search(f"/{node.name.lstrip('/')}")
+            found.setdefault(match[1] if match else "", []).append(node.name)
+    return found
+
+
+def _no_preprocessing_hint(record: Any) -> bool:
+    return "pre-processing" not in record.getMessage()
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            error.name or "onnx", extra="onnx", purpose="exporting a model"
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
