@@ -189,6 +189,11 @@ class TrainSettings(Section):
     checkpoint_steps: int = Field(
         0, ge=0, description="Also write a checkpoint every so many steps; 0: only after epochs."
     )
+    cache_gib: float = Field(
+        16.0, ge=0, description="Where the lower layers are frozen (an adapter on the top ones, or "
+        "none): run them once, without dropout, and keep what they give, up to this size (on disk "
+        "above 2 GiB). 0: run them in every epoch."
+    )  # fmt: skip
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
 

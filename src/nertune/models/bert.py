@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nertune.encoders import resolve_encoder
 from nertune.errors import MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
+from nertune.models.prefix import FrozenPrefix
 
 __all__ = [
     "EncoderEmitter",
@@ -39,8 +40,19 @@ class EncoderEmitter(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
-        """Emissions `[B, L, K]`."""
+    @property
+    def prefix(self) -> FrozenPrefix | None:
+        """Its lower layers, where they are frozen; what trains may change between calls."""
+        return FrozenPrefix.of(self.model)
+
+    def forward(
+        self, piece_ids_BL: Tensor, attention_BL: Tensor, states_BLD: Tensor | None = None
+    ) -> Tensor:
+        """Emissions `[B, L, K]`; with what `prefix.states` gave, from there on."""
+        if states_BLD is not None:
+            prefix = self.prefix
+            assert prefix is not None, "states of frozen layers, but none is frozen"
+            return prefix.emissions(states_BLD, piece_ids_BL, attention_BL)
         # return_dict is said here, since a model's own settings may ask for tuples.
         output = self.model(input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True)
         logits: Tensor = output.logits

@@ -22,7 +22,8 @@ class Tagger(nn.Module):
     """Pieces to emissions to a loss, or to what `decoding.decode` takes.
 
     Args:
-        emitter: `(piece_ids_BL, attention_BL) -> emissions_BLK`.
+        emitter: `(piece_ids_BL, attention_BL) -> emissions_BLK`; where a batch brings what frozen
+            layers gave, that is the third argument.
         decoder: `SoftmaxDecoder` or `Crf`.
     """
 
@@ -47,7 +48,10 @@ class Tagger(nn.Module):
         Cross-entropy for softmax, negative log-likelihood of the sequence for a CRF; with the
         piece strategy `all`, the mean over all pieces.
         """
-        emissions_BLK = self.emitter(batch.piece_ids_BL, batch.attention_BL)
+        inputs = [batch.piece_ids_BL, batch.attention_BL]
+        if batch.states_BLD is not None:
+            inputs.append(batch.states_BLD)
+        emissions_BLK = self.emitter(*inputs)
         if batch.piece_tags_BL is not None:
             return functional.cross_entropy(
                 emissions_BLK.flatten(0, 1).float(),

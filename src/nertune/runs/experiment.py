@@ -32,8 +32,9 @@ from nertune.runs.record import describe_data, peak_memory_bytes, software_versi
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
-from nertune.training.examples import prepare_examples
+from nertune.training.examples import Examples, prepare_examples
 from nertune.training.loop import FitResult, fit
+from nertune.training.states import StateStore, store_bytes, store_states
 from nertune.types import Document
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def _fit(
         accelerator.init_trackers("tensorboard")
         tracker = accelerator.log
     log = RunLog(folder.log, track=tracker)
+    states = _states(settings, predictor, examples, accelerator, folder, console)
     try:
         with TrainingDisplay(console, settings.run.name, settings.train.epochs, [log]) as display:
             return fit(
@@ -246,6 +248,7 @@ def _fit(
                     if settings.model.pieces == "all"
                     else None
                 ),
+                states=states,
                 evaluate=None if dev is None else lambda: _quick_scores(predictor, dev),
                 observer=display,
                 checkpoints=CheckpointStore(folder.checkpoints),
@@ -254,7 +257,41 @@ def _fit(
             )
     finally:
         log.close()
+        if states is not None:
+            states.close()
         accelerator.end_training()
+
+
+def _states(
+    settings: Settings,
+    predictor: Predictor,
+    examples: Examples,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    console: Console,
+) -> StateStore | None:
+    """What the frozen layers give, where there are any and it is not too much to keep."""
+    needed = store_bytes(predictor.tagger, examples.windows)
+    limit = settings.train.cache_gib * 2**30
+    if not needed or not limit:
+        return None
+    if needed > limit:
+        notify(console, f"the frozen layers run in every epoch: what they give takes "
+                        f"{needed / 2**30:.1f} GiB, and train.cache_gib is "
+                        f"{settings.train.cache_gib:g}")  # fmt: skip
+        return None
+    started = time.perf_counter()
+    states = store_states(
+        predictor.tagger,
+        examples.windows,
+        pad_id=predictor.segmenter.tokenizer.pad_id,
+        accelerator=accelerator,
+        folder=folder.path,
+    )
+    notify(console, f"the frozen layers ran once ({time.perf_counter() - started:.0f} s, "
+                    f"{needed / 2**20:,.0f} MiB kept{' on disk' if states.is_on_disk else ''}); "
+                    "there is no dropout in them")  # fmt: skip
+    return states
 
 
 def _fingerprint(

@@ -32,6 +32,7 @@ class Batch:
         first_B, last_B: bool, whether the owned units begin or end their document.
         tags_BU: int64 tag ids, `IGNORED` at padding; `None` when there is no gold.
         piece_tags_BL: int64 tag ids of all pieces (strategy `all`), `IGNORED` elsewhere.
+        states_BLD: what an encoder's frozen layers give for the pieces; `None` computes it.
     """
 
     piece_ids_BL: Tensor
@@ -42,6 +43,7 @@ class Batch:
     last_B: Tensor
     tags_BU: Tensor | None = None
     piece_tags_BL: Tensor | None = None
+    states_BLD: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""

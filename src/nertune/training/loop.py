@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -25,6 +25,7 @@ from nertune.training.checkpoint import (
 )
 from nertune.training.examples import Examples
 from nertune.training.optimizer import build_optimizer, rate_factor
+from nertune.training.states import StateStore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -115,6 +116,7 @@ def fit(
     seed: int,
     pad_id: int,
     continuation: Sequence[int] | None = None,
+    states: StateStore | None = None,
     evaluate: Callable[[], dict[str, float]] | None = None,
     observer: Observer | None = None,
     checkpoints: CheckpointStore | None = None,
@@ -134,6 +136,7 @@ def fit(
         seed: orders the batches. Dropout draws from torch's own generator.
         pad_id: fills batches.
         continuation: with the piece strategy `all`, `align.continuation_ids`.
+        states: what the frozen layers give for every window, if they are not to be run again.
         evaluate: scores the tagger on the dev set; needs the key `f1`. Without it the last
             epoch counts as the best.
         observer: is told about progress.
@@ -179,7 +182,8 @@ def fit(
         )
         _train_epoch(
             tagger, examples, batches, settings, progress, optimizer, accelerator,
-            pad_id=pad_id, continuation=continuation, observer=observer, save=save_checkpoint,
+            pad_id=pad_id, continuation=continuation, states=states, observer=observer,
+            save=save_checkpoint,
         )  # fmt: skip
         is_best = _finish_epoch(progress, evaluate, tagger)
         if is_best:
@@ -213,6 +217,7 @@ def _train_epoch(
     *,
     pad_id: int,
     continuation: Sequence[int] | None,
+    states: StateStore | None,
     observer: Observer | None,
     save: Callable[[], None],
 ) -> None:
@@ -229,7 +234,10 @@ def _train_epoch(
             pad_id=pad_id,
             tags=[examples.tags[i] for i in chosen],
             continuation=continuation,
-        ).to(accelerator.device)
+        )
+        if states is not None:
+            batch = replace(batch, states_BLD=states.batch(chosen))
+        batch = batch.to(accelerator.device)
         group_start = number - number % settings.accumulate
         group_size = min(settings.accumulate, len(batches) - group_start)
         with accelerator.autocast():
