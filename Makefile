@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-scores clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nertune compare recipes/sample/bert.toml recipes/sample/lora.toml recipes/sample/lstm.toml \
@@ -29,9 +29,16 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-# The figures of docs/results.md; about two hours on 2 cores, on the data that NERTUNE_DATA names.
+# Speed against peers, on a quiet machine; about an hour on 2 cores, on the data that NERTUNE_DATA names.
 bench: $(VENV)/.installed-test
+	for shape in bundled 6x384 bert-base lstm; do $(BIN)/python benchmarks/tagging_speed.py $$shape || exit 1; done
+	for shape in bundled 6x384 bert-base; do for part in "" --cache --memory; do \
+		$(BIN)/python benchmarks/training_speed.py $$shape $$part || exit 1; done; done
+
+# The scores of docs/results.md; many hours on 2 cores.
+bench-scores: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/peoples.py
+	for part in datasets sizes adapt; do $(BIN)/python benchmarks/encoders.py $$part || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

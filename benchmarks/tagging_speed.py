@@ -1,0 +1,190 @@
+"""Tagging: nertune's backends against transformers' pipeline and plain ONNX Runtime, in turn.
+
+    python benchmarks/tagging_speed.py bundled|6x384|bert-base|lstm [--sentences 200] [--rounds 5]
+
+The same weights everywhere (random ones; how fast a tagger is does not depend on how good it is),
+the same threads, sentences of peoples' test file in the order of the file. Tokens are pieces
+without padding and without [CLS] and [SEP]. The outputs are compared: where both cut a text into
+the same pieces, every piece must get the same tag. Writes benchmarks/results/tagging-SHAPE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import (
+    SHAPES,
+    describe_machine,
+    load_documents,
+    matrix_rate,
+    prepare_encoder,
+    rates,
+    settings_for,
+    take_turns,
+    write_result,
+)
+
+from nertune.artifact import save_model
+from nertune.inference.onnx import OnnxEmitter, quantize, write_onnx
+from nertune.inference.predictor import Predictor
+from nertune.labels.tagset import TagSet
+from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.models.tagger import Tagger
+
+LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")
+BATCHES = (4, 8, 16, 32)
+OPTIMUM_BATCH = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", choices=("bundled", *SHAPES, "lstm"))
+    parser.add_argument("--sentences", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    documents = load_documents("test", arguments.sentences)
+    texts = [document.text for document in documents]
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(arguments, texts, Path(folder))
+    write_result(f"tagging-{arguments.shape}", result)
+
+
+def run(arguments: argparse.Namespace, texts: list[str], folder: Path) -> dict[str, Any]:
+    predictor = make_predictor(arguments.shape, texts, folder)
+    graphs = folder / "model" / "onnx"
+    graphs.mkdir()
+    write_onnx(predictor.tagger.emitter, graphs / "model.onnx")
+    quantize(graphs / "model.onnx", graphs / "model-int8.onnx")
+    exact, small = (with_graph(predictor, graphs / f"{n}.onnx") for n in ("model", "model-int8"))
+    encodings, emissions = predictor.emissions(list(map(document, texts)))
+    tokens = sum(encoding.num_pieces for encoding in encodings)
+    cases: dict[str, Callable[[], object]] = {
+        "nertune torch": lambda: list(predictor.tag_texts(texts)),
+        "nertune onnx": lambda: list(exact.tag_texts(texts)),
+        "nertune onnx-int8": lambda: list(small.tag_texts(texts)),
+        "nertune torch, one by one": lambda: [predictor.tag(text) for text in texts],
+        "nertune onnx-int8, one by one": lambda: [small.tag(text) for text in texts],
+    }
+    agreement: dict[str, float] = {
+        name: same_tags(emissions, other.emissions([document(t) for t in texts])[1])
+        for name, other in (("nertune onnx", exact), ("nertune onnx-int8", small))
+    }
+    if arguments.shape != "lstm":
+        peers, agreement["pipeline"] = peer_cases(folder / "model", graphs, texts, predictor)
+        cases |= peers
+    seconds = take_turns(cases, arguments.rounds)
+    found = rates(seconds, tokens)
+    if arguments.shape != "lstm":
+        batched = [name for name in found if name.startswith("pipeline, batch")]
+        best = max(batched, key=lambda name: found[name]["tokens_per_second"])
+        for row in found.values():
+            row["against_best_pipeline"] = round(
+                row["tokens_per_second"] / found[best]["tokens_per_second"], 2
+            )
+    result: dict[str, Any] = {"shape": arguments.shape, "sentences": len(texts), "tokens": tokens,
+              "rounds": arguments.rounds, "machine": describe_machine(), "rates": found,
+              "same_tags": agreement}  # fmt: skip
+    if arguments.shape in SHAPES:
+        layers, width, _, inner = SHAPES[arguments.shape]
+        ceiling = matrix_rate(width, inner)
+        work = 2 * layers * (4 * width * width + 2 * width * inner)  # a token, attention left out
+        result["matrix_gflops_per_second"] = round(ceiling / 1e9, 1)
+        for row in found.values():
+            row["share_of_matrix_rate"] = round(row["tokens_per_second"] * work / ceiling, 3)
+    return result
+
+
+def make_predictor(shape: str, texts: list[str], folder: Path) -> Predictor:
+    """A tagger with random weights, saved so that the peers load the same ones."""
+    is_lstm = shape == "lstm"
+    encoder = "" if is_lstm else prepare_encoder(shape, folder / "encoder")
+    sections = {"model": {"emitter": "lstm"}} if is_lstm else {}
+    settings = settings_for(encoder or "mini-zh", "full", **sections)
+    torch.manual_seed(1)
+    tokenizer = build_tokenizer(settings, tuple(map(document, texts)), "char")
+    tagset = TagSet.from_labels(LABELS)
+    tagger = build_tagger(settings, tagset, tokenizer).eval()
+    predictor = Predictor(tagger, build_segmenter(tagger, tokenizer, "char"), tagset)
+    save_model(
+        folder / "model", predictor, emitter="lstm" if is_lstm else "encoder", tuning="full",
+        decoder="softmax", encoder=encoder, lstm=settings.lstm if is_lstm else None,
+    )  # fmt: skip
+    return predictor
+
+
+def document(text: str) -> Any:
+    from nertune.types import Document
+
+    return Document(text)
+
+
+def with_graph(predictor: Predictor, graph: Path) -> Predictor:
+    tagger = Tagger(OnnxEmitter(graph), predictor.tagger.decoder).eval()
+    return Predictor(tagger, predictor.segmenter, predictor.tagset)
+
+
+def same_tags(emissions: list[Any], others: list[Any]) -> float:
+    """Share of units whose likeliest tag is the same."""
+    pairs = zip(emissions, others, strict=True)
+    same = [a.argmax(axis=1) == b.argmax(axis=1) for a, b in pairs if len(a)]
+    return round(float(np.concatenate(same).mean()), 5)
+
+
+def peer_cases(
+    model: Path, graphs: Path, texts: list[str], predictor: Predictor
+) -> tuple[dict[str, Callable[[], object]], float]:
+    """What users run today, and the share of their tags that are nertune's too."""
+    import onnxruntime
+    from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    module = AutoModelForTokenClassification.from_pretrained(model).eval()
+    pipe = pipeline("token-classification", model=module, tokenizer=tokenizer, device="cpu",
+                    ignore_labels=[])  # fmt: skip
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        str(graphs / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+
+    def like_optimum() -> None:
+        for first in range(0, len(texts), OPTIMUM_BATCH):
+            batch = tokenizer(texts[first : first + OPTIMUM_BATCH], padding=True, truncation=True,
+                              return_tensors="np", return_offsets_mapping=True)  # fmt: skip
+            (logits_BLK,) = session.run(
+                None, {"piece_ids": batch["input_ids"], "attention": batch["attention_mask"]}
+            )
+            logits_BLK.argmax(axis=-1)
+
+    cases: dict[str, Callable[[], object]] = {
+        "pipeline, one by one": lambda: [pipe(t) for t in texts]
+    }
+    for size in BATCHES:
+        cases[f"pipeline, batch {size}"] = lambda size=size: pipe(texts, batch_size=size)
+    cases["onnxruntime as optimum calls it"] = like_optimum
+    return cases, pipeline_agreement(pipe, texts, predictor)
+
+
+def pipeline_agreement(pipe: Any, texts: list[str], predictor: Predictor) -> float:
+    """Over texts that both cut into the same pieces; 1 where everything is right."""
+    same = total = 0
+    for text in texts:
+        _, windows = predictor.segmenter.segment(document(text))
+        if [window.piece_ids for window in windows] != [pipe.tokenizer(text)["input_ids"]]:
+            continue  # a number or a Latin word, or more than a window
+        _, (emissions_UK,) = predictor.emissions([document(text)])
+        found = pipe(text)
+        tags = [predictor.tagset.tags[i] for i in emissions_UK.argmax(axis=1)]
+        same += sum(a == row["entity"] for a, row in zip(tags, found, strict=True))
+        total += len(tags)
+    return round(same / total, 5) if total else float("nan")
+
+
+if __name__ == "__main__":
+    main()

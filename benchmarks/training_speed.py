@@ -1,0 +1,255 @@
+"""Training with LoRA: nertune against transformers' Trainer with peft, in turn.
+
+    python benchmarks/training_speed.py bundled|6x384|bert-base [--sentences 96] [--rounds 3]
+    python benchmarks/training_speed.py bert-base --memory      # full, LoRA, LoRA on the top third
+    python benchmarks/training_speed.py bert-base --cache       # top third, frozen layers run once
+
+The Trainer is set up as transformers' run_ner.py does it (batches of 16 sentences, each padded to
+its longest), once with its random batches and once with `train_sampling_strategy =
+"group_by_length"`. The same LoRA (rank 8 on query, key and value), the same sentences of peoples'
+training file, the same threads, float32. nertune's batches hold as many pieces as 16 sentences of
+mean length. Tokens are pieces without padding and without [CLS] and [SEP]. With `--cache` ten
+epochs count, the first pass over the frozen layers among them, against ten epochs of the Trainer,
+taken as ten times its one. Writes benchmarks/results/training-SHAPE[-memory|-cache].json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from machine import (
+    SHAPES,
+    describe_machine,
+    load_documents,
+    matrix_rate,
+    prepare_encoder,
+    rates,
+    settings_for,
+    take_turns,
+    write_result,
+)
+
+from nertune.inference.predictor import Predictor
+from nertune.labels.tagset import TagSet
+from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.runs.record import peak_memory_bytes
+from nertune.training.examples import Examples, prepare_examples
+from nertune.training.loop import fit
+from nertune.training.optimizer import build_optimizer
+from nertune.training.states import store_states
+from nertune.types import Document
+
+BATCH = 16
+EPOCHS_WITH_CACHE = 10
+TOP_THIRD = {"bundled": "top-2", "6x384": "top-2", "bert-base": "top-4"}
+LORA = {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["query", "key", "value"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", choices=("bundled", *SHAPES))
+    parser.add_argument("--sentences", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--cache", action="store_true")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # one case in a process of its own
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = prepare_encoder(arguments.shape, Path(folder))
+        documents = load_documents("train", arguments.sentences)
+        if arguments.only:
+            print(json.dumps(measure_memory(encoder, documents, arguments)))
+        elif arguments.memory:
+            write_result(f"training-{arguments.shape}-memory", memory(arguments))
+        else:
+            name = f"training-{arguments.shape}{'-cache' if arguments.cache else ''}"
+            write_result(name, speeds(encoder, documents, arguments))
+
+
+def speeds(
+    encoder: str, documents: list[Document], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    _, examples = prepare(encoder, documents, "lora")
+    tokens = sum(len(window.piece_ids) - 2 for window in examples.windows)
+    epochs = EPOCHS_WITH_CACHE if arguments.cache else 1
+    cases: dict[str, Callable[[], object]] = {
+        "trainer": trainer_case(encoder, documents, "random"),
+        "trainer, grouped by length": trainer_case(encoder, documents, "group_by_length"),
+    }
+    top = TOP_THIRD[arguments.shape]
+    if arguments.cache:
+        cases["nertune, frozen layers run once"] = nertune_case(
+            encoder, documents, "lora", layers=top, epochs=epochs, stored=True
+        )
+        cases["nertune, all layers"] = nertune_case(encoder, documents, "lora")
+    else:
+        cases["nertune"] = nertune_case(encoder, documents, "lora")
+    found = rates(take_turns(cases, arguments.rounds), tokens)
+    if arguments.cache:
+        row = found["nertune, frozen layers run once"]
+        found["nertune, frozen layers run once"] = {k: v * epochs for k, v in row.items()}
+    for row in found.values():
+        for peer in ("trainer", "trainer, grouped by length"):
+            row[f"against {peer}"] = round(
+                row["tokens_per_second"] / found[peer]["tokens_per_second"], 2
+            )
+    result: dict[str, Any] = {
+        "shape": arguments.shape, "sentences": len(documents), "tokens": tokens,
+        "rounds": arguments.rounds, "epochs": epochs, "machine": describe_machine(), "rates": found,
+    }  # fmt: skip
+    if arguments.shape in SHAPES and not arguments.cache:
+        layers, width, _, inner = SHAPES[arguments.shape]
+        ceiling = matrix_rate(width, inner)
+        # Forward, and the gradients of the inputs; frozen weights have none. Attention left out.
+        work = 2 * 2 * layers * (4 * width * width + 2 * width * inner)
+        result["matrix_gflops_per_second"] = round(ceiling / 1e9, 1)
+        for row in found.values():
+            row["share_of_matrix_rate"] = round(row["tokens_per_second"] * work / ceiling, 3)
+    return result
+
+
+def prepare(
+    encoder: str, documents: list[Document], tuning: str, *, layers: str = "all", **train: Any
+) -> tuple[Predictor, Examples]:
+    """A tagger ready to be trained, and what it is trained on."""
+    mean = sum(len(document.text) for document in documents) / len(documents)
+    budget = {"batch_tokens": int(BATCH * (mean + 2)), "epochs": 1, "patience": 0}
+    settings = settings_for(encoder, tuning, lora={**LORA, "layers": layers},
+                            train={**budget, **train})  # fmt: skip
+    torch.manual_seed(1)
+    tokenizer = build_tokenizer(settings, tuple(documents), "char")
+    tagset = TagSet.from_labels(e.label for d in documents for e in d.entities)
+    tagger = build_tagger(settings, tagset, tokenizer)
+    predictor = Predictor(tagger, build_segmenter(tagger, tokenizer, "char"), tagset)
+    predictor.settings = settings  # type: ignore[attr-defined]
+    return predictor, prepare_examples(documents, predictor.segmenter, tagset)
+
+
+def nertune_case(
+    encoder: str,
+    documents: list[Document],
+    tuning: str,
+    *,
+    layers: str = "all",
+    epochs: int = 1,
+    stored: bool = False,
+) -> Callable[[], object]:
+    """Training as `nertune train` does it, without evaluation and checkpoints."""
+    predictor, examples = prepare(encoder, documents, tuning, layers=layers, epochs=epochs)
+    accelerator = Accelerator(cpu=True)
+
+    def run() -> None:
+        states = None
+        if stored:
+            states = store_states(
+                predictor.tagger, examples.windows, pad_id=0, accelerator=accelerator,
+                folder=Path(tempfile.gettempdir()),
+            )  # fmt: skip
+        fit(predictor.tagger, examples, predictor.settings.train,  # type: ignore[attr-defined]
+            accelerator=accelerator, seed=1, pad_id=0, states=states)  # fmt: skip
+
+    return run
+
+
+def trainer_case(encoder: str, documents: list[Document], strategy: str) -> Callable[[], object]:
+    """transformers' Trainer with peft, an epoch each time that it is called."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import (
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+        DataCollatorForTokenClassification,
+        Trainer,
+        TrainingArguments,
+    )
+
+    from nertune.encoders import resolve_encoder
+
+    location = resolve_encoder(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(location)
+    tags = TagSet.from_labels(e.label for d in documents for e in d.entities)
+    rows = [features(document, tokenizer, tags) for document in documents]
+    model = AutoModelForTokenClassification.from_pretrained(location, num_labels=len(tags))
+    bert = any(name.endswith("attention.self.query") for name, _ in model.named_modules())
+    targets = ["query", "key", "value"] if bert else ["Wqkv"]
+    config = LoraConfig(task_type="TOKEN_CLS", r=8, lora_alpha=32, lora_dropout=0.1,
+                        target_modules=targets)  # fmt: skip
+    model = get_peft_model(model, config)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = TrainingArguments(
+                output_dir=folder, num_train_epochs=1, per_device_train_batch_size=BATCH,
+                learning_rate=1e-3, use_cpu=True, report_to="none", save_strategy="no",
+                logging_strategy="no", disable_tqdm=True, train_sampling_strategy=strategy,
+            )  # fmt: skip
+            collator = DataCollatorForTokenClassification(tokenizer)
+            Trainer(model, settings, train_dataset=rows, data_collator=collator).train()
+
+    return run
+
+
+def features(document: Document, tokenizer: Any, tags: TagSet) -> dict[str, list[int]]:
+    """Characters as words, their tags on their pieces, as run_ner.py aligns them."""
+    names = ["O"] * len(document.text)
+    for entity in document.entities:
+        names[entity.start : entity.end] = [f"I-{entity.label}"] * (entity.end - entity.start)
+        names[entity.start] = f"B-{entity.label}"
+    longest = min(512, tokenizer.model_max_length)
+    encoded = tokenizer(
+        list(document.text), is_split_into_words=True, truncation=True, max_length=longest
+    )
+    ids = tags.encode(names)
+    labels = [-100 if word is None else ids[word] for word in encoded.word_ids()]
+    return {**encoded, "labels": labels}
+
+
+def memory(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Each kind of tuning in a process of its own."""
+    found = {}
+    for name in ("nothing", "full", "lora", f"lora {TOP_THIRD[arguments.shape]}"):
+        command = [sys.executable, __file__, arguments.shape, "--only", name]
+        command += ["--sentences", str(arguments.sentences)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        found[name] = json.loads(done.stdout)
+    return {"shape": arguments.shape, "sentences": arguments.sentences,
+            "machine": describe_machine(), "tuning": found}  # fmt: skip
+
+
+def measure_memory(
+    encoder: str, documents: list[Document], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Peak memory of an epoch, and what optimizer and checkpoint hold."""
+    started = time.perf_counter()
+    tuning, _, layers = arguments.only.partition(" ")
+    predictor, examples = prepare(
+        encoder, documents, "full" if tuning == "nothing" else tuning, layers=layers or "all"
+    )
+    loaded = peak_memory_bytes("cpu")
+    trainable = [p for p in predictor.tagger.parameters() if p.requires_grad]
+    if tuning != "nothing":
+        fit(predictor.tagger, examples, predictor.settings.train,  # type: ignore[attr-defined]
+            accelerator=Accelerator(cpu=True), seed=1, pad_id=0)  # fmt: skip
+        build_optimizer(predictor.tagger, predictor.settings.train)  # type: ignore[attr-defined]
+    weights = sum(p.numel() * p.element_size() for p in trainable)
+    return {
+        "peak_mib": round(peak_memory_bytes("cpu") / 2**20),
+        "loaded_mib": round(loaded / 2**20),
+        "trainable_parameters": sum(p.numel() for p in trainable),
+        "weights_mib": round(weights / 2**20, 1),
+        "optimizer_mib": round(2 * weights / 2**20, 1),  # AdamW: two values for each weight
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
