@@ -138,7 +138,8 @@ def compare(
     for override in (*(f"data.{split}={path}" for split, path in files.items()), *arguments.set):
         command += ["--set", override]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    report = json.dumps(json.loads(done.stdout), ensure_ascii=False, indent=1) + "\n"
+    values = {"overrides": arguments.set, **json.loads(done.stdout)}
+    report = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
     table = (folder / "report.md").read_text(encoding="utf-8")
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)

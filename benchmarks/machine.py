@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def describe_machine() -> dict[str, Any]:
     except (OSError, StopIteration, IndexError):
         pass
     capability = torch.backends.cpu.get_cpu_capability()
+    versions = software_versions() | {"onnxruntime": version("onnxruntime")}
     return {"processor": name, "vectors": capability, "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(), "versions": software_versions()}  # fmt: skip
+            "threads": torch.get_num_threads(), "versions": versions}  # fmt: skip
 
 
 def matrix_rate(width: int, inner: int, *, rows: int = 1024, repeats: int = 5) -> float:
@@ -81,12 +83,11 @@ def rates(seconds: Mapping[str, list[float]], tokens: int) -> dict[str, dict[str
 
 
 def load_documents(split: str, count: int) -> list[Document]:
-    """The first documents of a split of peoples that have an entity."""
+    """The first documents of a split of peoples."""
     data = os.environ.get("NERTUNE_DATA")
     if not data:
         sys.exit("set NERTUNE_DATA to the folder that holds peoples/")
-    documents = load_corpus(Path(data) / "peoples" / split).documents
-    return [document for document in documents if document.entities][:count]
+    return list(load_corpus(Path(data) / "peoples" / split).documents[:count])
 
 
 def prepare_encoder(shape: str, folder: Path) -> str:

@@ -10,7 +10,9 @@ its longest), once with its random batches and once with `train_sampling_strateg
 training file, the same threads, float32. nertune's batches hold as many pieces as 16 sentences of
 mean length. Tokens are pieces without padding and without [CLS] and [SEP]. With `--cache` ten
 epochs count, the first pass over the frozen layers among them, against ten epochs of the Trainer,
-taken as ten times its one. Writes benchmarks/results/training-SHAPE[-memory|-cache].json.
+taken as ten times its one: with LoRA in all layers, as users have it, and in the same top layers.
+The "top third" is half of the bundled encoder's four layers. Writes
+benchmarks/results/training-SHAPE[-memory|-cache].json.
 """
 
 from __future__ import annotations
@@ -82,12 +84,18 @@ def speeds(
     _, examples = prepare(encoder, documents, "lora")
     tokens = sum(len(window.piece_ids) - 2 for window in examples.windows)
     epochs = EPOCHS_WITH_CACHE if arguments.cache else 1
+    top = TOP_THIRD[arguments.shape]
     cases: dict[str, Callable[[], object]] = {
         "trainer": trainer_case(encoder, documents, "random"),
         "trainer, grouped by length": trainer_case(encoder, documents, "group_by_length"),
     }
-    top = TOP_THIRD[arguments.shape]
     if arguments.cache:
+        cases["trainer, the same top layers"] = trainer_case(
+            encoder, documents, "random", top=int(top.partition("-")[2])
+        )
+        cases["nertune, the same top layers, not kept"] = nertune_case(
+            encoder, documents, "lora", layers=top
+        )
         cases["nertune, frozen layers run once"] = nertune_case(
             encoder, documents, "lora", layers=top, epochs=epochs, stored=True
         )
@@ -161,8 +169,14 @@ def nertune_case(
     return run
 
 
-def trainer_case(encoder: str, documents: list[Document], strategy: str) -> Callable[[], object]:
-    """transformers' Trainer with peft, an epoch each time that it is called."""
+def trainer_case(
+    encoder: str, documents: list[Document], strategy: str, *, top: int = 0
+) -> Callable[[], object]:
+    """transformers' Trainer with peft, an epoch each time that it is called.
+
+    Args:
+        top: LoRA in so many layers from the top only; 0: in all.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import (
         AutoModelForTokenClassification,
@@ -181,21 +195,21 @@ def trainer_case(encoder: str, documents: list[Document], strategy: str) -> Call
     model = AutoModelForTokenClassification.from_pretrained(location, num_labels=len(tags))
     bert = any(name.endswith("attention.self.query") for name, _ in model.named_modules())
     targets = ["query", "key", "value"] if bert else ["Wqkv"]
+    layers = int(model.config.num_hidden_layers)
+    chosen = list(range(layers - top, layers)) if top else None
     config = LoraConfig(task_type="TOKEN_CLS", r=8, lora_alpha=32, lora_dropout=0.1,
-                        target_modules=targets)  # fmt: skip
-    model = get_peft_model(model, config)
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = TrainingArguments(
-                output_dir=folder, num_train_epochs=1, per_device_train_batch_size=BATCH,
-                learning_rate=1e-3, use_cpu=True, report_to="none", save_strategy="no",
-                logging_strategy="no", disable_tqdm=True, train_sampling_strategy=strategy,
-            )  # fmt: skip
-            collator = DataCollatorForTokenClassification(tokenizer)
-            Trainer(model, settings, train_dataset=rows, data_collator=collator).train()
-
-    return run
+                        target_modules=targets, layers_to_transform=chosen)  # fmt: skip
+    folder = tempfile.mkdtemp()  # nothing is written there
+    settings = TrainingArguments(
+        output_dir=folder, num_train_epochs=1, per_device_train_batch_size=BATCH,
+        learning_rate=1e-3, use_cpu=True, report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, train_sampling_strategy=strategy,
+    )  # fmt: skip
+    trainer = Trainer(
+        get_peft_model(model, config), settings, train_dataset=rows,
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+    )  # fmt: skip
+    return trainer.train
 
 
 def features(document: Document, tokenizer: Any, tags: TagSet) -> dict[str, list[int]]:

@@ -30,7 +30,7 @@ from nertune.config import LstmSettings
 from nertune.data.files import hash_file, shorten
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
-from nertune.inference.onnx import OnnxEmitter
+from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
 from nertune.inference.predictor import Backend, Predictor
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
@@ -52,13 +52,14 @@ __all__ = [
     "EXPORT_FOLDER",
     "FORMAT_VERSION",
     "Manifest",
-    "exported_graph",
+    "find_graph",
     "hash_encoder",
     "load_model",
+    "move_into_place",
     "own_folder",
     "read_manifest",
     "save_model",
-    "weight_files",
+    "weight_hashes",
 ]
 
 FORMAT_VERSION = 1
@@ -197,13 +198,13 @@ def save_model(
         draft.chmod(0o755)
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        _move_into_place(draft, folder)
+        move_into_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
 
 
-def _move_into_place(draft: Path, folder: Path) -> None:
+def move_into_place(draft: Path, folder: Path) -> None:
     """Rename; an older folder stays whole until it is replaced, then goes."""
     older = draft.with_name(f"{draft.name}.old")
     if folder.exists():
@@ -242,7 +243,7 @@ def load_model(
 
     Args:
         model: the folder or hub name.
-        device: `"auto"` takes a GPU where there is one.
+        device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
         backend: what computes the emissions.
         merge: fold a LoRA adapter into the encoder's weights.
 
@@ -373,7 +374,7 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
             "this one is not"
         )
     manifest = read_manifest(folder)
-    graph = exported_graph(folder, manifest, backend)
+    graph = find_graph(folder, manifest, backend)
     chosen = "cpu" if device == "auto" else str(choose_device(device))
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = _load_own_tokenizer(folder, manifest)
@@ -381,7 +382,7 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
-def exported_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
+def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
     """The file that `nertune export` wrote for a backend.
 
     Raises:
@@ -396,6 +397,7 @@ def exported_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
         parity = json.loads(path.read_text(encoding="utf-8"))
         expected = parity["files"].get(file)
         weights = parity["weights"]
+        had_instructions = parity["machine"]["int8_instructions"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: is damaged ({error}); export again: {wanted}") from error
     if expected is None:
@@ -403,9 +405,14 @@ def exported_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
             f"{folder}: holds no {file}: it was not exported so, or was refused ({path} says why); "
             f"to try again: {wanted}"
         )
-    if weights != weight_files(manifest):
+    if weights != weight_hashes(manifest):
         raise ArtifactError(
             f"{path}: is of other weights than the folder's; export again: {wanted}"
+        )
+    if backend == "onnx-int8" and had_instructions and has_int8_instructions() is False:
+        raise ArtifactError(
+            f"{folder}: its int8 graph was checked on a processor with int8 instructions (VNNI), "
+            f"which this one lacks, so that it may find other entities; export here: {wanted}"
         )
     graph = path.with_name(file)
     if not graph.is_file() or hash_file(graph) != expected:
@@ -413,7 +420,7 @@ def exported_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
     return graph
 
 
-def weight_files(manifest: Manifest) -> dict[str, str]:
+def weight_hashes(manifest: Manifest) -> dict[str, str]:
     """The hashes of a folder's weights, and of the encoder that an adapter belongs to."""
     own = {name: sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
     return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning == "lora" else {})

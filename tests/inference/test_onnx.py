@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from helpers.tiny import make_predictor, make_settings
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
-from nertune.inference.onnx import OnnxEmitter, layers_of, quantize, write_onnx
+from nertune.inference.onnx import OnnxEmitter, list_layers, quantize, write_onnx
 from nertune.models.bert import EncoderEmitter
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]
@@ -66,7 +66,7 @@ def test_int8_by_layer(variant: str, layers: set[str], tmp_path: Path) -> None:
     emitter = emitter_of(tmp_path, variant)
     exact, small = tmp_path / "model.onnx", tmp_path / "int8.onnx"
     write_onnx(emitter, exact)
-    nodes = layers_of(exact)
+    nodes = list_layers(exact)
     assert set(nodes) == layers
     quantize(exact, small, leave_out=[node for found in nodes.values() for node in found])
     ids_BL, attention_BL = padded(3, 12)
@@ -105,7 +105,7 @@ def test_a_device_that_this_build_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
 def test_without_the_extra(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    calls: list[Any] = [lambda: layers_of(tmp_path / "model.onnx")]
+    calls: list[Any] = [lambda: list_layers(tmp_path / "model.onnx")]
     if library == "onnxruntime":
         calls.append(lambda: OnnxEmitter(tmp_path / "model.onnx"))
     for call in calls:

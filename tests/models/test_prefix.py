@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import nertune.models.prefix as prefix_module
 from nertune.config import LoraSettings
 from nertune.models.prefix import FrozenPrefix
 from nertune.models.tuning import add_lora, freeze_encoder
@@ -39,12 +40,16 @@ def make(family: str) -> Any:
         return t.ElectraForTokenClassification(t.ElectraConfig(**BERT_LIKE, embedding_size=16))
     if family == "roberta":
         return t.RobertaForTokenClassification(t.RobertaConfig(**BERT_LIKE))
+    if family == "xlm-roberta":
+        return t.XLMRobertaForTokenClassification(t.XLMRobertaConfig(**BERT_LIKE))
+    if family == "camembert":
+        return t.CamembertForTokenClassification(t.CamembertConfig(**BERT_LIKE))
     if family == "deberta-v2":
         return t.DebertaV2ForTokenClassification(t.DebertaV2Config(**BERT_LIKE))
     return t.BertForTokenClassification(t.BertConfig(**BERT_LIKE))
 
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert", "modernbert")
+FAMILIES = tuple(sorted(prefix_module._FAMILIES))
 
 
 def batch() -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import nertune
+from nertune.artifact import hash_encoder
 from nertune.config import Settings, load_settings
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.errors import ConfigError, DataError, TrainingError
@@ -83,6 +84,7 @@ class FakeTrainer:
         return {
             "nertune": nertune.__version__,
             "status": "finished",
+            "encoder_sha256": hash_encoder(settings.model.encoder),
             "settings": settings.to_dict(),
             "device": "cpu",
             "threads": 1,
@@ -216,6 +218,16 @@ def test_finished_runs_are_reused_and_said_so(bench: Bench) -> None:
     assert bench.starts == [("a", 3, "new"), ("b", 3, "new")]
     bench.compare(*recipes, fresh=True)
     assert [start for _, _, start in bench.starts] == ["overwrite"] * 4
+
+
+def test_another_encoder_behind_the_same_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = bench.recipe("a")
+    bench.compare(recipe)
+    monkeypatch.setattr("nertune.runs.compare.hash_encoder", lambda name: "other weights")
+    bench.compare(recipe)
+    assert bench.starts == [("a", 1, "overwrite"), ("a", 2, "overwrite")]
 
 
 def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:

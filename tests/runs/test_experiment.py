@@ -69,6 +69,7 @@ def test_what_a_run_leaves(variant: str, tmp_path: Path) -> None:
     else:
         assert parameters["trainable"] == parameters["total"]
     assert record["peak_memory_bytes"] > 2**20
+    assert ("encoder_sha256" in record) == (not variant.startswith("lstm"))
     assert record["seconds"] > sum(e["seconds"] for e in record["epochs"])
     assert record["data"]["train"]["documents"] == len(SENTENCES)
     assert record["data"]["train"]["sha256"] == record["data"]["dev"]["sha256"]

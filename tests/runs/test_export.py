@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import nertune.artifact
 import nertune.runs.export as module
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, write_jsonl
@@ -18,15 +19,19 @@ from nertune.artifact import load_model
 from nertune.errors import ArtifactError, ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.models.tagger import Tagger
-from nertune.runs.export import compare_entities, export, texts_of_all_lengths
+from nertune.runs.experiment import train
+from nertune.runs.export import compare_entities, cut_all_lengths, export
 from nertune.types import Document
 
 VARIANTS = ["lstm-crf", "full", "lora-crf"]
 
 
 def saved(folder: Path, variant: str, **sections: dict[str, Any]) -> tuple[Predictor, Path]:
+    """A shaken tagger, where it was saved, and dev data in which what it finds is right."""
     settings = make_settings(folder, variant, sections)
     predictor = make_predictor(settings)
+    if settings.data.dev == str(folder / "data.jsonl"):
+        write_jsonl(folder / "data.jsonl", predictor.tag_documents(SENTENCES))
     save_predictor(folder / "model", predictor, settings)
     return predictor, folder / "model"
 
@@ -73,7 +78,7 @@ def test_another_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     other = make_predictor(make_settings(tmp_path, "full", {"run": {"seed": 5}}))
     traced = module.write_onnx
     monkeypatch.setattr(module, "write_onnx", lambda _, path: traced(other.tagger.emitter, path))
-    with pytest.raises(ArtifactError, match=r"does not find the entities that the model finds"):
+    with pytest.raises(ArtifactError, match=r"the exported graph is not the model: \d+ of \d+"):
         export(folder)
     assert [p.name for p in (folder / "onnx").iterdir()] == ["parity.json"]
     found = json.loads((folder / "onnx" / "parity.json").read_text())
@@ -82,13 +87,81 @@ def test_another_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Predictor.load(folder, backend="onnx")
 
 
+def test_a_graph_that_differs_only_where_no_entity_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emissions are compared, not only what wins on these documents."""
+    predictor, folder = saved(tmp_path, "full")
+    inner = predictor.tagger.emitter
+
+    class Off(torch.nn.Module):
+        def forward(self, ids_BL: torch.Tensor, attention_BL: torch.Tensor) -> torch.Tensor:
+            emissions_BLK: torch.Tensor = inner(ids_BL, attention_BL)
+            return emissions_BLK - 0.01 * torch.nn.functional.one_hot(
+                emissions_BLK.argmin(dim=-1), emissions_BLK.shape[-1]
+            )
+
+    found = compare_entities(predictor, with_emitter(predictor, Off()), SENTENCES)
+    assert not found.differing
+    assert found.largest_emission_difference == pytest.approx(0.01, rel=0.1)
+    assert not found.holds
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("broken", ["nan", "length"])
+def test_a_graph_that_cannot_compute_is_refused(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = saved(tmp_path, "full")
+    traced = module.write_onnx
+
+    class Broken(torch.nn.Module):
+        """Gives NaN, or was traced with a length baked in."""
+
+        def forward(self, ids_BL: torch.Tensor, attention_BL: torch.Tensor) -> torch.Tensor:
+            added_BL = torch.zeros(1, 7) if broken == "length" else torch.log(-ids_BL.float())
+            return (attention_BL + added_BL)[..., None].expand(-1, -1, 9)
+
+    monkeypatch.setattr(module, "write_onnx", lambda _, path: traced(Broken(), path))
+    with pytest.raises(ArtifactError, match=r"the exported graph is not the model: .*") as caught:
+        export(folder)
+    assert ("cannot compute" if broken == "length" else "not finite") in str(caught.value)
+    assert [p.name for p in (folder / "onnx").iterdir()] == ["parity.json"]
+
+
+def test_int8_that_fails_leaves_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = saved(tmp_path, "lstm")
+
+    def failing(*_: object, **__: object) -> None:
+        raise ArtifactError("no int8 today")
+
+    monkeypatch.setattr(module, "quantize", failing)
+    report = export(folder, int8=True)
+    assert report["onnx-int8"] == {"status": "refused", "reason": "no int8 today"}
+    Predictor.load(folder, backend="onnx")
+
+
+def test_int8_of_another_kind_of_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_speeds", always_faster)
+    monkeypatch.setattr(module, "has_int8_instructions", lambda: True)
+    _, folder = saved(tmp_path, "lstm")
+    export(folder, int8=True, tolerance=100.0)
+    monkeypatch.setattr(nertune.artifact, "has_int8_instructions", lambda: False)
+    with pytest.raises(ArtifactError, match=r"checked on a processor with int8 instructions"):
+        Predictor.load(folder, backend="onnx-int8")
+    Predictor.load(folder, backend="onnx")
+    monkeypatch.setattr(nertune.artifact, "has_int8_instructions", lambda: None)
+    Predictor.load(folder, backend="onnx-int8")
+
+
 def test_int8_that_loses_too_much_keeps_layers_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_speeds", always_faster)
     _, folder = saved(tmp_path, "full")
-    scores = iter([0.9, 0.9, 0.9, 0.5, 0.898])  # torch, float32 twice, int8, int8 less a layer
-    monkeypatch.setattr(module, "_f1", lambda *_: next(scores))
+    # torch, float32 twice; int8, side by side and one by one; the same with a layer in float32
+    scores = iter([0.9, 0.9, 0.9, 0.9, 0.5, 0.898, 0.898])
+    monkeypatch.setattr(module, "_f1", lambda *_, **__: next(scores))
     said: list[str] = []
     report = export(folder, int8=True, say=said.append)
     small = report["onnx-int8"]
@@ -103,8 +176,8 @@ def test_int8_that_cannot_be_saved_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "_speeds", always_faster)
     _, folder = saved(tmp_path, "full")
-    calls = iter([0.9, 0.9, 0.9])
-    monkeypatch.setattr(module, "_f1", lambda *_: next(calls, 0.1))
+    calls = iter([0.9, 0.9, 0.9])  # torch, float32 twice
+    monkeypatch.setattr(module, "_f1", lambda *_, **__: next(calls, 0.1))
     report = export(folder, int8=True)
     assert report["onnx-int8"]["status"] == "refused"
     assert "loses more than 0.3 points" in report["onnx-int8"]["reason"]
@@ -176,14 +249,16 @@ def test_a_tie_is_listed_and_not_held_against_the_graph(tmp_path: Path) -> None:
     assert found.ties[0][0] == "here"
 
 
-def test_texts_of_all_lengths(tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, "full", {"model": {"max_pieces": 20}})
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_cut_all_lengths(unit: str, tmp_path: Path) -> None:
+    """Up to several windows, though the eight sentences fill only some."""
+    settings = make_settings(tmp_path, "full", {"model": {"max_pieces": 64, "unit": unit}})
     predictor = make_predictor(settings)
-    texts = texts_of_all_lengths(predictor, SENTENCES)
-    lengths = [len(document.text) for document in texts]
-    assert lengths == [1, 2, 4, 8, 16, 32, 60]
-    assert len(predictor.segmenter.segment(texts[-1])[1]) > 2
-    assert [len(d.text) for d in texts_of_all_lengths(predictor, [Document("")])] == [0]
+    texts = cut_all_lengths(predictor, SENTENCES)
+    cut = [predictor.segmenter.segment(document) for document in texts]
+    assert [len(encoding.units) for encoding, _ in cut][:6] == [1, 2, 4, 8, 16, 32]
+    assert len(cut[-1][1]) >= 3
+    assert cut_all_lengths(predictor, [Document("")]) == []
 
 
 def test_other_weights_are_not_exported_ones(tmp_path: Path) -> None:
@@ -230,6 +305,29 @@ def test_what_it_compares_on(tmp_path: Path) -> None:
     other.unlink()
     with pytest.raises(ConfigError, match="is not there: name labelled text with --dev"):
         export(folder)
+    write_jsonl(other, [Document("今天没有新闻。")])
+    with pytest.raises(ConfigError, match="holds no entity to compare on"):
+        export(folder, dev=str(other))
+
+
+def test_a_dev_file_that_changed(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, "lstm", {"train": {"epochs": 1}})
+    train(settings)
+    write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
+    with pytest.raises(ConfigError, match="is not the file any more that chose the model's epoch"):
+        export(settings.run.dir)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = saved(tmp_path, "lstm")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(ArtifactError, match="cannot be written to: No space left on device"):
+        export(folder)
+    assert not [p for p in folder.iterdir() if "onnx" in p.name]
 
 
 def test_no_draft_is_left_and_an_older_export_stays(
@@ -237,7 +335,8 @@ def test_no_draft_is_left_and_an_older_export_stays(
 ) -> None:
     _, folder = saved(tmp_path, "lstm")
     export(folder)
-    before = (folder / "onnx" / "model.onnx").read_bytes()
+    (folder / "onnx" / "mark").write_text("of the older one")
+    (folder / ".onnx-killed").mkdir()
 
     def broken(*_: object) -> None:
         raise RuntimeError("in the middle")
@@ -246,7 +345,13 @@ def test_no_draft_is_left_and_an_older_export_stays(
     with pytest.raises(RuntimeError, match="in the middle"):
         export(folder)
     assert not [p for p in folder.iterdir() if p.name.startswith(".onnx")]
-    assert (folder / "onnx" / "model.onnx").read_bytes() == before
+    assert (folder / "onnx" / "mark").exists()
+    monkeypatch.undo()
+    said: list[str] = []
+    (folder / "onnx" / "model-int8.onnx").touch()
+    export(folder, say=said.append)
+    assert not (folder / "onnx" / "mark").exists()
+    assert said[0].startswith("model-int8.onnx of an earlier export goes")
 
 
 def test_speeds_are_of_all_arms(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from nertune.models.prefix import FrozenPrefix
 from nertune.runs.experiment import train
 from nertune.training.examples import prepare_examples
 from nertune.training.loop import fit, trainable_tensors
-from nertune.training.states import StateStore, store_bytes, store_states
+from nertune.training.states import StateStore, count_state_bytes, store_states
 
 TOP = {"layers": "top-1", "dropout": 0.2, "targets": ["query", "value"]}
 
@@ -110,6 +110,8 @@ def test_a_run_uses_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sum(calls) == len(SENTENCES)  # once, whatever the epochs
     assert "the frozen layers ran once" in said.getvalue()
     assert "there is no dropout in them" in said.getvalue()
+    assert record["frozen_layers"]["run_once"]
+    assert record["frozen_layers"]["bytes"] > 1000
     assert record["epochs"][-1]["loss"] < record["epochs"][0]["loss"] / 2
     assert not [p for p in (tmp_path / "run").iterdir() if "states" in p.name]
 
@@ -129,9 +131,21 @@ def test_where_it_is_not_used(
     monkeypatch.setattr(experiment, "store_states", lambda *_, **__: pytest.fail("stored"))
     shown = io.StringIO()
     settings = settings_of(tmp_path, variant, cache_gib=gib, epochs=1)
-    train(settings, console=Console(file=shown, width=200))
+    record = train(settings, console=Console(file=shown, width=200))
+    assert record["frozen_layers"] == {"run_once": False, "seconds": 0.0, "bytes": 0}
     assert said in shown.getvalue()
     assert ("frozen layers" in shown.getvalue()) == bool(said)
+
+
+def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(experiment, "store_states", full)
+    shown = io.StringIO()
+    record = train(settings_of(tmp_path, epochs=1), console=Console(file=shown, width=200))
+    assert "run in every epoch: no room for what they give" in shown.getvalue()
+    assert not record["frozen_layers"]["run_once"]
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
@@ -178,7 +192,7 @@ def test_the_store(on_disk: bool, tmp_path: Path) -> None:
 def size_of(folder: Path, variant: str) -> int:
     predictor = make_predictor(settings_of(folder, variant))
     examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
-    return store_bytes(predictor.tagger, examples.windows)
+    return count_state_bytes(predictor.tagger, examples.windows)
 
 
 def test_how_much_it_takes(tmp_path: Path) -> None:

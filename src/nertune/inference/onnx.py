@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 
-__all__ = ["OnnxEmitter", "layers_of", "quantize", "write_onnx"]
+__all__ = ["OnnxEmitter", "has_int8_instructions", "list_layers", "quantize", "write_onnx"]
 
 _INPUTS = ("piece_ids", "attention")
 _OUTPUT = "emissions"
 _OPSET = 17
+_MOST_BYTES = 2_000_000_000  # of weights; the graph around them takes some too
 _LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
 _QUANTIZED = ("MatMul", "Gemm", "LSTM")
 
@@ -31,12 +32,12 @@ class OnnxEmitter(nn.Module):
 
     Args:
         path: the graph.
-        device: `cpu` or `cuda`; the latter needs ONNX Runtime's build for it.
+        device: `cpu`, `cuda` or `cuda:N`; a GPU needs ONNX Runtime's build for it.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         ArtifactError: the file is damaged.
-        ConfigError: this build of ONNX Runtime cannot compute on the device.
+        ConfigError: this build of ONNX Runtime, or this machine, cannot compute on the device.
 
     Shape legend:
         B windows, L pieces, K tags.
@@ -50,7 +51,8 @@ class OnnxEmitter(nn.Module):
             raise MissingDependencyError(
                 "onnxruntime", extra="onnx", purpose="an exported model"
             ) from error
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device, "")
+        kind, _, number = device.partition(":")
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind, "")
         if provider not in onnxruntime.get_available_providers():
             raise ConfigError(
                 f"device {device}: this build of ONNX Runtime computes on "
@@ -61,17 +63,34 @@ class OnnxEmitter(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=[(provider, {"device_id": int(number or 0)} if kind == "cuda" else {})],
+            )
         except Exception as error:  # its errors have no common base but this one
             raise ArtifactError(
                 f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
             ) from error
+        if self._session.get_providers()[0] != provider:  # it goes to the CPU without a word
+            raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
+        self._path = path
 
     def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
-        """Emissions `[B, L, K]`, on the CPU."""
+        """Emissions `[B, L, K]`, on the CPU.
+
+        Raises:
+            ArtifactError: the graph cannot take windows of this number and length.
+        """
         arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
         inputs = dict(zip(_INPUTS, arrays, strict=True))
-        (emissions_BLK,) = self._session.run([_OUTPUT], inputs)
+        try:
+            (emissions_BLK,) = self._session.run([_OUTPUT], inputs)
+        except Exception as error:  # see above
+            raise ArtifactError(
+                f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "
+                f"{piece_ids_BL.shape[1]} pieces ({_brief(error)})"
+            ) from error
         return torch.from_numpy(emissions_BLK)
 
 
@@ -84,9 +103,12 @@ def write_onnx(emitter: nn.Module, path: Path) -> None:
 
     Raises:
         MissingDependencyError: onnx is not installed.
-        ArtifactError: PyTorch cannot express the model as a graph.
+        ArtifactError: PyTorch cannot express the model as a graph, or it is larger than a file
+            of the format may be (2 GiB).
     """
     _need_onnx()
+    if sum(p.numel() * p.element_size() for p in emitter.parameters()) >= _MOST_BYTES:
+        raise ArtifactError("this model cannot be exported to ONNX: it is larger than 2 GiB")
     emitter.eval()
     ids_BL = torch.ones((2, 7), dtype=torch.int64)
     attention_BL = torch.ones_like(ids_BL)
@@ -122,6 +144,7 @@ def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> No
 
     Raises:
         MissingDependencyError: onnx is not installed.
+        ArtifactError: ONNX Runtime cannot quantize this graph.
     """
     _need_onnx()
     import logging
@@ -138,11 +161,28 @@ def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> No
             per_channel=True,
             weight_type=QuantType.QInt8,
         )
+    except Exception as error:  # its errors have no common base but this one
+        raise ArtifactError(f"{source}: cannot be quantized ({_brief(error)})") from error
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_hint)
 
 
-def layers_of(path: Path) -> dict[str, list[str]]:
+def has_int8_instructions() -> bool | None:
+    """Whether the processor multiplies int8 exactly; `None` where the system does not say.
+
+    Without such instructions (VNNI on x86) sums of two products may be cut off, so that an int8
+    graph gives other emissions than where it was checked.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    if not (found := re.search(r"^(?:flags|Features)\s*:(.*)$", flags, re.MULTILINE)):
+        return None
+    return bool({"avx512_vnni", "avx_vnni", "asimddp"} & set(found[1].split()))
+
+
+def list_layers(path: Path) -> dict[str, list[str]]:
     """The nodes that `quantize` changes, by the layer that they are in; "" for those in none."""
     _need_onnx()
     import onnx

@@ -67,7 +67,7 @@ class Predictor:
 
         Args:
             model: the folder or hub name.
-            device: `"auto"` takes a GPU where there is one.
+            device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
             backend: `torch`; or `onnx` or `onnx-int8`, what `nertune export` made of it.
 
         Raises:

@@ -22,7 +22,7 @@ __all__ = ["FrozenPrefix"]
 # Families whose layers get nothing from below but the hidden states, the mask and, in ModernBERT,
 # position embeddings that follow from the lengths. (DeBERTa's first layer has a convolution.)
 _FAMILIES = frozenset(
-    {"bert", "camembert", "distilbert", "electra", "ernie", "modernbert", "roberta", "xlm-roberta"}
+    {"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"}
 )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nertune
+from nertune.artifact import hash_encoder
 from nertune.config import Settings, load_settings
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.samples import resolve_data
@@ -546,6 +547,11 @@ def _ensure_run(
     return record
 
 
+def _encoder_hash(settings: Settings) -> str | None:
+    """The weights behind the encoder's name, which may have been replaced since a run."""
+    return hash_encoder(settings.model.encoder) if settings.model.emitter == "encoder" else None
+
+
 def _answers(record: Record, plan: _Plan) -> bool:
     """Whether a finished run is what the plan asks for."""
     stamp = plan.stamp
@@ -556,6 +562,7 @@ def _answers(record: Record, plan: _Plan) -> bool:
         record.get("status") == "finished"
         and _comparable(record.get("settings", {})) == stamp["settings"]
         and hashes == stamp["data"]
+        and record.get("encoder_sha256") == _encoder_hash(plan.settings)
         and _predictions_path(plan).is_file()
     )
 

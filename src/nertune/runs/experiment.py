@@ -34,7 +34,7 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import Examples, prepare_examples
 from nertune.training.loop import FitResult, fit
-from nertune.training.states import StateStore, store_bytes, store_states
+from nertune.training.states import StateStore, count_state_bytes, store_states
 from nertune.types import Document
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ def _train(
     accelerator = _accelerator(settings)
     torch.manual_seed(settings.run.seed)
     predictor = _build(settings, corpora, accelerator)
-    result = _fit(settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
-                  resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()})  # fmt: skip
+    result, frozen = _fit(
+        settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
+        resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()},
+    )  # fmt: skip
 
     scores = {
         name: _score_split(name, corpus, predictor, folder)
@@ -113,6 +115,9 @@ def _train(
         if name != "train"
     }
     record = _record(settings, corpora, predictor, result, scores, accelerator, started)
+    record["frozen_layers"] = frozen
+    if settings.model.emitter == "encoder":
+        record["encoder_sha256"] = hash_encoder(settings.model.encoder)
     save_model(
         folder.model,
         predictor,
@@ -222,7 +227,8 @@ def _fit(
     *,
     resume: bool,
     data_hashes: dict[str, str],
-) -> FitResult:
+) -> tuple[FitResult, dict[str, Any]]:
+    """What came of training, and what was done about frozen layers."""
     examples = prepare_examples(corpus.documents, predictor.segmenter, predictor.tagset)
     _say_lost("train", examples.lost, console)
     trainable, total = _count_parameters(predictor)
@@ -233,10 +239,11 @@ def _fit(
         accelerator.init_trackers("tensorboard")
         tracker = accelerator.log
     log = RunLog(folder.log, track=tracker)
-    states = _states(settings, predictor, examples, accelerator, folder, console)
+    states = None
     try:
+        states, frozen = _states(settings, predictor, examples, accelerator, folder, console)
         with TrainingDisplay(console, settings.run.name, settings.train.epochs, [log]) as display:
-            return fit(
+            result = fit(
                 predictor.tagger,
                 examples,
                 settings.train,
@@ -255,6 +262,7 @@ def _fit(
                 fingerprint=_fingerprint(settings, predictor, data_hashes),
                 resume=resume,
             )
+        return result, frozen
     finally:
         log.close()
         if states is not None:
@@ -269,29 +277,41 @@ def _states(
     accelerator: Accelerator,
     folder: RunFolder,
     console: Console,
-) -> StateStore | None:
-    """What the frozen layers give, where there are any and it is not too much to keep."""
-    needed = store_bytes(predictor.tagger, examples.windows)
+) -> tuple[StateStore | None, dict[str, Any]]:
+    """What the frozen layers give, where there are any and it is not too much to keep.
+
+    Returns:
+        The store, and for the record: `run_once`, `seconds` that this took, `bytes`.
+    """
+    none = {"run_once": False, "seconds": 0.0, "bytes": 0}
+    needed = count_state_bytes(predictor.tagger, examples.windows)
     limit = settings.train.cache_gib * 2**30
     if not needed or not limit:
-        return None
+        return None, none
     if needed > limit:
         notify(console, f"the frozen layers run in every epoch: what they give takes "
                         f"{needed / 2**30:.1f} GiB, and train.cache_gib is "
                         f"{settings.train.cache_gib:g}")  # fmt: skip
-        return None
+        return None, none
+    notify(console, "running the frozen layers, once for all epochs")
     started = time.perf_counter()
-    states = store_states(
-        predictor.tagger,
-        examples.windows,
-        pad_id=predictor.segmenter.tokenizer.pad_id,
-        accelerator=accelerator,
-        folder=folder.path,
-    )
-    notify(console, f"the frozen layers ran once ({time.perf_counter() - started:.0f} s, "
+    try:
+        states = store_states(
+            predictor.tagger,
+            examples.windows,
+            pad_id=predictor.segmenter.tokenizer.pad_id,
+            accelerator=accelerator,
+            folder=folder.path,
+        )
+    except OSError as error:
+        notify(console, f"the frozen layers run in every epoch: no room for what they give, "
+                        f"{needed / 2**30:.1f} GiB ({error.strerror or error})")  # fmt: skip
+        return None, none
+    seconds = time.perf_counter() - started
+    notify(console, f"the frozen layers ran once ({seconds:.0f} s, "
                     f"{needed / 2**20:,.0f} MiB kept{' on disk' if states.is_on_disk else ''}); "
                     "there is no dropout in them")  # fmt: skip
-    return states
+    return states, {"run_once": True, "seconds": seconds, "bytes": needed}
 
 
 def _fingerprint(

@@ -5,10 +5,10 @@ tagger -> graph -> (int8) -> the same documents through all of them -> parity.js
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,15 +25,22 @@ from nertune.artifact import (
     EXPORTED,
     Manifest,
     load_model,
+    move_into_place,
     own_folder,
-    weight_files,
+    weight_hashes,
 )
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.files import hash_file
 from nertune.data.samples import resolve_data
-from nertune.errors import ArtifactError, ConfigError
+from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.evaluation.metrics import score
-from nertune.inference.onnx import OnnxEmitter, layers_of, quantize, write_onnx
+from nertune.inference.onnx import (
+    OnnxEmitter,
+    has_int8_instructions,
+    list_layers,
+    quantize,
+    write_onnx,
+)
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
 from nertune.labels.scheme import TokenSpan
@@ -42,9 +49,10 @@ from nertune.models.tagger import Tagger
 from nertune.runs.record import write_json
 from nertune.types import Document
 
-__all__ = ["Agreement", "compare_entities", "export", "texts_of_all_lengths"]
+__all__ = ["Agreement", "compare_entities", "cut_all_lengths", "export"]
 
 _TIE = 1e-4  # probabilities that differ by less are equal but for rounding
+_ROUNDING = 1e-3  # nats: so far may float32 emissions lie apart
 _MOST_SENSITIVITY = 64  # documents that tell which layer suffers most from int8
 _MOST_TIMED = 400  # documents
 _MOST_LISTED = 20
@@ -65,6 +73,7 @@ class Agreement:
         num_ties: how many.
         differing: found by one of them only, with other probabilities.
         largest_difference: between the probabilities of an entity.
+        largest_emission_difference: between the scores of any tag of any unit, in nats.
     """
 
     documents: int
@@ -74,11 +83,16 @@ class Agreement:
     num_ties: int
     differing: int
     largest_difference: float
+    largest_emission_difference: float
 
     @property
     def holds(self) -> bool:
         """Whether they are the same but for rounding."""
-        return not self.differing and self.largest_difference <= _TIE
+        return (
+            not self.differing
+            and self.largest_difference <= _TIE
+            and self.largest_emission_difference <= _ROUNDING
+        )
 
 
 def export(
@@ -93,8 +107,9 @@ def export(
     """Write a tagger's folder `onnx/`: `model.onnx`, `model-int8.onnx`, `parity.json`.
 
     The float32 graph must find every entity that the tagger finds. The int8 graph must not lose
-    more than `tolerance` and must be faster here; where it loses more, the layers that suffer
-    most stay in float32, one after the other, up to half of them.
+    more than `tolerance`, with texts side by side and one by one (its scales follow from all that
+    is computed together), and must be faster here; where it loses more, the layers that suffer most
+    stay in float32, one after the other, up to half of them.
 
     Args:
         model: a folder that nertune wrote.
@@ -108,9 +123,9 @@ def export(
         What `parity.json` holds.
 
     Raises:
-        ArtifactError: the float32 graph is not the tagger (`parity.json` says where), or the
-            model cannot be exported.
-        ConfigError: there are no documents to compare on.
+        ArtifactError: the float32 graph is not the tagger (`parity.json` says where), the model
+            cannot be exported, or its folder not be written.
+        ConfigError: there are no documents with entities to compare on.
         MissingDependencyError: the extra `onnx` is not installed.
     """
     folder = own_folder(str(model))
@@ -123,23 +138,27 @@ def export(
     manifest = predictor.manifest
     assert manifest is not None
     corpus = _documents(manifest, dev)
-    draft = folder / f".{EXPORT_FOLDER}-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    target = folder / EXPORT_FOLDER
+    for left in folder.glob(f".{EXPORT_FOLDER}-*"):  # of a killed export
+        shutil.rmtree(left, ignore_errors=True)
+    if (target / EXPORTED["onnx-int8"]).exists() and not int8:
+        say(f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again")
     try:
-        report = _export(predictor, corpus, draft, int8, tolerance, rounds, say)
-        report["weights"] = weight_files(manifest)
-        write_json(draft / "parity.json", report)
-        target = folder / EXPORT_FOLDER
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{EXPORT_FOLDER}-", dir=folder))
+        try:
+            report = _export(predictor, corpus, draft, int8, tolerance, rounds, say)
+            report["weights"] = weight_hashes(manifest)
+            write_json(draft / "parity.json", report)
+            draft.chmod(0o755)
+            move_into_place(draft, target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     if not report["files"]:
         raise ArtifactError(
-            f"{folder}: the exported graph does not find the entities that the model finds "
-            f"({report['onnx']['agreement']['differing']} differ); nothing was kept but "
-            f"{target / 'parity.json'}"
+            f"{folder}: the exported graph is not the model: {report['onnx']['reason']}; nothing "
+            f"was kept but {target / 'parity.json'}"
         )
     return report
 
@@ -156,7 +175,16 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
         )
     settings = manifest.settings.get("data", {}) if not dev else {}
     kept = {k: settings[k] for k in ("format", "scheme", "join") if k in settings}
-    return load_corpus(path, **kept)
+    corpus = load_corpus(path, **kept)
+    stated = (manifest.data.get("dev") or {}).get("sha256", corpus.sha256)
+    if not dev and stated != corpus.sha256:
+        raise ConfigError(
+            f"{named} is not the file any more that chose the model's epoch (its sha256 differs): "
+            "name labelled text with --dev"
+        )
+    if not corpus.num_entities:
+        raise ConfigError(f"{named} holds no entity to compare on: name labelled text with --dev")
+    return corpus
 
 
 def _export(
@@ -171,33 +199,52 @@ def _export(
     say("tracing the model")
     graph = draft / EXPORTED["onnx"]
     write_onnx(predictor.tagger.emitter, graph)
-    exact = _with_graph(predictor, graph)
-    texts = [*corpus.documents, *texts_of_all_lengths(predictor, corpus.documents)]
-    agreement = compare_entities(predictor, exact, texts)
-    arms = {"torch": predictor, "onnx": exact}
+    arms = {"torch": predictor}
     report: dict[str, Any] = {
         "nertune": nertune.__version__,
         "dev": {"path": str(corpus.path), "sha256": corpus.sha256,
                 "documents": len(corpus.documents), "entities": corpus.num_entities},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(),
-                    "versions": _versions()},
+                    "int8_instructions": has_int8_instructions(), "versions": _versions()},
         "files": {},
         "torch": {"f1": _f1(predictor, corpus)},
-        "onnx": {"f1": _f1(exact, corpus), "bytes": graph.stat().st_size,
-                 "agreement": asdict(agreement)},
+        "onnx": {"bytes": graph.stat().st_size},
     }  # fmt: skip
+    texts = [*corpus.documents, *cut_all_lengths(predictor, corpus.documents)]
+    try:
+        exact = _with_graph(predictor, graph)
+        agreement = compare_entities(predictor, exact, texts)
+        report["onnx"] |= {"f1": _f1(exact, corpus), "agreement": asdict(agreement)}
+    except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
+        graph.unlink()
+        report["onnx"] |= {"status": "refused", "reason": str(error)}
+        return report
     say(
         f"float32: {agreement.equal} of {agreement.entities} entities the same, "
-        f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}"
+        f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}, "
+        f"emissions within {agreement.largest_emission_difference:.1e} nats"
     )
     if not agreement.holds:
         graph.unlink()
+        reason = (
+            f"{agreement.differing} of {agreement.entities} entities differ, probabilities by up "
+            f"to {agreement.largest_difference:.1e}, emissions by up to "
+            f"{agreement.largest_emission_difference:.1e} nats"
+        )
+        report["onnx"] |= {"status": "refused", "reason": reason}
         return report
+    arms["onnx"] = exact
+    report["onnx"]["status"] = "exported"
     report["files"][graph.name] = hash_file(graph)
     if int8:
-        small, report["onnx-int8"] = _export_int8(
-            predictor, exact, corpus, draft, tolerance, rounds, say
-        )
+        try:
+            small, report["onnx-int8"] = _export_int8(
+                predictor, exact, corpus, draft, tolerance, rounds, say
+            )
+        except (ModelError, ValueError) as error:  # what is float32 stays
+            small, report["onnx-int8"] = None, {"status": "refused", "reason": str(error)}
+            say(f"int8 is refused: {error}")
+            (draft / EXPORTED["onnx-int8"]).unlink(missing_ok=True)
         if small is not None:
             arms["onnx-int8"] = small
             report["files"][EXPORTED["onnx-int8"]] = hash_file(draft / EXPORTED["onnx-int8"])
@@ -218,10 +265,12 @@ def _export_int8(
 ) -> tuple[Predictor | None, dict[str, Any]]:
     """The first int8 graph that is good enough and faster, with what was tried."""
     graph, target = draft / EXPORTED["onnx"], draft / EXPORTED["onnx-int8"]
-    layers = layers_of(graph)
+    layers = list_layers(graph)
     order: list[str] = []
-    f1_exact = _f1(exact, corpus)
     attempts: list[dict[str, Any]] = []
+    f1_exact = _f1(exact, corpus)
+    if not f1_exact:
+        raise ModelError("the model finds none of the entities, so what int8 loses is not known")
     for count in range(len(layers) // 2 + 1):
         if count == 1:
             say("looking for the layers that suffer most from int8")
@@ -230,11 +279,16 @@ def _export_int8(
         nodes = [node for layer in left_out for node in layers[layer]]
         quantize(graph, target, leave_out=nodes)
         small = _with_graph(predictor, target)
-        lost = 100 * (f1_exact - (f1 := _f1(small, corpus)))
+        side_by_side = _f1(small, corpus)
+        one_by_one = _f1(small, corpus, one_by_one=True)
+        f1 = min(side_by_side, one_by_one)
+        lost = 100 * (f1_exact - f1)
         speeds = _speeds({"onnx": exact, "onnx-int8": small}, corpus.documents, rounds)
         ratio = speeds["onnx-int8"] / speeds["onnx"]
-        attempts.append({"left_out": [_layer_name(x) for x in left_out], "f1": f1,
-                         "points_lost": lost, "speed_against_float32": ratio})  # fmt: skip
+        attempts.append({
+            "left_out": [_layer_name(x) for x in left_out], "f1": side_by_side,
+            "f1_one_by_one": one_by_one, "points_lost": lost, "speed_against_float32": ratio,
+        })  # fmt: skip
         without = f" without {', '.join(attempts[-1]['left_out'])}" if left_out else ""
         say(f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
         if ratio <= 1:
@@ -242,8 +296,8 @@ def _export_int8(
         if lost <= tolerance:
             agreement = compare_entities(predictor, small, corpus.documents)
             return small, {
-                "status": "exported", "f1": f1, "bytes": target.stat().st_size,
-                "tolerance_points": tolerance, "attempts": attempts,
+                "status": "exported", "f1": side_by_side, "f1_one_by_one": one_by_one,
+                "bytes": target.stat().st_size, "tolerance_points": tolerance, "attempts": attempts,
                 "agreement": asdict(agreement),
             }  # fmt: skip
     target.unlink(missing_ok=True)
@@ -290,14 +344,25 @@ def _with_graph(predictor: Predictor, graph: Path) -> Predictor:
     )
 
 
-def texts_of_all_lengths(
-    predictor: Predictor, documents: Sequence[Document], *, longest: int = 3
+def cut_all_lengths(
+    predictor: Predictor, documents: Sequence[Document], *, num_windows: int = 3
 ) -> list[Document]:
-    """Texts of 1, 2, 4, … characters, up to `longest` windows, cut from documents put together."""
-    text = "".join(document.text for document in documents)
-    limit = min(len(text), longest * predictor.segmenter.max_pieces)
-    lengths = [2**power for power in range(limit.bit_length()) if 2**power < limit]
-    return [Document(text[:length], id=f"{length} characters") for length in (*lengths, limit)]
+    """Texts of 1, 2, 4, … units, and one of several windows, cut from documents put together.
+
+    Where the documents are too short for that, they are repeated.
+    """
+    segmenter = predictor.segmenter
+    joint = " " if segmenter.unit == "word" else ""
+    text = joint.join(document.text for document in documents)
+    if not text.strip():
+        return []
+    while len(segmenter.segment(Document(text))[1]) < num_windows:
+        text += joint + text
+    encoding, windows = segmenter.segment(Document(text))
+    longest = windows[num_windows - 1].first_unit + windows[num_windows - 1].num_units
+    lengths = [2**power for power in range(longest.bit_length()) if 2**power < longest]
+    ends = [(length, encoding.units[length - 1][1]) for length in (*lengths, longest)]
+    return [Document(text[:end], id=f"{length} units") for length, end in ends]
 
 
 def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Document]) -> Agreement:
@@ -311,6 +376,8 @@ def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Docum
     chances_of_other = span_probabilities(others, union, other.tagger.chain())
     equal = differing = 0
     largest = 0.0
+    pairs = zip(emissions, others, strict=True)
+    apart = max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0)
     ties: list[tuple[str, str, str, float, float]] = []
     for i, document in enumerate(documents):
         entities = spans_to_entities(union[i], encodings[i].units)
@@ -332,6 +399,7 @@ def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Docum
         num_ties=len(ties),
         differing=differing,
         largest_difference=largest,
+        largest_emission_difference=apart,
     )
 
 
@@ -339,8 +407,12 @@ def _spans(predictor: Predictor, emissions: Emissions) -> list[list[TokenSpan]]:
     return [spans for spans, _ in decode(emissions, predictor.tagger.chain(), with_scores=False)]
 
 
-def _f1(predictor: Predictor, corpus: Corpus) -> float:
-    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
+def _f1(predictor: Predictor, corpus: Corpus, *, one_by_one: bool = False) -> float:
+    documents = corpus.documents
+    groups = [[document] for document in documents] if one_by_one else [documents]
+    predicted = [
+        found for group in groups for found in predictor.tag_documents(group, with_scores=False)
+    ]
     return score(corpus.documents, predicted, num_resamples=0).micro.f1 or 0.0
 
 

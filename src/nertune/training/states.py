@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from itertools import accumulate
@@ -21,7 +22,7 @@ from nertune.tokens.windows import Window
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["StateStore", "store_bytes", "store_states"]
+__all__ = ["StateStore", "count_state_bytes", "store_states"]
 
 _IN_MEMORY_BYTES = 2 << 30  # more than this lies on disk
 _BUDGET_TOKENS = 4096
@@ -35,6 +36,9 @@ class StateStore:
         width: of the encoder, D.
         folder: where a file may lie; it is removed by `close`.
         in_memory_bytes: up to this size nothing is written.
+
+    Raises:
+        OSError: the disk has no room for them.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class StateStore:
             folder.mkdir(parents=True, exist_ok=True)
             # Its name is gone at once where the system allows it, so that a kill leaves nothing.
             self._file = tempfile.TemporaryFile(prefix=".states-", dir=folder)  # noqa: SIM115
+            if hasattr(os, "posix_fallocate"):  # a full disk would end the process later on
+                os.posix_fallocate(self._file.fileno(), 0, max(1, 4 * shape[0] * shape[1]))
             self._states_ND = np.memmap(self._file, dtype=np.float32, mode="w+", shape=shape)
 
     @property
@@ -81,7 +87,7 @@ class StateStore:
             self._file.close()
 
 
-def store_bytes(tagger: Tagger, windows: Sequence[Window]) -> int:
+def count_state_bytes(tagger: Tagger, windows: Sequence[Window]) -> int:
     """How much the states of windows take; 0 where no layer is frozen from below."""
     prefix = tagger.emitter.prefix if isinstance(tagger.emitter, EncoderEmitter) else None
     return 0 if prefix is None else 4 * prefix.width * sum(len(w.piece_ids) for w in windows)
