@@ -141,7 +141,7 @@ def names(tokenizer: EncoderTokenizer, *units: str) -> list[list[str]]:
 
 
 def test_the_bundled_tokenizer(mini_zh: EncoderTokenizer) -> None:
-    assert names(mini_zh, "在", "1998", "a") == [["在"], ["1", "##9", "##9", "##8"], ["a"]]
+    assert names(mini_zh, "在", "77213", "A") == [["在"], ["77", "##21", "##3"], ["a"]]
     marks = mini_zh.backend
     assert mini_zh.prefix_ids == [marks.cls_token_id]
     assert mini_zh.suffix_ids == [marks.sep_token_id]
