@@ -136,7 +136,8 @@ def document(text: str) -> Any:
 
 
 def with_graph(predictor: Predictor, graph: Path) -> Predictor:
-    tagger = Tagger(OnnxEmitter(graph), predictor.tagger.decoder).eval()
+    emitter = OnnxEmitter(graph, quantized="int8" in graph.name)
+    tagger = Tagger(emitter, predictor.tagger.decoder).eval()
     return Predictor(tagger, predictor.segmenter, predictor.tagset)
 
 

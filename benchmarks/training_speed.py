@@ -192,7 +192,11 @@ def trainer_case(
     tokenizer = AutoTokenizer.from_pretrained(location)
     tags = TagSet.from_labels(e.label for d in documents for e in d.entities)
     rows = [features(document, tokenizer, tags) for document in documents]
-    model = AutoModelForTokenClassification.from_pretrained(location, num_labels=len(tags))
+    model = AutoModelForTokenClassification.from_pretrained(
+        location,
+        num_labels=len(tags),
+        dtype=torch.float32,  # or weights kept in float16 stay so
+    )
     bert = any(name.endswith("attention.self.query") for name, _ in model.named_modules())
     targets = ["query", "key", "value"] if bert else ["Wqkv"]
     layers = int(model.config.num_hidden_layers)

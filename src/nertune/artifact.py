@@ -378,7 +378,8 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
     chosen = "cpu" if device == "auto" else str(choose_device(device))
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = _load_own_tokenizer(folder, manifest)
-    tagger = Tagger(OnnxEmitter(graph, device=chosen), _decoder(manifest, tagset)).eval()
+    emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
+    tagger = Tagger(emitter, _decoder(manifest, tagset)).eval()
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 

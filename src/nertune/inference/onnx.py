@@ -7,10 +7,12 @@ or the legal transitions add is computed outside, by the same decoder as ever.
 from __future__ import annotations
 
 import re
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +26,24 @@ _OUTPUT = "emissions"
 _OPSET = 17
 _MOST_BYTES = 2_000_000_000  # of weights; the graph around them takes some too
 _LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
+_LARGE_BYTES = 48 << 20  # an int8 graph from this size on gives one batch all threads
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _QUANTIZED = ("MatMul", "Gemm", "LSTM")
 
 
 class OnnxEmitter(nn.Module):
     """Calls an ONNX graph the way that a tagger calls its emitter.
 
+    On the CPU, several batches are computed beside each other with one thread each (`map_batches`),
+    which leaves no core waiting for another; a single one with all threads. Each way has a session
+    of its own, made when it is first needed, so a process that uses both holds the weights twice.
+
     Args:
         path: the graph.
         device: `cpu`, `cuda` or `cuda:N`; a GPU needs ONNX Runtime's build for it.
+        quantized: whether it is an int8 graph; the products of a small one are over too soon to be
+            shared out among threads.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -43,14 +54,26 @@ class OnnxEmitter(nn.Module):
         B windows, L pieces, K tags.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu"):
+    def __init__(self, path: Path, *, device: str = "cpu", quantized: bool = False):
         super().__init__()
+        self._path = path
+        self._device = device
+        self._lock = threading.Lock()
+        self._inside = threading.local()
+        threads = torch.get_num_threads()
+        self._num_workers = threads if device == "cpu" else 1
+        is_small = path.is_file() and path.stat().st_size < _LARGE_BYTES
+        self._alone = 1 if quantized and is_small else threads
+        self._sessions = {self._alone: self._open(self._alone)}
+
+    def _open(self, threads: int) -> Any:
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError(
                 "onnxruntime", extra="onnx", purpose="an exported model"
             ) from error
+        path, device = self._path, self._device
         kind, _, number = device.partition(":")
         provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind, "")
         if provider not in onnxruntime.get_available_providers():
@@ -60,10 +83,10 @@ class OnnxEmitter(nn.Module):
                 "install onnxruntime-gpu"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 str(path),
                 options,
                 providers=[(provider, {"device_id": int(number or 0)} if kind == "cuda" else {})],
@@ -72,9 +95,30 @@ class OnnxEmitter(nn.Module):
             raise ArtifactError(
                 f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
             ) from error
-        if self._session.get_providers()[0] != provider:  # it goes to the CPU without a word
+        if session.get_providers()[0] != provider:  # it goes to the CPU without a word
             raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
-        self._path = path
+        return session
+
+    def _session(self) -> Any:
+        """The one for this thread: a worker of `map_batches` computes with one thread."""
+        threads = 1 if getattr(self._inside, "worker", False) else self._alone
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = self._open(threads)
+            return self._sessions[threads]
+
+    def map_batches(
+        self, function: Callable[[_Item], _Result], items: list[_Item]
+    ) -> list[_Result]:
+        """Call a function that calls this emitter on every item, several at a time; in order."""
+        if self._num_workers == 1 or len(items) == 1:
+            return [function(item) for item in items]
+
+        def mark() -> None:
+            self._inside.worker = True
+
+        with ThreadPoolExecutor(self._num_workers, "nertune-onnx", mark) as pool:
+            return list(pool.map(function, items))
 
     def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
         """Emissions `[B, L, K]`, on the CPU.
@@ -85,7 +129,7 @@ class OnnxEmitter(nn.Module):
         arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
         inputs = dict(zip(_INPUTS, arrays, strict=True))
         try:
-            (emissions_BLK,) = self._session.run([_OUTPUT], inputs)
+            (emissions_BLK,) = self._session().run([_OUTPUT], inputs)
         except Exception as error:  # see above
             raise ArtifactError(
                 f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nertune.errors import ModelError
@@ -39,7 +40,8 @@ class Predictor:
         tagger: the model; its device is where it computes.
         segmenter: how it reads text.
         tagset: its tags.
-        batch_tokens: padded pieces in a batch, at most.
+        batch_tokens: padded pieces in a batch, at most; `None` takes what is fast on the device. A
+            CPU wants what fits in its caches.
 
     Example:
         >>> predictor = Predictor.load("runs/lora/model")                     # doctest: +SKIP
@@ -49,7 +51,12 @@ class Predictor:
     """
 
     def __init__(
-        self, tagger: Tagger, segmenter: Segmenter, tagset: TagSet, *, batch_tokens: int = 4096
+        self,
+        tagger: Tagger,
+        segmenter: Segmenter,
+        tagset: TagSet,
+        *,
+        batch_tokens: int | None = None,
     ):
         self.tagger = tagger
         self.segmenter = segmenter
@@ -135,19 +142,34 @@ class Predictor:
     def _emit(self, num_documents: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The `[U, K]` scores of each document, its windows put one behind the other."""
         device = self.tagger.device
+        pad_id = self.segmenter.tokenizer.pad_id
+
+        def emit(chosen: list[int]) -> list[NDArray[np.float32]]:
+            batch = collate([windows[i] for i in chosen], pad_id=pad_id)
+            return self.tagger.emit(batch if device.type == "cpu" else batch.to(device))
+
         was_training = self.tagger.training
-        self.tagger.eval()
+        if was_training:
+            self.tagger.eval()
         parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
         lengths = [len(window.piece_ids) for window in windows]
-        for chosen in sorted_batches(lengths, budget_tokens=self.batch_tokens):
-            batch = collate(
-                [windows[i] for i in chosen], pad_id=self.segmenter.tokenizer.pad_id
-            ).to(device)
-            for i, scores_UK in zip(chosen, self.tagger.emit(batch), strict=True):
+        budget = self.batch_tokens or _fast_batch_tokens(device)
+        # The longest first: what is computed beside each other then ends at about the same time.
+        batches = sorted_batches(lengths, budget_tokens=budget)[::-1]
+        for chosen, found in zip(batches, self.tagger.emit_batches(emit, batches), strict=True):
+            for i, scores_UK in zip(chosen, found, strict=True):
                 parts[i] = scores_UK
-        self.tagger.train(was_training)
+        if was_training:
+            self.tagger.train()
         by_document: list[list[NDArray[np.float32]]] = [[] for _ in range(num_documents)]
         for window, scores_UK in zip(windows, parts, strict=True):
             by_document[window.document].append(scores_UK)
         empty_UK = np.zeros((0, len(self.tagset)), np.float32)
         return [np.concatenate(found) if found else empty_UK for found in by_document]
+
+
+def _fast_batch_tokens(device: torch.device) -> int:
+    """Padded pieces in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
+    if device.type == "cpu":
+        return max(512, 256 * torch.get_num_threads())
+    return 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ class TagSet:
         self.scheme: Scheme = scheme
         self._parts = [split_tag(tag, scheme) for tag in self.tags]
         self._ids = {tag: i for i, tag in enumerate(self.tags)}
+        self._ids_of_parts = {part: i for i, part in enumerate(self._parts)}
+        self._outside = {i for i, (role, _) in enumerate(self._parts) if role == "O"}
 
     @classmethod
     def from_labels(cls, labels: Iterable[str]) -> TagSet:
@@ -88,14 +91,23 @@ class TagSet:
 
     def decode(self, ids: Iterable[int]) -> list[TokenSpan]:
         """The entities that a sequence of tag ids names."""
-        return decode_tags([self.tags[i] for i in ids], self.scheme)[0]
+        spans: list[TokenSpan] = []
+        start = 0
+        # `O` parts entities, and most units are `O`: only the runs between are looked at.
+        for outside, run in groupby(ids, key=self._outside.__contains__):
+            length = len(found := list(run))
+            if not outside:
+                here = decode_tags([self.tags[i] for i in found], self.scheme)[0]
+                spans += [TokenSpan(s.first + start, s.last + start, s.label) for s in here]
+            start += length
+        return spans
 
     def spell(self, label: str, num_units: int) -> list[list[int]]:
         """The tag ids by which one entity of so many units can be named.
 
         One sequence, but in IOB1 two: behind an entity of the same type it begins with `B-`.
         """
-        ids = {part: i for i, part in enumerate(self._parts)}
+        ids = self._ids_of_parts
         firsts = {"IO": "I", "IOB1": "IB"}.get(self.scheme, "B")
         if self.scheme not in ("BIOES", "BMES", "BILOU"):
             roles = [first + "I" * (num_units - 1) for first in firsts]

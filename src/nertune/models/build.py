@@ -14,6 +14,7 @@ from nertune.models.bert import (
     refuse_missing_embeddings,
 )
 from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.dropout import quicken_dropout
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import add_lora, freeze_encoder
@@ -53,6 +54,12 @@ def build_tagger(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Ta
         ModelError: the encoder cannot be loaded, or has fewer embeddings than the tokenizer ids.
         ConfigError: the LoRA settings do not fit the encoder.
     """
+    tagger = _build(settings, tagset, tokenizer)
+    quicken_dropout(tagger)
+    return tagger
+
+
+def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
     if settings.model.emitter == "lstm":
         return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
     model = load_encoder(settings.model.encoder, tagset)

@@ -26,6 +26,7 @@ __all__ = ["Chain", "decode", "log_partition", "span_probabilities", "viterbi"]
 
 Floats: TypeAlias = NDArray[np.float64]
 _GROUP_CELLS = 1 << 17  # units that are decoded side by side, padding counted
+_LOWEST = -1e300  # in the place of −inf where that would be subtracted from itself
 
 
 @dataclass(frozen=True)
@@ -94,25 +95,25 @@ def viterbi(emissions: Sequence[NDArray[np.floating]], chain: Chain) -> list[NDA
         ValueError: an emission is NaN or infinite.
     """
     best: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)] * len(emissions)
+    into_KK = np.ascontiguousarray(chain.transition_KK.T)  # [next, previous]
     for rows, emission_LBK, lengths_B in _groups(emissions):
+        active_L = _active(lengths_B)
         scores_BK = chain.start_K + emission_LBK[0]
         back_LBK = np.zeros(emission_LBK.shape, dtype=np.int16)
-        stay_K = np.arange(emission_LBK.shape[2], dtype=np.int16)
         for step in range(1, len(emission_LBK)):
-            paths_BKK = scores_BK[:, :, None] + chain.transition_KK
-            choice_BK = paths_BKK.argmax(axis=1)
-            goes_on_B1 = (step < lengths_B)[:, None]
-            reached_BK = np.take_along_axis(paths_BKK, choice_BK[:, None], axis=1)[:, 0]
-            scores_BK = np.where(goes_on_B1, reached_BK + emission_LBK[step], scores_BK)
-            back_LBK[step] = np.where(goes_on_B1, choice_BK, stay_K)
+            n = active_L[step]
+            paths_BKK = scores_BK[:n, None, :] + into_KK
+            back_LBK[step, :n] = paths_BKK.argmax(axis=2)
+            scores_BK[:n] = paths_BKK.max(axis=2) + emission_LBK[step, :n]
         tag_B = (scores_BK + chain.end_K).argmax(axis=1)
-        path_LB = np.zeros(emission_LBK.shape[:2], dtype=np.intp)
+        path_BL = np.zeros(emission_LBK.shape[1::-1], dtype=np.intp)
         every_B = np.arange(len(rows))
         for step in range(len(emission_LBK) - 1, -1, -1):
-            path_LB[step] = tag_B
-            tag_B = back_LBK[step, every_B, tag_B]
+            n = active_L[step]
+            path_BL[:n, step] = tag_B[:n]
+            tag_B[:n] = back_LBK[step, every_B[:n], tag_B[:n]]
         for column, row in enumerate(rows):
-            best[row] = path_LB[: lengths_B[column], column]
+            best[row] = path_BL[column, : lengths_B[column]]
     return best
 
 
@@ -142,89 +143,128 @@ def span_probabilities(
     """
     wanted = [i for i, found in enumerate(spans) if found]
     results: list[list[float]] = [[] for _ in spans]
-    chosen = [emissions[i] for i in wanted]
-    leaves_KK = np.where(chain.tagset.continues_KK, -np.inf, chain.transition_KK)
-    for rows, emission_LBK, lengths_B in _groups(chosen):
-        alpha_LBK = _forward(emission_LBK, chain)
-        beta_LBK = _backward(emission_LBK, lengths_B, chain)
-        for column, row in enumerate(rows):
-            length = int(lengths_B[column])
-            emission_UK = emission_LBK[:length, column]
-            alpha_UK, beta_UK = alpha_LBK[:length, column], beta_LBK[:length, column]
-            log_z = float(_logsumexp(alpha_UK[-1] + chain.end_K))
-            results[wanted[row]] = [
-                _span_probability(span, emission_UK, alpha_UK, beta_UK, log_z, leaves_KK, chain)
-                for span in spans[wanted[row]]
-            ]
+    for rows, emission_LBK, lengths_B in _groups([emissions[i] for i in wanted]):
+        alpha_LBK, beta_LBK = _sums(emission_LBK, lengths_B, chain)
+        every_B = np.arange(len(rows))
+        log_z_B = _logsumexp(alpha_LBK[lengths_B - 1, every_B] + chain.end_K)
+        found = [spans[wanted[row]] for row in rows]
+        values = _probabilities(found, emission_LBK, lengths_B, alpha_LBK, beta_LBK, log_z_B, chain)
+        for row, its_own in zip(rows, found, strict=True):
+            results[wanted[row]] = values[: len(its_own)]
+            values = values[len(its_own) :]
     return results
 
 
-def _span_probability(
-    span: TokenSpan,
-    emission_UK: Floats,
-    alpha_UK: Floats,
-    beta_UK: Floats,
-    log_z: float,
-    leaves_KK: Floats,
+def _probabilities(
+    found: Sequence[Sequence[TokenSpan]],
+    emission_LBK: Floats,
+    lengths_B: NDArray[np.intp],
+    alpha_LBK: Floats,
+    beta_LBK: Floats,
+    log_z_B: Floats,
     chain: Chain,
-) -> float:
-    first, last = span.first, span.last
-    probability = 0.0
-    for ids in chain.tagset.spell(span.label, last - first):
-        enter = (
-            float(chain.start_K[ids[0]])
-            if first == 0
-            else float(_logsumexp(alpha_UK[first - 1] + leaves_KK[:, ids[0]]))
-        )
-        within = float(emission_UK[range(first, last), ids].sum())
-        within += float(chain.transition_KK[ids[:-1], ids[1:]].sum())
-        leave = (
-            float(chain.end_K[ids[-1]])
-            if last == len(emission_UK)
-            else float(_logsumexp(leaves_KK[ids[-1]] + emission_UK[last] + beta_UK[last]))
-        )
-        probability += float(np.exp(min(0.0, enter + within + leave - log_z)))
-    return min(1.0, probability)
+) -> list[float]:
+    """The probabilities of all spans, document by document; S spellings, C units in them."""
+    owners: list[int] = []  # the span of each spelling; in IOB1 a span can be spelled in two ways
+    columns: list[int] = []
+    firsts: list[int] = []
+    ids: list[list[int]] = []
+    num_spans = 0
+    for column, spans in enumerate(found):
+        for span in spans:
+            for spelling in chain.tagset.spell(span.label, span.last - span.first):
+                owners.append(num_spans)
+                columns.append(column)
+                firsts.append(span.first)
+                ids.append(spelling)
+            num_spans += 1
+    if not ids:
+        return [0.0] * num_spans
+    size_S = np.array([len(row) for row in ids])
+    begin_S = np.cumsum(size_S) - size_S
+    end_S = begin_S + size_S - 1
+    column_S, first_S = np.array(columns), np.array(firsts)
+    last_S = first_S + size_S - 1
+    id_C = np.concatenate(ids)
+    unit_C = np.arange(len(id_C)) + np.repeat(first_S - begin_S, size_S)
+    value_C = emission_LBK[unit_C, np.repeat(column_S, size_S), id_C]
+    step_C = np.zeros(len(id_C))
+    step_C[1:] = chain.transition_KK[id_C[:-1], id_C[1:]]
+    step_C[begin_S] = 0.0  # between two spellings there is no transition
+    within_S = np.add.reduceat(value_C + step_C, begin_S)
+    leaves_KK = np.where(chain.tagset.continues_KK, -np.inf, chain.transition_KK)
+    id_S = id_C[begin_S]
+    before_SK = alpha_LBK[np.maximum(first_S - 1, 0), column_S]
+    enter_S = _logsumexp(before_SK + leaves_KK.T[id_S])
+    enter_S = np.where(first_S == 0, chain.start_K[id_S], enter_S)
+    id_S = id_C[end_S]
+    at_end_S = last_S == lengths_B[column_S] - 1
+    behind_SK = beta_LBK[np.where(at_end_S, last_S, last_S + 1), column_S]
+    leave_S = _logsumexp(leaves_KK[id_S] + behind_SK)
+    leave_S = np.where(at_end_S, chain.end_K[id_S], leave_S)
+    share_S = np.exp(np.minimum(enter_S + within_S + leave_S - log_z_B[column_S], 0.0))
+    shares: list[float] = np.bincount(np.array(owners), share_S, num_spans).clip(0, 1).tolist()
+    return shares
 
 
 def log_partition(emission_UK: NDArray[np.floating], chain: Chain) -> float:
     """log Z: the log of the summed weight of all legal tag sequences. U ≥ 1."""
     emission_LBK = emission_UK.astype(np.float64)[:, None]
-    return float(_logsumexp(_forward(emission_LBK, chain)[-1, 0] + chain.end_K))
+    alpha_LBK, _ = _sums(emission_LBK, np.array([len(emission_UK)]), chain)
+    return float(_logsumexp(alpha_LBK[-1, 0] + chain.end_K))
 
 
-def _forward(emission_LBK: Floats, chain: Chain) -> Floats:
-    alpha_LBK = np.empty_like(emission_LBK)
-    alpha_LBK[0] = chain.start_K + emission_LBK[0]
-    for step in range(1, len(emission_LBK)):
-        paths_BKK = alpha_LBK[step - 1][:, :, None] + chain.transition_KK
-        alpha_LBK[step] = _logsumexp(paths_BKK, axis=1) + emission_LBK[step]
-    return alpha_LBK
+def _sums(emission_LBK: Floats, lengths_B: NDArray[np.intp], chain: Chain) -> tuple[Floats, Floats]:
+    """Forward and backward scores `[L, B, K]`, the unit's own emission in both; the rest is 0.
 
-
-def _backward(emission_LBK: Floats, lengths_B: NDArray[np.intp], chain: Chain) -> Floats:
-    beta_LBK = np.empty_like(emission_LBK)
-    beta_LBK[-1] = chain.end_K
-    for step in range(len(emission_LBK) - 2, -1, -1):
-        ahead_BK = emission_LBK[step + 1] + beta_LBK[step + 1]
-        reached_BK = _logsumexp(chain.transition_KK + ahead_BK[:, None], axis=2)
-        ends_here_B1 = (step >= lengths_B - 1)[:, None]
-        beta_LBK[step] = np.where(ends_here_B1, chain.end_K, reached_BK)
-    return beta_LBK
-
-
-def _logsumexp(values: Floats, axis: int = -1) -> Floats:
-    top = values.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
+    The backward scores are the forward ones of the text read from its end, so both are computed
+    in one go: axis D.
+    """
+    reach_LB = _mirror(len(emission_LBK), lengths_B)
+    every_B = np.arange(len(lengths_B))
+    scores_LDKB = np.stack(
+        [emission_LBK.transpose(0, 2, 1), emission_LBK[reach_LB, every_B].transpose(0, 2, 1)], 1
+    )
+    # [direction, from, to, any row]
+    step_DKK1 = np.stack([chain.transition_KK, chain.transition_KK.T])[..., None]
+    scores_LDKB[0] += np.stack([chain.start_K, chain.end_K])[..., None]
     with np.errstate(divide="ignore"):  # log 0 = −inf is what an unreachable tag has
-        summed: Floats = np.log(np.exp(values - top).sum(axis=axis)) + top.squeeze(axis)
+        for step, n in enumerate(_active(lengths_B)[1:], start=1):
+            paths_DKKB = scores_LDKB[step - 1, :, :, None, :n] + step_DKK1
+            top_DKB = np.maximum(paths_DKKB.max(axis=1), _LOWEST)
+            paths_DKKB -= top_DKB[:, None]
+            summed_DKB = np.log(np.exp(paths_DKKB, out=paths_DKKB).sum(axis=1))
+            summed_DKB += top_DKB
+            scores_LDKB[step, :, :, :n] += summed_DKB
+    scores_LDBK = scores_LDKB.transpose(0, 1, 3, 2)
+    return scores_LDBK[:, 0], scores_LDBK[:, 1][reach_LB, every_B]
+
+
+def _active(lengths_B: NDArray[np.intp]) -> list[int]:
+    """For each step how many rows reach it; the longest rows come first."""
+    steps_L = np.arange(lengths_B[0])
+    return np.searchsorted(-lengths_B, -steps_L, side="left").tolist()  # type: ignore[no-any-return]
+
+
+def _mirror(longest: int, lengths_B: NDArray[np.intp]) -> NDArray[np.intp]:
+    """For each step of each row the step as counted from the row's end; itself behind it."""
+    step_L1 = np.arange(longest)[:, None]
+    mirrored: NDArray[np.intp] = np.where(step_L1 < lengths_B, lengths_B - 1 - step_L1, step_L1)
+    return mirrored
+
+
+def _logsumexp(values: Floats) -> Floats:
+    """Over the last axis."""
+    top = np.maximum(values.max(axis=-1, keepdims=True), _LOWEST)
+    with np.errstate(divide="ignore"):
+        summed: Floats = np.log(np.exp(values - top).sum(axis=-1)) + top.squeeze(-1)
     return summed
 
 
 def _groups(
     emissions: Sequence[NDArray[np.floating]],
 ) -> Iterator[tuple[list[int], Floats, NDArray[np.intp]]]:
-    """Documents of like length side by side: their indices, `[L, B, K]` emissions, lengths."""
+    """Documents side by side, the longest first: indices, `[L, B, K]` emissions, lengths."""
     order = sorted((i for i, e in enumerate(emissions) if len(e)), key=lambda i: len(emissions[i]))
     while order:
         rows = [order.pop()]

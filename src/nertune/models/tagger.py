@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from nertune.models.decoding import Chain
 from nertune.tokens.batching import Batch
 
 __all__ = ["Tagger"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Tagger(nn.Module):
@@ -71,6 +75,13 @@ class Tagger(nn.Module):
         lengths = batch.mask_BU.sum(dim=1).tolist()
         array_BUK = scores_BUK.cpu().numpy()
         return [row_UK[:length] for row_UK, length in zip(array_BUK, lengths, strict=True)]
+
+    def emit_batches(
+        self, emit: Callable[[_Item], _Result], items: list[_Item]
+    ) -> Iterable[_Result]:
+        """Call `emit` on every item, in order; beside each other where the emitter can do that."""
+        side_by_side = getattr(self.emitter, "map_batches", None)
+        return map(emit, items) if side_by_side is None else side_by_side(emit, items)
 
     def chain(self) -> Chain:
         """The decoder's scores between tags."""

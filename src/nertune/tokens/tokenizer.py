@@ -295,6 +295,8 @@ class EncoderTokenizer:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def save(self, folder: Path) -> None:
+        for key in ("is_local", "local_files_only"):  # how it was once fetched
+            self.backend.init_kwargs.pop(key, None)
         self.backend.save_pretrained(folder)
 
 
