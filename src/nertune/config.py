@@ -186,6 +186,11 @@ class TrainSettings(Section):
         5, ge=0, description="Epochs without a better dev micro-F1 before stopping; 0: never stop."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = Field(
+        False,
+        description="Compile the model (torch.compile): worth its minutes in long runs on a GPU. "
+        "Equal to rounding, with other dropout masks.",
+    )
     checkpoint_steps: int = Field(
         0, ge=0, description="Also write a checkpoint every so many steps; 0: only after epochs."
     )

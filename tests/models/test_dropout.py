@@ -75,4 +75,5 @@ def test_all_plain_ones_are_replaced_and_others_left() -> None:
     inner = module[1]["default"]  # type: ignore[index]
     assert [type(m) for m in (module[0], inner, module[2])] == [QuickDropout, QuickDropout, Own]
     assert (module[0].p, inner.p) == (0.2, 0.3)
-    assert not module[0].training and inner.training
+    assert not module[0].training
+    assert inner.training

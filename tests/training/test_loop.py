@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from nertune.labels.align import continuation_ids
 from nertune.runs.experiment import train
 from nertune.tokens.batching import collate, epoch_batches
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.loop import EpochReport, FitResult, fit, trainable_tensors
+from nertune.training.loop import EpochReport, FitResult, _map_ahead, fit, trainable_tensors
 from nertune.types import Document, Entity
 
 PLAIN = {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0}
@@ -371,3 +372,36 @@ def test_more_epochs_of_windows_than_documents(tmp_path: Path) -> None:
     assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.tags) == 30
     assert examples.lost == []
     assert train(settings)["epochs"][0]["loss"] > 0
+
+
+# What is fast must change nothing
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["full", "lora-crf"])
+def test_a_compiled_model_learns_the_same(variant: str, tmp_path: Path) -> None:
+    results = []
+    for compiled in (False, True):
+        # Not Adam, which blows rounding of tiny gradients up to whole steps.
+        settings = settings_of(
+            tmp_path, variant, epochs=2, compile=compiled, optimizer="sgd", rate=0.05
+        )
+        predictor = make_predictor(settings)
+        for module in predictor.tagger.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # their masks differ
+        results.append((fit_tiny(predictor, settings.train), trainable_tensors(predictor.tagger)))
+    (plain, weights), (fast, others) = results
+    assert [r.loss for r in fast.history] == pytest.approx([r.loss for r in plain.history], 1e-3)
+    assert weights.keys() == others.keys()
+
+
+def test_what_is_prepared_ahead_keeps_its_order_and_its_errors() -> None:
+    assert list(_map_ahead(str, range(5))) == list("01234")
+    assert list(_map_ahead(str, [7])) == ["7"]
+    assert list(_map_ahead(str, [])) == []
+    ahead = _map_ahead(lambda n: 1 / n, [1, 0, 1])
+    assert next(ahead) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)

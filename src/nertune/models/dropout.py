@@ -23,7 +23,8 @@ class QuickDropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """A tensor of any shape; what is kept grows by one over the share that is kept."""
         threshold = round(self.p * _STEPS)
-        if not self.training or input.device.type != "cpu" or threshold in (0, _STEPS):
+        elsewhere = input.device.type != "cpu" or torch.compiler.is_compiling()
+        if not self.training or elsewhere or threshold in (0, _STEPS):
             return super().forward(input)
         seed = int(torch.randint(1 << 62, ()))
         draws = np.random.SFC64(seed).random_raw(-(-input.numel() // 4))

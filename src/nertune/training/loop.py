@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from nertune.config import TrainSettings
 from nertune.errors import TrainingError
 from nertune.models.tagger import Tagger
-from nertune.tokens.batching import collate, epoch_batches
+from nertune.tokens.batching import Batch, collate, epoch_batches
 from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EpochReport", "FitResult", "Observer", "fit", "trainable_tensors"]
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
 
 
@@ -174,6 +177,8 @@ def fit(
                 )
             )
 
+    if settings.compile:
+        tagger.emitter.compile(dynamic=True)  # in place: names and modules stay what they are
     lengths = [len(window.piece_ids) for window in examples.windows]
     while not progress.finished:
         tagger.train()
@@ -227,8 +232,8 @@ def _train_epoch(
     if accelerator.device.type != "mps":  # which has no float64
         loss_sum = loss_sum.to(accelerator.device)
     started = time.perf_counter() - progress.seconds
-    for number in range(progress.batch, len(batches)):
-        chosen = batches[number]
+
+    def prepare(chosen: Sequence[int]) -> Batch:
         batch = collate(
             [examples.windows[i] for i in chosen],
             pad_id=pad_id,
@@ -237,7 +242,16 @@ def _train_epoch(
         )
         if states is not None:
             batch = replace(batch, states_BLD=states.batch(chosen))
-        batch = batch.to(accelerator.device)
+        return batch.to(accelerator.device)
+
+    ahead = accelerator.device.type != "cpu"  # whose cores are all at work
+    prepared = (
+        _map_ahead(prepare, batches[progress.batch :])
+        if ahead
+        else map(prepare, batches[progress.batch :])
+    )
+    for number, batch in enumerate(prepared, start=progress.batch):
+        chosen = batches[number]
         group_start = number - number % settings.accumulate
         group_size = min(settings.accumulate, len(batches) - group_start)
         with accelerator.autocast():
@@ -269,6 +283,18 @@ def _train_epoch(
         if is_due:
             save()
             started = time.perf_counter() - progress.seconds
+
+
+def _map_ahead(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Like `map`, the next result computed by another thread while this one is used."""
+    with ThreadPoolExecutor(1, "nertune-batches") as pool:
+        coming = pool.submit(function, items[0]) if items else None
+        for item in (*items[1:], None):
+            if coming is None:
+                return
+            result = coming.result()
+            coming = None if item is None else pool.submit(function, item)
+            yield result
 
 
 def _set_rates(optimizer: Any, settings: TrainSettings, progress: float) -> None:
