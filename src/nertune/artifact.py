@@ -26,7 +26,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nertune
-from nertune.config import LstmSettings
+from nertune.config import LstmSettings, Tuning
 from nertune.data.files import hash_file, shorten
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
@@ -69,6 +69,7 @@ EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.o
 """The file of each backend in there."""
 
 _MANIFEST = "nertune.json"
+_ADAPTED = ("lora", "peft")  # whose folder holds an adapter alone
 
 
 class Manifest(BaseModel):
@@ -81,7 +82,7 @@ class Manifest(BaseModel):
         unit, max_pieces, stride: how it reads text.
         tags, scheme: what its outputs stand for, in order.
         encoder: the base encoder's name as the recipe had it; empty for an LSTM.
-        encoder_sha256: hash over the base encoder's weight files; checked for LoRA.
+        encoder_sha256: hash over the base encoder's weight files; checked for adapters.
         tokenizer_sha256: `Tokenizer.fingerprint`.
         lstm: the LSTM's shape.
         settings, data, metrics: of the run that trained it, for the reader.
@@ -93,7 +94,7 @@ class Manifest(BaseModel):
     format: int
     nertune: str
     emitter: Literal["encoder", "lstm"]
-    tuning: Literal["full", "frozen", "lora"]
+    tuning: Tuning
     decoder: Literal["softmax", "crf"]
     unit: Unit
     max_pieces: int = Field(ge=1)
@@ -151,7 +152,7 @@ def save_model(
     predictor: Predictor,
     *,
     emitter: Literal["encoder", "lstm"],
-    tuning: Literal["full", "frozen", "lora"],
+    tuning: Tuning,
     decoder: Literal["softmax", "crf"],
     encoder: str = "",
     lstm: LstmSettings | None = None,
@@ -322,7 +323,7 @@ def _load_own(folder: Path) -> Predictor:
     else:
         model = (
             load_encoder(str(folder))
-            if manifest.tuning != "lora"
+            if manifest.tuning not in _ADAPTED
             else _load_adapter(folder, manifest, tagset)
         )
         _refuse_misfit(str(folder), model, tokenizer, tagset)
@@ -424,7 +425,7 @@ def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
 def weight_hashes(manifest: Manifest) -> dict[str, str]:
     """The hashes of a folder's weights, and of the encoder that an adapter belongs to."""
     own = {name: sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
-    return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning == "lora" else {})
+    return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning in _ADAPTED else {})
 
 
 def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
@@ -451,7 +452,7 @@ def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
     try:
         with quiet_transformers():
             return PeftModel.from_pretrained(base, str(folder))
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
 
 
@@ -515,9 +516,10 @@ def _model_card(manifest: Manifest) -> str:
     lines += ["---", "", f"# Named-entity tagger ({what}, {manifest.decoder})", ""]
     lines += [f"Entity types: {', '.join(labels)}. Unit: {manifest.unit}.", ""]
     lines += ["    nertune predict FOLDER 'some text'", ""]
-    if manifest.tuning == "lora":
+    if manifest.tuning in _ADAPTED:
+        kind = "A LoRA adapter" if manifest.tuning == "lora" else "An adapter (peft)"
         lines += [
-            f"A LoRA adapter for `{manifest.encoder}` (sha256 of its weights "
+            f"{kind} for `{manifest.encoder}` (sha256 of its weights "
             f"`{manifest.encoder_sha256[:16]}…`); the classifier is in the adapter.",
             "",
         ]

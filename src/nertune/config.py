@@ -35,6 +35,9 @@ __all__ = [
     "validate",
 ]
 
+Tuning = Literal["full", "frozen", "top", "bitfit", "lora", "peft"]
+"""What of an encoder trains."""
+
 Rate = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -82,7 +85,12 @@ class ModelSettings(Section):
 
     emitter: Literal["encoder", "lstm"] = "encoder"
     encoder: str = Field("mini-zh", description="Bundled name, folder or hub name.")
-    tuning: Literal["full", "frozen", "lora"] = "full"
+    tuning: Tuning = Field(
+        "full",
+        description="What of an encoder trains: all, the head, the top layers, the biases, a LoRA "
+        "adapter ([lora]), or any other method of peft ([peft]). The head always does.",
+    )
+    top_layers: int = Field(2, ge=1, description='With tuning = "top".')
     decoder: Literal["softmax", "crf"] = "softmax"
     unit: Literal["char", "word", "auto"] = "auto"
     pieces: Literal["first", "all"] = Field(
@@ -125,34 +133,47 @@ class LstmSettings(Section):
         return _expand_variables(value)
 
 
+Layers = Literal["all"] | str | tuple[int, ...]
+_LAYERS = '"all", "top-K", "bottom-K", or a list of layers counted from 0.'
+
+
+def _check_layers(value: Any) -> Any:
+    if isinstance(value, str):
+        fits = bool(re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value))
+    else:  # `type`, since True is an int too
+        fits = isinstance(value, list | tuple) and {type(layer) for layer in value} == {int}
+    if not fits:
+        raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
+    return value
+
+
 class LoraSettings(Section):
     """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
 
     rank: int = Field(8, ge=1)
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
+    rslora: bool = Field(False, description="By alpha / √rank instead (Kalajdzievski, 2023).")
+    dora: bool = Field(
+        False, description="Learn the length of each weight vector apart (DoRA; Liu et al., 2024)."
+    )
+    init: Literal["default", "gaussian", "orthogonal", "olora", "pissa"] = Field(
+        "default",
+        description="Where A and B begin; pissa (Meng et al., 2024) and olora (Büyükakyüz, 2024) "
+        "take them out of the weights.",
+    )
     dropout: Share = 0.1
     targets: tuple[str, ...] = Field(
         ("query", "key", "value"),
         min_length=1,
-        description="query, key, value, attention_output, intermediate, output, or module names.",
+        description="query, key, value, attention_output, intermediate, output; qkv, qv, "
+        "attention, ffn, all-linear; or module names.",
     )
-    layers: Literal["all"] | str | tuple[int, ...] = Field(
-        "all", description='"all", "top-K", "bottom-K", or a list of layers counted from 0.'
-    )
+    layers: Layers = Field("all", description=_LAYERS)
     ranks: dict[str, int] = Field(
         default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
     )
 
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _layers(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            fits = bool(re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value))
-        else:  # `type`, since True is an int too
-            fits = isinstance(value, list | tuple) and {type(layer) for layer in value} == {int}
-        if not fits:
-            raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
-        return value
+    _check_layers = field_validator("layers", mode="before")(_check_layers)
 
     @field_validator("ranks")
     @classmethod
@@ -161,6 +182,21 @@ class LoraSettings(Section):
             if not layer.isdecimal() or rank < 1:
                 raise ValueError(f'{layer!r} = {rank}: expected layer = rank, e.g. "3" = 16')
         return {str(int(layer)): rank for layer, rank in value.items()}
+
+
+class PeftSettings(Section):
+    """Any other method of peft; used when `model.tuning = "peft"`."""
+
+    method: str = Field("ia3", description="peft's name of it: ia3, vera, adalora, prefix, …")
+    targets: tuple[str, ...] = Field(
+        ("query", "key", "value"), min_length=1, description="As in [lora]; not for soft prompts."
+    )
+    layers: Layers = Field("all", description=_LAYERS)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The method's own options, as in its peft config."
+    )
+
+    _check_layers = field_validator("layers", mode="before")(_check_layers)
 
 
 class TrainSettings(Section):
@@ -176,6 +212,9 @@ class TrainSettings(Section):
     )
     head_rate: Rate | None = Field(None, description="Of the linear layer; `rate` by default.")
     adapter_rate: Rate | None = Field(None, description="Of LoRA weights; `rate` by default.")
+    lora_plus: float = Field(
+        1.0, gt=0, le=100, description="B's rate as a multiple of A's (LoRA+; Hayou et al., 2024)."
+    )
     crf_rate: Rate = Field(1e-2, description="Of transitions.")
     weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
     momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
@@ -210,6 +249,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     lstm: LstmSettings = LstmSettings()
     lora: LoraSettings = LoraSettings()
+    peft: PeftSettings = PeftSettings()
     train: TrainSettings = TrainSettings()
 
     def to_dict(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def make_settings(
         "train": {"epochs": 3, "batch_tokens": 40, "rate": 1e-2, "encoder_factor": 0.2},
     }
     for section, changes in (overrides or {}).items():
-        values[section] |= changes
+        values[section] = {**values.get(section, {}), **changes}
     return parse_settings(values)
 
 

@@ -14,9 +14,9 @@ from nertune.models.tuning import (
     add_lora,
     chosen_layers,
     encoder_layers,
+    find_targets,
     freeze_encoder,
     head_names,
-    lora_targets,
 )
 
 FRIENDLY = ("query", "key", "value", "attention_output", "intermediate", "output")
@@ -87,7 +87,7 @@ def test_friendly_names_in_every_family(
     prefix, name = ENCODER[family], NAMES[family][target]
     assert encoder_layers(model) == 3
     expected = {prefix.format(layer) + name: layer for layer in (0, 2)}
-    assert lora_targets(model, [target], [0, 2]) == expected
+    assert find_targets(model, [target], [0, 2]) == expected
 
 
 @FAMILIES
@@ -236,9 +236,9 @@ def test_ranks_of_layers_that_are_not_adapted(make_model: Callable[..., Any]) ->
 def test_module_names_are_targets_too(make_model: Callable[..., Any]) -> None:
     model = make_model("bert")
     name = "bert.encoder.layer.1."
-    assert lora_targets(model, ["self.query"], [1]) == {name + "attention.self.query": 1}
+    assert find_targets(model, ["self.query"], [1]) == {name + "attention.self.query": 1}
     # A bare name means every module of that name.
-    assert lora_targets(model, ["dense"], [1]) == {
+    assert find_targets(model, ["dense"], [1]) == {
         name + "attention.output.dense": 1,
         name + "intermediate.dense": 1,
         name + "output.dense": 1,
@@ -246,7 +246,7 @@ def test_module_names_are_targets_too(make_model: Callable[..., Any]) -> None:
 
 
 def test_friendly_output_is_not_the_attentions(make_model: Callable[..., Any]) -> None:
-    targets = lora_targets(make_model("bert"), ["output"], range(3))
+    targets = find_targets(make_model("bert"), ["output"], range(3))
     assert not [name for name in targets if "attention" in name]
 
 
@@ -266,7 +266,7 @@ def test_albert_shares_one_layer(make_model: Callable[..., Any]) -> None:
     model = make_model("albert")
     assert encoder_layers(model) == 1
     prefix = "albert.encoder.albert_layer_groups.0.albert_layers.0."
-    assert lora_targets(model, FRIENDLY, [0]) == {
+    assert find_targets(model, FRIENDLY, [0]) == {
         prefix + name: 0
         for name in (
             "attention.query",

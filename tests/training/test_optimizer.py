@@ -86,9 +86,10 @@ def test_groups_of_a_frozen_encoder() -> None:
 
 def test_groups_of_lora() -> None:
     groups = group_parameters(encoder("lora"))
-    assert set(groups) == {"adapter", "head", "crf"}
-    assert len(groups["adapter"]) == 6  # A and B of query, key, value
-    assert all(".lora_" in name for name in groups["adapter"])
+    assert set(groups) == {"adapter", "adapter_b", "head", "crf"}
+    assert len(groups["adapter"]) == len(groups["adapter_b"]) == 3  # of query, key, value
+    assert all(".lora_A." in name for name in groups["adapter"])
+    assert all(".lora_B." in name for name in groups["adapter_b"])
     # The trained copy of the head, not the one that peft keeps beside it.
     assert {name.split("model.")[-1] for name in groups["head"]} == {
         "classifier.modules_to_save.default.weight",
@@ -127,6 +128,7 @@ def test_rates_of_their_own() -> None:
     assert group_rates(settings) == {
         "encoder": 5e-4,
         "adapter": 2e-3,
+        "adapter_b": 2e-3,
         "head": 3e-3,
         "crf": 4e-3,
         "lstm": 1e-3,

@@ -55,13 +55,17 @@ class EncoderEmitter(nn.Module):
             return prefix.emissions(states_BLD, piece_ids_BL, attention_BL)
         # return_dict is said here, since a model's own settings may ask for tuples.
         output = self.model(input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True)
-        logits: Tensor = output.logits
+        # Prompt tuning and P-tuning give emissions for their virtual tokens, which come first.
+        logits: Tensor = output.logits[:, -piece_ids_BL.shape[1] :]
         return logits
 
     def merge_adapter(self) -> None:
-        """Fold a LoRA adapter into the weights that it adapts; without one nothing happens."""
-        if hasattr(self.model, "merge_and_unload"):
-            self.model = self.model.merge_and_unload()
+        """Fold an adapter into the weights that it adapts, where its method can do that."""
+        tuner: Any = getattr(self.model, "base_model", None)
+        if hasattr(self.model, "peft_config") and hasattr(tuner, "merge_and_unload"):
+            # Some methods only then say that they cannot.
+            with contextlib.suppress(NotImplementedError):
+                self.model = tuner.merge_and_unload()
 
 
 def load_encoder(name: str, tagset: TagSet | None = None) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from nertune.config import LstmSettings, Settings
 from nertune.errors import ConfigError
 from nertune.labels.tagset import TagSet
+from nertune.models.adapters import add_adapter, count_virtual_tokens
 from nertune.models.bert import (
     EncoderEmitter,
     load_encoder,
@@ -17,7 +18,7 @@ from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.dropout import quicken_dropout
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
-from nertune.models.tuning import add_lora, freeze_encoder
+from nertune.models.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
 from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 from nertune.tokens.windows import Segmenter
@@ -64,10 +65,17 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
         return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
     model = load_encoder(settings.model.encoder, tagset)
     refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
-    if settings.model.tuning == "frozen":
+    tuning = settings.model.tuning
+    if tuning == "frozen":
         freeze_encoder(model)
-    if settings.model.tuning == "lora":
+    elif tuning == "top":
+        train_top_layers(model, settings.model.top_layers)
+    elif tuning == "bitfit":
+        train_biases(model)
+    elif tuning == "lora":
         model = add_lora(model, settings.lora)
+    elif tuning == "peft":
+        model = add_adapter(model, settings.peft)
     return Tagger(EncoderEmitter(model), _decoder(settings.model.decoder, tagset))
 
 
@@ -101,10 +109,13 @@ def build_segmenter(
     """
     limit = _LSTM_WINDOW
     if isinstance(tagger.emitter, EncoderEmitter):
-        positions = position_limit(tagger.emitter.model) or LONGEST_DEFAULT_WINDOW
+        virtual = count_virtual_tokens(tagger.emitter.model)
+        positions = (position_limit(tagger.emitter.model) or LONGEST_DEFAULT_WINDOW) - virtual
         if max_pieces > positions:
+            taken = f", {virtual} of them taken by the soft prompt" if virtual else ""
             raise ConfigError(
-                f"model.max_pieces: {max_pieces}, but the encoder has {positions} positions"
+                f"model.max_pieces: {max_pieces}, but the encoder has {positions + virtual} "
+                f"positions{taken}"
             )
         stated = tokenizer.max_pieces if isinstance(tokenizer, EncoderTokenizer) else None
         limit = min(positions, stated or positions, LONGEST_DEFAULT_WINDOW)

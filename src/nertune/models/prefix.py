@@ -50,6 +50,8 @@ class FrozenPrefix:
     @classmethod
     def of(cls, model: Any) -> FrozenPrefix | None:
         """What can be computed once; `None` if the lowest layer trains or the family is unknown."""
+        if any(c.is_prompt_learning for c in getattr(model, "peft_config", {}).values()):
+            return None  # what a soft prompt adds comes in below
         backbone = _backbone(model)
         if getattr(backbone.config, "model_type", "") not in _FAMILIES:
             return None

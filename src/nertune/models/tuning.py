@@ -17,9 +17,11 @@ __all__ = [
     "add_merging_lora",
     "chosen_layers",
     "encoder_layers",
+    "find_targets",
     "freeze_encoder",
     "head_names",
-    "lora_targets",
+    "train_biases",
+    "train_top_layers",
 ]
 
 # Friendly names -> how the module is called in one model family or another.
@@ -69,6 +71,12 @@ _FRIENDLY: dict[str, tuple[str, ...]] = {
     ),
     "output": ("output.dense", "ffn.lin2", "ffn_output", "mlp.Wo", "mlp.down_proj"),
 }
+_GROUPS = {
+    "qkv": ("query", "key", "value"),
+    "qv": ("query", "value"),
+    "attention": ("query", "key", "value", "attention_output"),
+    "ffn": ("intermediate", "output"),
+}
 # Families whose query, key and value are one matrix: asking for any of them means all three.
 _FUSED = ("attn.Wqkv",)
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|albert_layers)\.(\d+)\.(.+)$")
@@ -89,13 +97,51 @@ def freeze_encoder(model: Any) -> None:
         parameter.requires_grad_(False)
 
 
+def train_top_layers(model: Any, count: int) -> None:
+    """Leave the head and so many layers below it trainable (Lee et al., 2019).
+
+    A norm behind the last layer trains too.
+
+    Raises:
+        ConfigError: there are not so many layers.
+    """
+    num_layers = encoder_layers(model)
+    if count > num_layers:
+        raise ConfigError(f"model.top_layers: {count}, but the encoder has {num_layers} layers")
+    freeze_encoder(model)
+    for name, parameter in getattr(model, model.base_model_prefix).named_parameters():
+        match = _LAYER.search(name)
+        if (match and int(match[1]) >= num_layers - count) or name.startswith("final_norm."):
+            parameter.requires_grad_(True)
+
+
+def train_biases(model: Any) -> None:
+    """Leave the head and the encoder's biases trainable (BitFit; Ben Zaken et al., 2022).
+
+    Raises:
+        ConfigError: the encoder has none.
+    """
+    freeze_encoder(model)
+    encoder = getattr(model, model.base_model_prefix)
+    biases = [p for name, p in encoder.named_parameters() if name.endswith("bias")]
+    if not biases:
+        raise ConfigError(
+            f'model.tuning = "bitfit": {type(encoder).__name__} has no biases; tuning = "peft" '
+            'with peft.method = "beft" adds some, with "ln_tuning" trains its norms'
+        )
+    for parameter in biases:
+        parameter.requires_grad_(True)
+
+
 def encoder_layers(model: Any) -> int:
     """How many transformer layers the encoder has."""
     indices = [int(match[1]) for name, _ in model.named_modules() if (match := _LAYER.search(name))]
     return max(indices, default=-1) + 1
 
 
-def lora_targets(model: Any, targets: Sequence[str], layers: Sequence[int]) -> dict[str, int]:
+def find_targets(
+    model: Any, targets: Sequence[str], layers: Sequence[int], key: str = "lora.targets"
+) -> dict[str, int]:
     """The linear modules to adapt: full name -> layer.
 
     Raises:
@@ -107,7 +153,9 @@ def lora_targets(model: Any, targets: Sequence[str], layers: Sequence[int]) -> d
         if isinstance(module, nn.Linear) and (match := _LAYER.search(name))
     }
     chosen: dict[str, int] = {}
-    for target in targets:
+    if "all-linear" in targets:
+        chosen = {name: layer for name, (layer, _) in linear.items()}
+    for target in [part for t in targets for part in _GROUPS.get(t, (t,)) if t != "all-linear"]:
         suffixes = _FRIENDLY.get(target, (target,))
         fused = _FUSED if target in ("query", "key", "value") else ()
         found = {
@@ -119,15 +167,18 @@ def lora_targets(model: Any, targets: Sequence[str], layers: Sequence[int]) -> d
         if not found:
             known = sorted({local for _, local in linear.values()})
             raise ConfigError(
-                f"lora.targets: {target!r} matches no linear module of this encoder; friendly "
-                f"names: {', '.join(_FRIENDLY)}; its modules: {', '.join(known)}"
+                f"{key}: {target!r} matches no linear module of this encoder; friendly "
+                f"names: {', '.join((*_FRIENDLY, *_GROUPS, 'all-linear'))}; its modules: "
+                f"{', '.join(known)}"
             )
         chosen |= found
     wanted = {name: layer for name, layer in chosen.items() if layer in set(layers)}
     return dict(sorted(wanted.items(), key=lambda item: (item[1], item[0])))
 
 
-def chosen_layers(choice: str | Sequence[int], num_layers: int) -> list[int]:
+def chosen_layers(
+    choice: str | Sequence[int], num_layers: int, key: str = "lora.layers"
+) -> list[int]:
     """Layer numbers from `"all"`, `"top-K"`, `"bottom-K"` or a list (negative: from the top).
 
     Raises:
@@ -138,14 +189,12 @@ def chosen_layers(choice: str | Sequence[int], num_layers: int) -> list[int]:
     if isinstance(choice, str):
         side, _, count = choice.partition("-")
         if int(count) > num_layers:
-            raise ConfigError(f"lora.layers: {choice!r}, but the encoder has {num_layers} layers")
+            raise ConfigError(f"{key}: {choice!r}, but the encoder has {num_layers} layers")
         every = list(range(num_layers))
         return every[-int(count) :] if side == "top" else every[: int(count)]
     for layer in choice:
         if not -num_layers <= layer < num_layers:
-            raise ConfigError(
-                f"lora.layers: {layer}, but the encoder has layers 0 to {num_layers - 1}"
-            )
+            raise ConfigError(f"{key}: {layer}, but the encoder has layers 0 to {num_layers - 1}")
     return sorted({layer % num_layers for layer in choice})
 
 
@@ -179,7 +228,7 @@ def _wrap(
     except ImportError as error:
         raise MissingDependencyError("peft", purpose="LoRA") from error
     layers = chosen_layers(settings.layers, encoder_layers(model))
-    targets = lora_targets(model, settings.targets, layers)
+    targets = find_targets(model, settings.targets, layers)
     for layer in settings.ranks:
         if int(layer) not in layers:
             raise ConfigError(f"lora.ranks: layer {layer} is not among the adapted ones {layers}")
@@ -188,11 +237,15 @@ def _wrap(
         for name, layer in targets.items()
         if str(layer) in settings.ranks
     }
+    initial: Any = True if settings.init == "default" else settings.init
     config = LoraConfig(
         task_type=task_type,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        init_lora_weights=initial,
         target_modules=list(targets),
         # The scale alpha / rank stays the same in layers with a rank of their own.
         rank_pattern=rank_by_module,

@@ -26,6 +26,7 @@ from nertune.training.checkpoint import (
 )
 from nertune.training.examples import Examples
 from nertune.training.optimizer import build_optimizer, rate_factor
+from nertune.training.ranks import RankSchedule, without_ranks
 from nertune.training.states import StateStore
 
 if TYPE_CHECKING:
@@ -155,10 +156,16 @@ def fit(
         raise TrainingError("there is nothing to train on: no training text holds a known piece")
     optimizer, names = build_optimizer(tagger, settings)
     parameters = dict(tagger.named_parameters())
+    lengths = [len(window.piece_ids) for window in examples.windows]
+    first = epoch_batches(lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=1)
+    total_steps = settings.epochs * math.ceil(len(first) / settings.accumulate)
+    ranks = RankSchedule.of(tagger, total_steps)
     progress, best = _Progress(), {}
     if resume and checkpoints is not None and (saved := checkpoints.latest()) is not None:
         refuse_other_run(saved, fingerprint)
         progress = _restore(saved, parameters, optimizer, names, accelerator)
+        if ranks is not None:
+            ranks.load(saved.weights)
         best = saved.best
         if observer is not None:
             observer.on_resume(progress.epoch, progress.batch)
@@ -170,7 +177,7 @@ def fit(
                 Checkpoint(
                     step=progress.step,
                     state=_to_json(progress, accelerator) | {"fingerprint": fingerprint},
-                    weights=trainable_tensors(tagger),
+                    weights=trainable_tensors(tagger) | (ranks.tensors() if ranks else {}),
                     best=best,
                     optimizer=optimizer_tensors(_plain(optimizer), names),
                     rng=_rng_states(accelerator.device),
@@ -179,7 +186,6 @@ def fit(
 
     if settings.compile:
         tagger.emitter.compile(dynamic=True)  # in place: names and modules stay what they are
-    lengths = [len(window.piece_ids) for window in examples.windows]
     while not progress.finished:
         tagger.train()
         batches = epoch_batches(
@@ -187,8 +193,8 @@ def fit(
         )
         _train_epoch(
             tagger, examples, batches, settings, progress, optimizer, accelerator,
-            pad_id=pad_id, continuation=continuation, states=states, observer=observer,
-            save=save_checkpoint,
+            pad_id=pad_id, continuation=continuation, states=states, ranks=ranks,
+            observer=observer, save=save_checkpoint,
         )  # fmt: skip
         is_best = _finish_epoch(progress, evaluate, tagger)
         if is_best:
@@ -204,6 +210,8 @@ def fit(
         for name, tensor in best.items():
             parameters[name].copy_(tensor)
     tagger.eval()
+    if ranks is not None:
+        ranks.finish()
     return FitResult(
         history=progress.history,
         best_epoch=progress.best_epoch,
@@ -223,6 +231,7 @@ def _train_epoch(
     pad_id: int,
     continuation: Sequence[int] | None,
     states: StateStore | None,
+    ranks: RankSchedule | None,
     observer: Observer | None,
     save: Callable[[], None],
 ) -> None:
@@ -256,7 +265,8 @@ def _train_epoch(
         group_size = min(settings.accumulate, len(batches) - group_start)
         with accelerator.autocast():
             loss = tagger(batch)
-        accelerator.backward(loss / group_size)
+        penalty = 0.0 if ranks is None else ranks.penalty()
+        accelerator.backward((loss + penalty) / group_size)
         num_units = sum(len(examples.tags[i]) for i in chosen)
         loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * num_units
         progress.units += num_units
@@ -269,8 +279,10 @@ def _train_epoch(
             if settings.clip_norm:
                 accelerator.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
-            optimizer.zero_grad()
             progress.step += 1
+            if ranks is not None:
+                ranks.step(progress.step)
+            optimizer.zero_grad()
         is_last = progress.batch == len(batches)
         every = settings.checkpoint_steps
         is_due = bool(every) and is_step and progress.step % every == 0 and not is_last
@@ -390,7 +402,8 @@ def _restore(
     names: list[str],
     accelerator: Accelerator,
 ) -> _Progress:
-    restore_weights(saved, {n: p for n, p in parameters.items() if p.requires_grad})
+    trained = {n: p for n, p in parameters.items() if p.requires_grad}
+    restore_weights(replace(saved, weights=without_ranks(saved.weights)), trained)
     restore_optimizer(optimizer, names, saved.optimizer)
     torch.set_rng_state(saved.rng["cpu"])
     if accelerator.device.type == "cuda" and "cuda" in saved.rng:

@@ -15,7 +15,7 @@ from nertune.models.tuning import head_names
 
 __all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
 
-GroupName = Literal["encoder", "adapter", "head", "crf", "lstm"]
+GroupName = Literal["encoder", "adapter", "adapter_b", "head", "crf", "lstm"]
 
 
 def group_parameters(tagger: Tagger) -> dict[GroupName, dict[str, nn.Parameter]]:
@@ -32,24 +32,29 @@ def _group(tagger: Tagger, name: str) -> GroupName:
         return "crf"
     if not isinstance(tagger.emitter, EncoderEmitter):
         return "lstm"
-    if ".lora_" in name:
-        return "adapter"
     model: Any = tagger.emitter.model
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    has_adapter = hasattr(model, "peft_config")
+    if ".lora_" in name:
+        return "adapter_b" if ".lora_B." in name else "adapter"
+    plain = model.get_base_model() if has_adapter else model
     parts = name.split(".")
-    return "head" if any(head in parts for head in head_names(plain)) else "encoder"
+    if any(head in parts for head in head_names(plain)):
+        return "head"
+    return "adapter" if has_adapter else "encoder"
 
 
 def group_rates(settings: TrainSettings) -> dict[GroupName, float]:
     """Each group's peak learning rate.
 
     The encoder's is a tenth of the base rate by default (the reference study's rule for full
-    fine-tuning); an adapter starts at zero effect and wants the whole of it.
+    fine-tuning); an adapter starts at zero effect and wants the whole of it, and LoRA's B may have
+    a multiple of it.
     """
     rate = settings.rate
     return {
         "encoder": rate * settings.encoder_factor,
         "adapter": settings.adapter_rate or rate,
+        "adapter_b": (settings.adapter_rate or rate) * settings.lora_plus,
         "head": settings.head_rate or rate,
         "crf": settings.crf_rate,
         "lstm": rate,
@@ -61,14 +66,15 @@ def build_optimizer(
 ) -> tuple[torch.optim.Optimizer, list[str]]:
     """The optimizer, and the names of its parameters in its own order.
 
-    Weight decay spares biases, norms and the CRF; `adam` has none at all.
+    Weight decay spares biases, norms, the CRF, and adapters that are not LoRA's pairs of matrices
+    (a scale that begins at 1 is not to be drawn to 0); `adam` has none at all.
     """
     rates = group_rates(settings)
     groups: list[dict[str, Any]] = []
     names: list[str] = []
     for group, parameters in group_parameters(tagger).items():
         for decays in (True, False):
-            chosen = {n: p for n, p in parameters.items() if _decays(group, p) == decays}
+            chosen = {n: p for n, p in parameters.items() if _decays(group, n, p) == decays}
             if chosen:
                 decay = settings.weight_decay if decays and settings.optimizer != "adam" else 0.0
                 groups.append(
@@ -87,7 +93,9 @@ def build_optimizer(
     return adam(groups), names
 
 
-def _decays(group: GroupName, parameter: nn.Parameter) -> bool:
+def _decays(group: GroupName, name: str, parameter: nn.Parameter) -> bool:
+    if group == "adapter" and not (".lora_A." in name or ".lora_E." in name):
+        return False
     return group != "crf" and parameter.ndim > 1
 
 
