@@ -2,7 +2,7 @@
 
     python benchmarks/buckets.py [--seeds 1 2 3] [--set train.precision=bf16]
 
-Trains recipes/peoples/bert.toml with either; the same pieces in a batch (padding counted), so random
+Trains recipes/peoples/bert.toml with either; the same pieces in a batch, padding counted, so random
 batches hold fewer sentences and an epoch has more of them. NERTUNE_DATA names the folder that holds
 the data. Writes benchmarks/results/buckets.json.
 """
