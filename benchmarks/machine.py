@@ -38,22 +38,36 @@ def describe_machine() -> dict[str, Any]:
         pass
     capability = torch.backends.cpu.get_cpu_capability()
     versions = software_versions() | {"onnxruntime": version("onnxruntime")}
+    if torch.cuda.is_available():
+        versions["gpu"] = torch.cuda.get_device_name()
     return {"processor": name, "vectors": capability, "cores": os.cpu_count(),
             "threads": torch.get_num_threads(), "versions": versions}  # fmt: skip
 
 
-def matrix_rate(width: int, inner: int, *, rows: int = 1024, repeats: int = 5) -> float:
+def matrix_rate(
+    width: int, inner: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> float:
     """Floating-point operations per second of the shape's own products, the fastest of them."""
     best = 0.0
+    rows, repeats = (1024, 5) if device == "cpu" else (16_384, 20)
     for a, b in ((width, width), (width, inner), (inner, width)):
-        left, right = torch.randn(rows, a), torch.randn(a, b)
+        left = torch.randn(rows, a, device=device, dtype=dtype)
+        right = torch.randn(a, b, device=device, dtype=dtype)
         torch.mm(left, right)
         for _ in range(repeats):
+            wait(device)
             started = time.perf_counter()
             for _ in range(4):
                 torch.mm(left, right)
+            wait(device)
             best = max(best, 4 * 2 * rows * a * b / (time.perf_counter() - started))
     return best
+
+
+def wait(device: str) -> None:
+    """Until a GPU has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -111,7 +125,7 @@ def prepare_encoder(shape: str, folder: Path) -> str:
 
 
 def settings_for(encoder: str, tuning: str, **sections: Mapping[str, Any]) -> Settings:
-    """A tagger on an encoder, in characters, on the CPU."""
+    """A tagger on an encoder, in characters."""
     values: dict[str, dict[str, Any]] = {
         "run": {"name": tuning, "dir": "unused", "device": "cpu", "seed": 1},
         "data": {"train": "unused"},

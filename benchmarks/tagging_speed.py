@@ -1,13 +1,15 @@
 """Tagging: nertune's backends against transformers' pipeline and plain ONNX Runtime, in turn.
 
     python benchmarks/tagging_speed.py bundled|6x384|bert-base|lstm [--sentences 200] [--rounds 5]
+    python benchmarks/tagging_speed.py bert-base --device cuda --sentences 4000
 
 The same weights everywhere (a random head that says O mostly, as a trained one does), the same
 threads, sentences of peoples' test file in the order of the file. Tokens are pieces without padding
 and without [CLS] and [SEP]; the peers cut texts at the tokenizer's limit and are credited with all
 of them. The outputs are compared: where both cut a text into the same pieces, every piece must get
 the same tag, or nothing is written. The int8 graph is not the one that `nertune export` admits,
-which may keep layers in float32. Writes benchmarks/results/tagging-SHAPE.json.
+which may keep layers in float32. On a GPU ONNX Runtime stays out, and the pipeline's batches are
+larger. Writes benchmarks/results/tagging-SHAPE[-cuda].json.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from nertune.models.tagger import Tagger
 
 LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")
 BATCHES = (4, 8, 16, 32)
+GPU_BATCHES = (16, 64, 256)
 OPTIMUM_BATCH = 16
 
 
@@ -50,36 +53,41 @@ def main() -> None:
     parser.add_argument("shape", choices=("bundled", *SHAPES, "lstm"))
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     documents = load_documents("test", arguments.sentences)
     texts = [document.text for document in documents]
     with tempfile.TemporaryDirectory() as folder:
         result = run(arguments, texts, Path(folder))
-    write_result(f"tagging-{arguments.shape}", result)
+    suffix = "" if arguments.device == "cpu" else f"-{arguments.device}"
+    write_result(f"tagging-{arguments.shape}{suffix}", result)
 
 
 def run(arguments: argparse.Namespace, texts: list[str], folder: Path) -> dict[str, Any]:
+    device: str = arguments.device
     predictor = make_predictor(arguments.shape, texts, folder)
     graphs = folder / "model" / "onnx"
-    graphs.mkdir()
-    write_onnx(predictor.tagger.emitter, graphs / "model.onnx")
-    quantize(graphs / "model.onnx", graphs / "model-int8.onnx")
-    exact, small = (with_graph(predictor, graphs / f"{n}.onnx") for n in ("model", "model-int8"))
-    encodings, emissions = predictor.emissions(list(map(document, texts)))
+    backends = {"nertune torch": predictor}
+    if device == "cpu":
+        graphs.mkdir()
+        write_onnx(predictor.tagger.emitter, graphs / "model.onnx")
+        quantize(graphs / "model.onnx", graphs / "model-int8.onnx")
+        backends["nertune onnx"] = with_graph(predictor, graphs / "model.onnx")
+        backends["nertune onnx-int8"] = with_graph(predictor, graphs / "model-int8.onnx")
+    predictor.tagger.to(device)
+    documents = [document(text) for text in texts]
+    encodings, emissions = predictor.emissions(documents)
     tokens = sum(encoding.num_pieces for encoding in encodings)
-    cases: dict[str, Callable[[], object]] = {
-        "nertune torch": lambda: list(predictor.tag_texts(texts)),
-        "nertune onnx": lambda: list(exact.tag_texts(texts)),
-        "nertune onnx-int8": lambda: list(small.tag_texts(texts)),
-        "nertune torch, one by one": lambda: [predictor.tag(text) for text in texts],
-        "nertune onnx-int8, one by one": lambda: [small.tag(text) for text in texts],
-    }
-    agreement: dict[str, float] = {
-        name: same_tags(emissions, other.emissions([document(t) for t in texts])[1])
-        for name, other in (("nertune onnx", exact), ("nertune onnx-int8", small))
-    }
+    cases: dict[str, Callable[[], object]] = {}
+    agreement: dict[str, float] = {}
+    for name, backend in backends.items():
+        cases[name] = lambda backend=backend: list(backend.tag_texts(texts))
+        cases[f"{name}, one by one"] = lambda backend=backend: [backend.tag(t) for t in texts]
+        agreement[name] = same_tags(emissions, backend.emissions(documents)[1])
     if arguments.shape != "lstm":
-        peers, agreement["pipeline"] = peer_cases(folder / "model", graphs, texts, predictor)
+        peers, agreement["pipeline"] = peer_cases(
+            folder / "model", graphs, texts, predictor, device
+        )
         cases |= peers
     for name in ("nertune onnx", "pipeline"):
         if agreement.get(name, 1.0) != 1.0:
@@ -100,7 +108,7 @@ def run(arguments: argparse.Namespace, texts: list[str], folder: Path) -> dict[s
               "same_tags": agreement}  # fmt: skip
     if arguments.shape in SHAPES:
         layers, width, _, inner = SHAPES[arguments.shape]
-        ceiling = matrix_rate(width, inner)
+        ceiling = matrix_rate(width, inner, device=device)
         work = 2 * layers * (4 * width * width + 2 * width * inner)  # a token, attention left out
         result["matrix_gflops_per_second"] = round(ceiling / 1e9, 1)
         for row in found.values():
@@ -149,23 +157,36 @@ def same_tags(emissions: list[Any], others: list[Any]) -> float:
 
 
 def peer_cases(
-    model: Path, graphs: Path, texts: list[str], predictor: Predictor
+    model: Path, graphs: Path, texts: list[str], predictor: Predictor, device: str
 ) -> tuple[dict[str, Callable[[], object]], float]:
     """What users run today, and the share of their tags that are nertune's too."""
-    import onnxruntime
     from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     module = AutoModelForTokenClassification.from_pretrained(model).eval()
-    pipe = pipeline("token-classification", model=module, tokenizer=tokenizer, device="cpu",
+    pipe = pipeline("token-classification", model=module, tokenizer=tokenizer, device=device,
                     ignore_labels=[])  # fmt: skip
+    cases: dict[str, Callable[[], object]] = {
+        "pipeline, one by one": lambda: [pipe(t) for t in texts]
+    }
+    for size in BATCHES if device == "cpu" else GPU_BATCHES:
+        cases[f"pipeline, batch {size}"] = lambda size=size: pipe(texts, batch_size=size)
+    if device == "cpu":
+        cases["onnxruntime as optimum calls it"] = like_optimum(graphs, texts, tokenizer)
+    return cases, pipeline_agreement(pipe, texts, predictor)
+
+
+def like_optimum(graphs: Path, texts: list[str], tokenizer: Any) -> Callable[[], object]:
+    """Batches in the order of the texts, padded, all threads for each."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
         str(graphs / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
 
-    def like_optimum() -> None:
+    def run() -> None:
         for first in range(0, len(texts), OPTIMUM_BATCH):
             batch = tokenizer(texts[first : first + OPTIMUM_BATCH], padding=True, truncation=True,
                               return_tensors="np", return_offsets_mapping=True)  # fmt: skip
@@ -174,13 +195,7 @@ def peer_cases(
             )
             logits_BLK.argmax(axis=-1)
 
-    cases: dict[str, Callable[[], object]] = {
-        "pipeline, one by one": lambda: [pipe(t) for t in texts]
-    }
-    for size in BATCHES:
-        cases[f"pipeline, batch {size}"] = lambda size=size: pipe(texts, batch_size=size)
-    cases["onnxruntime as optimum calls it"] = like_optimum
-    return cases, pipeline_agreement(pipe, texts, predictor)
+    return run
 
 
 def pipeline_agreement(pipe: Any, texts: list[str], predictor: Predictor) -> float:

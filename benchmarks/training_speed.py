@@ -3,16 +3,18 @@
     python benchmarks/training_speed.py bundled|6x384|bert-base [--sentences 96] [--rounds 3]
     python benchmarks/training_speed.py bert-base --memory      # full, LoRA, LoRA on the top third
     python benchmarks/training_speed.py bert-base --cache       # top third, frozen layers run once
+    python benchmarks/training_speed.py bert-base --device cuda --precision bf16 --sentences 2000
 
 The Trainer is set up as transformers' run_ner.py does it (batches of 16 sentences, each padded to
 its longest), once with its random batches and once with `train_sampling_strategy =
 "group_by_length"`. The same LoRA (rank 8 on query, key and value), the same sentences of peoples'
-training file, the same threads, float32. nertune's batches hold as many pieces as 16 sentences of
-mean length. Tokens are pieces without padding and without [CLS] and [SEP]. With `--cache` ten
+training file, the same threads and precision (float32 unless said). On a GPU nertune is timed
+compiled too. nertune's batches hold as many pieces as 16 sentences of mean length.
+Tokens are pieces without padding and without [CLS] and [SEP]. With `--cache` ten
 epochs count, the first pass over the frozen layers among them, against ten epochs of the Trainer,
 taken as ten times its one: with LoRA in all layers, as users have it, and in the same top layers.
 The "top third" is half of the bundled encoder's four layers. Writes
-benchmarks/results/training-SHAPE[-memory|-cache].json.
+benchmarks/results/training-SHAPE[-memory|-cache][-cuda].json.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from machine import (
     rates,
     settings_for,
     take_turns,
+    wait,
     write_result,
 )
 
@@ -64,6 +67,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--cache", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one case in a process of its own
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +80,7 @@ def main() -> None:
             write_result(f"training-{arguments.shape}-memory", memory(arguments))
         else:
             name = f"training-{arguments.shape}{'-cache' if arguments.cache else ''}"
+            name += "" if arguments.device == "cpu" else f"-{arguments.device}"
             write_result(name, speeds(encoder, documents, arguments))
 
 
@@ -85,23 +91,28 @@ def speeds(
     tokens = sum(len(window.piece_ids) - 2 for window in examples.windows)
     epochs = EPOCHS_WITH_CACHE if arguments.cache else 1
     top = TOP_THIRD[arguments.shape]
+    where = {"device": arguments.device, "precision": arguments.precision}
     cases: dict[str, Callable[[], object]] = {
-        "trainer": trainer_case(encoder, documents, "random"),
-        "trainer, grouped by length": trainer_case(encoder, documents, "group_by_length"),
+        "trainer": trainer_case(encoder, documents, "random", **where),
+        "trainer, grouped by length": trainer_case(encoder, documents, "group_by_length", **where),
     }
     if arguments.cache:
         cases["trainer, the same top layers"] = trainer_case(
-            encoder, documents, "random", top=int(top.partition("-")[2])
+            encoder, documents, "random", top=int(top.partition("-")[2]), **where
         )
         cases["nertune, the same top layers, not kept"] = nertune_case(
-            encoder, documents, "lora", layers=top
+            encoder, documents, "lora", layers=top, **where
         )
         cases["nertune, frozen layers run once"] = nertune_case(
-            encoder, documents, "lora", layers=top, epochs=epochs, stored=True
+            encoder, documents, "lora", layers=top, epochs=epochs, stored=True, **where
         )
-        cases["nertune, all layers"] = nertune_case(encoder, documents, "lora")
+        cases["nertune, all layers"] = nertune_case(encoder, documents, "lora", **where)
     else:
-        cases["nertune"] = nertune_case(encoder, documents, "lora")
+        cases["nertune"] = nertune_case(encoder, documents, "lora", **where)
+        if arguments.device != "cpu":
+            cases["nertune, compiled"] = nertune_case(
+                encoder, documents, "lora", compiled=True, **where
+            )
     found = rates(take_turns(cases, arguments.rounds), tokens)
     if arguments.cache:
         row = found["nertune, frozen layers run once"]
@@ -117,7 +128,8 @@ def speeds(
     }  # fmt: skip
     if arguments.shape in SHAPES and not arguments.cache:
         layers, width, _, inner = SHAPES[arguments.shape]
-        ceiling = matrix_rate(width, inner)
+        dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+        ceiling = matrix_rate(width, inner, device=arguments.device, dtype=dtype)
         # Forward, and the gradients of the inputs; frozen weights have none. Attention left out.
         work = 2 * 2 * layers * (4 * width * width + 2 * width * inner)
         result["matrix_gflops_per_second"] = round(ceiling / 1e9, 1)
@@ -151,10 +163,18 @@ def nertune_case(
     layers: str = "all",
     epochs: int = 1,
     stored: bool = False,
+    compiled: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Callable[[], object]:
     """Training as `nertune train` does it, without evaluation and checkpoints."""
-    predictor, examples = prepare(encoder, documents, tuning, layers=layers, epochs=epochs)
-    accelerator = Accelerator(cpu=True)
+    predictor, examples = prepare(
+        encoder, documents, tuning, layers=layers, epochs=epochs, compile=compiled
+    )
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision
+    )
+    predictor.tagger.to(accelerator.device)
 
     def run() -> None:
         states = None
@@ -165,12 +185,19 @@ def nertune_case(
             )  # fmt: skip
         fit(predictor.tagger, examples, predictor.settings.train,  # type: ignore[attr-defined]
             accelerator=accelerator, seed=1, pad_id=0, states=states)  # fmt: skip
+        wait(device)
 
     return run
 
 
 def trainer_case(
-    encoder: str, documents: list[Document], strategy: str, *, top: int = 0
+    encoder: str,
+    documents: list[Document],
+    strategy: str,
+    *,
+    top: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Callable[[], object]:
     """transformers' Trainer with peft, an epoch each time that it is called.
 
@@ -206,8 +233,9 @@ def trainer_case(
     folder = tempfile.mkdtemp()  # nothing is written there
     settings = TrainingArguments(
         output_dir=folder, num_train_epochs=1, per_device_train_batch_size=BATCH,
-        learning_rate=1e-3, use_cpu=True, report_to="none", save_strategy="no",
-        logging_strategy="no", disable_tqdm=True, train_sampling_strategy=strategy,
+        learning_rate=1e-3, use_cpu=device == "cpu", bf16=precision == "bf16", report_to="none",
+        save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        train_sampling_strategy=strategy,
     )  # fmt: skip
     trainer = Trainer(
         get_peft_model(model, config), settings, train_dataset=rows,
