@@ -246,7 +246,7 @@ def load_model(
         model: the folder or hub name.
         device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
         backend: what computes the emissions.
-        merge: fold a LoRA adapter into the encoder's weights.
+        merge: fold an adapter into the encoder's weights, where its method can do that.
 
     Raises:
         ModelError: nothing can be loaded from there.
@@ -258,8 +258,9 @@ def load_model(
         return _load_exported(str(model), folder, backend, device)
     predictor = _load_foreign(str(model)) if folder is None else _load_own(folder)
     predictor.tagger.to(choose_device(device)).eval()
-    if merge and isinstance(predictor.tagger.emitter, EncoderEmitter):
-        predictor.tagger.emitter.merge_adapter()
+    emitter = predictor.tagger.emitter
+    if merge and isinstance(emitter, EncoderEmitter) and not emitter.merge_adapter():
+        return load_model(model, device=device)
     return predictor
 
 

@@ -189,7 +189,9 @@ class PeftSettings(Section):
 
     method: str = Field("ia3", description="peft's name of it: ia3, vera, adalora, prefix, …")
     targets: tuple[str, ...] = Field(
-        ("query", "key", "value"), min_length=1, description="As in [lora]; not for soft prompts."
+        ("query", "key", "value"),
+        min_length=1,
+        description="As in [lora]; not for soft prompts and ln_tuning.",
     )
     layers: Layers = Field("all", description=_LAYERS)
     options: dict[str, Any] = Field(

@@ -15,7 +15,13 @@ import torch
 from nertune.config import PeftSettings, nearest
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.models.bert import quiet_transformers
-from nertune.models.tuning import chosen_layers, encoder_layers, find_targets, head_names
+from nertune.models.tuning import (
+    chosen_layers,
+    encoder_layers,
+    find_norms,
+    find_targets,
+    head_names,
+)
 
 __all__ = ["add_adapter", "count_virtual_tokens", "list_methods"]
 
@@ -127,14 +133,16 @@ def _arguments(config_class: Any, model: Any, settings: PeftSettings) -> dict[st
             )
     layers = chosen_layers(settings.layers, encoder_layers(model), "peft.layers")
     values: dict[str, Any] = {"task_type": "TOKEN_CLS"}
-    if "target_modules" in fields:
+    if config_class.__name__ == "LNTuningConfig":
+        values["target_modules"] = find_norms(model, layers)
+    elif "target_modules" in fields:
         values["target_modules"] = list(
             find_targets(model, settings.targets, layers, "peft.targets")
         )
     elif settings.layers != "all":
         raise ConfigError(f"peft.layers: {settings.method} works on all layers or on none")
     if "modules_to_save" in fields:
-        values["modules_to_save"] = head_names(model)
+        values["modules_to_save"] = _head_leaves(model)
     if "feedforward_modules" in fields:  # IA³ scales what goes into these, not what comes out
         inner = set(find_targets(model, ("output",), layers, "peft.targets"))
         values["feedforward_modules"] = [n for n in values["target_modules"] if n in inner]
@@ -143,6 +151,16 @@ def _arguments(config_class: Any, model: Any, settings: PeftSettings) -> dict[st
     if "total_step" in fields:
         values["total_step"] = 1 << 40  # until training knows
     return values | dict(settings.options)
+
+
+def _head_leaves(model: Any) -> list[str]:
+    """The head's single modules: peft cannot merge beside one that is made of several."""
+    return [
+        ".".join(filter(None, (head, name)))
+        for head in head_names(model)
+        for name, module in getattr(model, head).named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
 
 
 @torch.no_grad()

@@ -59,13 +59,19 @@ class EncoderEmitter(nn.Module):
         logits: Tensor = output.logits[:, -piece_ids_BL.shape[1] :]
         return logits
 
-    def merge_adapter(self) -> None:
-        """Fold an adapter into the weights that it adapts, where its method can do that."""
+    def merge_adapter(self) -> bool:
+        """Fold an adapter into the weights that it adapts, where there is one that can be.
+
+        Returns:
+            False if its method began and could not: the model is of no more use then.
+        """
         tuner: Any = getattr(self.model, "base_model", None)
         if hasattr(self.model, "peft_config") and hasattr(tuner, "merge_and_unload"):
-            # Some methods only then say that they cannot.
-            with contextlib.suppress(NotImplementedError):
+            try:
                 self.model = tuner.merge_and_unload()
+            except (NotImplementedError, ValueError):  # what some methods say only then
+                return False
+        return True
 
 
 def load_encoder(name: str, tagset: TagSet | None = None) -> Any:

@@ -17,6 +17,7 @@ __all__ = [
     "add_merging_lora",
     "chosen_layers",
     "encoder_layers",
+    "find_norms",
     "find_targets",
     "freeze_encoder",
     "head_names",
@@ -174,6 +175,17 @@ def find_targets(
         chosen |= found
     wanted = {name: layer for name, layer in chosen.items() if layer in set(layers)}
     return dict(sorted(wanted.items(), key=lambda item: (item[1], item[0])))
+
+
+def find_norms(model: Any, layers: Sequence[int]) -> list[str]:
+    """The full names of the layers' norms: modules with a weight of one axis."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if (match := _LAYER.search(name))
+        and int(match[1]) in set(layers)
+        and getattr(getattr(module, "weight", None), "ndim", 0) == 1
+    ]
 
 
 def chosen_layers(

@@ -35,6 +35,8 @@ class RankSchedule:
         if not self._config.tinit and not self._config.tfinal:
             self._config.tinit = int(_WARMUP * total_steps)
             self._config.tfinal = int(_SETTLING * total_steps)
+        room = total_steps - self._config.tinit - self._config.tfinal
+        self._has_room = room > 1  # to weigh the directions before any of them goes
         self._allocator = tuner.rankallocator
         parameters = list(tuner.model.named_parameters())
         self._bases = [p for name, p in parameters if ".lora_A." in name or ".lora_B." in name]
@@ -57,7 +59,8 @@ class RankSchedule:
 
     def step(self, number: int) -> None:
         """Behind the optimizer's step of this number (from 1), before gradients are dropped."""
-        self._tuner.update_and_allocate(number)
+        if self._has_room:
+            self._tuner.update_and_allocate(number)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state."""

@@ -1,0 +1,36 @@
+"""Every recipe under recipes/ can be used: read, built, trained on a few sentences, loaded."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
+from nertune.config import load_settings
+from nertune.inference.predictor import Predictor
+from nertune.runs.experiment import train
+
+ROOT = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(p for folder in ("methods", "sample") for p in (ROOT / folder).glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_recipe_trains(recipe: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl")
+    changes = [f"data.{split}={data}" for split in ("train", "dev", "test")]
+    changes += [f"run.dir={tmp_path / 'run'}", "run.device=cpu", "train.epochs=1"]
+    settings = load_settings(recipe, changes)
+    if settings.model.encoder != "mini-zh":  # from the hub, which tests do not ask
+        settings = load_settings(recipe, [*changes, f"model.encoder={tiny_bert()}"])
+    record = train(settings, console=Console(file=io.StringIO()))
+    assert record["parameters"]["trainable"] <= record["parameters"]["total"]
+    predictor = Predictor.load(settings.run.dir, device="cpu")
+    assert [d.text for d in predictor.tag_documents(SENTENCES)] == [d.text for d in SENTENCES]
+
+
+def test_there_are_recipes_for_all_methods() -> None:
+    names = {path.stem for path in (ROOT / "methods").glob("*.toml")}
+    assert len(names) >= 20
