@@ -303,6 +303,47 @@ def compare(
         _stdout().print(f"report: {output}/report.md", markup=False, soft_wrap=True)
 
 
+@app.command()
+def sweep(
+    space: Annotated[
+        Path, typer.Argument(help="A recipe with a section [space], or the method's default one.")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Runs in all.")] = 20,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="No run begins or goes on after so long; 0: no limit.")
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The sweep's folder; by default sweeps/NAME."),
+    ] = None,
+    confirm: Annotated[
+        int, typer.Option(min=0, help="Train recipe and winner again with so many seeds.")
+    ] = 0,
+    resume: Resume = False,
+    set_: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Search for good settings on dev, within a budget; the winner becomes a recipe."""
+    from nertune.runs.progress import notify
+    from nertune.runs.sweep import sweep as run
+    from nertune.runs.view import print_sweep
+
+    result = run(
+        space,
+        output=output or Path("sweeps") / space.stem,
+        trials=trials,
+        minutes=minutes,
+        confirm=confirm,
+        resume=resume,
+        overrides=set_ or [],
+        say=lambda message: notify(_stderr(), message),
+    )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print_sweep(_stdout(), result)
+
+
 @data_app.command()
 def inspect(
     files: Annotated[list[str], typer.Argument(help="Data files, e.g. train dev test.")],

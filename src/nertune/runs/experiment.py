@@ -33,7 +33,7 @@ from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.loop import FitResult, fit
+from nertune.training.loop import FitResult, Observer, fit
 from nertune.training.states import StateStore, count_state_bytes, store_states
 from nertune.types import Document
 
@@ -60,6 +60,7 @@ def train(
     console: Console | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> dict[str, Any]:
     """Train, save and score one tagger.
 
@@ -71,6 +72,7 @@ def train(
         console: where notices and progress go; stderr by default.
         resume: go on with a killed run; a finished one is returned as it is.
         overwrite: replace what an earlier run left in the folder.
+        observers: are told about progress; what they raise ends the run.
 
     Returns:
         The record, as in `record.json`.
@@ -86,11 +88,17 @@ def train(
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
     with folder.locked():
-        return _train(settings, folder, console, resume=resume, overwrite=overwrite)
+        return _train(settings, folder, console, observers, resume=resume, overwrite=overwrite)
 
 
 def _train(
-    settings: Settings, folder: RunFolder, console: Console, *, resume: bool, overwrite: bool
+    settings: Settings,
+    folder: RunFolder,
+    console: Console,
+    observers: Sequence[Observer],
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> dict[str, Any]:
     if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
         notify(console, f"{settings.run.dir}: finished before, nothing to do")
@@ -106,7 +114,7 @@ def _train(
     predictor = _build(settings, corpora, accelerator)
     result, frozen = _fit(
         settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
-        resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()},
+        observers, resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()},
     )  # fmt: skip
 
     scores = {
@@ -224,6 +232,7 @@ def _fit(
     accelerator: Accelerator,
     folder: RunFolder,
     console: Console,
+    observers: Sequence[Observer],
     *,
     resume: bool,
     data_hashes: dict[str, str],
@@ -242,7 +251,9 @@ def _fit(
     states = None
     try:
         states, frozen = _states(settings, predictor, examples, accelerator, folder, console)
-        with TrainingDisplay(console, settings.run.name, settings.train.epochs, [log]) as display:
+        with TrainingDisplay(
+            console, settings.run.name, settings.train.epochs, [log, *observers]
+        ) as display:
             result = fit(
                 predictor.tagger,
                 examples,

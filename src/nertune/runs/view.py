@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_export", "print_pretraining", "print_record", "print_scores"]
+if TYPE_CHECKING:
+    from nertune.runs.sweep import SweepResult
+
+__all__ = ["print_export", "print_pretraining", "print_record", "print_scores", "print_sweep"]
+
+_SHOWN_TRIALS = 8
 
 
 def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> None:
@@ -127,3 +132,34 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
     best = "onnx-int8" if report.get("onnx-int8", {}).get("status") == "exported" else "onnx"
     console.print(Text(f"next:  nertune predict {model} --backend {best} 'some text'"),
                   soft_wrap=True)  # fmt: skip
+
+
+def print_sweep(console: Console, result: SweepResult) -> None:
+    """The best trials, the recipe as it stands among them, and the verdict."""
+    done = [t for t in result.trials if t.state == "complete" and t.f1 is not None]
+    shown = sorted(done, key=lambda t: -(t.f1 or 0.0))[:_SHOWN_TRIALS]
+    if result.base not in shown:
+        shown.append(result.base)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    for name in ("trial", "dev F1", "trained", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    for trial in shown:
+        told = ", ".join(
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in trial.values.items()
+        )
+        table.add_row(str(trial.number), _number(trial.f1), f"{trial.trainable or 0:,}",
+                      f"{trial.seconds or 0:.0f}",
+                      Text(told or "the recipe as it stands"))  # fmt: skip
+    console.print(table)
+    states = [trial.state for trial in result.trials]
+    console.print(
+        f"{len(done)} trials complete, {states.count('pruned')} stopped early, "
+        f"{states.count('failed')} failed or lost"
+    )
+    for name, scores in result.confirmed.items():
+        told = ", ".join(f"{f1:.4f}" for f1 in scores)
+        console.print(f"{name} with further seeds: {told}")
+    console.print(Text(result.verdict), soft_wrap=True)
+    console.print(f"winner: {result.winner}", markup=False, soft_wrap=True)

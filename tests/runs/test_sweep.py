@@ -1,0 +1,233 @@
+"""A search: what it tries, what it keeps, what it refuses, and that a kill loses one trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
+from nertune.config import load_settings
+from nertune.errors import ConfigError
+from nertune.runs import sweep as module
+from nertune.runs.sweep import Range, default_space, read_space, sweep
+
+RECIPE = """
+[data]
+train = "{data}"
+dev = "{data}"
+test = "{folder}/there-is-no-such-file.jsonl"
+
+[model]
+encoder = "{encoder}"
+tuning = "lora"
+unit = "char"
+
+[train]
+epochs = 3
+batch_tokens = 40
+rate = 1e-4
+"""
+SPACE = """
+[space]
+"train.rate" = {low = 1e-3, high = 1e-1, log = true}
+"lora.rank" = [2, 4]
+"lora.targets" = [["qv"], ["all-linear"]]
+"lora.alpha" = {low = 4, high = 16, step = 4}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path, SPACE)
+
+
+def write_recipe(folder: Path, space: str) -> Path:
+    data = write_jsonl(folder / "data.jsonl")
+    path = folder / "lora.toml"
+    text = RECIPE.format(data=data, folder=folder, encoder=tiny_bert()) + space
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    result = sweep(recipe, output=tmp_path / "out", trials=7, confirm=1, say=said.append)
+    assert len(result.trials) == 7
+    assert result.base.number == 0
+    assert result.base.values == {}
+    assert result.best.f1 is not None
+    assert result.base.f1 is not None
+    assert result.best.f1 > result.base.f1  # a rate of 1e-4 is far too low
+    assert "points against the recipe" in result.verdict
+    assert "with 1 further seeds" in result.verdict
+    for trial in result.trials[1:]:
+        assert trial.values.keys() == {"train.rate", "lora.rank", "lora.targets", "lora.alpha"}
+        assert 1e-3 <= trial.values["train.rate"] <= 1e-1
+        assert trial.values["lora.alpha"] in (4, 8, 12, 16)
+        assert trial.values["lora.targets"] in (["qv"], ["all-linear"])
+    # The winner can be trained as it stands, and has its test file back.
+    values = tomllib.loads(result.winner.read_text(encoding="utf-8"))
+    assert values["train"]["rate"] == result.best.values["train.rate"]
+    assert values["data"]["test"].endswith("there-is-no-such-file.jsonl")
+    assert load_settings(result.winner).lora.rank == result.best.values["lora.rank"]
+    described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
+    assert described["best"] == result.best.number
+    assert (tmp_path / "out" / "sweep.png").stat().st_size > 10_000
+    assert not list((tmp_path / "out" / "trials").glob("*/model"))
+    assert any("the recipe as it stands" in line for line in said)
+
+
+def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> None:
+    one = sweep(recipe, output=tmp_path / "one", trials=4)
+    sweep(recipe, output=tmp_path / "two", trials=2)
+    two = sweep(recipe, output=tmp_path / "two", trials=4, resume=True)
+    assert [t.values for t in one.trials] == [t.values for t in two.trials]
+    assert [t.f1 for t in one.trials] == [t.f1 for t in two.trials]
+
+
+def test_nothing_better_is_said_to_be_so(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = {low = 1e-8, high = 1e-7}\n')
+    changes = ["model.tuning=full", "train.rate=0.02", "train.epochs=25"]
+    result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
+    assert result.best is result.base
+    assert "none of 3 trials beats the recipe as it stands" in result.verdict
+    assert load_settings(result.winner).train.rate == 0.02
+
+
+def test_a_trial_that_is_behind_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STARTUP", 1)
+    recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = [1e-9, 1e-8]\n')
+    changes = ["model.tuning=full", "train.rate=0.02", "train.epochs=25"]
+    result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
+    assert "pruned" in {t.state for t in result.trials[1:]}
+    assert result.best is result.base
+
+
+def test_time_ends_it(recipe: Path, tmp_path: Path) -> None:
+    result = sweep(recipe, output=tmp_path / "out", trials=500, minutes=1e-6)
+    assert [t.number for t in result.trials] == [0]
+    assert result.base.f1 is not None
+
+
+def test_a_broken_trial_does_not_end_it(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, '\n[space]\n"model.max_pieces" = [40, 5000]\n')
+    said: list[str] = []
+    result = sweep(recipe, output=tmp_path / "out", trials=6, say=said.append)
+    failed = [t for t in result.trials if t.state == "failed"]
+    assert failed
+    assert all(t.values == {"model.max_pieces": 5000} for t in failed)
+    assert any("the encoder has 64 positions" in line for line in said)
+
+
+def test_a_killed_sweep_loses_one_trial(recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "nertune", "sweep", str(recipe), "-o", str(output)]
+    command += ["--trials", "4", "--set", "train.epochs=4"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "trial 2:" in line:  # two are done
+            break
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(
+        [*command, "--resume", "--json"],
+        env=environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    result = json.loads(done.stdout)
+    states = [t["state"] for t in result["trials"]]
+    assert states.count("failed") == 1
+    assert len(states) == 5
+    assert "trial 2 was lost" in done.stderr
+
+
+# What is searched
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ({"emitter": "lstm"}, "lstm.dropout"),
+        ({"tuning": "full"}, "train.encoder_factor"),
+        ({"tuning": "lora"}, "lora.rank"),
+        ({"tuning": "peft"}, "train.adapter_rate"),
+        ({"tuning": "frozen"}, "train.rate"),
+    ],
+)
+def test_every_method_has_a_space(model: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    from nertune.config import parse_settings
+
+    settings = parse_settings({"data": {"train": "x"}, "model": model})
+    space = default_space(settings)
+    assert wanted in space
+    recipe = write_recipe(tmp_path, "")
+    _, _, found = read_space(recipe)
+    assert "lora.rank" in found
+
+
+def test_ranges_know_whole_numbers() -> None:
+    assert Range.model_validate({"low": 4, "high": 16}).whole
+    assert not Range.model_validate({"low": 0.0, "high": 1}).whole
+    assert not Range.model_validate({"low": 1, "high": 3, "step": 0.5}).whole
+
+
+def test_options_of_a_peft_method_can_be_searched(tmp_path: Path) -> None:
+    space = '\n[space]\n"peft.options.r" = [4, 8]\n'
+    recipe = write_recipe(tmp_path, space)
+    changes = ["model.tuning=peft", "peft.method=vera", "train.rate=0.01", "train.epochs=1"]
+    result = sweep(recipe, output=tmp_path / "out", trials=2, overrides=changes)
+    assert result.trials[1].values["peft.options.r"] in (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ('"rate" = [1, 2]', 'expected "section.key"'),
+        ('"train.rat" = [0.1, 0.2]', "unknown key train.rat"),
+        ('"train.rate" = [0.1]', "expected a list of two values or more"),
+        ('"train.rate" = 0.1', "expected a list of two values or more"),
+        ('"train.rate" = {low = 0.1, high = 0.01}', "expected low < high"),
+        ('"train.rate" = {low = 0.0, high = 0.01, log = true}', "low must be above 0"),
+        ('"train.rate" = {low = 0.1, high = 0.2, lgo = true}', "lgo"),
+        ('"train.rate" = [-1.0, 0.2]', "train.rate"),
+        ('"data.train" = ["a", "b"]', "not a setting of the model"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused(space: str, message: str, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, f"\n[space]\n{space}\n")
+    with pytest.raises(ConfigError, match=message):
+        sweep(recipe, output=tmp_path / "out", trials=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError, match="holds no sweep to go on with"):
+        sweep(recipe, output=output, trials=1, resume=True)
+    sweep(recipe, output=output, trials=1)
+    with pytest.raises(ConfigError, match="holds a sweep already; go on with --resume"):
+        sweep(recipe, output=output, trials=1)
+    with pytest.raises(ConfigError, match=r"other settings: train.epochs was 3, is 2"):
+        sweep(recipe, output=output, trials=1, resume=True, overrides=["train.epochs=2"])
+    write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
+    with pytest.raises(ConfigError, match="other data"):
+        sweep(recipe, output=output, trials=1, resume=True)
+
+
+def test_without_dev_there_is_nothing_to_choose_by(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.dev is missing"):
+        sweep(recipe, output=tmp_path / "out", overrides=["data.dev="])
