@@ -28,7 +28,7 @@ from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.runs.record import write_json
 from nertune.training.loop import EpochReport
 
-__all__ = ["SweepResult", "Trial", "default_space", "read_space", "sweep"]
+__all__ = ["Range", "SweepResult", "Trial", "default_space", "read_space", "sweep"]
 
 _STUDY, _DESCRIPTION, _WINNER = "study.db", "sweep.json", "best.toml"
 _STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
