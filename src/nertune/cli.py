@@ -300,7 +300,8 @@ def compare(
         _print_json(comparison.to_dict())
     else:
         report.render_terminal(comparison, _stdout())
-        _stdout().print(f"report: {output}/report.md", markup=False, soft_wrap=True)
+        page = "report.html" if (output / "report.html").exists() else "report.md"
+        _stdout().print(f"report: {output}/{page}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nertune.evaluation.significance import (
     Difference,
     compare_arms,
+    correct_for_many,
     hierarchical_interval,
     randomisation_p_value,
     student_quantile,
@@ -190,3 +191,19 @@ def test_wrong_shapes_and_other_gold_are_refused() -> None:
 )
 def test_student_quantile_equals_the_table(freedom: float, quantile: float) -> None:
     assert student_quantile(0.975, freedom) == pytest.approx(quantile, abs=6e-4)
+
+
+# Several arms against one baseline
+
+
+def test_holms_correction_by_hand() -> None:
+    ps = [0.01, 0.04, 0.03, 0.5]
+    given = [Difference(0.1, (0.05, 0.2), p, "better", 3) for p in ps]
+    corrected = correct_for_many(given)
+    # Sorted: .01 × 4, .03 × 3, .04 × 2 (but not below the one before), .5 × 1.
+    assert [d.p_value for d in corrected] == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert [d.verdict for d in corrected] == ["better", *["not distinguishable"] * 3]
+    assert correct_for_many(given[:1]) == given[:1]
+    assert correct_for_many([]) == []
+    worst = correct_for_many([Difference(-0.1, (-0.2, -0.05), 0.9, "worse", 3)] * 3)
+    assert {d.p_value for d in worst} == {1.0}

@@ -301,7 +301,7 @@ def test_what_spoils_a_comparison_is_said(bench: Bench) -> None:
     notices = "\n".join(bench.compare(*recipes, seeds=1).notices)
     assert "Development and test data are the same" in notices
     assert "One seed" in notices
-    assert "not corrected" in notices
+    assert "corrected for their number (Holm" in notices
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import re
 import sys
 import warnings
@@ -12,78 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from helpers.comparisons import BETTER, UNCLEAR, WORSE, comparison, row
 from nertune.evaluation.significance import Difference
 from nertune.runs import report
-from nertune.runs.compare import Arm, Comparison
-
-BETTER = Difference(0.031, (0.012, 0.05), 0.004, "better", 3)
-WORSE = Difference(-0.031, (-0.05, -0.012), 0.0001, "worse", 3)
-UNCLEAR = Difference(-0.0001, (-0.04, 0.03), 1.0, "not distinguishable", 3)
-
-
-def row(value: float | None, support: int = 40, **more: Any) -> dict[str, Any]:
-    return {"precision": value, "recall": value, "f1": value, "support": support, **more}
-
-
-def record(level: float, seed: int, types: tuple[str, ...], num_epochs: int) -> dict[str, Any]:
-    """A record of synthetic figures."""
-    rng = random.Random(f"{level} {seed}")
-    noise = rng.uniform(-0.02, 0.02)
-    scores = {
-        "micro": row(level + noise, 400),
-        "macro": row(level + noise - 0.03, 400),
-        "untyped": row(level + 0.04),
-        "overlap": row(level + 0.06),
-        "types": {
-            name: row(
-                max(0.0, level - 0.04 * n + rng.uniform(-0.03, 0.03)),
-                300 // (n + 1),
-                untyped=row(level),
-                overlap=row(level),
-            )
-            for n, name in enumerate(types)
-        },
-    }
-    return {
-        "parameters": {"trainable": int(level * 1e6), "total": 102_000_000},
-        "epochs": [
-            {
-                "epoch": n + 1,
-                "loss": 0.6 / (n + 1) ** 1.5 * (1 + noise) / level,
-                "seconds": 12.5 + noise,
-                "dev": {"f1": (level + noise) * (1 - 0.6 / (n + 1))},
-            }
-            for n in range(num_epochs)
-        ],
-        "best_epoch": num_epochs,
-        "seconds": 100.0,
-        "peak_memory_bytes": 2**30 + seed * 2**20,
-        "test": scores,
-    }
-
-
-def comparison(
-    *,
-    names: tuple[str, ...] = ("bert", "lora", "lstm"),
-    types: tuple[str, ...] = ("PERSON", "LOCATION", "TIME"),
-    num_seeds: int = 3,
-    num_epochs: int = 5,
-) -> Comparison:
-    differences = [None, BETTER, WORSE, UNCLEAR, BETTER]
-    seeds = tuple(range(1, num_seeds + 1))
-    arms = tuple(
-        Arm(
-            name=name,
-            recipe=Path(f"{name}.toml"),
-            folders=tuple(Path(f"out/{name}/{seed}") for seed in seeds),
-            records=tuple(record(0.9 - 0.1 * n, seed, types, num_epochs - n) for seed in seeds),
-            split="test",
-            difference=differences[n],
-        )
-        for n, name in enumerate(names)
-    )
-    data = {"path": "test.conll", "sha256": "0123456789abcdef", "documents": 408, "entities": 722}
-    return Comparison(arms, names[0], seeds, "test", data, ("A notice.",), Path("out"))
+from nertune.runs.compare import Comparison
 
 
 def rendered(shown: Comparison, width: int = 80) -> str:
@@ -182,7 +113,7 @@ def test_save_writes_all_files_and_leaves_no_drafts(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     shown = comparison()
     written = report.save(shown, tmp_path / "new" / "folder")
-    names = ["report.json", "report.md", "report.png", "report.svg"]
+    names = ["report.html", "report.json", "report.md", "report.png", "report.svg"]
     assert sorted(path.name for path in written) == names
     assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == names
     svg = (tmp_path / "new/folder/report.svg").read_bytes()
@@ -199,7 +130,7 @@ def test_without_matplotlib_the_report_says_how_to_get_the_figure(
     (tmp_path / "report.png").write_bytes(b"old")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     written = report.save(comparison(), tmp_path)
-    assert sorted(path.name for path in written) == ["report.json", "report.md"]
+    assert sorted(path.name for path in written) == ["report.html", "report.json", "report.md"]
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert 'pip install "nertune[report]"' in markdown
     assert "![" not in markdown

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,16 +23,27 @@ from nertune.config import Settings, load_settings
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError, TrainingError
+from nertune.evaluation.analysis import (
+    ERROR_KINDS,
+    NOVELTIES,
+    Analysis,
+    ErrorKind,
+    Novelty,
+    analyse,
+    known_names,
+)
 from nertune.evaluation.metrics import document_counts
-from nertune.evaluation.significance import Difference, compare_arms
+from nertune.evaluation.significance import Difference, compare_arms, correct_for_many
 from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
 from nertune.runs.record import write_json
+from nertune.types import Document
 
 __all__ = [
     "Arm",
     "Comparison",
     "EpochEstimate",
     "Estimate",
+    "Example",
     "ScoreEstimate",
     "arm_names",
     "compare",
@@ -42,6 +53,7 @@ Record = Mapping[str, Any]
 Split = Literal["test", "dev"]
 
 _SPLITS = ("train", "dev", "test")
+_MOST_EXAMPLES = 10  # of each kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,7 @@ class Arm:
         records: what `record.json` held, one per seed.
         split: what the scores were taken on.
         difference: to the baseline; `None` for the baseline itself.
+        analyses: error kinds and novelty of names, one per seed.
     """
 
     name: str
@@ -145,6 +158,7 @@ class Arm:
     records: tuple[Record, ...]
     split: Split
     difference: Difference | None = None
+    analyses: tuple[Analysis, ...] = ()
 
     @property
     def trainable_parameters(self) -> int:
@@ -214,6 +228,14 @@ class Arm:
         rows = [record[self.split]["types"].get(name, {}) for record in self.records]
         return ScoreEstimate.of(rows if way == "exact" else [row.get(way, {}) for row in rows])
 
+    def errors(self, kind: ErrorKind) -> Estimate:
+        """How many entities are of an error kind."""
+        return Estimate.of(analysis.kinds[kind] for analysis in self.analyses)
+
+    def recall(self, novelty: Novelty) -> Estimate:
+        """The recall of names that training showed, or did not show, in [0, 1]."""
+        return Estimate.of(analysis.recall(novelty) for analysis in self.analyses)
+
     @property
     def types(self) -> set[str]:
         """Every type that gold or a prediction of any seed has."""
@@ -247,8 +269,29 @@ class Arm:
             "best_epochs": list(self.best_epochs),
             "epochs": [epoch.to_dict() for epoch in self.epochs],
             "scores": scores,
+            "errors": {kind: self.errors(kind).to_dict() for kind in ERROR_KINDS},
+            "recall_by_novelty": {novelty: self.recall(novelty).to_dict() for novelty in NOVELTIES},
             "difference": None if self.difference is None else self.difference.to_dict(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A document that one arm gets wholly right and another wrong.
+
+    Attributes:
+        gold: the document.
+        right, wrong: the arms.
+        found: what the wrong one found, of its first seed that is wrong.
+        seeds_right, seeds_wrong: how many seeds of either are so.
+    """
+
+    gold: Document
+    right: str
+    wrong: str
+    found: Document
+    seeds_right: int
+    seeds_wrong: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +306,8 @@ class Comparison:
         data: `path`, `sha256`, `documents` and `entities` of what was scored.
         notices: what a reader has to know to read the figures rightly.
         output: the folder that holds the runs.
+        novelty: gold entities by whether training showed them.
+        examples: documents that one arm gets right and the baseline wrong, or the other way round.
     """
 
     arms: tuple[Arm, ...]
@@ -272,6 +317,8 @@ class Comparison:
     data: Mapping[str, Any]
     notices: tuple[str, ...]
     output: Path
+    novelty: Mapping[Novelty, int] = field(default_factory=lambda: dict.fromkeys(NOVELTIES, 0))
+    examples: tuple[Example, ...] = ()
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -291,6 +338,7 @@ class Comparison:
             "split": self.split,
             "data": dict(self.data),
             "notices": list(self.notices),
+            "gold_by_novelty": dict(self.novelty),
             "arms": [arm.to_dict() for arm in self.arms],
         }
 
@@ -374,16 +422,22 @@ def compare(
         records[plan.arm, plan.seed] = _ensure_run(
             plan, tuple(overrides), fresh, run_arm or run_in_subprocess, say, position
         )
-    arms, counts = [], {}
+    scored = plans[0].scored
+    arms, counts, predicted = [], {}, {}
     for name, recipe in zip(names, recipes, strict=True):
         own = [plan for plan in plans if plan.arm == name]
         kept = tuple(records[name, seed] for seed in numbers)
-        pairs = zip(own, kept, strict=True)
-        counts[name] = np.stack([_sentence_counts(plan, record) for plan, record in pairs])
-        arms.append(Arm(name, recipe, tuple(plan.folder for plan in own), kept, split))
-    scored = plans[0].scored
+        pairs = list(zip(own, kept, strict=True))
+        predicted[name] = [_predictions(plan, record) for plan, record in pairs]
+        counts[name] = np.stack(
+            [document_counts(scored.documents, found) for found in predicted[name]]
+        )
+        known = known_names(own[0].corpora["train"].documents)
+        analyses = tuple(analyse(scored.documents, found, known) for found in predicted[name])
+        folders = tuple(plan.folder for plan in own)
+        arms.append(Arm(name, recipe, folders, kept, split, analyses=analyses))
     return Comparison(
-        arms=tuple(_with_difference(arm, chosen, counts) for arm in arms),
+        arms=_with_differences(arms, chosen, counts),
         baseline=chosen,
         seeds=numbers,
         split=split,
@@ -395,6 +449,8 @@ def compare(
         },
         notices=_notices(plans, arms, split),
         output=folder,
+        novelty=arms[0].analyses[0].gold,
+        examples=_examples(scored.documents, predicted, chosen),
     )
 
 
@@ -578,8 +634,8 @@ def _predictions_path(plan: _Plan) -> Path:
     return plan.folder / f"{plan.split}.predictions.jsonl"
 
 
-def _sentence_counts(plan: _Plan, record: Record) -> NDArray[np.int64]:
-    """`[num_documents, 3]` of one run, held against what its record says."""
+def _predictions(plan: _Plan, record: Record) -> Sequence[Document]:
+    """What one run found, held against what its record says."""
     path = _predictions_path(plan)
     predicted = load_corpus(path, format="jsonl").documents
     try:
@@ -594,14 +650,58 @@ def _sentence_counts(plan: _Plan, record: Record) -> NDArray[np.int64]:
             f"record.json beside it says {expected}: train this run again with --fresh",
             path=path,
         )
-    return counts
+    return predicted
 
 
-def _with_difference(arm: Arm, baseline: str, counts: Mapping[str, NDArray[np.int64]]) -> Arm:
-    if arm.name == baseline:
-        return arm
-    difference = compare_arms(counts[arm.name], counts[baseline])
-    return replace(arm, difference=difference)
+def _with_differences(
+    arms: Sequence[Arm], baseline: str, counts: Mapping[str, NDArray[np.int64]]
+) -> tuple[Arm, ...]:
+    others = [arm.name for arm in arms if arm.name != baseline]
+    found = [compare_arms(counts[name], counts[baseline]) for name in others]
+    differences = dict(zip(others, correct_for_many(found), strict=True))
+    return tuple(replace(arm, difference=differences.get(arm.name)) for arm in arms)
+
+
+def _examples(
+    gold: Sequence[Document], predicted: Mapping[str, Sequence[Sequence[Document]]], baseline: str
+) -> tuple[Example, ...]:
+    """Documents that most seeds of an arm get right and most of the baseline's wrong, or reversed.
+
+    Those come first where most seeds agree, and among them the shorter ones.
+    """
+    right = {
+        arm: np.array([[_same(g, p) for g, p in zip(gold, run, strict=True)] for run in runs])
+        for arm, runs in predicted.items()
+    }
+    found: list[Example] = []
+    for arm in predicted:
+        if arm == baseline:
+            continue
+        gain = right[arm].mean(axis=0) - right[baseline].mean(axis=0)
+        for better, sign in ((arm, 1), (baseline, -1)):
+            order = sorted(range(len(gold)), key=lambda i: (-sign * gain[i], len(gold[i].text), i))
+            found += [
+                Example(
+                    gold=gold[i],
+                    right=better,
+                    wrong=baseline if better == arm else arm,
+                    found=_typical(predicted[baseline if better == arm else arm], i, gold[i]),
+                    seeds_right=int(right[better][:, i].sum()),
+                    seeds_wrong=int((~right[baseline if better == arm else arm][:, i]).sum()),
+                )
+                for i in order[:_MOST_EXAMPLES]
+                if sign * gain[i] > 0.5
+            ]
+    return tuple(found)
+
+
+def _same(gold: Document, predicted: Document) -> bool:
+    return {e.key for e in gold.entities} == {e.key for e in predicted.entities}
+
+
+def _typical(runs: Sequence[Sequence[Document]], index: int, gold: Document) -> Document:
+    """What the first of the seeds that are wrong found."""
+    return next(run[index] for run in runs if not _same(gold, run[index]))
 
 
 def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple[str, ...]:
@@ -625,8 +725,8 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
         )
     if len(arms) > 2:
         notices.append(
-            f"{len(arms) - 1} arms are held against the baseline; p-values are not corrected for "
-            "their number."
+            f"{len(arms) - 1} arms are held against the baseline; p-values are corrected for their "
+            "number (Holm, 1979)."
         )
     machines = {(record.get("device"), record.get("threads")) for a in arms for record in a.records}
     if len(machines) > 1:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 import nertune
 from nertune.errors import MissingDependencyError
+from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES
 from nertune.evaluation.significance import Difference
 from nertune.runs.compare import Arm, Comparison, Estimate, ScoreEstimate
 
@@ -92,7 +93,7 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     """
     arms, baseline = comparison.arms, comparison.baseline
     parts = [f"# {' · '.join(_escaped(arm.name) for arm in arms)}", _escaped(_subject(comparison))]
-    parts += [f"> {notice}" for notice in comparison.notices]
+    parts += [f"> {_escaped(notice)}" for notice in comparison.notices]
     differences = [(arm, arm.difference) for arm in arms if arm.difference is not None]
     if differences:
         sentences = [
@@ -109,15 +110,18 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
         parts += [f"## Difference to {_escaped(baseline)}", _differences_markdown(differences)]
         parts.append(_METHOD)
     parts += ["## By type", _types_markdown(comparison)]
+    parts += ["## Kinds of errors", _errors_markdown(arms), _ERRORS]
+    parts += ["## Names that training showed", _novelty_markdown(comparison), _NOVELTY]
     parts += ["## By epoch", _epochs_markdown(arms)]
     parts.append(_READING)
     return "\n\n".join(parts) + "\n"
 
 
 def save(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Writes `report.json`, `report.md`, `report.svg` and `report.png`.
+    """Writes `report.json`, `report.md`, `report.html`, `report.svg` and `report.png`.
 
-    Without matplotlib there is no figure, and `report.md` says how to get one. Each file is
+    Without matplotlib there is no figure, and `report.md` says how to get one; without Markdown no
+    `report.html`, which alone shows examples. Each file is
     written under another name first, so that a reader never sees half of it.
 
     Returns:
@@ -135,9 +139,19 @@ def save(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     figure = "report.svg" if pictures else None
     content = json.dumps(comparison.to_dict(), ensure_ascii=False, indent=2, allow_nan=False)
     markdown = to_markdown(comparison, figure=figure, remark=remark)
+    pages: tuple[Path, ...] = ()
+    try:
+        from nertune.runs.html import to_html
+
+        svg = (folder / "report.svg").read_bytes() if pictures else None
+        page = to_html(comparison, figure=svg, remark=remark)
+        pages = (_written(folder / "report.html", lambda part: _write_text(part, page)),)
+    except MissingDependencyError:
+        (folder / "report.html").unlink(missing_ok=True)  # of an earlier comparison
     return (
         _written(folder / "report.json", lambda part: _write_text(part, content + "\n")),
         _written(folder / "report.md", lambda part: _write_text(part, markdown)),
+        *pages,
         *pictures,
     )
 
@@ -318,6 +332,36 @@ _READING = (
     "the mean in nats per token; seconds an epoch are training alone; peak memory is that of the "
     "run's own process. – : undefined, as there is neither gold nor prediction, or not measured."
 )
+
+
+_ERRORS = (
+    "Entities, mean ± deviation over seeds. A gold entity is found exactly, or a prediction shares "
+    "characters with it but has another *boundary*, another *type*, or *both*, or it is *missed*; "
+    "a *spurious* prediction shares no character with any gold entity."
+)
+_NOVELTY = (
+    "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
+    "the same type; *other type*: with other types only; *unseen*: not at all (cf. Augenstein et "
+    "al., 2017)."
+)
+
+
+def _errors_markdown(arms: Sequence[Arm]) -> str:
+    rows = [
+        [arm.name, *(_inline(arm.errors(kind), "{:.1f}".format) for kind in ERROR_KINDS)]
+        for arm in arms
+    ]
+    return _markdown_table(("arm", *ERROR_KINDS), rows, num_left=1)
+
+
+def _novelty_markdown(comparison: Comparison) -> str:
+    gold = comparison.novelty
+    rows = [
+        [arm.name, *(_fraction(arm.recall(novelty)) for novelty in NOVELTIES)]
+        for arm in comparison.arms
+    ]
+    headings = [f"{novelty} ({gold[novelty]})" for novelty in NOVELTIES]
+    return _markdown_table(("arm", *headings), rows, num_left=1)
 
 
 def _cost_markdown(arms: Sequence[Arm]) -> str:
