@@ -62,6 +62,7 @@ class OnnxEmitter(nn.Module):
         self._inside = threading.local()
         threads = torch.get_num_threads()
         self._num_workers = threads if device == "cpu" else 1
+        self.batch_tokens = 512 if device == "cpu" else 8192  # of one call; see `Predictor`
         is_small = path.is_file() and path.stat().st_size < _LARGE_BYTES
         self._alone = 1 if quantized and is_small else threads
         self._sessions = {self._alone: self._open(self._alone)}

@@ -153,7 +153,7 @@ class Predictor:
             self.tagger.eval()
         parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
         lengths = [len(window.piece_ids) for window in windows]
-        budget = self.batch_tokens or _fast_batch_tokens(device)
+        budget = self.batch_tokens or _fast_batch_tokens(self.tagger)
         # The longest first: what is computed beside each other then ends at about the same time.
         batches = sorted_batches(lengths, budget_tokens=budget)[::-1]
         for chosen, found in zip(batches, self.tagger.emit_batches(emit, batches), strict=True):
@@ -168,8 +168,8 @@ class Predictor:
         return [np.concatenate(found) if found else empty_UK for found in by_document]
 
 
-def _fast_batch_tokens(device: torch.device) -> int:
+def _fast_batch_tokens(tagger: Tagger) -> int:
     """Padded pieces in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
-    if device.type == "cpu":
-        return max(512, 256 * torch.get_num_threads())
-    return 8192
+    if (own := getattr(tagger.emitter, "batch_tokens", None)) is not None:
+        return int(own)
+    return max(512, 256 * torch.get_num_threads()) if tagger.device.type == "cpu" else 8192
