@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@echo "New sentences, tagged by demo/runs/bert/seed-1/model:"
 	@$(BIN)/nertune predict demo/runs/bert/seed-1/model --file recipes/sample/new_sentences.txt
 	@echo
-	@echo "Figure: demo/report.png"
+	@echo "Report with figure and examples: demo/report.html"
 
 # Two workers of one thread each: small tensors gain nothing from more, and two cores are enough.
 test: $(VENV)/.installed-test

@@ -232,7 +232,7 @@ class TrainSettings(Section):
     compile: bool = Field(
         False,
         description="Compile the model (torch.compile): worth its minutes in long runs on a GPU. "
-        "Equal to rounding, with other dropout masks.",
+        "Equal to rounding, with other dropout masks; not where frozen layers run once.",
     )
     checkpoint_steps: int = Field(
         0, ge=0, description="Also write a checkpoint every so many steps; 0: only after epochs."

@@ -203,3 +203,29 @@ def test_empty_input() -> None:
     _, chain, _, _ = case("BIO-1", [], 0, learned=False)
     assert decode([], chain) == []
     assert decode([np.zeros((0, 3)), np.zeros((0, 3))], chain) == [([], []), ([], [])]
+
+
+# The short way for chains whose transitions weigh nothing
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_short_way_gives_what_the_long_one_gives(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tagset = TagSet.from_labels(["A", "B"])
+    chain = Chain.of(tagset)
+    assert chain.is_flat
+    # Few values, so that ties are frequent; an illegal likeliest path is frequent too.
+    emissions = [rng.integers(0, 3, (n, len(tagset))).astype(np.float32) for n in (1, 2, 5, 0, 9)]
+    short = viterbi(emissions, chain)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Chain, "is_flat", property(lambda _: False))
+        long = viterbi(emissions, chain)
+    assert [list(ids) for ids in short] == [list(ids) for ids in long]
+
+
+def test_a_crf_is_not_flat() -> None:
+    tagset = TagSet.from_labels(["A"])
+    weights = np.zeros((3, 3))
+    weights[0, 0] = 0.5
+    assert not Chain.of(tagset, transition_KK=weights).is_flat
+    assert Chain.of(tagset, transition_KK=np.zeros((3, 3))).is_flat

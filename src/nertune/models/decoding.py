@@ -26,6 +26,7 @@ __all__ = ["Chain", "decode", "log_partition", "span_probabilities", "viterbi"]
 
 Floats: TypeAlias = NDArray[np.float64]
 _GROUP_CELLS = 1 << 17  # units that are decoded side by side, padding counted
+_NOT_FINITE = "the model's emissions are not finite (NaN or infinity)"
 _LOWEST = -1e300  # in the place of −inf where that would be subtracted from itself
 
 
@@ -66,6 +67,12 @@ class Chain:
             masked(end_K, tagset.legal_end_K),
         )
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether all legal sequences weigh the same but for their emissions, as with softmax."""
+        scores = (self.start_K, self.transition_KK, self.end_K)
+        return all(not np.any(part[np.isfinite(part)]) for part in scores)
+
 
 def decode(
     emissions: Sequence[NDArray[np.floating]], chain: Chain, *, with_scores: bool = True
@@ -94,9 +101,10 @@ def viterbi(emissions: Sequence[NDArray[np.floating]], chain: Chain) -> list[NDA
     Raises:
         ValueError: an emission is NaN or infinite.
     """
-    best: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)] * len(emissions)
+    best = _likeliest(emissions, chain)
+    left = [i for i, found in enumerate(best) if found is None]
     into_KK = np.ascontiguousarray(chain.transition_KK.T)  # [next, previous]
-    for rows, emission_LBK, lengths_B in _groups(emissions):
+    for rows, emission_LBK, lengths_B in _groups([emissions[i] for i in left]):
         active_L = _active(lengths_B)
         scores_BK = chain.start_K + emission_LBK[0]
         back_LBK = np.zeros(emission_LBK.shape, dtype=np.int16)
@@ -113,8 +121,37 @@ def viterbi(emissions: Sequence[NDArray[np.floating]], chain: Chain) -> list[NDA
             path_BL[:n, step] = tag_B[:n]
             tag_B[:n] = back_LBK[step, every_B[:n], tag_B[:n]]
         for column, row in enumerate(rows):
-            best[row] = path_BL[column, : lengths_B[column]]
-    return best
+            best[left[row]] = path_BL[column, : lengths_B[column]]
+    return [np.zeros(0, dtype=np.intp) if found is None else found for found in best]
+
+
+def _likeliest(
+    emissions: Sequence[NDArray[np.floating]], chain: Chain
+) -> list[NDArray[np.intp] | None]:
+    """Each unit's likeliest tag, of documents where nothing else needs to be asked.
+
+    Where transitions weigh nothing, that is the best sequence if it is legal: no other can be
+    better, and of equal ones it has the lower tag ids. `None` for the other documents.
+    """
+    if not emissions or not chain.is_flat or not sum(map(len, emissions)):
+        return [None] * len(emissions)
+    joint_NK = np.concatenate(emissions)
+    if not np.isfinite(joint_NK).all():
+        raise ValueError(_NOT_FINITE)
+    id_N = joint_NK.argmax(axis=1)
+    legal_N = np.ones(len(id_N), dtype=bool)
+    legal_N[1:] = np.isfinite(chain.transition_KK)[id_N[:-1], id_N[1:]]
+    found: list[NDArray[np.intp] | None] = []
+    end = 0
+    for emission_UK in emissions:
+        start, end = end, end + len(emission_UK)
+        is_legal = start < end and bool(
+            legal_N[start + 1 : end].all()
+            and np.isfinite(chain.start_K[id_N[start]])
+            and np.isfinite(chain.end_K[id_N[end - 1]])
+        )
+        found.append(id_N[start:end] if is_legal else None)
+    return found
 
 
 def span_probabilities(
@@ -276,5 +313,5 @@ def _groups(
         for column, row in enumerate(rows):
             padded_LBK[: lengths_B[column], column] = emissions[row]
         if not np.isfinite(padded_LBK).all():
-            raise ValueError("the model's emissions are not finite (NaN or infinity)")
+            raise ValueError(_NOT_FINITE)
         yield rows, padded_LBK, lengths_B

@@ -184,7 +184,7 @@ def fit(
                 )
             )
 
-    if settings.compile:
+    if settings.compile and states is None:  # which replaces layers from call to call
         tagger.emitter.compile(dynamic=True)  # in place: names and modules stay what they are
     while not progress.finished:
         tagger.train()
