@@ -97,7 +97,8 @@ class SweepResult:
         best: the best complete one.
         confirmed: dev micro-F1 of base and best with further seeds, if asked for.
         winner: the recipe that it wrote.
-        importance: share of each setting in what good trials have apart (PED-ANOVA).
+        importance: each setting's share in what sets good trials apart (PED-ANOVA; Watanabe et
+            al., 2023).
     """
 
     trials: tuple[Trial, ...]
@@ -564,11 +565,13 @@ def _draw(result: SweepResult, output: Path, say: Callable[[str], None]) -> None
     assert result.base.f1 is not None
     history.axhline(result.base.f1, color="black", lw=0.8, ls=":", label="recipe")
     history.set(title="History", xlabel="trial", ylabel="dev micro-F1")
+    history.xaxis.get_major_locator().set_params(integer=True)
     history.legend(fontsize=8)
     shares = sorted(result.importance.items(), key=lambda item: item[1])
     importance.barh([name for name, _ in shares], [share for _, share in shares], color="#2a6fb0")
-    importance.set(title="What good trials have apart (PED-ANOVA)", xlabel="share")
+    importance.set(title="What sets good trials apart (PED-ANOVA)", xlabel="share")
     if not shares:
+        importance.set(xticks=[], yticks=[])
         importance.text(0.5, 0.5, "too few trials", ha="center", transform=importance.transAxes)
     for axes, name in ((parameters, "trainable"), (seconds, "seconds")):
         points = sorted((getattr(t, name) or 0, t.f1 or 0.0) for t in complete)
@@ -577,6 +580,7 @@ def _draw(result: SweepResult, output: Path, say: Callable[[str], None]) -> None
         axes.step([x for x, _ in front], [y for _, y in front], where="post", c="#c0392b")
         what = "trained parameters" if name == "trainable" else "seconds of training"
         axes.set(title=f"F1 against {what}", xlabel=what, ylabel="dev micro-F1")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if points and points[0][0] > 0 and points[-1][0] > 20 * points[0][0]:
             axes.set_xscale("log")
     figure.savefig(output / "sweep.png", dpi=110)
