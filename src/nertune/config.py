@@ -34,6 +34,7 @@ __all__ = [
     "load_settings",
     "nearest",
     "parse_settings",
+    "read_toml",
     "validate",
 ]
 
@@ -215,7 +216,9 @@ class TrainSettings(Section):
         0.1, gt=0, le=1, description="Encoder's share of the rate under full tuning."
     )
     head_rate: Rate | None = Field(None, description="Of the linear layer; `rate` by default.")
-    adapter_rate: Rate | None = Field(None, description="Of LoRA weights; `rate` by default.")
+    adapter_rate: Rate | None = Field(
+        None, description="Of an adapter's weights; `rate` by default."
+    )
     lora_plus: float = Field(
         1.0, gt=0, le=100, description="B's rate as a multiple of A's (LoRA+; Hayou et al., 2024)."
     )
@@ -271,12 +274,7 @@ def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         ConfigError: the file or an override cannot be used.
     """
-    try:
-        values = tomllib.loads(recipe.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{recipe}: cannot read the recipe: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{recipe}: not a TOML file: {error}") from error
+    values = read_toml(recipe)
     for override in overrides:
         apply_override(values, override)
     run = values.setdefault("run", {})
@@ -286,6 +284,20 @@ def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
         if run.get("dir", "") == "":
             run["dir"] = f"runs/{run['name']}"
     return parse_settings(values, source=str(recipe))
+
+
+def read_toml(recipe: Path) -> dict[str, Any]:
+    """A recipe's values as they stand there.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return tomllib.loads(recipe.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{recipe}: cannot read the recipe: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{recipe}: not a TOML file: {error}") from error
 
 
 def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:

@@ -44,7 +44,10 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
     "orthogonal": {"model": {"tuning": "lora"}, "lora": {"init": "orthogonal"}},
     "lora+": {"model": {"tuning": "lora"}, "train": {"lora_plus": 4}},
 }
-RESUMED = ("adalora", "ia3", "vera", "oft", "boft", "loha", *SOFT_PROMPTS)
+RESUMED = (
+    "adalora", "ia3", "vera", "oft", "boft", "hra", "loha", "lokr", "beft", "ln_tuning",
+    *SOFT_PROMPTS,
+)  # fmt: skip
 
 
 def settings_of(method: str, folder: Path, **train_values: Any) -> Settings:
@@ -291,4 +294,7 @@ def test_trained_on_the_layers_asked_for(tmp_path: Path) -> None:
 
 def test_the_trainable_weights_are_what_a_checkpoint_holds(tmp_path: Path) -> None:
     predictor = make_predictor(settings_of("vera", tmp_path))
-    assert all(t.numel() for t in trainable_tensors(predictor.tagger).values())
+    groups = group_parameters(predictor.tagger)
+    assert "adapter" in groups
+    names = {name for parameters in groups.values() for name in parameters}
+    assert set(trainable_tensors(predictor.tagger)) == names

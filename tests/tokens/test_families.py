@@ -27,6 +27,7 @@ from transformers import (
 from helpers.tiny import write_jsonl
 from nertune.artifact import load_model
 from nertune.config import parse_settings
+from nertune.data.corpus import load_corpus
 from nertune.labels.align import align_entities
 from nertune.runs.experiment import train
 from nertune.tokens.tokenizer import encode_document, load_tokenizer
@@ -114,8 +115,8 @@ def test_a_whole_run(
     merged = load_model(settings.run.dir, device="cpu", merge=True)
     # What was scored while training is what the loaded model finds.
     found = [[e.key for e in d.entities] for d in loaded.tag_documents(DOCUMENTS)]
-    lines = (settings.run.dir / "test.predictions.jsonl").read_text(encoding="utf-8")
-    assert len(lines.splitlines()) == len(found)
+    written = load_corpus(settings.run.dir / "test.predictions.jsonl", format="jsonl").documents
+    assert [[e.key for e in d.entities] for d in written] == found
     encodings, emissions = loaded.emissions(DOCUMENTS)
     _, again = merged.emissions(DOCUMENTS)
     for one, other, encoding in zip(emissions, again, encodings, strict=True):

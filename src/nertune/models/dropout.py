@@ -1,9 +1,9 @@
 """Dropout (Srivastava et al., 2014) whose masks cost a CPU next to nothing.
 
 PyTorch draws a mask on a CPU one number after the other: about a seventh of the time of a training
-step with LoRA at bert-base's shape, more in smaller encoders. Here a mask's bits come from SFC64
-(Doty-Humphrey, 2010; numpy's), four elements to a draw, seeded from PyTorch's generator; so a run
-that is resumed with that generator's state draws the same masks.
+step with LoRA at bert-base's shape, a tenth in the bundled encoder. Here a mask's bits come from
+SFC64 (Doty-Humphrey, 2010; numpy's), four elements to a draw, seeded from PyTorch's generator; so a
+run that is resumed with that generator's state draws the same masks.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import io
 import json
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.console import Console
 
-from nertune.config import Settings, apply_override, parse_settings
+from nertune.config import Settings, apply_override, parse_settings, read_toml
 from nertune.data.corpus import load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
@@ -151,12 +150,7 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     Raises:
         ConfigError: the file, a setting or a range cannot be used.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read it: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    values = read_toml(path)
     wanted = values.pop("space", {})
     for override in overrides:
         apply_override(values, override)
@@ -293,7 +287,10 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
         "space": {k: list(v) if isinstance(v, tuple) else v.model_dump() for k, v in space.items()},
         "data": {
             split: load_corpus(
-                resolve_data(getattr(settings.data, split)), format=settings.data.format
+                resolve_data(getattr(settings.data, split)),
+                format=settings.data.format,
+                scheme=settings.data.scheme,
+                join=settings.data.join,
             ).sha256
             for split in ("train", "dev")
         },
