@@ -278,21 +278,31 @@ def compare(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train again what is finished already.")
     ] = False,
+    sizes: Annotated[
+        str,
+        typer.Option(help="Also train on so many percent of the training data, e.g. 10,25,50,100."),
+    ] = "",
+    other_training_data: Annotated[
+        bool,
+        typer.Option("--other-training-data", help="Let arms be trained on different data."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train arms with several seeds and say which is better, with its uncertainty."""
     from nertune.runs import report
-    from nertune.runs.compare import compare as run
     from nertune.runs.progress import notify
+    from nertune.runs.sizes import compare_sizes as run
 
     comparison = run(
         recipes,
+        _read_shares(sizes),
         seeds=seeds,
         baseline=baseline,
         output=output,
         overrides=set_ or [],
         first_seed=first_seed,
         fresh=fresh,
+        other_training_data=other_training_data,
         on_progress=lambda message: notify(_stderr(), message),
     )
     report.save(comparison, output)
@@ -345,6 +355,50 @@ def sweep(
         print_sweep(_stdout(), result)
 
 
+@app.command()
+def advise(
+    data: Annotated[
+        str, typer.Argument(help="A training file, a folder with train and dev, or sample.")
+    ],
+    minutes: Annotated[float, typer.Option(help="The budget.")],
+    dev: Annotated[
+        str, typer.Option(help="What to score on; else a fifth of the training data is.")
+    ] = "",
+    encoder: Annotated[str, typer.Option(help="Bundled name, folder or hub name.")] = "mini-zh",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The advice's folder; by default advice/NAME."),
+    ] = None,
+    resume: Resume = False,
+    set_: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """LoRA or full tuning? With which rank, rate and layers? Found by short runs on your data."""
+    from nertune.runs.advise import advise as run
+    from nertune.runs.progress import notify
+    from nertune.runs.view import print_advice
+
+    name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
+    try:
+        advice = run(
+            data,
+            minutes=minutes,
+            output=output or Path("advice") / name,
+            dev=dev,
+            encoder=encoder,
+            overrides=set_ or [],
+            resume=resume,
+            say=lambda message: notify(_stderr(), message),
+        )
+    except KeyboardInterrupt as error:
+        _stderr().print("interrupted; go on with --resume")
+        raise typer.Exit(130) from error
+    if as_json:
+        _print_json(advice.to_dict())
+    else:
+        print_advice(_stdout(), advice)
+
+
 @data_app.command()
 def inspect(
     files: Annotated[list[str], typer.Argument(help="Data files, e.g. train dev test.")],
@@ -376,6 +430,14 @@ def inspect(
         _print_json(inspection.to_dict())
     else:
         render(inspection, _stdout())
+
+
+def _read_shares(sizes: str) -> list[float]:
+    """Percentages, as shares of 1."""
+    try:
+        return [float(part.strip().removesuffix("%")) / 100 for part in sizes.split(",") if part]
+    except ValueError as error:
+        raise ConfigError(f"--sizes {sizes!r}: expected percentages, e.g. 10,25,50,100") from error
 
 
 def _load(model: str, device: str, backend: str) -> Predictor:

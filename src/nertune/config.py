@@ -76,6 +76,10 @@ class DataSettings(Section):
         "auto", description="How CoNLL tokens become text: character-level data joins without."
     )
     strict: bool = Field(False, description="Refuse tags that break the scheme.")
+    train_share: float = Field(
+        1.0, gt=0, le=1, description="Share of the training documents to use, drawn by run.seed; "
+        "a smaller share is part of a larger one."
+    )  # fmt: skip
 
     @field_validator("train", "dev", "test")
     @classmethod

@@ -114,3 +114,20 @@ def test_unknown_formats_are_refused(conll: Path) -> None:
 def test_documents_can_be_written_to_a_device() -> None:
     save_documents("/dev/null", [Document("a", tokens=((0, 1),))], format="conll")
     assert not Path("/dev/null").is_file()
+
+
+def test_a_share_of_the_documents_is_part_of_a_larger_one(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    save_documents(path, [Document(f"text {number}") for number in range(40)])
+    corpus = load_corpus(path)
+    half, tenth = corpus.take_share(0.5, seed=3), corpus.take_share(0.1, seed=3)
+    assert (len(half.documents), len(tenth.documents)) == (20, 4)
+    assert set(tenth.documents) < set(half.documents) < set(corpus.documents)
+    for part in (half, tenth):  # in the file's order
+        places = [corpus.documents.index(document) for document in part.documents]
+        assert places == sorted(places)
+    assert len({corpus.sha256, half.sha256, tenth.sha256}) == 3
+    assert corpus.take_share(0.5, seed=3) == half
+    assert corpus.take_share(0.5, seed=4).sha256 != half.sha256
+    assert corpus.take_share(1.0, seed=3) is corpus
+    assert len(corpus.take_share(0.001, seed=3).documents) == 1

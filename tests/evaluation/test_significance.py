@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from nertune.evaluation.significance import (
     Difference,
+    chance_of_keeping_up,
     compare_arms,
     correct_for_many,
     hierarchical_interval,
     randomisation_p_value,
+    student_probability,
     student_quantile,
 )
 
@@ -207,3 +209,28 @@ def test_holms_correction_by_hand() -> None:
     assert correct_for_many([]) == []
     worst = correct_for_many([Difference(-0.1, (-0.2, -0.05), 0.9, "worse", 3)] * 3)
     assert {d.p_value for d in worst} == {1.0}
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.5, 30.0, 5000.0])
+def test_student_probability_is_the_quantiles_inverse(freedom: float) -> None:
+    for probability in (0.5, 0.6, 0.9, 0.975, 0.999):
+        t = student_quantile(probability, freedom)
+        assert student_probability(t, freedom) == pytest.approx(probability, abs=1e-6)
+
+
+def test_chance_of_keeping_up_goes_with_the_interval() -> None:
+    arm, other = simulate(np.random.default_rng(3), effect=0.2)
+    difference = compare_arms(arm, other)
+    low, high = difference.ci95
+    for bound, chance in ((low, 0.975), (difference.difference, 0.5), (high, 0.025)):
+        found = chance_of_keeping_up(arm, other, margin=-bound)
+        assert found == pytest.approx(chance, abs=1e-3)
+    assert chance_of_keeping_up(arm, other, margin=0.5) > 0.999
+    assert chance_of_keeping_up(arm, other, margin=-0.5) < 0.001
+
+
+def test_chance_of_keeping_up_where_nothing_varies() -> None:
+    same = np.tile(np.array([[[2, 2, 2]]]), (2, 5, 1))
+    assert chance_of_keeping_up(same, same, margin=0.0) == 1.0
+    assert chance_of_keeping_up(same, same, margin=-0.01) == 0.0
+    assert chance_of_keeping_up(same[:, :1], same[:, :1], margin=0.1) == 0.5

@@ -3,6 +3,7 @@ and predictions and leaves them where a run does."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import nertune
 from nertune.artifact import hash_encoder
@@ -29,6 +31,9 @@ from nertune.runs.compare import (
     arm_names,
     compare,
 )
+from nertune.runs.record import describe_data
+from nertune.runs.report import render_terminal, to_markdown
+from nertune.runs.sizes import compare_sizes
 from nertune.types import Document, Entity
 
 # Chance that the double finds an entity, by the recipe's learning rate.
@@ -79,8 +84,13 @@ class FakeTrainer:
         (request.folder / "record.json").write_text(json.dumps(record))
 
     def record(self, settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
-        splits = ("train", "dev", "test")
-        names = {split: getattr(settings.data, split) for split in splits}
+        corpora = {
+            split: load_corpus(name)
+            for split in ("train", "dev", "test")
+            if (name := getattr(settings.data, split))
+        }
+        share, seed = settings.data.train_share, settings.run.seed
+        corpora["train"] = corpora["train"].take_share(share, seed)
         return {
             "nertune": nertune.__version__,
             "status": "finished",
@@ -88,10 +98,7 @@ class FakeTrainer:
             "settings": settings.to_dict(),
             "device": "cpu",
             "threads": 1,
-            "data": {
-                split: {"sha256": load_corpus(name).sha256} if name else None
-                for split, name in names.items()
-            },
+            "data": {split: describe_data(corpus) for split, corpus in corpora.items()},
             "parameters": {"trainable": 250, "total": 1000},
             "epochs": [
                 {"epoch": n + 1, "loss": 1 / (n + settings.run.seed), "seconds": 2.0 + n,
@@ -278,6 +285,87 @@ def test_other_test_data_is_refused_before_anything_is_trained(bench: Bench) -> 
         bench.compare(bench.recipe("a"), bench.recipe("b", test=other))
     with pytest.raises(ConfigError, match=r"b on dev.*names no data.test"):
         bench.compare(bench.recipe("a"), bench.recipe("b", test=""))
+    assert bench.starts == []
+
+
+def test_other_training_data_is_refused_unless_it_is_what_is_compared(bench: Bench) -> None:
+    other = bench.folder / "other.jsonl"
+    save_documents(other, documents(7))
+    recipes = bench.recipe("a"), bench.recipe("b", train=str(other))
+    hashes = [load_corpus(bench.folder / f"{n}.jsonl").sha256[:12] for n in ("train", "other")]
+    with pytest.raises(ConfigError, match=f"a on .*{hashes[0]}.*b on .*{hashes[1]}.*--other"):
+        bench.compare(*recipes)
+    assert bench.starts == []
+    assert len(bench.compare(*recipes, other_training_data=True).arms) == 2
+
+
+def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
+    recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
+    shown = compare_sizes(
+        recipes, [0.5, 0.25, 1.0], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+    )
+    assert [point.share for point in shown.sizes] == [0.25, 0.5, 1.0]
+    assert [point.documents for point in shown.sizes] == [20, 40, 80]
+    assert shown.sizes[-1].f1["b"] == shown.arms[1].score("micro").f1
+    assert all(point.differences.keys() == {"b"} for point in shown.sizes)
+    asked = {
+        tuple(o for o in request.overrides if o.startswith(("train.epochs", "data.train_share")))
+        for request in bench.trainer.requests
+    }
+    # 20 epochs by default; a quarter of the data 2.52 times as many, half 1.59 times.
+    quarter = ("data.train_share=0.25", "train.epochs=50")
+    assert asked == {(), ("data.train_share=0.5", "train.epochs=32"), quarter}
+    taken = {
+        (request.folder.parts[-4], request.arm, request.seed): json.loads(
+            (request.folder / "record.json").read_text()
+        )["data"]["train"]["sha256"]
+        for request in bench.trainer.requests
+    }
+    assert taken["share-0.25", "a", 1] == taken["share-0.25", "b", 1]  # the same for all arms
+    assert taken["share-0.25", "a", 1] != taken["share-0.25", "a", 2]  # others for another seed
+    assert len(set(taken.values())) == 5
+    bench.trainer.requests.clear()
+    again = compare_sizes(
+        recipes, [0.25, 0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+    )
+    assert bench.starts == []  # all is reused
+    assert again.sizes == shown.sizes
+
+
+def test_sizes_are_shown(bench: Bench) -> None:
+    recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
+    shown = compare_sizes(
+        recipes, [0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+    )
+    console = Console(width=100, record=True, file=io.StringIO())
+    render_terminal(shown, console)
+    text, markdown = console.export_text(), to_markdown(shown)
+    assert "40 (50%)" in text
+    assert "80 (100%)" in text
+    rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50%)")]
+    assert len(rows) == 1
+    assert f"{shown.sizes[0].f1['a'].mean:.3f}" in rows[0]
+    assert "better" in rows[0]
+    assert shown.to_dict()["sizes"][0]["documents"] == 40
+    assert "By amount" not in to_markdown(bench.compare(*recipes))
+
+
+@pytest.mark.parametrize(
+    ("shares", "overrides", "message"),
+    [
+        ([0.0], [], "above 0"),
+        ([1.5], [], "up to 1"),
+        ([0.5], ["data.train_share=0.2"], "data.train_share"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(
+    bench: Bench, shares: list[float], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare_sizes(
+            [bench.recipe("a")], shares, output=bench.folder / "out", overrides=overrides,
+            run_arm=bench.trainer,
+        )  # fmt: skip
     assert bench.starts == []
 
 

@@ -22,7 +22,14 @@ from nertune.labels.align import continuation_ids
 from nertune.runs.experiment import train
 from nertune.tokens.batching import collate, epoch_batches
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.loop import EpochReport, FitResult, _map_ahead, fit, trainable_tensors
+from nertune.training.loop import (
+    EpochReport,
+    FitResult,
+    Pause,
+    _map_ahead,
+    fit,
+    trainable_tensors,
+)
 from nertune.types import Document, Entity
 
 PLAIN = {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0}
@@ -405,3 +412,45 @@ def test_what_is_prepared_ahead_keeps_its_order_and_its_errors() -> None:
     assert next(ahead) == 1
     with pytest.raises(ZeroDivisionError):
         next(ahead)
+
+
+class PauseAfter:
+    """An observer that wants to leave after so many epochs."""
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
+        self.resumed: list[tuple[int, int]] = []
+
+    def on_resume(self, epoch: int, batch: int) -> None:
+        self.resumed.append((epoch, batch))
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        pass
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        if report.epoch >= self.epochs:
+            raise Pause
+
+
+def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path: Path) -> None:
+    def settings(name: str) -> Settings:
+        overrides = {"run": {"dir": str(tmp_path / name)}, "train": {"epochs": 4}}
+        return make_settings(tmp_path, "full", overrides)
+
+    whole = train(settings("whole"))
+    paused = settings("paused")
+    for epochs in (1, 3):
+        observer = PauseAfter(epochs)
+        with pytest.raises(Pause):
+            train(paused, resume=epochs > 1, observers=[observer])
+    assert observer.resumed == [(2, 0)]  # the first epoch was not done again
+    assert not (tmp_path / "paused" / "record.json").exists()
+    # In the last epoch there is nothing to go on with: it ends as any run.
+    record = train(paused, resume=True, observers=[PauseAfter(4)])
+    assert [e["loss"] for e in record["epochs"]] == [e["loss"] for e in whole["epochs"]]
+    models = [sorted((tmp_path / name).rglob("*.safetensors")) for name in ("whole", "paused")]
+    assert [f.name for f in models[0]] == [f.name for f in models[1]] != []
+    for one, other in zip(*models, strict=True):
+        assert one.read_bytes() == other.read_bytes()

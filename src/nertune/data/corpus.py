@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO, get_args
 
@@ -68,6 +69,21 @@ class Corpus:
     def labels(self) -> tuple[str, ...]:
         """The labels that occur, sorted."""
         return tuple(sorted({e.label for document in self.documents for e in document.entities}))
+
+    def take_share(self, share: float, seed: int) -> Corpus:
+        """Some of the documents, in their order; a smaller share is part of a larger one.
+
+        Args:
+            share: in (0, 1]; at least one document is taken.
+            seed: draws them.
+        """
+        if share >= 1:
+            return self
+        order = list(range(len(self.documents)))
+        random.Random(seed).shuffle(order)
+        chosen = sorted(order[: max(1, round(share * len(order)))])
+        documents = tuple(self.documents[i] for i in chosen)
+        return replace(self, documents=documents, sha256=content_hash(documents))
 
 
 def load_corpus(

@@ -32,10 +32,12 @@ from nertune.evaluation.resampling import chunk_sizes
 __all__ = [
     "Difference",
     "Verdict",
+    "chance_of_keeping_up",
     "compare_arms",
     "correct_for_many",
     "hierarchical_interval",
     "randomisation_p_value",
+    "student_probability",
     "student_quantile",
 ]
 
@@ -188,9 +190,44 @@ def hierarchical_interval(
         Lower and upper bound within [-1, 1]; exactly these with a single sentence.
     """
     _check(arm, baseline)
-    num_seeds, num_sentences, _ = arm.shape
-    if num_sentences < 2:
+    if arm.shape[1] < 2:
         return -1.0, 1.0
+    error, freedom = _standard_error(arm, baseline, num_resamples, seed)
+    half_width = student_quantile(0.975, freedom) * error if error else 0.0
+    difference = _difference(arm, baseline)
+    return max(-1.0, difference - half_width), min(1.0, difference + half_width)
+
+
+def chance_of_keeping_up(
+    arm: Counts, baseline: Counts, *, margin: float, num_resamples: int = 2000, seed: int = 0
+) -> float:
+    """How sure it is that an arm is not more than `margin` below another.
+
+    The confidence, in [0, 1], of the one-sided interval (of `hierarchical_interval`'s kind) for
+    the mean F1 difference that ends at -margin: a test of non-inferiority (Blackwelder, 1982).
+
+    Args:
+        arm, baseline: `[num_seeds, num_sentences, 3]`.
+        margin: of micro F1, e.g. 0.01.
+        num_resamples: number of draws.
+        seed: of the draws.
+    """
+    _check(arm, baseline)
+    room = _difference(arm, baseline) + margin
+    if arm.shape[1] < 2:
+        return 0.5
+    error, freedom = _standard_error(arm, baseline, num_resamples, seed)
+    if not error:
+        return float(room >= 0)
+    chance = student_probability(abs(room) / error, freedom)
+    return chance if room >= 0 else 1 - chance
+
+
+def _standard_error(
+    arm: Counts, baseline: Counts, num_resamples: int, seed: int
+) -> tuple[float, float]:
+    """Standard error of the mean F1 difference and its degrees of freedom; 0 if nothing varies."""
+    num_seeds, num_sentences, _ = arm.shape
     resampled = _resampled_differences(arm, baseline, num_resamples, seed)
     variance = float(resampled.var(ddof=1))
     seed_variances = [_seed_variance(arm), _seed_variance(baseline)]
@@ -199,22 +236,41 @@ def hierarchical_interval(
     if num_seeds > 1:
         weight += sum(value**2 for value in seed_variances) / (num_seeds - 1)
     if variance <= 1e-18 or weight <= 0.0:
-        half_width = 0.0
-    else:
-        half_width = student_quantile(0.975, variance**2 / weight) * math.sqrt(variance)
-    difference = _difference(arm, baseline)
-    return max(-1.0, difference - half_width), min(1.0, difference + half_width)
+        return 0.0, 1.0
+    return math.sqrt(variance), variance**2 / weight
 
 
 def student_quantile(probability: float, degrees_of_freedom: float) -> float:
     """Quantile of Student's t distribution; degrees of freedom below 1 count as 1.
 
-    With t = √ν · tan θ the density becomes cos^(ν-1) θ on a finite range, which a fine grid
-    integrates; beyond 10,000 degrees of freedom the distribution counts as normal enough.
-
     Args:
         probability: in [0.5, 1).
         degrees_of_freedom: ν, need not be whole.
+    """
+    freedom, theta, cumulative = _student_table(degrees_of_freedom)
+    angle = np.interp(2 * probability - 1, cumulative, theta)
+    return float(math.sqrt(freedom) * math.tan(angle))
+
+
+def student_probability(t: float, degrees_of_freedom: float) -> float:
+    """Share of Student's t distribution below `t`; the inverse of `student_quantile`.
+
+    Args:
+        t: at least 0.
+        degrees_of_freedom: ν, need not be whole.
+    """
+    freedom, theta, cumulative = _student_table(degrees_of_freedom)
+    angle = math.atan(t / math.sqrt(freedom))
+    return float(0.5 + np.interp(angle, theta, cumulative) / 2)
+
+
+def _student_table(
+    degrees_of_freedom: float,
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """ν as it is used, angles, and the share of the distribution's upper half up to each.
+
+    With t = √ν · tan θ the density becomes cos^(ν-1) θ on a finite range, which a fine grid
+    integrates; beyond 10,000 degrees of freedom the distribution counts as normal enough.
     """
     freedom = min(max(degrees_of_freedom, 1.0), 10_000.0)
     # Beyond this angle less than 1e-12 of the density's height is left; ν = 1 needs all of it.
@@ -223,8 +279,7 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
     density = np.cos(theta) ** (freedom - 1)
     steps = (density[1:] + density[:-1]) / 2
     cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-    angle = np.interp(2 * probability - 1, cumulative / cumulative[-1], theta)
-    return float(math.sqrt(freedom) * math.tan(angle))
+    return freedom, theta, cumulative / cumulative[-1]
 
 
 def _resampled_differences(

@@ -45,6 +45,7 @@ __all__ = [
     "Estimate",
     "Example",
     "ScoreEstimate",
+    "SizePoint",
     "arm_names",
     "compare",
 ]
@@ -295,6 +296,32 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class SizePoint:
+    """The arms trained on some of the training documents.
+
+    Attributes:
+        share: of the training documents, in (0, 1].
+        documents: how many that are.
+        f1: micro-F1 over seeds, by arm.
+        differences: to the baseline, by arm.
+    """
+
+    share: float
+    documents: int
+    f1: Mapping[str, Estimate]
+    differences: Mapping[str, Difference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "share": self.share,
+            "documents": self.documents,
+            "f1": {name: found.to_dict() for name, found in self.f1.items()},
+            "differences": {name: found.to_dict() for name, found in self.differences.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """What `compare` found.
 
@@ -308,6 +335,7 @@ class Comparison:
         output: the folder that holds the runs.
         novelty: gold entities by whether training showed them.
         examples: documents that one arm gets right and the baseline wrong, or the other way round.
+        sizes: the arms with less training data, from `compare_sizes`; the last is this comparison.
     """
 
     arms: tuple[Arm, ...]
@@ -319,6 +347,7 @@ class Comparison:
     output: Path
     novelty: Mapping[Novelty, int] = field(default_factory=lambda: dict.fromkeys(NOVELTIES, 0))
     examples: tuple[Example, ...] = ()
+    sizes: tuple[SizePoint, ...] = ()
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -340,6 +369,7 @@ class Comparison:
             "notices": list(self.notices),
             "gold_by_novelty": dict(self.novelty),
             "arms": [arm.to_dict() for arm in self.arms],
+            "sizes": [point.to_dict() for point in self.sizes],
         }
 
 
@@ -353,6 +383,7 @@ class _Plan:
     folder: Path
     settings: Settings
     corpora: Mapping[str, Corpus]
+    overrides: tuple[str, ...]
 
     @property
     def split(self) -> Split:
@@ -384,6 +415,8 @@ def compare(
     overrides: Sequence[str] = (),
     first_seed: int = 1,
     fresh: bool = False,
+    longer: float = 1.0,
+    other_training_data: bool = False,
     on_progress: Callable[[str], None] | None = None,
     run_arm: RunArm | None = None,
 ) -> Comparison:
@@ -400,12 +433,14 @@ def compare(
         overrides: `section.key=value`, applied to every recipe.
         first_seed: see `seeds`.
         fresh: train again what is finished or was killed.
+        longer: factor for every recipe's number of epochs.
+        other_training_data: let the arms be trained on different data.
         on_progress: is told, in one line each, what is trained, resumed or reused.
         run_arm: does one run; `run_in_subprocess` by default.
 
     Raises:
         ConfigError: a recipe, an override, the baseline or the number of seeds cannot be used;
-            or the arms are not scored on the same data.
+            or the arms are not trained or not scored on the same data.
         DataError: a data file cannot be read, or predictions do not fit their record.
         TrainingError: a run failed; the message is the run's own.
     """
@@ -414,13 +449,15 @@ def compare(
     chosen = _baseline(names, baseline)
     numbers = _seed_numbers(seeds, first_seed)
     folder = output or Path("runs") / f"compare-{'-'.join(names)}"
-    plans = _plans(names, recipes, numbers, folder, overrides)
+    plans = _plans(names, recipes, numbers, folder, overrides, longer)
     split = _common_split(plans)
+    if not other_training_data:
+        _refuse_other_training(plans)
     records: dict[tuple[str, int], Record] = {}
     for number, plan in enumerate(plans, start=1):
         position = f"[{number}/{len(plans)}] {plan.arm}, seed {plan.seed}"
         records[plan.arm, plan.seed] = _ensure_run(
-            plan, tuple(overrides), fresh, run_arm or run_in_subprocess, say, position
+            plan, fresh, run_arm or run_in_subprocess, say, position
         )
     scored = plans[0].scored
     arms, counts, predicted = [], {}, {}
@@ -432,8 +469,10 @@ def compare(
         counts[name] = np.stack(
             [document_counts(scored.documents, found) for found in predicted[name]]
         )
-        known = known_names(own[0].corpora["train"].documents)
-        analyses = tuple(analyse(scored.documents, found, known) for found in predicted[name])
+        analyses = tuple(
+            analyse(scored.documents, found, known_names(plan.corpora["train"].documents))
+            for plan, found in zip(own, predicted[name], strict=True)
+        )
         folders = tuple(plan.folder for plan in own)
         arms.append(Arm(name, recipe, folders, kept, split, analyses=analyses))
     return Comparison(
@@ -499,6 +538,7 @@ def _plans(
     seeds: Sequence[int],
     output: Path,
     overrides: Sequence[str],
+    longer: float,
 ) -> list[_Plan]:
     for override in overrides:
         key = override.partition("=")[0].strip()
@@ -510,18 +550,22 @@ def _plans(
         for name, recipe in zip(names, recipes, strict=True):
             folder = output / "runs" / name / f"seed-{seed}"
             place = f"run.dir={json.dumps(str(folder), ensure_ascii=False)}"
-            settings = load_settings(recipe, [*overrides, f"run.seed={seed}", place])
+            own = tuple(overrides)
+            settings = load_settings(recipe, [*own, f"run.seed={seed}", place])
+            if longer != 1:
+                own += (f"train.epochs={max(1, round(longer * settings.train.epochs))}",)
+                settings = load_settings(recipe, [*own, f"run.seed={seed}", place])
             corpora = _corpora(settings, read)
             if "test" not in corpora and "dev" not in corpora:
                 raise ConfigError(
                     f"{recipe}: names neither data.test nor data.dev, so nothing can be scored"
                 )
-            plans.append(_Plan(name, recipe, seed, folder, settings, corpora))
+            plans.append(_Plan(name, recipe, seed, folder, settings, corpora, own))
     return plans
 
 
 def _corpora(settings: Settings, read: dict[str, Corpus]) -> dict[str, Corpus]:
-    """The corpora that the settings name; each file is read once."""
+    """The corpora that the settings name, as a run uses them; each file is read once."""
     data = settings.data
     corpora = {}
     for split in _SPLITS:
@@ -538,6 +582,8 @@ def _corpora(settings: Settings, read: dict[str, Corpus]) -> dict[str, Corpus]:
                 strict=data.strict,
             )
         corpora[split] = read[key]
+        if split == "train":
+            corpora[split] = read[key].take_share(data.train_share, settings.run.seed)
     return corpora
 
 
@@ -557,6 +603,24 @@ def _common_split(plans: Sequence[_Plan]) -> Split:
     return first.split
 
 
+def _refuse_other_training(plans: Sequence[_Plan]) -> None:
+    """What differs should be the arms and nothing else.
+
+    Raises:
+        ConfigError: arms of the same seed are trained on different documents.
+    """
+    first = {plan.seed: plan for plan in reversed(plans)}  # of each seed the first arm's
+    for plan in plans:
+        one, other = (p.corpora["train"] for p in (first[plan.seed], plan))
+        if one.sha256 != other.sha256:
+            raise ConfigError(
+                "the arms are trained on different data, so it is not the arms alone that differ: "
+                f"{first[plan.seed].arm} on {one.path} (sha256 {one.sha256[:12]}…), but {plan.arm} "
+                f"on {other.path} (sha256 {other.sha256[:12]}…); if the data are what you want to "
+                "compare, say --other-training-data"
+            )
+
+
 def _described(plan: _Plan) -> str:
     hint = ", as it names no data.test" if plan.split == "dev" else ""
     return (
@@ -566,7 +630,6 @@ def _described(plan: _Plan) -> str:
 
 def _ensure_run(
     plan: _Plan,
-    overrides: tuple[str, ...],
     fresh: bool,
     run_arm: RunArm,
     say: Callable[[str], None],
@@ -594,7 +657,7 @@ def _ensure_run(
     say(f"{position}: {why[start]}")
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     write_json(plan.stamp_path, plan.stamp)
-    run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, overrides, start))
+    run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, plan.overrides, start))
     record = _read_json(plan.folder / "record.json")
     if record is None or record.get("status") != "finished":
         raise TrainingError(

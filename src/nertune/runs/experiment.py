@@ -106,7 +106,7 @@ def _train(
     started = time.perf_counter()
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    corpora = _load_corpora(settings.data, console)
+    corpora = _load_corpora(settings.data, settings.run.seed, console)
     _say_leakage(corpora, console)
 
     accelerator = _accelerator(settings)
@@ -142,7 +142,7 @@ def _train(
     return record
 
 
-def _load_corpora(data: DataSettings, console: Console) -> _Corpora:
+def _load_corpora(data: DataSettings, seed: int, console: Console) -> _Corpora:
     if not data.train:
         raise ConfigError("data.train is empty: expected a file to train on, or sample:train")
     loaded: dict[str, Corpus | None] = {"dev": None, "test": None}
@@ -159,6 +159,8 @@ def _load_corpora(data: DataSettings, console: Console) -> _Corpora:
         )
         if split == "train" and corpus.format == "conll":
             join = "space" if corpus.join else "none"  # the splits of a corpus are read alike
+        if split == "train":
+            corpus = corpus.take_share(data.train_share, seed)
         loaded[split] = corpus
         counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
         notify(console, f"{split}: {corpus.path}: {counts}")

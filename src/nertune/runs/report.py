@@ -79,6 +79,8 @@ def render_terminal(comparison: Comparison, console: Console) -> None:
     for notice in comparison.notices:
         console.print(Text(f"Note: {notice}", style="yellow"))
     console.print()
+    if comparison.sizes:
+        console.print(_sizes_table(comparison))
     console.print(_scores_table(comparison))
     console.print(_epochs_table(comparison))
 
@@ -109,6 +111,8 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     if differences:
         parts += [f"## Difference to {_escaped(baseline)}", _differences_markdown(differences)]
         parts.append(_METHOD)
+    if comparison.sizes:
+        parts += ["## By amount of training data", _sizes_markdown(comparison), _SIZES]
     parts += ["## By type", _types_markdown(comparison)]
     parts += ["## Kinds of errors", _errors_markdown(arms), _ERRORS]
     parts += ["## Names that training showed", _novelty_markdown(comparison), _NOVELTY]
@@ -185,8 +189,9 @@ def save_figure(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
         num_rows = len(comparison.types) + 2
         row_inches = max(0.26, 0.10 + 0.075 * len(comparison.arms))
         bottom = 0.9 + num_rows * row_inches
-        figure = Figure(figsize=(9.5, 3.6 + bottom), layout="constrained", facecolor="white")
-        _draw(comparison, figure, (3.2, bottom), readable)
+        heights = [3.2, *([3.0] if comparison.sizes else []), bottom]
+        figure = Figure(figsize=(9.5, 0.4 + sum(heights)), layout="constrained", facecolor="white")
+        _draw(comparison, figure, heights, readable)
         return tuple(
             _written(
                 folder / f"report.{kind}",
@@ -299,6 +304,25 @@ def _macro_rows(arm: Arm) -> tuple[ScoreEstimate, ScoreEstimate | None, ScoreEst
     return arm.score("macro"), None, None
 
 
+def _sizes_table(comparison: Comparison) -> Table:
+    table = _table("Micro F1 by amount of training data (percent)")
+    table.add_column("documents", justify="right")
+    for arm in comparison.arms:
+        table.add_column(Text(arm.name), justify="right")
+        if arm.difference is not None:
+            table.add_column(Text(f"against {comparison.baseline}"), justify="right")
+    for point in comparison.sizes:
+        cells: list[str | Text] = []
+        for arm in comparison.arms:
+            cells.append(_compact(point.f1[arm.name], _percent))
+            if arm.name in point.differences:
+                difference = point.differences[arm.name]
+                cells.append(Text(_points(difference.difference),
+                                  style=_VERDICT_STYLES[difference.verdict]))  # fmt: skip
+        table.add_row(f"{point.documents:,} ({point.share:.0%})", *cells)
+    return table
+
+
 def _epochs_table(comparison: Comparison) -> Table:
     table = _table("Learning curves (loss: mean nats per token; dev: micro F1 in percent)")
     table.add_column("epoch", justify="right")
@@ -339,11 +363,34 @@ _ERRORS = (
     "characters with it but has another *boundary*, another *type*, or *both*, or it is *missed*; "
     "a *spurious* prediction shares no character with any gold entity."
 )
+_SIZES = (
+    "Micro F1; in brackets points against the baseline, with their interval. Each seed draws the "
+    "documents, the same for all arms; with a share s of them recipes train for s^(−2/3) times "
+    "their epochs."
+)
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
     "the same type; *other type*: with other types only; *unseen*: not at all (cf. Augenstein et "
     "al., 2017)."
 )
+
+
+def _sizes_markdown(comparison: Comparison) -> str:
+    rows = []
+    for point in comparison.sizes:
+        cells = [f"{point.documents:,} ({point.share:.0%})"]
+        for arm in comparison.arms:
+            cell = _inline(point.f1[arm.name], "{:.3f}".format)
+            if arm.name in point.differences:
+                difference = point.differences[arm.name]
+                low, high = difference.ci95
+                cell += (
+                    f" ({_points(difference.difference)} [{_points(low)}, {_points(high)}], "
+                    f"{difference.verdict})"
+                )
+            cells.append(cell)
+        rows.append(cells)
+    return _markdown_table(("documents", *(arm.name for arm in comparison.arms)), rows, num_left=1)
 
 
 def _errors_markdown(arms: Sequence[Arm]) -> str:
@@ -451,13 +498,15 @@ def _escaped(text: str) -> str:
 def _draw(
     comparison: Comparison,
     figure: Figure,
-    heights: tuple[float, float],
+    heights: Sequence[float],
     readable: Callable[[str], str],
 ) -> None:
-    grid = figure.add_gridspec(2, 2, height_ratios=heights, wspace=0.06, hspace=0.04)
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, wspace=0.06, hspace=0.04)
     f1_axes = figure.add_subplot(grid[0, 0])
     loss_axes = figure.add_subplot(grid[0, 1])
-    type_axes = figure.add_subplot(grid[1, :])
+    type_axes = figure.add_subplot(grid[-1, :])
+    if comparison.sizes:
+        _draw_sizes(figure.add_subplot(grid[1, :]), comparison)
     handles = []
     for index, arm in enumerate(comparison.arms):
         handles.append(_draw_curve(f1_axes, arm, index, "dev_f1"))
@@ -519,6 +568,29 @@ def _finish_curves(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw_sizes(axes: Axes, comparison: Comparison) -> None:
+    """Micro F1 against the number of training documents; whiskers are deviations over seeds."""
+    documents = [point.documents for point in comparison.sizes]
+    for index, arm in enumerate(comparison.arms):
+        found = [point.f1[arm.name] for point in comparison.sizes]
+        axes.errorbar(
+            documents,
+            [estimate.mean or 0.0 for estimate in found],
+            yerr=[estimate.deviation or 0.0 for estimate in found],
+            linestyle=_LINES[index % len(_LINES)],
+            capsize=2,
+            **_look(index),
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(documents, [f"{number:,}" for number in documents])
+    axes.minorticks_off()
+    axes.set_xlabel("training documents")
+    axes.set_title(f"Micro F1 on the {comparison.split} data by amount of training data",
+                   loc="left")  # fmt: skip
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.console import Console
 
@@ -270,7 +271,6 @@ def sweep(
 def _optuna() -> Any:
     try:
         import optuna
-        import tomli_w  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             error.name or "optuna", extra="sweep", purpose="a sweep"
@@ -527,8 +527,6 @@ def _importance(study: Any, space: Space, optuna: Any) -> dict[str, float]:
 
 
 def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
-    import tomli_w
-
     recipe = _with(values, best.values)
     for key in ("dir", "name"):
         recipe.get("run", {}).pop(key, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from nertune.runs.advice import Advice
     from nertune.runs.sweep import SweepResult
 
-__all__ = ["print_export", "print_pretraining", "print_record", "print_scores", "print_sweep"]
+__all__ = [
+    "print_advice",
+    "print_export",
+    "print_pretraining",
+    "print_record",
+    "print_scores",
+    "print_sweep",
+]
 
 _SHOWN_TRIALS = 8
 
@@ -163,3 +171,29 @@ def print_sweep(console: Console, result: SweepResult) -> None:
         console.print(f"{name} with further seeds: {told}")
     console.print(Text(result.verdict), soft_wrap=True)
     console.print(f"winner: {result.winner}", markup=False, soft_wrap=True)
+
+
+def print_advice(console: Console, advice: Advice) -> None:
+    """What was tried, what either way costs, and the verdict."""
+    from nertune.runs.advice import cost_rows, outcome_rows
+
+    first = advice.plan.first
+    heads = ("tried", f"F1 at {first}", "best", "epochs", "trained", "s/epoch")
+    console.print(_right_table(heads, outcome_rows(advice)))
+    heads = ("best of either", "dev micro-F1", "trained", "s/epoch", "peak", "stored")
+    console.print(_right_table(heads, cost_rows(advice)))
+    for notice in advice.notices:
+        console.print(Text(f"Note: {notice}", style="yellow"), soft_wrap=True)
+    console.print(Text(advice.verdict, style="bold"), soft_wrap=True)
+    for line in (f"next:  nertune train {advice.recipe}", f"took {advice.seconds / 60:.1f} min"):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _right_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Its first column on the left, the others on the right."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=number > 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

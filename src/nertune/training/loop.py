@@ -32,7 +32,7 @@ from nertune.training.states import StateStore
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["EpochReport", "FitResult", "Observer", "fit", "trainable_tensors"]
+__all__ = ["EpochReport", "FitResult", "Observer", "Pause", "fit", "trainable_tensors"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -66,6 +66,13 @@ class EpochReport:
             "tokens_per_second": self.tokens_per_second,
             "dev": self.dev,
         }
+
+
+class Pause(Exception):
+    """Raised by an observer's `on_epoch`: leave, with a checkpoint from which to go on.
+
+    `fit` writes the epoch's checkpoint and raises it again, unless training is finished anyway.
+    """
 
 
 class Observer(Protocol):
@@ -151,6 +158,7 @@ def fit(
     Raises:
         TrainingError: there is nothing to train on, or the loss is not finite.
         CheckpointError: the checkpoint belongs to other settings or data.
+        Pause: the observer asked for it.
     """
     if not examples.windows:
         raise TrainingError("there is nothing to train on: no training text holds a known piece")
@@ -199,12 +207,18 @@ def fit(
         is_best = _finish_epoch(progress, evaluate, tagger)
         if is_best:
             best = {n: t.detach().cpu().clone() for n, t in trainable_tensors(tagger).items()}
+        pause = None
         if observer is not None:
-            observer.on_epoch(progress.history[-1], is_best=is_best)
+            try:
+                observer.on_epoch(progress.history[-1], is_best=is_best)
+            except Pause as raised:
+                pause = raised
         progress.finished = _is_done(progress, settings)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.loss_sum, progress.units, progress.seconds = 0.0, 0, 0.0
         save_checkpoint()
+        if pause is not None and not progress.finished:
+            raise pause
 
     with torch.no_grad():
         for name, tensor in best.items():

@@ -1,0 +1,643 @@
+"""LoRA or full tuning, and with which rank, rate and layers: asked of the user's own data.
+
+Short runs within a budget of minutes, on train, scored on dev; test data are not read.
+
+1. Pilot: what an epoch of either costs here; from it the plan that fits into the minutes.
+2. Rates: three for either way, stopped after a third of the epochs; then, at LoRA's best rate,
+   other ranks, layers and targets. (Successive halving, Jamieson & Talwalkar, 2016, with the
+   learning-rate schedule of the whole run.)
+3. The best of either way, and LoRA's second, go on to the end from where they stood.
+4. The best of both train again, each in a process of its own, with as many seeds as time allows.
+
+The advice rests on step 4 alone: the winner of a search flatters itself. Killed at any moment it
+goes on with `resume`; the minutes are those of all its lives together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+from rich.console import Console
+
+from nertune.config import apply_override, parse_settings
+from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.samples import resolve_data
+from nertune.errors import ConfigError, DataError, NertuneError
+from nertune.evaluation.metrics import document_counts
+from nertune.evaluation.significance import chance_of_keeping_up, compare_arms
+from nertune.runs.advice import Advice, Cost, Outcome, to_markdown
+from nertune.runs.candidates import (
+    FAMILIES,
+    NAMES,
+    PROCESS_SECONDS,
+    Candidate,
+    Family,
+    Plan,
+    Speed,
+    ideal_epochs,
+    possible_plans,
+    read_measures,
+    try_rates,
+    try_shapes,
+)
+from nertune.runs.child import RunRequest, run_in_subprocess
+from nertune.runs.compare import Estimate, compare
+from nertune.runs.folder import RunFolder
+from nertune.runs.record import write_json
+from nertune.training.checkpoint import CheckpointStore
+from nertune.training.loop import EpochReport, Pause
+from nertune.types import Document
+
+__all__ = ["advise"]
+
+_MARGIN = 0.01  # of micro-F1: what counts as keeping up
+_LORA_WITHIN = 0.005  # LoRA is taken if it lies so little below: it is what costs less to keep
+_SEARCH_SEED = 1
+_MOST_SEEDS = 5
+_PILOT_DOCUMENTS = 500
+_DEV_SHARE = 0.2  # of the training documents, where there is no dev file
+_SLACK = 0.9  # of the time left is planned with
+_STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
+_CHOSEN_HERE = (
+    "model.tuning", "lora.rank", "lora.alpha", "lora.targets", "lora.layers", "train.rate",
+    "train.head_rate", "train.encoder_factor", "train.epochs", "train.patience",
+    "data.train_share", "data.train", "data.dev", "data.test", "run.dir", "run.name", "run.seed",
+)  # fmt: skip
+
+
+def advise(
+    data: str,
+    *,
+    minutes: float,
+    output: Path,
+    dev: str = "",
+    encoder: str = "mini-zh",
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Advice:
+    """Find out which way to tune suits the data and the machine.
+
+    Args:
+        data: a training file, a folder that holds `train` and `dev` (with any suffix), or `sample`.
+        minutes: the budget; what is running when it ends finishes its epoch.
+        output: the folder of the runs, of `advice.toml`, `advice.md` and `advise.json`.
+        dev: a file to score on; without one, and if the folder holds none, a fifth of the training
+            documents is set aside.
+        encoder: bundled name, folder or hub name.
+        overrides: `section.key=value`, for every run.
+        resume: go on with an advice that was killed.
+        say: is told what happens, in one line each.
+
+    Raises:
+        ConfigError: an argument or the folder cannot be used.
+        DataError: the data cannot be used.
+        NertuneError: neither way could be trained; the message is that of the first that failed.
+    """
+    if minutes <= 0:
+        raise ConfigError(f"minutes = {minutes}: expected more than 0")
+    _refuse_chosen(overrides)
+    train_path, dev_path = _find_data(data, dev)
+    advisor = _Advisor(
+        train_path, dev_path, minutes, output, encoder, overrides, resume=resume, say=say
+    )
+    with RunFolder(output, "output").locked():
+        return advisor.run()
+
+
+def _refuse_chosen(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in _CHOSEN_HERE:
+            raise ConfigError(f"advise chooses {key} itself: leave out --set {override}")
+
+
+def _find_data(data: str, dev: str) -> tuple[str, str]:
+    """Training and dev file as settings name them; the latter may be empty."""
+    if data == "sample":
+        return "sample:train", dev or "sample:dev"
+    folder = Path(data)
+    if data.startswith("sample:") or not folder.is_dir():
+        return data, dev
+    found = {split: _find_split(folder, split) for split in ("train", "dev")}
+    if not found["train"]:
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
+        raise DataError(
+            f"holds no file named train, train.conll, train.jsonl or the like; it holds: {names}",
+            path=folder,
+        )
+    return found["train"], dev or found["dev"]
+
+
+def _find_split(folder: Path, split: str) -> str:
+    paths = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name.split(".")[0] == split]
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise DataError(f"holds several files of {split}: {names}; name one of them", path=folder)
+    return str(paths[0]) if paths else ""
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Counts the seconds of all lives of an advice."""
+
+    budget: float
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        return self.budget - self.spent
+
+
+class _Until:
+    """Ends a run after so many epochs, or when time is up.
+
+    Attributes:
+        ends: when each epoch was done and scored, on the monotonic clock.
+        seconds: of training in it.
+    """
+
+    def __init__(self, epochs: int, clock: _Clock):
+        self._epochs, self._clock = epochs, clock
+        self.ends: list[float] = []
+        self.seconds: list[float] = []
+
+    def on_resume(self, epoch: int, batch: int) -> None:
+        """Nothing to do."""
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        """Nothing to do."""
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        """Raises `Pause` where that is the end."""
+        self.ends.append(time.monotonic())
+        self.seconds.append(report.seconds)
+        if report.epoch >= self._epochs or self._clock.left < 0:
+            raise Pause
+
+
+class _Advisor:
+    """One advice; `run` is its course."""
+
+    def __init__(
+        self,
+        train: str,
+        dev: str,
+        minutes: float,
+        output: Path,
+        encoder: str,
+        overrides: Sequence[str],
+        *,
+        resume: bool,
+        say: Callable[[str], None],
+    ):
+        self._output, self._encoder, self._say = output, encoder, say
+        self._notices: list[str] = []
+        self._values: dict[str, Any] = {
+            "data": {"train": train, "dev": dev},
+            "model": {"encoder": encoder},
+            "train": {"batch_tokens": 512},
+        }
+        for override in overrides:
+            apply_override(self._values, override)
+        self._outcomes: dict[str, Outcome] = {}
+        self._encoder_config = read_measures(encoder)
+        self._corpora = self._load(train, dev)
+        self._state = self._open(minutes, resume)
+        self._notices = list(self._state.get("notices", self._notices))
+        self._clock = _Clock(60 * minutes, before=self._state["spent"])
+
+    def run(self) -> Advice:
+        """All steps."""
+        rates = try_rates(self._encoder_config)
+        self._say(f"{self._num_documents:,} training documents, "
+                  f"{len(self._corpora['dev'].documents):,} of dev")  # fmt: skip
+        speeds = self._pilot(rates)
+        plan = self._plan(speeds)
+        documents = max(1, round(plan.share * self._num_documents))
+        last = sum(s.run + PROCESS_SECONDS + s.epochs(plan.epochs, documents)
+                   for s in speeds.values())  # fmt: skip
+        reserve = last if plan.seeds else 0.0
+
+        skipped = [c.title for c in rates if not self._weigh(c, plan, speeds, reserve)]
+        best_lora = self._best("lora", plan.first)
+        if plan.shapes and best_lora is not None:
+            shapes = try_shapes(best_lora, self._encoder_config)
+            skipped += [c.title for c in shapes if not self._weigh(c, plan, speeds, reserve)]
+        for candidate in self._finalists(plan):
+            seconds = speeds[candidate.family].epochs(plan.epochs - plan.first, documents)
+            if self._clock.left - reserve < seconds:
+                skipped.append(f"{candidate.title} to the end")
+            else:
+                self._train(candidate, plan, plan.epochs)
+        if skipped:
+            self._note(f"no time was left to train {'; '.join(skipped)}")
+        return self._conclude(plan, last)
+
+    # Data and state
+
+    def _load(self, train: str, dev: str) -> dict[str, Corpus]:
+        """Both corpora; a dev set is split off where there is none."""
+        data = parse_settings(self._values, source="advise").data
+
+        def load(name: str) -> Corpus:
+            return load_corpus(
+                resolve_data(name), format=data.format, scheme=data.scheme, join=data.join,
+                strict=data.strict,
+            )  # fmt: skip
+
+        whole = load(train)
+        if dev:
+            corpora = {"train": whole, "dev": load(dev)}
+        else:
+            parts: dict[str, list[Document]] = {"train": [], "dev": []}
+            for document in whole.documents:  # by its text, so that equal texts stay together
+                place = hashlib.sha256(document.text.encode()).digest()[0] / 256
+                parts["dev" if place < _DEV_SHARE else "train"].append(document)
+            corpora = {}
+            for split, documents in parts.items():
+                if not any(document.entities for document in documents):
+                    raise DataError(
+                        f"is too small to set a fifth of it aside ({len(whole.documents)} "
+                        "documents): name a dev file with --dev", path=whole.path,
+                    )  # fmt: skip
+                path = self._output / "data" / f"{split}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_documents(path, documents, format="jsonl")
+                corpora[split] = load_corpus(path)
+                self._values["data"][split] = str(path)
+            self._note(f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents "
+                       f"were set aside for it, in {self._output / 'data'}")  # fmt: skip
+        for split in ("train", "dev"):
+            if not corpora[split].num_entities:
+                raise DataError("holds no entity", path=corpora[split].path)
+        return corpora
+
+    @property
+    def _num_documents(self) -> int:
+        return len(self._corpora["train"].documents)
+
+    def _open(self, minutes: float, resume: bool) -> dict[str, Any]:
+        """What an earlier life left, if it was asked the same."""
+        request = json.loads(json.dumps({
+            "settings": parse_settings(self._values, source="advise").to_dict(),
+            "data": {split: corpus.sha256 for split, corpus in self._corpora.items()},
+            "minutes": minutes,
+        }))  # fmt: skip
+        path = self._output / _STATE
+        if not path.exists():
+            if resume:
+                raise ConfigError(f"{self._output}: holds no advice to go on with")
+            state = {"request": request, "spent": 0.0}
+            self._output.mkdir(parents=True, exist_ok=True)
+            write_json(path, state)
+            return state
+        if not resume:
+            raise ConfigError(
+                f"{self._output}: holds an advice already; go on with --resume, or name another "
+                "folder with --output"
+            )
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            earlier = state["request"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: is damaged; name another folder") from error
+        for part, wanted in request.items():
+            if earlier.get(part) != wanted:
+                raise ConfigError(f"{self._output}: holds an advice on other {part}; name another "
+                                  "folder with --output")  # fmt: skip
+        return dict(state)
+
+    def _keep(self, **values: Any) -> None:
+        self._state |= {"spent": self._clock.spent, "notices": self._notices, **values}
+        write_json(self._output / _STATE, self._state)
+
+    def _note(self, notice: str) -> None:
+        if notice not in self._notices:  # an earlier life may have said it
+            self._notices.append(notice)
+            self._say(notice)
+
+    # Steps
+
+    def _pilot(self, rates: Sequence[Candidate]) -> dict[str, Speed]:
+        """Two epochs of either way on a few documents."""
+        kept: dict[str, dict[str, float]] = self._state.get("speeds", {})
+        if not kept:
+            count = min(self._num_documents, _PILOT_DOCUMENTS)
+            for candidate in rates[: len(FAMILIES)]:
+                watch = _Until(2, _Clock(float("inf")))
+                folder = self._output / "runs" / f"pilot-{candidate.family}"
+                shutil.rmtree(folder, ignore_errors=True)
+                plan = Plan(count / self._num_documents, 2, 2, False, 0, 0.0)
+                started = time.monotonic()
+                self._call_train(candidate, plan, folder, watch, resume=False)
+                wall = time.monotonic() - started
+                epoch, trained = watch.ends[1] - watch.ends[0], watch.seconds[1]
+                shutil.rmtree(folder, ignore_errors=True)
+                kept[candidate.family] = {
+                    "document": trained / count,
+                    "epoch": max(0.0, epoch - trained),
+                    "run": max(0.0, wall - 2 * epoch),
+                }
+            self._keep(speeds=kept)
+        return {name: Speed(**values) for name, values in kept.items()}
+
+    def _plan(self, speeds: Mapping[str, Speed]) -> Plan:
+        if "plan" in self._state:
+            return Plan(**self._state["plan"])
+        plans = list(possible_plans(self._num_documents, speeds))
+        room = _SLACK * self._clock.left
+        plan = next((p for p in plans if p.seconds <= room), plans[-1])
+        self._keep(plan=asdict(plan))
+        documents = max(1, round(plan.share * self._num_documents))
+        ideal = ideal_epochs(self._num_documents)
+        if plan.seconds > room:
+            self._note(f"{self._clock.budget / 60:g} minutes are too few for a sound answer here: "
+                       f"the shortest plan takes {plan.seconds / 60:.0f}")  # fmt: skip
+        self._say(f"plan: {documents:,} of {self._num_documents:,} training documents, "
+                  f"{plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} or more seeds; "
+                  f"about {plan.seconds / 60:.0f} minutes")  # fmt: skip
+        if plan.share < 1:
+            self._note(f"trained on {plan.share:.0%} of the documents to stay within the minutes: "
+                       "what holds for them need not hold for all")  # fmt: skip
+        elif plan.epochs < ideal:
+            self._note(f"trained for {plan.epochs} epochs to stay within the minutes; the recipe "
+                       f"says {ideal}")  # fmt: skip
+        return plan
+
+    def _weigh(
+        self, candidate: Candidate, plan: Plan, speeds: Mapping[str, Speed], reserve: float
+    ) -> bool:
+        """Train a candidate for a third of the epochs, if there is time for it."""
+        speed = speeds[candidate.family]
+        documents = max(1, round(plan.share * self._num_documents))
+        seconds = speed.run + speed.epochs(plan.first, documents)
+        # One candidate of either way runs in any case.
+        is_first = all(o.candidate.family != candidate.family for o in self._outcomes.values())
+        if not is_first and self._clock.left - reserve < seconds:
+            return False
+        outcome = self._train(candidate, plan, plan.first)
+        reached = f"dev F1 {outcome.best(plan.first):.4f} after {plan.first} epochs"
+        told = reached if outcome.dev_f1 else f"failed: {outcome.reason}"
+        self._say(f"{candidate.title}: {told}")
+        return True
+
+    def _train(self, candidate: Candidate, plan: Plan, until: int) -> Outcome:
+        """Train a candidate up to an epoch, going on from where it stands."""
+        folder = RunFolder(self._output / "runs" / candidate.name)
+        done = _logged(folder)
+        if len(done) < until and not folder.record.exists():
+            watch = _Until(until, self._clock)
+            resume = folder.checkpoints.exists()
+            try:
+                self._call_train(candidate, plan, folder.path, watch, resume=resume)
+            except NertuneError as error:
+                self._outcomes[candidate.name] = Outcome(candidate, reason=str(error))
+                return self._outcomes[candidate.name]
+            done = _logged(folder)
+            shutil.rmtree(folder.model, ignore_errors=True)
+        scoring = [line.get("dev") or {} for line in done]
+        outcome = Outcome(
+            candidate,
+            dev_f1=tuple(found["f1"] for found in scoring),
+            trainable=_count_trainable(folder),
+            seconds_per_epoch=float(np.mean([line["seconds"] for line in done])) if done else None,
+        )
+        self._outcomes[candidate.name] = outcome
+        self._keep()
+        return outcome
+
+    def _call_train(
+        self, candidate: Candidate, plan: Plan, folder: Path, watch: _Until, *, resume: bool
+    ) -> None:
+        from nertune.runs.experiment import train
+
+        settings = parse_settings(
+            self._recipe(candidate, plan, {"run.dir": str(folder), "run.name": candidate.name}),
+            source=f"advise: {candidate.name}",
+        )
+        try:
+            train(settings, console=Console(file=io.StringIO()), resume=resume, observers=(watch,))
+        except Pause:
+            return
+
+    def _recipe(self, candidate: Candidate, plan: Plan, more: Mapping[str, Any]) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(self._values))
+        settings = {
+            "run.seed": _SEARCH_SEED,
+            **candidate.changes,
+            "train.epochs": plan.epochs,
+            "train.patience": 0,
+            "data.train_share": plan.share,
+            **more,
+        }
+        for name, value in settings.items():
+            section, _, key = name.partition(".")
+            values.setdefault(section, {})[key] = value
+        return values
+
+    def _best(self, family: Family, epochs: int | None = None) -> Candidate | None:
+        found = [o for o in self._outcomes.values() if o.candidate.family == family and o.dev_f1]
+        return max(found, key=lambda o: o.best(epochs)).candidate if found else None
+
+    def _finalists(self, plan: Plan) -> list[Candidate]:
+        """The best of full tuning, and the two best of LoRA."""
+        chosen = []
+        for family, count in (("full", 1), ("lora", 2)):
+            found = [o for o in self._outcomes.values()
+                     if o.candidate.family == family and o.dev_f1]  # fmt: skip
+            found.sort(key=lambda o: -o.best(plan.first))
+            chosen += [outcome.candidate for outcome in found[:count]]
+        return chosen
+
+    def _conclude(self, plan: Plan, last: float) -> Advice:
+        """The last comparison, and what follows from it."""
+        chosen = self._choose()
+        folders, costs = self._confirm(chosen, last)
+        confirmed = bool(folders)
+        if not confirmed:
+            folders = {
+                family: [self._output / "runs" / candidate.name]
+                for family, candidate in chosen.items()
+                if (self._output / "runs" / candidate.name / "record.json").exists()
+            }
+            costs = {family: self._cost(candidate) for family, candidate in chosen.items()}
+            self._note("no time was left for other seeds than the search's: the scores flatter")
+        scores = {family: Estimate.of(map(_read_f1, paths)) for family, paths in folders.items()}
+        choice: Family
+        difference, certainty = None, None
+        if set(folders) == set(FAMILIES):
+            counts = {family: self._counts(folders[family]) for family in FAMILIES}
+            difference = compare_arms(counts["lora"], counts["full"])
+            choice = "lora" if difference.difference > -_LORA_WITHIN else "full"
+            other: Family = "full" if choice == "lora" else "lora"
+            certainty = chance_of_keeping_up(counts[choice], counts[other], margin=_MARGIN)
+        else:
+            scores = {f: Estimate.of([self._outcomes[c.name].best()]) for f, c in chosen.items()}
+            choice = max(chosen, key=lambda family: scores[family].mean or 0.0)
+        advice = Advice(
+            choice=choice,
+            chosen=chosen,
+            outcomes=tuple(self._outcomes.values()),
+            plan=plan,
+            scores=scores,
+            difference=difference,
+            certainty=certainty,
+            confirmed=confirmed,
+            costs=costs,
+            seconds=self._clock.spent,
+            notices=tuple(self._notices),
+            recipe=self._output / _RECIPE,
+            data={
+                split: {
+                    "path": str(corpus.path),
+                    "sha256": corpus.sha256,
+                    "documents": len(corpus.documents),
+                }
+                for split, corpus in self._corpora.items()
+            },
+        )
+        self._write(advice)
+        return advice
+
+    def _choose(self) -> dict[Family, Candidate]:
+        """The best of either way, among those that were trained longest."""
+        chosen: dict[Family, Candidate] = {}
+        for family in FAMILIES:
+            found = [o for o in self._outcomes.values()
+                     if o.candidate.family == family and o.dev_f1]  # fmt: skip
+            if found:
+                chosen[family] = max(found, key=lambda o: (len(o.dev_f1), o.best())).candidate
+            else:
+                reasons = [o.reason for o in self._outcomes.values()
+                           if o.candidate.family == family]  # fmt: skip
+                self._note(f"{NAMES[family]} could not be trained: {reasons[0]}")
+        if not chosen:
+            raise NertuneError(next(iter(self._outcomes.values())).reason)
+        return chosen
+
+    def _confirm(
+        self, chosen: Mapping[Family, Candidate], last: float
+    ) -> tuple[dict[Family, list[Path]], dict[Family, Cost]]:
+        """Train the best of either way with other seeds, as many as time allows.
+
+        Returns:
+            The run folders and the costs; nothing if there was no time for a seed.
+        """
+        plan = Plan(**self._state["plan"])
+        recipes = []
+        for family, candidate in chosen.items():
+            path = self._output / "recipes" / f"{family}.toml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(tomli_w.dumps(self._recipe(candidate, plan, {})), encoding="utf-8")
+            recipes.append(path)
+        comparison = None
+        for seeds in range(1, _MOST_SEEDS + 1):
+            is_done = self._state.get("seeds", 0) >= seeds
+            if not is_done and self._clock.left < last:
+                break
+            started = time.monotonic()
+            comparison = compare(
+                recipes, seeds=seeds, first_seed=_SEARCH_SEED + 1,
+                output=self._output / "confirm", on_progress=self._say, run_arm=_run_quietly,
+            )  # fmt: skip
+            if not is_done:
+                last = max(last, time.monotonic() - started)
+                self._keep(seeds=seeds)
+        if comparison is None:
+            return {}, {}
+        arms = dict(zip(chosen, comparison.arms, strict=True))
+        costs = {
+            family: Cost(
+                trainable=arm.trainable_parameters,
+                share=arm.trainable_share,
+                seconds_per_epoch=arm.seconds_per_epoch.mean,
+                peak_bytes=arm.peak_memory_bytes.mean,
+                stored_bytes=4 * arm.trainable_parameters,
+            )
+            for family, arm in arms.items()
+        }
+        return {family: list(arm.folders) for family, arm in arms.items()}, costs
+
+    def _cost(self, candidate: Candidate) -> Cost:
+        """From the search's run alone."""
+        outcome = self._outcomes[candidate.name]
+        whole = max(o.trainable for o in self._outcomes.values())  # full tuning trains them all
+        return Cost(
+            trainable=outcome.trainable,
+            share=outcome.trainable / max(1, whole),
+            seconds_per_epoch=outcome.seconds_per_epoch,
+            peak_bytes=None,
+            stored_bytes=4 * outcome.trainable,
+        )
+
+    def _counts(self, folders: Sequence[Path]) -> NDArray[np.int64]:
+        gold = self._corpora["dev"].documents
+        return np.stack([
+            document_counts(
+                gold, load_corpus(RunFolder(f).predictions("dev"), format="jsonl").documents
+            )
+            for f in folders
+        ])  # fmt: skip
+
+    def _write(self, advice: Advice) -> None:
+        """Recipe, report and figures."""
+        plan = Plan(1.0, ideal_epochs(self._num_documents), 1, False, 0, 0.0)
+        values = self._recipe(advice.chosen[advice.choice], plan, {})
+        del values["train"]["patience"], values["data"]["train_share"]
+        head = f"# {advice.verdict}\n# From {self._output}; test data were not read.\n\n"
+        for path, text in (
+            (advice.recipe, head + tomli_w.dumps(values)),
+            (self._output / _REPORT, to_markdown(advice)),
+        ):
+            draft = path.with_suffix(".draft")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        self._keep(advice=advice.to_dict())
+
+
+def _run_quietly(request: RunRequest) -> None:
+    """As `compare` does it, without the run's own messages."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        run_in_subprocess(request)
+
+
+def _logged(folder: RunFolder) -> list[dict[str, Any]]:
+    """The epochs that a run has finished, with a checkpoint or a record behind them."""
+    if not folder.log.exists() or not (folder.checkpoints.exists() or folder.record.exists()):
+        return []
+    lines = folder.log.read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [line for line in found if line["event"] == "epoch"]
+
+
+def _count_trainable(folder: RunFolder) -> int:
+    if folder.record.exists():
+        record = json.loads(folder.record.read_text(encoding="utf-8"))
+        return int(record["parameters"]["trainable"])
+    saved = CheckpointStore(folder.checkpoints).latest()
+    return 0 if saved is None else sum(tensor.numel() for tensor in saved.weights.values())
+
+
+def _read_f1(folder: Path) -> float:
+    record = json.loads(RunFolder(folder).record.read_text(encoding="utf-8"))
+    return float(record["dev"]["micro"]["f1"])

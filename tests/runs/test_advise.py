@@ -1,0 +1,282 @@
+"""An advice: its steps, its budget, what it refuses, and that a kill loses little."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
+from nertune.config import load_settings
+from nertune.errors import ConfigError, DataError, NertuneError
+from nertune.runs import advise as module
+from nertune.runs.advice import Advice, cost_rows, outcome_rows
+from nertune.runs.advise import advise
+from nertune.runs.candidates import Plan
+from nertune.runs.child import RunRequest
+from nertune.runs.experiment import train
+from nertune.runs.view import print_advice
+from nertune.types import Document
+
+Ask = Callable[..., Advice]
+
+
+def run_here(request: RunRequest) -> None:
+    """A run of the last comparison without a process of its own, which would take seconds."""
+    settings = load_settings(
+        request.recipe,
+        [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
+    )
+    train(settings, console=Console(file=io.StringIO()), overwrite=request.start == "overwrite")
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Advice on a folder with tiny data, with few epochs and seeds."""
+    data = tmp_path / "data"
+    data.mkdir()
+    # Of different content, as a dev file is.
+    write_jsonl(data / "train.jsonl", SENTENCES)
+    write_jsonl(data / "dev.jsonl", SENTENCES[:6])
+    (data / "test.jsonl").write_text("not to be read", encoding="utf-8")
+    monkeypatch.setattr(module, "_MOST_SEEDS", 2)
+    monkeypatch.setattr(module, "run_in_subprocess", run_here)
+    monkeypatch.setattr("nertune.runs.candidates.ideal_epochs", lambda documents: 6)
+    monkeypatch.setattr(module, "ideal_epochs", lambda documents: 6)
+
+    def call(**options: Any) -> Advice:
+        chosen: dict[str, Any] = {
+            "minutes": 10.0,
+            "output": tmp_path / "out",
+            "encoder": str(tiny_bert()),
+            "overrides": ["run.device=cpu", "run.threads=1", "train.batch_tokens=40"],
+        }
+        return advise(str(options.pop("data", data)), **chosen | options)
+
+    return call
+
+
+def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path) -> None:
+    said: list[str] = []
+    advice = ask(say=said.append)
+    assert advice.plan.epochs == 6
+    assert advice.plan.first == 2
+    tried = advice.outcomes
+    assert [o.candidate.family for o in tried].count("full") == 3
+    assert [o.candidate.family for o in tried].count("lora") == 7
+    whole = [o for o in tried if len(o.dev_f1) == 6]
+    assert [o.candidate.family for o in whole].count("full") == 1
+    assert [o.candidate.family for o in whole].count("lora") == 2
+    assert all(len(o.dev_f1) == 2 for o in tried if o not in whole)  # stopped after a third
+    for family in ("full", "lora"):  # those went on that were best when weighed
+        weighed = sorted((o.best(2) for o in tried if o.candidate.family == family), reverse=True)
+        kept = [o.best(2) for o in whole if o.candidate.family == family]
+        assert sorted(kept, reverse=True) == weighed[: len(kept)]
+    # The last comparison: other seeds, both ways, scored on dev; its recipe is the winner's.
+    assert advice.confirmed
+    assert advice.difference is not None
+    assert advice.difference.num_seeds == 2
+    assert advice.certainty is not None
+    folder = tmp_path / "out" / "confirm" / "runs"
+    assert sorted(str(p.parent.relative_to(folder)) for p in folder.rglob("record.json")) == [
+        "full/seed-2", "full/seed-3", "lora/seed-2", "lora/seed-3"
+    ]  # fmt: skip
+    means = {family: advice.scores[family].mean for family in ("full", "lora")}
+    lead = (means["lora"] or 0) - (means["full"] or 0)
+    assert advice.difference.difference == pytest.approx(lead)
+    assert advice.choice == ("lora" if lead > -0.005 else "full")
+    settings = load_settings(advice.recipe)
+    assert settings.model.tuning == advice.choice
+    assert settings.train.rate == advice.chosen[advice.choice].changes["train.rate"]
+    assert settings.data.train_share == 1.0
+    assert settings.data.train.endswith("train.jsonl")
+    assert settings.train.epochs == 6
+    assert advice.costs["lora"].trainable < advice.costs["full"].trainable
+    assert advice.costs["full"].share == 1.0
+    assert advice.costs["lora"].peak_bytes is not None
+    assert any("dev F1" in line for line in said)
+
+
+def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
+    advice = ask()
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_advice(console, advice)
+    text = console.export_text()
+    assert advice.verdict in " ".join(text.split("\n"))
+    tables = text[: text.index(advice.notices[0] if advice.notices else advice.verdict)]
+    assert max(map(len, tables.split("\n"))) <= 80
+    markdown = (tmp_path / "out" / "advice.md").read_text(encoding="utf-8")
+    for row in (*cost_rows(advice), *outcome_rows(advice)):
+        assert f"| {' | '.join(row)} |" in markdown
+    kept = json.loads((tmp_path / "out" / "advise.json").read_text(encoding="utf-8"))
+    assert kept["advice"] == json.loads(json.dumps(advice.to_dict()))
+    assert kept["advice"]["verdict"] == advice.verdict
+    assert not list((tmp_path / "out").glob("*.draft"))
+
+
+def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ask()
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("nertune.runs.experiment.train", fail)
+    monkeypatch.setattr(module, "run_in_subprocess", fail)
+    again = ask(resume=True)
+    assert again.verdict == first.verdict
+    assert again.outcomes == first.outcomes
+    assert again.costs == first.costs
+    assert again.seconds >= first.seconds  # of both lives
+
+
+def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
+    advice = ask(minutes=0.0001)
+    assert not advice.confirmed
+    assert len(advice.outcomes) == 2  # one of either way, in any case
+    assert advice.difference is None
+    notices = " ".join(advice.notices)
+    for part in ("too few for a sound answer", "no time was left to train", "the scores flatter"):
+        assert part in notices
+    assert "one unfinished run each" in advice.verdict
+    assert load_settings(advice.recipe).model.tuning == advice.choice
+
+
+def test_without_seeds_the_searchs_own_runs_are_compared(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SEEDS", 0)
+    advice = ask()
+    assert not advice.confirmed
+    assert advice.difference is not None
+    assert advice.difference.num_seeds == 1
+    assert "the scores flatter" in " ".join(advice.notices)
+    assert advice.costs["lora"].peak_bytes is None  # many runs shared one process
+
+
+def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) -> None:
+    many = [Document(f"{number}: {d.text}") for number in range(10) for d in SENTENCES]
+    shifted = [
+        d.with_entities(type(e)(e.start + 3, e.end + 3, e.label) for e in SENTENCES[i % 8].entities)
+        for i, d in enumerate(many)
+    ]
+    data = write_jsonl(tmp_path / "all.jsonl", [*shifted, *shifted])
+    advice = ask(data=data, minutes=0.0001)
+    counts = {split: found["documents"] for split, found in advice.data.items()}
+    assert sum(counts.values()) == 160
+    assert 0.05 < counts["dev"] / 160 < 0.4
+    files = [tmp_path / "out" / "data" / f"{split}.jsonl" for split in ("train", "dev")]
+    texts = [{json.loads(line)["text"] for line in f.read_text().splitlines()} for f in files]
+    assert not texts[0] & texts[1]  # equal texts stay on one side
+    assert "were set aside" in advice.notices[0]
+
+
+def test_large_data_are_cut_down(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(share=0.5, epochs=3, first=1, shapes=False, seeds=1, seconds=0.0)
+    monkeypatch.setattr(module, "possible_plans", lambda *_: iter([plan]))
+    advice = ask()
+    record = json.loads((tmp_path / "out/confirm/runs/lora/seed-2/record.json").read_text())
+    assert record["data"]["train"]["documents"] == 4
+    assert "trained on 50% of the documents" in " ".join(advice.notices)
+    assert load_settings(advice.recipe).data.train_share == 1.0
+
+
+def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = train
+
+    def without_lora(settings: Any, **options: Any) -> dict[str, Any]:
+        if settings.model.tuning == "lora" and "pilot" not in str(settings.run.dir):
+            raise NertuneError("no adapter for this one")
+        return real(settings, **options)
+
+    monkeypatch.setattr("nertune.runs.experiment.train", without_lora)
+    advice = ask()
+    assert advice.choice == "full"
+    assert list(advice.chosen) == ["full"]
+    assert "LoRA could not be trained: no adapter for this one" in advice.notices
+    assert advice.difference is None
+    assert [row[1] for row in outcome_rows(advice) if row[0].startswith("LoRA")] == ["failed"] * 3
+    assert "against" not in advice.verdict
+
+
+def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:
+    with pytest.raises(ConfigError, match="holds no advice to go on with"):
+        ask(resume=True)
+    ask(minutes=0.0001)
+    with pytest.raises(ConfigError, match="holds an advice already"):
+        ask(minutes=0.0001)
+    with pytest.raises(ConfigError, match="other minutes"):
+        ask(minutes=0.0002, resume=True)
+    with pytest.raises(ConfigError, match="other settings"):
+        ask(minutes=0.0001, resume=True, overrides=["run.device=cpu"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"minutes": 0}, ConfigError, "more than 0"),
+        ({"overrides": ["lora.rank=4"]}, ConfigError, "chooses lora.rank itself"),
+        ({"overrides": ["train.rte=4"]}, ConfigError, "train.rte"),
+        ({"data": "/nowhere/train"}, DataError, "/nowhere/train"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    ask: Ask, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(**options)
+
+
+def test_folders_without_or_with_too_many_training_files_are_refused(
+    ask: Ask, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "texts.conll").touch()
+    with pytest.raises(DataError, match=r"no file named train.*it holds: texts.conll"):
+        ask(data=folder)
+    for name in ("train.conll", "train.jsonl"):
+        (folder / name).touch()
+    with pytest.raises(DataError, match=r"several files of train: train.conll, train.jsonl"):
+        ask(data=folder)
+    few = write_jsonl(tmp_path / "few.jsonl", SENTENCES[:1])
+    with pytest.raises(DataError, match="too small to set a fifth of it aside"):
+        ask(data=few)
+
+
+def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl")
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "nertune", "advise", str(tmp_path), "-o", str(output)]
+    command += ["--minutes", "0.15", "--encoder", str(tiny_bert())]
+    command += ["--dev", str(write_jsonl(tmp_path / "held-out.jsonl", SENTENCES[:6]))]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("LoRA, rank 8"):  # full tuning's first candidate is weighed, too
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    logs = sorted((output / "runs").glob("*/log.jsonl"))
+    finished = {log: log.read_bytes() for log in logs[:1]}
+    spent = json.loads((output / "advise.json").read_text())["spent"]
+    done = subprocess.run(
+        [*command, "--resume", "--json"], env=environment, capture_output=True, check=True,
+        text=True,
+    )  # fmt: skip
+    advice = json.loads(done.stdout)
+    assert advice["choice"] in ("full", "lora")
+    assert advice["seconds"] > spent > 0
+    for log, content in finished.items():
+        assert log.read_bytes().startswith(content)
+    assert not list(output.glob("*.draft"))
