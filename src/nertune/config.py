@@ -180,15 +180,20 @@ class LoraSettings(Section):
         default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
     )
 
+    alphas: dict[str, int] = Field(
+        default_factory=dict,
+        description="Alphas of single layers; by default those that keep the scale alpha / rank.",
+    )
+
     _check_layers = field_validator("layers", mode="before")(_check_layers)
 
-    @field_validator("ranks")
+    @field_validator("ranks", "alphas")
     @classmethod
-    def _ranks(cls, value: dict[str, int]) -> dict[str, int]:
-        for layer, rank in value.items():
-            if not layer.isdecimal() or rank < 1:
-                raise ValueError(f'{layer!r} = {rank}: expected layer = rank, e.g. "3" = 16')
-        return {str(int(layer)): rank for layer, rank in value.items()}
+    def _by_layer(cls, value: dict[str, int]) -> dict[str, int]:
+        for layer, number in value.items():
+            if not layer.isdecimal() or number < 1:
+                raise ValueError(f'{layer!r} = {number}: expected layer = number, e.g. "3" = 16')
+        return {str(int(layer)): number for layer, number in value.items()}
 
 
 class PeftSettings(Section):

@@ -217,6 +217,19 @@ def test_layers_may_have_ranks_of_their_own(make_model: Callable[..., Any]) -> N
     assert scales == {2.0}
 
 
+def test_layers_may_have_alphas_of_their_own(make_model: Callable[..., Any]) -> None:
+    settings = LoraSettings(
+        rank=4, alpha=8, targets=("query",), ranks={"1": 16}, alphas={"00": 4, "1": 16}
+    )
+    model = add_lora(make_model("bert"), settings)
+    assert adapted(model)["bert.encoder.layer.1.attention.self.query"] == 16
+    layers = model.base_model.model.bert.encoder.layer
+    scales = [layer.attention.self.query.scaling["default"] for layer in layers]
+    assert scales == [1.0, 1.0, 2.0]
+    with pytest.raises(ConfigError, match=r"lora\.alphas: layer 0 is not among .*\[2\]"):
+        add_lora(make_model("bert"), LoraSettings(layers="top-1", alphas={"0": 2}))
+
+
 def test_many_layers_are_told_apart(make_model: Callable[..., Any]) -> None:
     """Layer 1 is not layer 11."""
     settings = LoraSettings(rank=4, layers=(1, 10, 11), ranks={"1": 2}, targets=("value",))

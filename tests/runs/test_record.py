@@ -80,3 +80,22 @@ print(before, grown, peak_memory_bytes("cpu"))
     assert 5 * 2**20 < before < peak_memory_bytes("cpu")  # not that of the process above it
     assert grown > before + 50 * 2**20
     assert after > 0.95 * grown  # a peak does not fall; the kernel counts in batches of pages
+
+
+def test_a_peak_can_begin_anew() -> None:
+    script = """
+from nertune.runs.record import forget_peak_memory, peak_memory_bytes
+held = bytearray(200 * 2**20)
+high = peak_memory_bytes("cpu")
+del held
+forget_peak_memory()
+print(high, peak_memory_bytes("cpu"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    high, low = map(int, done.stdout.split())
+    if Path("/proc/self/clear_refs").exists():
+        assert low < high - 150 * 2**20
+    else:
+        assert low >= high

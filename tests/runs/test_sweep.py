@@ -74,6 +74,9 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
         assert 1e-3 <= trial.values["train.rate"] <= 1e-1
         assert trial.values["lora.alpha"] in (4, 8, 12, 16)
         assert trial.values["lora.targets"] in (["qv"], ["all-linear"])
+    for trial in result.trials:
+        if trial.state == "complete":  # Python, PyTorch and a tiny model
+            assert 50 * 2**20 < (trial.peak_bytes or 0) < 8 * 2**30
     # The winner can be trained as it stands, and has its test file back.
     values = tomllib.loads(result.winner.read_text(encoding="utf-8"))
     assert values["train"]["rate"] == result.best.values["train.rate"]

@@ -241,14 +241,20 @@ def _wrap(
         raise MissingDependencyError("peft", purpose="LoRA") from error
     layers = chosen_layers(settings.layers, encoder_layers(model))
     targets = find_targets(model, settings.targets, layers)
-    for layer in settings.ranks:
-        if int(layer) not in layers:
-            raise ConfigError(f"lora.ranks: layer {layer} is not among the adapted ones {layers}")
-    rank_by_module = {
-        name: settings.ranks[str(layer)]
-        for name, layer in targets.items()
-        if str(layer) in settings.ranks
-    }
+    for key, numbers in (("ranks", settings.ranks), ("alphas", settings.alphas)):
+        if other := [number for number in numbers if int(number) not in layers]:
+            raise ConfigError(
+                f"lora.{key}: layer {other[0]} is not among the adapted ones {layers}"
+            )
+    ranks, alphas = {}, {}
+    for name, layer in targets.items():
+        rank = settings.ranks.get(str(layer), settings.rank)
+        # Without one of its own, the scale alpha / rank is that of the other layers.
+        alpha = settings.alphas.get(str(layer), settings.alpha * rank / settings.rank)
+        if rank != settings.rank:
+            ranks[name] = rank
+        if alpha != settings.alpha:
+            alphas[name] = alpha
     initial: Any = True if settings.init == "default" else settings.init
     config = LoraConfig(
         task_type=task_type,
@@ -259,11 +265,8 @@ def _wrap(
         use_dora=settings.dora,
         init_lora_weights=initial,
         target_modules=list(targets),
-        # The scale alpha / rank stays the same in layers with a rank of their own.
-        rank_pattern=rank_by_module,
-        alpha_pattern={
-            name: settings.alpha * rank / settings.rank for name, rank in rank_by_module.items()
-        },
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
         modules_to_save=modules_to_save,
     )
     with quiet_transformers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,13 @@ from typing import Any
 
 from nertune.data.corpus import Corpus
 
-__all__ = ["describe_data", "peak_memory_bytes", "software_versions", "write_json"]
+__all__ = [
+    "describe_data",
+    "forget_peak_memory",
+    "peak_memory_bytes",
+    "software_versions",
+    "write_json",
+]
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
@@ -38,6 +45,15 @@ def describe_data(corpus: Corpus) -> dict[str, Any]:
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the numbers."""
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def forget_peak_memory() -> None:
+    """Let the peak begin anew where the system can (Linux, GPUs): before a run, after others."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -25,7 +25,7 @@ from nertune.config import Settings, apply_override, parse_settings, read_toml
 from nertune.data.corpus import load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
-from nertune.runs.record import write_json
+from nertune.runs.record import forget_peak_memory, write_json
 from nertune.training.loop import EpochReport
 
 __all__ = ["Range", "SweepResult", "Trial", "default_space", "read_space", "sweep"]
@@ -76,7 +76,8 @@ class Trial:
         f1: best dev micro-F1; of a pruned one as far as it got.
         values: what was chosen, by `section.key`; what the recipe says, for number 0.
         trainable: parameters.
-        seconds: of the run.
+        seconds: of training.
+        peak_bytes: the most memory that the process held in the run, libraries included.
     """
 
     number: int
@@ -85,6 +86,7 @@ class Trial:
     values: dict[str, Any]
     trainable: int | None
     seconds: float | None
+    peak_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +378,7 @@ def _run_trial(
         return
     trial.set_user_attr("trainable", record["parameters"]["trainable"])
     trial.set_user_attr("seconds", round(sum(epoch["seconds"] for epoch in record["epochs"]), 2))
+    trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
     study.tell(trial, watch.best)
     say(f"    dev F1 {watch.best:.4f}")
     shutil.rmtree(folder / "model", ignore_errors=True)  # trained again from best.toml when wanted
@@ -424,6 +427,7 @@ def _train(
         run["run.seed"] = seed
     settings = parse_settings(_with(values, {**chosen, **run}), source=f"trial {folder.name}")
     quiet = Console(file=io.StringIO())
+    forget_peak_memory()
     return train(settings, console=quiet, observers=() if watch is None else (watch,))
 
 
@@ -476,6 +480,7 @@ def _result(
             values=json.loads(t.user_attrs.get("values", "{}")),
             trainable=t.user_attrs.get("trainable"),
             seconds=t.user_attrs.get("seconds"),
+            peak_bytes=t.user_attrs.get("peak_bytes"),
         )
         for t in study.get_trials(deepcopy=False)
         if t.state.name in names
@@ -544,23 +549,32 @@ def _draw(result: SweepResult, output: Path, say: Callable[[str], None]) -> None
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         say('no figure: matplotlib is missing: pip install "nertune[report]"')
         return
     matplotlib.rcParams["svg.hashsalt"] = "nertune"
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    history, importance, parameters, seconds = figure.subplots(2, 2).flat
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    grid = figure.add_gridspec(2, 6)
+    history, importance = (figure.add_subplot(grid[0, part]) for part in (slice(3), slice(3, 6)))
+    costs = {
+        "trainable": ("trained parameters", 1.0),
+        "seconds": ("seconds of training", 1.0),
+        "peak_bytes": ("peak memory, MiB", 2.0**-20),
+    }
     colours = {"complete": "#2a6fb0", "pruned": "#b9b9b9"}
     for state, colour in colours.items():
         some = [t for t in result.trials if t.state == state and t.f1 is not None]
-        history.scatter([t.number for t in some], [t.f1 for t in some], s=18, c=colour, label=state)
+        history.scatter(
+            [t.number for t in some], [t.f1 or 0.0 for t in some], s=18, c=colour, label=state
+        )
     complete = [t for t in result.trials if t.state == "complete" and t.f1 is not None]
     so_far = [max(t.f1 or 0 for t in complete[: i + 1]) for i in range(len(complete))]
     history.step([t.number for t in complete], so_far, where="post", color="#c0392b", label="best")
     assert result.base.f1 is not None
     history.axhline(result.base.f1, color="black", lw=0.8, ls=":", label="recipe")
     history.set(title="History", xlabel="trial", ylabel="dev micro-F1")
-    history.xaxis.get_major_locator().set_params(integer=True)
+    history.xaxis.set_major_locator(MaxNLocator(integer=True))
     history.legend(fontsize=8)
     shares = sorted(result.importance.items(), key=lambda item: item[1])
     importance.barh([name for name, _ in shares], [share for _, share in shares], color="#2a6fb0")
@@ -568,12 +582,12 @@ def _draw(result: SweepResult, output: Path, say: Callable[[str], None]) -> None
     if not shares:
         importance.set(xticks=[], yticks=[])
         importance.text(0.5, 0.5, "too few trials", ha="center", transform=importance.transAxes)
-    for axes, name in ((parameters, "trainable"), (seconds, "seconds")):
-        points = sorted((getattr(t, name) or 0, t.f1 or 0.0) for t in complete)
+    for number, (name, (what, factor)) in enumerate(costs.items()):
+        axes = figure.add_subplot(grid[1, 2 * number : 2 * number + 2])
+        points = sorted((factor * (getattr(t, name) or 0), t.f1 or 0.0) for t in complete)
         axes.scatter([x for x, _ in points], [y for _, y in points], s=18, c="#2a6fb0")
         front = [p for i, p in enumerate(points) if all(p[1] > q[1] for q in points[:i])]
         axes.step([x for x, _ in front], [y for _, y in front], where="post", c="#c0392b")
-        what = "trained parameters" if name == "trainable" else "seconds of training"
         axes.set(title=f"F1 against {what}", xlabel=what, ylabel="dev micro-F1")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         if points and points[0][0] > 0 and points[-1][0] > 20 * points[0][0]:
