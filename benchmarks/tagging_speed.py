@@ -2,6 +2,7 @@
 
     python benchmarks/tagging_speed.py bundled|6x384|bert-base|lstm [--sentences 200] [--rounds 5]
     python benchmarks/tagging_speed.py bert-base --device cuda --sentences 4000
+    python benchmarks/tagging_speed.py lstm --flair PYTHON   # of an environment that has flair
 
 The same weights everywhere (a random head that says O mostly, as a trained one does), the same
 threads, sentences of peoples' test file in the order of the file. Tokens are pieces without padding
@@ -15,6 +16,8 @@ larger. Writes benchmarks/results/tagging-SHAPE[-cuda].json.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -34,6 +37,7 @@ from machine import (
     take_turns,
     write_result,
 )
+from safetensors.torch import save_file
 
 from nertune.artifact import save_model
 from nertune.inference.onnx import OnnxEmitter, quantize, write_onnx
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--flair", help="the python of an environment that has flair; with lstm")
     arguments = parser.parse_args()
     documents = load_documents("test", arguments.sentences)
     texts = [document.text for document in documents]
@@ -89,20 +94,23 @@ def run(arguments: argparse.Namespace, texts: list[str], folder: Path) -> dict[s
             folder / "model", graphs, texts, predictor, device
         )
         cases |= peers
-    for name in ("nertune onnx", "pipeline"):
+    if arguments.flair:
+        peers, agreement["flair"] = flair_cases(
+            arguments.flair, predictor, texts, emissions, folder
+        )
+        cases |= peers
+    for name in ("nertune onnx", "pipeline", "flair"):
         if agreement.get(name, 1.0) != 1.0:
             sys.exit(
                 f"{name} gives other tags than nertune's torch: {agreement[name]} are the same"
             )
     seconds = take_turns(cases, arguments.rounds)
     found = rates(seconds, tokens)
-    if arguments.shape != "lstm":
-        pipelines = [name for name in found if name.startswith("pipeline")]
-        best = max(pipelines, key=lambda name: found[name]["tokens_per_second"])
-        for row in found.values():
-            row["against_best_pipeline"] = round(
-                row["tokens_per_second"] / found[best]["tokens_per_second"], 2
-            )
+    for peer in ("pipeline", "flair"):
+        if peers := [name for name in found if name.startswith(peer)]:
+            best = max(found[name]["tokens_per_second"] for name in peers)
+            for row in found.values():
+                row[f"against_best_{peer}"] = round(row["tokens_per_second"] / best, 2)
     result: dict[str, Any] = {"shape": arguments.shape, "sentences": len(texts), "tokens": tokens,
               "rounds": arguments.rounds, "machine": describe_machine(), "rates": found,
               "same_tags": agreement}  # fmt: skip
@@ -174,6 +182,43 @@ def peer_cases(
     if device == "cpu":
         cases["onnxruntime as optimum calls it"] = like_optimum(graphs, texts, tokenizer)
     return cases, pipeline_agreement(pipe, texts, predictor)
+
+
+def flair_cases(
+    python: str, predictor: Predictor, texts: list[str], emissions: list[Any], folder: Path
+) -> tuple[dict[str, Callable[[], object]], float]:
+    """flair with the same BiLSTM, in a process of its own, and the share of its tags."""
+    weights = folder / "lstm.safetensors"
+    save_file(predictor.tagger.emitter.state_dict(), weights)
+    encodings = [predictor.segmenter.segment(document(text))[0] for text in texts]
+    sentences = [
+        [text[start:end] for start, end in encoding.units]
+        for text, encoding in zip(texts, encodings, strict=True)
+    ]
+    task = {
+        "weights": str(weights), "characters": predictor.segmenter.tokenizer.characters,  # type: ignore[attr-defined]
+        "tags": predictor.tagset.tags, "sentences": sentences, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    worker = subprocess.Popen(
+        [python, str(Path(__file__).with_name("flair_peer.py"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def ask(line: str) -> str:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(line + "\n")
+        worker.stdin.flush()
+        return worker.stdout.readline()
+
+    print(ask(json.dumps(task)).strip(), file=sys.stderr)
+    found = json.loads(ask("check"))
+    ours = [[predictor.tagset.tags[i] for i in e.argmax(axis=1)] for e in emissions]
+    pairs = [(a, b) for x, y in zip(ours, found, strict=True) for a, b in zip(x, y, strict=True)]
+    cases = {f"flair, batch {size}": lambda size=size: ask(f"tag {size}") for size in BATCHES}
+    return {**cases, "flair, one by one": lambda: ask("tag 1")}, round(
+        sum(a == b for a, b in pairs) / len(pairs), 5
+    )
 
 
 def like_optimum(graphs: Path, texts: list[str], tokenizer: Any) -> Callable[[], object]:
