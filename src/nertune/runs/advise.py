@@ -104,17 +104,17 @@ def advise(
     Raises:
         ConfigError: an argument or the folder cannot be used.
         DataError: the data cannot be used.
-        NertuneError: neither way could be trained; the message is that of the first that failed.
+        NertuneError: a short run of either way fails, or no whole one succeeds; the message says
+            why.
     """
     if minutes <= 0:
         raise ConfigError(f"minutes = {minutes}: expected more than 0")
     _refuse_chosen(overrides)
     train_path, dev_path = _find_data(data, dev)
-    advisor = _Advisor(
-        train_path, dev_path, minutes, output, encoder, overrides, resume=resume, say=say
-    )
     with RunFolder(output, "output").locked():
-        return advisor.run()
+        return _Advisor(
+            train_path, dev_path, minutes, output, encoder, overrides, resume=resume, say=say
+        ).run()
 
 
 def _refuse_chosen(overrides: Sequence[str]) -> None:
@@ -561,7 +561,7 @@ class _Advisor:
                 output=self._output / "confirm", on_progress=self._say, run_arm=_run_quietly,
             )  # fmt: skip
             if not is_done:
-                last = max(last, time.monotonic() - started)
+                last = time.monotonic() - started  # what the next one will take, too
                 self._keep(seeds=seeds)
         if comparison is None:
             return {}, {}
