@@ -30,8 +30,6 @@ from nertune.runs.record import write_json
 RATES = ROOT / "benchmarks" / "results" / "methods-rates.json"
 # The key of the rate that matters for a method, and the rates tried.
 GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "full": ("rate", (2e-3, 4e-3, 8e-3)),  # the encoder's is a tenth
-    "lora": ("rate", (1e-3, 2e-3, 4e-3)),
     "rslora": ("rate", (5e-4, 1e-3, 2e-3)),
     "dora": ("rate", (1e-3, 2e-3, 4e-3)),
     "pissa": ("rate", (5e-4, 1e-3, 2e-3)),
@@ -41,24 +39,31 @@ GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
     "vera": ("adapter_rate", (1e-2, 3e-2, 1e-1)),
     "oft": ("adapter_rate", (1e-3, 2e-3, 4e-3)),
     "layernorm": ("adapter_rate", (5e-3, 1e-2, 2e-2)),
-    "lokr": ("adapter_rate", (2e-3, 4e-3, 8e-3)),
+    "top": ("rate", (2e-3, 4e-3, 8e-3)),  # the encoder's is a fifth
+    "frozen": ("rate", (2e-3, 5e-3, 1e-2)),
 }
+# Chosen on dev before: those of recipes/peoples.
+CHOSEN: dict[str, dict[str, float]] = {
+    "full": {"rate": 4e-3, "encoder_factor": 0.1, "head_rate": 1e-3},
+    "lora": {"rate": 2e-3},
+}
+METHODS = (*CHOSEN, *GRIDS)
 SEARCH_EPOCHS, EPOCHS = 4, 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("search", "compare"))
-    parser.add_argument("--only", nargs="*", choices=GRIDS, help="methods; all by default")
+    parser.add_argument("--only", nargs="*", choices=METHODS, help="methods; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "methods")
     arguments = parser.parse_args()
     files = {split: str(path) for split, path in find_files("peoples").items()}
-    for method in arguments.only or GRIDS:
-        if arguments.part == "search":
+    if arguments.part == "search":
+        for method in arguments.only or GRIDS:
             search(method, files, arguments)
-    if arguments.part == "compare":
+    else:
         compare(files, arguments)
 
 
@@ -87,12 +92,13 @@ def search(method: str, files: dict[str, str], arguments: argparse.Namespace) ->
 
 def compare(files: dict[str, str], arguments: argparse.Namespace) -> None:
     """Each method at its rate, all seeds, against full tuning."""
-    rates = read_rates()
-    methods = arguments.only or list(GRIDS)
+    searched = {name: {row["key"]: row["rate"]} for name, row in read_rates().items()}
+    rates = {**CHOSEN, **searched}
+    methods = arguments.only or METHODS
     recipes = []
     for method in methods:
         path = arguments.output / "recipes" / f"{method}.toml"
-        write_recipe(path, method, files, EPOCHS, {rates[method]["key"]: rates[method]["rate"]})
+        write_recipe(path, method, files, EPOCHS, rates[method])
         recipes.append(str(path))
     command = [sys.executable, "-m", "nertune", "compare", *recipes]
     command += ["--seeds", str(arguments.seeds), "--output", str(arguments.output / "runs")]
