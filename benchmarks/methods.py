@@ -3,7 +3,7 @@
     python benchmarks/methods.py search  [--only lora dora …] [--set train.precision=bf16]
     python benchmarks/methods.py compare [--only lora dora …] [--set train.precision=bf16]
 
-The recipes are those of recipes/methods, on peoples' files. `search` trains each at three rates,
+The recipes are those of recipes/methods (and benchmarks/recipes), on peoples' files. `search` trains each at three rates,
 four epochs, seed 1, and keeps the rate with the best dev micro-F1 (benchmarks/results/
 methods-rates.json). `compare` trains each at its rate, ten epochs, all seeds, the best epoch
 chosen on dev, and writes benchmarks/results/methods-peoples.{json,md}; with `--only` it just
@@ -38,14 +38,12 @@ GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
     "ia3": ("adapter_rate", (2e-2, 5e-2, 1e-1)),
     "vera": ("adapter_rate", (1e-2, 3e-2, 1e-1)),
     "oft": ("adapter_rate", (1e-3, 2e-3, 4e-3)),
-    "layernorm": ("adapter_rate", (5e-3, 1e-2, 2e-2)),
-    "top": ("rate", (2e-3, 4e-3, 8e-3)),  # the encoder's is a fifth
-    "frozen": ("rate", (2e-3, 5e-3, 1e-2)),
 }
 # Chosen on dev before: those of recipes/peoples.
 CHOSEN: dict[str, dict[str, float]] = {
     "full": {"rate": 4e-3, "encoder_factor": 0.1, "head_rate": 1e-3},
     "lora": {"rate": 2e-3},
+    "lora-top2": {"rate": 2e-3},
 }
 METHODS = (*CHOSEN, *GRIDS)
 SEARCH_EPOCHS, EPOCHS = 4, 10
@@ -121,7 +119,8 @@ def write_recipe(
     path: Path, method: str, files: dict[str, str], epochs: int, rates: dict[str, float]
 ) -> None:
     """A recipe of recipes/methods on other data."""
-    values = read_toml(ROOT / "recipes" / "methods" / f"{method}.toml")
+    folders = [ROOT / "recipes" / "methods", ROOT / "benchmarks" / "recipes"]
+    values = read_toml(next(f for f in (x / f"{method}.toml" for x in folders) if f.exists()))
     values["data"] = files
     values["train"] |= {"epochs": epochs, "patience": 0, **rates}
     path.parent.mkdir(parents=True, exist_ok=True)
