@@ -439,3 +439,25 @@ def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert b"Traceback" not in stderr
     assert list(checkpoints.glob("step-*"))
     refused(run("train", path), "holds an unfinished run; use --resume")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [("ten", "expected percentages, e.g. 10,25,50,100"), ("0,100", "above 0"), ("120", "up to 1")],
+)
+def test_sizes_that_cannot_be_are_named(tmp_path: Path, sizes: str, message: str) -> None:
+    done = run("compare", str(recipe(tmp_path)), "--sizes", sizes, "-o", str(tmp_path / "report"))
+    assert done.code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_advise_needs_its_minutes_and_names_what_it_cannot_use(tmp_path: Path) -> None:
+    assert run("advise", "sample").code == 2
+    done = run("advise", str(tmp_path), "--minutes", "1", "-o", str(tmp_path / "out"))
+    assert done.code == 2
+    assert "holds no file named train" in done.stderr
+    done = run("advise", "sample", "--minutes", "0", "-o", str(tmp_path / "out"))
+    assert "expected more than 0" in done.stderr
+    done = run("advise", "sample", "--minutes", "1", "--set", "lora.rank=4")
+    assert "advise chooses lora.rank itself" in done.stderr

@@ -343,6 +343,7 @@ class _Advisor:
         kept: dict[str, dict[str, float]] = self._state.get("speeds", {})
         if not kept:
             count = min(self._num_documents, _PILOT_DOCUMENTS)
+            self._say(f"two epochs of either way on {count:,} documents, to see what they take")
             for candidate in rates[: len(FAMILIES)]:
                 watch = _Until(2, _Clock(float("inf")))
                 folder = self._output / "runs" / f"pilot-{candidate.family}"
