@@ -1,6 +1,6 @@
 """Does a comparison say "not distinguishable" of an arm and itself, and does it see five points?
 
-    python benchmarks/repetitions.py [--runs 12] [--set train.precision=bf16]
+    python benchmarks/repetitions.py [--runs 8] [--set train.precision=bf16]
 
 Trains one recipe (LoRA in the upper two layers, four epochs) with many seeds on `peoples`. Twenty
 times two disjoint groups of three of these runs are compared as if they were two arms: any
@@ -33,7 +33,7 @@ REPETITIONS, GROUP, PLANTED = 20, 3, 0.05
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "repetitions")
     arguments = parser.parse_args()
