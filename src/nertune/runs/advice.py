@@ -151,7 +151,7 @@ def to_markdown(advice: Advice) -> str:
 
 
 def cost_rows(advice: Advice) -> list[list[str]]:
-    """Of either way: name, dev micro-F1, trained parameters, seconds, MiB, stored MB."""
+    """Of either way: name, dev micro-F1, trained share, seconds, MiB, stored MB."""
     rows = []
     for family, candidate in advice.chosen.items():
         cost, scores = advice.costs[family], advice.scores[family]
@@ -159,7 +159,7 @@ def cost_rows(advice: Advice) -> list[list[str]]:
         rows.append([
             candidate.title,
             f"{scores.mean or 0.0:.4f}{spread}",
-            f"{cost.trainable:,} ({cost.share:.1%})",
+            f"{cost.share:.1%}",
             "–" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
             "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:,.0f} MiB",
             f"{cost.stored_bytes / 1e6:.1f} MB",
