@@ -3,12 +3,12 @@
     python benchmarks/methods.py search  [--only lora dora …] [--set train.precision=bf16]
     python benchmarks/methods.py compare [--only lora dora …] [--set train.precision=bf16]
 
-The recipes are those of recipes/methods (and benchmarks/recipes), on peoples' files. `search` trains
-each at three rates, four epochs, seed 1, and keeps the rate with the best dev micro-F1
-(benchmarks/results/methods-rates.json). `compare` trains each at its rate, ten epochs, all seeds, the
-best epoch chosen on dev, and writes benchmarks/results/methods-peoples.{json,md}; with `--only` it
-just trains, so that several processes can share the work. NERTUNE_DATA names the folder that holds
-`peoples/`. Finished runs are reused; about five hours on one core.
+The recipes are those of recipes/methods (and benchmarks/recipes), on peoples' files. `search`
+trains each at three rates, four epochs, seed 1, and keeps the rate with the best dev micro-F1
+(benchmarks/results/methods-rates.json). `compare` trains each at its rate, ten epochs, all seeds,
+the best epoch chosen on dev, and writes benchmarks/results/methods-peoples.{json,md}; with `--only`
+it just trains, so that several processes can share the work. NERTUNE_DATA names the folder that
+holds `peoples/`. Finished runs are reused; about three hours on two cores, one run on each.
 """
 
 from __future__ import annotations
