@@ -97,6 +97,19 @@ def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> N
     assert [t.f1 for t in one.trials] == [t.f1 for t in two.trials]
 
 
+def test_more_trials_confirm_another_winner_anew(recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = sweep(recipe, output=output, trials=1, confirm=1)
+    assert first.best.number == 0
+    later = sweep(recipe, output=output, trials=6, confirm=1, resume=True)
+    assert later.best.number > 0
+    folders = sorted(path.name for path in (output / "confirm").iterdir())
+    assert folders == ["0000-988", f"{later.best.number:04d}-988"]
+    assert later.confirmed["base"] == first.confirmed["base"]
+    record = json.loads((output / "confirm" / folders[1] / "record.json").read_text())
+    assert record["settings"]["train"]["rate"] == later.best.values["train.rate"]
+
+
 def test_nothing_better_is_said_to_be_so(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = {low = 1e-8, high = 1e-7}\n')
     changes = ["model.tuning=full", "train.rate=0.02", "train.epochs=25"]

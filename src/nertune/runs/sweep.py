@@ -496,7 +496,7 @@ def _result(
     for name, trial in (("base", base), ("best", best)) if confirm else ():
         confirmed[name] = []
         for seed in range(settings.run.seed + 1, settings.run.seed + 1 + confirm):
-            folder = output / "confirm" / f"{name}-{seed}"
+            folder = output / "confirm" / f"{trial.number:04d}-{seed}"
             if not (folder / "record.json").exists():
                 say(f"{name} again, seed {seed}")
                 shutil.rmtree(folder, ignore_errors=True)
