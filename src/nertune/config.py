@@ -179,7 +179,6 @@ class LoraSettings(Section):
     ranks: dict[str, int] = Field(
         default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
     )
-
     alphas: dict[str, int] = Field(
         default_factory=dict,
         description="Alphas of single layers; by default those that keep the scale alpha / rank.",

@@ -457,16 +457,19 @@ class _Advisor:
         return values
 
     def _best(self, family: Family, epochs: int | None = None) -> Candidate | None:
-        found = [o for o in self._outcomes.values() if o.candidate.family == family and o.dev_f1]
+        found = self._trained(family)
         return max(found, key=lambda o: o.best(epochs)).candidate if found else None
+
+    def _trained(self, family: Family) -> list[Outcome]:
+        """Those of a way that did not fail."""
+        return [o for o in self._outcomes.values() if o.candidate.family == family and o.dev_f1]
 
     def _finalists(self, plan: Plan) -> list[Candidate]:
         """The best of full tuning, and the two best of LoRA."""
         chosen = []
-        for family, count in (("full", 1), ("lora", 2)):
-            found = [o for o in self._outcomes.values()
-                     if o.candidate.family == family and o.dev_f1]  # fmt: skip
-            found.sort(key=lambda o: -o.best(plan.first))
+        finalists: tuple[tuple[Family, int], ...] = (("full", 1), ("lora", 2))
+        for family, count in finalists:
+            found = sorted(self._trained(family), key=lambda o: -o.best(plan.first))
             chosen += [outcome.candidate for outcome in found[:count]]
         return chosen
 
@@ -524,8 +527,7 @@ class _Advisor:
         """The best of either way, among those that were trained longest."""
         chosen: dict[Family, Candidate] = {}
         for family in FAMILIES:
-            found = [o for o in self._outcomes.values()
-                     if o.candidate.family == family and o.dev_f1]  # fmt: skip
+            found = self._trained(family)
             if found:
                 chosen[family] = max(found, key=lambda o: (len(o.dev_f1), o.best())).candidate
             else:
