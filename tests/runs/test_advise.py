@@ -19,9 +19,9 @@ from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
-from nertune.runs.advice import Advice, cost_rows, outcome_rows
+from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
 from nertune.runs.advise import advise
-from nertune.runs.candidates import Plan
+from nertune.runs.candidates import Plan, read_measures, try_rates
 from nertune.runs.child import RunRequest
 from nertune.runs.experiment import train
 from nertune.runs.view import print_advice
@@ -71,15 +71,21 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert advice.plan.epochs == 6
     assert advice.plan.first == 2
     tried = advice.outcomes
-    assert [o.candidate.family for o in tried].count("full") == 3
-    assert [o.candidate.family for o in tried].count("lora") == 7
+    families = [o.candidate.family for o in tried]
+    assert families[:6] == ["full", "lora"] * 3
+    assert families[-4:] == ["lora"] * 4  # other shapes, at LoRA's best rate
+    for family in ("full", "lora"):
+        ladder = [o for o in tried[:-4] if o.candidate.family == family]
+        best = max(ladder, key=lambda o: o.merit(2)).candidate.rate
+        rates = [o.candidate.rate for o in ladder]
+        assert min(rates) < best < max(rates) or len(rates) == 6
     whole = [o for o in tried if len(o.dev_f1) == 6]
     assert [o.candidate.family for o in whole].count("full") == 1
     assert [o.candidate.family for o in whole].count("lora") == 2
     assert all(len(o.dev_f1) == 2 for o in tried if o not in whole)  # stopped after a third
     for family in ("full", "lora"):  # those went on that were best when weighed
-        weighed = sorted((o.best(2) for o in tried if o.candidate.family == family), reverse=True)
-        kept = [o.best(2) for o in whole if o.candidate.family == family]
+        weighed = sorted((o.merit(2) for o in tried if o.candidate.family == family), reverse=True)
+        kept = [o.merit(2) for o in whole if o.candidate.family == family]
         assert sorted(kept, reverse=True) == weighed[: len(kept)]
     # The last comparison: other seeds, both ways, scored on dev; its recipe is the winner's.
     assert advice.confirmed
@@ -100,8 +106,7 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert settings.data.train_share == 1.0
     assert settings.data.train.endswith("train.jsonl")
     assert settings.train.epochs == 6
-    assert advice.costs["lora"].trainable < advice.costs["full"].trainable
-    assert advice.costs["full"].share == 1.0
+    assert advice.costs["lora"].share < advice.costs["full"].share == 1.0
     assert advice.costs["lora"].peak_bytes is not None
     assert any("dev F1" in line for line in said)
 
@@ -189,22 +194,63 @@ def test_large_data_are_cut_down(ask: Ask, tmp_path: Path, monkeypatch: pytest.M
     assert load_settings(advice.recipe).data.train_share == 1.0
 
 
-def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(tuning: str, monkeypatch: pytest.MonkeyPatch, *, spared: str = "-") -> None:
+    """No run of this way succeeds but those in folders of that name."""
     real = train
 
-    def without_lora(settings: Any, **options: Any) -> dict[str, Any]:
-        if settings.model.tuning == "lora" and "pilot" not in str(settings.run.dir):
-            raise NertuneError("no adapter for this one")
+    def fail(settings: Any, **options: Any) -> dict[str, Any]:
+        if settings.model.tuning == tuning and spared not in Path(settings.run.dir).name:
+            raise NertuneError("it does not go")
         return real(settings, **options)
 
-    monkeypatch.setattr("nertune.runs.experiment.train", without_lora)
+    monkeypatch.setattr("nertune.runs.experiment.train", fail)
+
+
+def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing("lora", monkeypatch, spared="pilot")
     advice = ask()
     assert advice.choice == "full"
     assert list(advice.chosen) == ["full"]
-    assert "LoRA could not be trained: no adapter for this one" in advice.notices
+    assert "LoRA could not be trained: it does not go" in advice.notices
     assert advice.difference is None
     assert [row[1] for row in outcome_rows(advice) if row[0].startswith("LoRA")] == ["failed"] * 3
     assert "against" not in advice.verdict
+
+
+@pytest.mark.parametrize(("tuning", "other"), [("lora", "full"), ("full", "lora")])
+def test_a_way_whose_pilot_fails_is_left_out(
+    tuning: str, other: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(tuning, monkeypatch, spared="none")
+    advice = ask()
+    assert {o.candidate.family for o in advice.outcomes} == {other}
+    assert list(advice.chosen) == [other]
+    assert [n for n in advice.notices if n.endswith("could not be trained: it does not go")]
+    assert load_settings(advice.recipe).model.tuning == other
+    again = ask(resume=True)
+    assert again.notices == advice.notices
+    assert again.outcomes == advice.outcomes
+
+
+def test_if_neither_can_be_trained_the_reason_is_told(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(settings: Any, **_: Any) -> dict[str, Any]:
+        raise NertuneError(f"no {settings.model.tuning}")
+
+    monkeypatch.setattr("nertune.runs.experiment.train", fail)
+    with pytest.raises(NertuneError, match="no full"):
+        ask()
+
+
+def test_with_no_entity_found_the_lower_loss_is_the_better() -> None:
+    def outcome(f1: list[float], losses: list[float]) -> Outcome:
+        return Outcome(try_rates(read_measures("mini-zh"))[0], tuple(f1), tuple(losses))
+
+    silent, learning = outcome([0.0, 0.0], [0.9, 0.3]), outcome([0.0, 0.0], [0.8, 0.2])
+    found = outcome([0.1, 0.0], [0.9, 0.9])
+    assert found.merit() > learning.merit() > silent.merit() > outcome([], []).merit()
+    assert silent.merit(1) < learning.merit(1)
 
 
 def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:

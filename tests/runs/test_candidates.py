@@ -10,8 +10,10 @@ from helpers.tiny import tiny_bert
 from nertune.config import parse_settings
 from nertune.errors import ModelError
 from nertune.runs.candidates import (
+    Candidate,
     Plan,
     Speed,
+    further_rate,
     ideal_epochs,
     possible_plans,
     read_measures,
@@ -49,24 +51,58 @@ def test_candidates_are_settings_that_hold() -> None:
     assert [c.title for c in shapes][-1] == "LoRA, rank 8, rate 1e-3, upper 2 layers"
 
 
-def test_wide_encoders_get_lower_rates_and_one_layer_has_no_upper_half(tmp_path: Path) -> None:
+def test_where_rates_begin_follows_from_width_and_norms(tmp_path: Path) -> None:
     from transformers import BertConfig
 
     BertConfig(hidden_size=768, num_hidden_layers=1).save_pretrained(tmp_path)
-    wide, narrow = read_measures(str(tmp_path)), read_measures(str(tiny_bert()))
-    for one, other in zip(try_rates(wide), try_rates(narrow), strict=True):
-        assert one.changes["train.rate"] < other.changes["train.rate"]
-    assert len(try_shapes(try_rates(wide)[1], wide)) == 3
+    configs = [read_measures(name) for name in ("mini-zh", str(tiny_bert()), str(tmp_path))]
+    norm_first, narrow, wide = ([c.rate for c in try_rates(config)] for config in configs)
+    assert all(one > other for one, other in zip(norm_first, narrow, strict=True))
+    assert narrow[::2] > wide[::2]  # of full tuning
+    assert narrow[1::2] == wide[1::2]  # of LoRA
+    assert len(try_shapes(try_rates(configs[2])[1], configs[2])) == 3  # one layer: no upper half
     with pytest.raises(ModelError, match="no such folder"):
         read_measures(str(tmp_path / "nowhere"))
+
+
+def ladder(family: str) -> list[Candidate]:
+    """The rates of a family, the lowest first."""
+    found = [c for c in try_rates(read_measures("mini-zh")) if c.family == family]
+    return sorted(found, key=lambda c: c.rate)
+
+
+@pytest.mark.parametrize(("family", "step"), [("full", 2.5), ("lora", 2.0)])
+def test_rates_go_on_where_the_best_stands_at_the_edge(family: str, step: float) -> None:
+    low, middle, high = ladder(family)
+    assert further_rate([(middle, 0.7), (low, 0.6), (high, 0.5)]) is None
+    lower = further_rate([(low, 0.7), (middle, 0.6), (high, 0.5)])
+    assert lower is not None
+    assert lower.rate == pytest.approx(low.rate / step, rel=0.05)
+    assert lower.family == family
+    assert further_rate([(low, 0.7), (lower, 0.6), (middle, 0.6), (high, 0.5)]) is None
+    higher = further_rate([(high, 0.7), (middle, 0.6), (low, 0.5)])
+    assert higher is not None
+    assert higher.rate == pytest.approx(high.rate * step, rel=0.05)
+    nothing = further_rate([(high, 0.0), (middle, 0.0), (low, -1.0)])  # the lowest even failed
+    assert nothing is not None
+    assert nothing.rate == pytest.approx(low.rate / step**2, rel=0.05)
+
+
+def test_the_ladder_has_an_end() -> None:
+    tried = [(candidate, 0.0) for candidate in ladder("lora")]
+    while (candidate := further_rate(tried)) is not None:
+        assert candidate.name not in {c.name for c, _ in tried}
+        tried.append((candidate, 0.0))
+    assert len(tried) == 6
+    assert min(c.rate for c, _ in tried) < 1e-3 / 50
 
 
 def seconds(plan: Plan, documents: int, speeds: dict[str, Speed]) -> float:
     """The plan's runs, one after the other."""
     count = plan.share * documents
     total = 0.0
-    for family, others in (("full", 0), ("lora", 4 if plan.shapes else 0)):
-        speed = speeds[family]
+    for family, speed in speeds.items():
+        others = {"full": 1, "lora": 5}[family] if plan.shapes else 0  # a further rate, shapes
         epoch = count * speed.document + speed.epoch
         total += (3 + others) * (plan.first * epoch + speed.run)
         total += (1 if family == "full" else 2) * ((plan.epochs - plan.first) * epoch + speed.run)
@@ -74,9 +110,11 @@ def seconds(plan: Plan, documents: int, speeds: dict[str, Speed]) -> float:
     return total
 
 
+@pytest.mark.parametrize("families", [("full", "lora"), ("full",), ("lora",)])
 @pytest.mark.parametrize("documents", [50, 1412, 1_000_000])
-def test_plans_go_from_thorough_to_short(documents: int) -> None:
-    speeds = {"full": Speed(0.01, 1.0, 2.0), "lora": Speed(0.008, 1.0, 2.0)}
+def test_plans_go_from_thorough_to_short(documents: int, families: tuple[str, ...]) -> None:
+    known = {"full": Speed(0.01, 1.0, 2.0), "lora": Speed(0.008, 1.0, 2.0)}
+    speeds = {family: known[family] for family in families}  # one cannot be trained, perhaps
     plans = list(possible_plans(documents, speeds))
     assert plans[0] == Plan(1.0, ideal_epochs(documents), plans[0].first, True, 3, plans[0].seconds)
     assert plans[-1].seeds == 0

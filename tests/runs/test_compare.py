@@ -37,7 +37,7 @@ from nertune.runs.sizes import compare_sizes
 from nertune.types import Document, Entity
 
 # Chance that the double finds an entity, by the recipe's learning rate.
-SKILL = {0.001: 0.55, 0.002: 0.9, 0.003: 0.56}
+SKILL = {0.001: 0.55, 0.002: 0.9, 0.003: 0.56, 0.5: 0.0}
 
 
 def documents(seed: int, number: int = 80) -> list[Document]:
@@ -390,6 +390,38 @@ def test_what_spoils_a_comparison_is_said(bench: Bench) -> None:
     assert "Development and test data are the same" in notices
     assert "One seed" in notices
     assert "corrected for their number (Holm" in notices
+
+
+def test_an_arm_that_was_not_trained_well_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reference study concluded from came of two epochs at a rate for another way."""
+    record = bench.trainer.record
+
+    def changed(settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
+        found = record(settings, scores)
+        if settings.run.name in ("weak", "strong"):
+            found["best_epoch"] = len(found["epochs"])
+        return found
+
+    monkeypatch.setattr(bench.trainer, "record", changed)
+    recipes = [bench.recipe("strong", 0.002), bench.recipe("weak"), bench.recipe("silent", 0.5)]
+    _, silent, weak = bench.compare(recipes[0], recipes[2], recipes[1]).notices
+    assert silent.startswith("silent predicted no entity with 2 of 2 seeds")
+    assert weak.startswith("weak was best on dev in its last epoch with every seed")
+
+
+def test_an_arm_whose_best_epoch_was_earlier_with_one_seed_is_not_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = bench.trainer.record
+
+    def changed(settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
+        found = record(settings, scores)
+        return found | ({"best_epoch": len(found["epochs"])} if settings.run.seed == 1 else {})
+
+    monkeypatch.setattr(bench.trainer, "record", changed)
+    assert bench.compare(bench.recipe("strong", 0.002), bench.recipe("weak")).notices == ()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ class Outcome:
     Attributes:
         candidate: which.
         dev_f1: micro-F1 after each epoch that it ran.
+        losses: of training in each of them.
         trainable: parameters; 0 if it failed.
         seconds_per_epoch: training and scoring on dev; `None` if it failed.
         reason: why it failed.
@@ -28,6 +29,7 @@ class Outcome:
 
     candidate: Candidate
     dev_f1: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
     trainable: int = 0
     seconds_per_epoch: float | None = None
     reason: str = ""
@@ -35,6 +37,10 @@ class Outcome:
     def best(self, epochs: int | None = None) -> float:
         """Best micro-F1 of the first `epochs` epochs, or of all; -1 without any."""
         return max(self.dev_f1[:epochs], default=-1.0)
+
+    def merit(self, epochs: int | None = None) -> tuple[float, float]:
+        """What candidates are ordered by: that F1; where it is equal (0), the lower last loss."""
+        return self.best(epochs), -self.losses[:epochs][-1] if self.losses else float("-inf")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

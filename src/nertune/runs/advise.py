@@ -3,9 +3,10 @@
 Short runs within a budget of minutes, on train, scored on dev; test data are not read.
 
 1. Pilot: what an epoch of either costs here; from it the plan that fits into the minutes.
-2. Rates: three for either way, stopped after a third of the epochs; then, at LoRA's best rate,
-   other ranks, layers and targets. (Successive halving, Jamieson & Talwalkar, 2016, with the
-   learning-rate schedule of the whole run.)
+2. Rates: three for either way, stopped after a third of the epochs, and further ones where the
+   best is the lowest or the highest; then, at LoRA's best rate, other ranks, layers and targets.
+   (Successive halving, Jamieson & Talwalkar, 2016, with the learning-rate schedule of the whole
+   run.)
 3. The best of either way, and LoRA's second, go on to the end from where they stood.
 4. The best of both train again, each in a process of its own, with as many seeds as time allows.
 
@@ -46,6 +47,7 @@ from nertune.runs.candidates import (
     Family,
     Plan,
     Speed,
+    further_rate,
     ideal_epochs,
     possible_plans,
     read_measures,
@@ -104,8 +106,7 @@ def advise(
     Raises:
         ConfigError: an argument or the folder cannot be used.
         DataError: the data cannot be used.
-        NertuneError: a short run of either way fails, or no whole one succeeds; the message says
-            why.
+        NertuneError: neither way can be trained; the message says why.
     """
     if minutes <= 0:
         raise ConfigError(f"minutes = {minutes}: expected more than 0")
@@ -232,6 +233,7 @@ class _Advisor:
         self._say(f"{self._num_documents:,} training documents, "
                   f"{len(self._corpora['dev'].documents):,} of dev")  # fmt: skip
         speeds = self._pilot(rates)
+        rates = [candidate for candidate in rates if candidate.family in speeds]
         plan = self._plan(speeds)
         documents = max(1, round(plan.share * self._num_documents))
         last = sum(s.run + PROCESS_SECONDS + s.epochs(plan.epochs, documents)
@@ -239,6 +241,8 @@ class _Advisor:
         reserve = last if plan.seeds else 0.0
 
         skipped = [c.title for c in rates if not self._weigh(c, plan, speeds, reserve)]
+        for family in speeds:
+            skipped += self._go_on_with_rates(family, plan, speeds, reserve)
         best_lora = self._best("lora", plan.first)
         if plan.shapes and best_lora is not None:
             shapes = try_shapes(best_lora, self._encoder_config)
@@ -338,9 +342,10 @@ class _Advisor:
 
     # Steps
 
-    def _pilot(self, rates: Sequence[Candidate]) -> dict[str, Speed]:
+    def _pilot(self, rates: Sequence[Candidate]) -> dict[Family, Speed]:
         """Two epochs of either way on a few documents."""
-        kept: dict[str, dict[str, float]] = self._state.get("speeds", {})
+        kept: dict[Family, dict[str, float]] = self._state.get("speeds", {})
+        failures: list[NertuneError] = []
         if not kept:
             count = min(self._num_documents, _PILOT_DOCUMENTS)
             self._say(f"two epochs of either way on {count:,} documents, to see what they take")
@@ -350,7 +355,12 @@ class _Advisor:
                 shutil.rmtree(folder, ignore_errors=True)
                 plan = Plan(count / self._num_documents, 2, 2, False, 0, 0.0)
                 started = time.monotonic()
-                self._call_train(candidate, plan, folder, watch, resume=False)
+                try:
+                    self._call_train(candidate, plan, folder, watch, resume=False)
+                except NertuneError as error:
+                    failures.append(error)
+                    self._note(f"{NAMES[candidate.family]} could not be trained: {error}")
+                    continue
                 wall = time.monotonic() - started
                 epoch, trained = watch.ends[1] - watch.ends[0], watch.seconds[1]
                 shutil.rmtree(folder, ignore_errors=True)
@@ -359,10 +369,12 @@ class _Advisor:
                     "epoch": max(0.0, epoch - trained),
                     "run": max(0.0, wall - 2 * epoch),
                 }
+            if len(failures) == len(FAMILIES):
+                raise failures[0]
             self._keep(speeds=kept)
         return {name: Speed(**values) for name, values in kept.items()}
 
-    def _plan(self, speeds: Mapping[str, Speed]) -> Plan:
+    def _plan(self, speeds: Mapping[Family, Speed]) -> Plan:
         if "plan" in self._state:
             return Plan(**self._state["plan"])
         plans = list(possible_plans(self._num_documents, speeds))
@@ -386,7 +398,7 @@ class _Advisor:
         return plan
 
     def _weigh(
-        self, candidate: Candidate, plan: Plan, speeds: Mapping[str, Speed], reserve: float
+        self, candidate: Candidate, plan: Plan, speeds: Mapping[Family, Speed], reserve: float
     ) -> bool:
         """Train a candidate for a third of the epochs, if there is time for it."""
         speed = speeds[candidate.family]
@@ -401,6 +413,20 @@ class _Advisor:
         told = reached if outcome.dev_f1 else f"failed: {outcome.reason}"
         self._say(f"{candidate.title}: {told}")
         return True
+
+    def _go_on_with_rates(
+        self, family: Family, plan: Plan, speeds: Mapping[Family, Speed], reserve: float
+    ) -> list[str]:
+        """Weigh further rates while the best one stands at the edge; returns what had no time."""
+        while self._trained(family):
+            found = sorted((o for o in self._outcomes.values() if o.candidate.family == family),
+                           key=lambda o: o.merit(plan.first), reverse=True)  # fmt: skip
+            candidate = further_rate([(o.candidate, o.best(plan.first)) for o in found])
+            if candidate is None:
+                break
+            if not self._weigh(candidate, plan, speeds, reserve):
+                return [candidate.title]
+        return []
 
     def _train(self, candidate: Candidate, plan: Plan, until: int) -> Outcome:
         """Train a candidate up to an epoch, going on from where it stands."""
@@ -420,6 +446,7 @@ class _Advisor:
         outcome = Outcome(
             candidate,
             dev_f1=tuple(found["f1"] for found in scoring),
+            losses=tuple(line["loss"] for line in done),
             trainable=_count_trainable(folder),
             seconds_per_epoch=float(np.mean([line["seconds"] for line in done])) if done else None,
         )
@@ -458,7 +485,7 @@ class _Advisor:
 
     def _best(self, family: Family, epochs: int | None = None) -> Candidate | None:
         found = self._trained(family)
-        return max(found, key=lambda o: o.best(epochs)).candidate if found else None
+        return max(found, key=lambda o: o.merit(epochs)).candidate if found else None
 
     def _trained(self, family: Family) -> list[Outcome]:
         """Those of a way that did not fail."""
@@ -469,7 +496,7 @@ class _Advisor:
         chosen = []
         finalists: tuple[tuple[Family, int], ...] = (("full", 1), ("lora", 2))
         for family, count in finalists:
-            found = sorted(self._trained(family), key=lambda o: -o.best(plan.first))
+            found = sorted(self._trained(family), key=lambda o: o.merit(plan.first), reverse=True)
             chosen += [outcome.candidate for outcome in found[:count]]
         return chosen
 
@@ -529,10 +556,9 @@ class _Advisor:
         for family in FAMILIES:
             found = self._trained(family)
             if found:
-                chosen[family] = max(found, key=lambda o: (len(o.dev_f1), o.best())).candidate
-            else:
-                reasons = [o.reason for o in self._outcomes.values()
-                           if o.candidate.family == family]  # fmt: skip
+                chosen[family] = max(found, key=lambda o: (len(o.dev_f1), o.merit())).candidate
+            elif reasons := [o.reason for o in self._outcomes.values()
+                             if o.candidate.family == family]:  # fmt: skip
                 self._note(f"{NAMES[family]} could not be trained: {reasons[0]}")
         if not chosen:
             raise NertuneError(next(iter(self._outcomes.values())).reason)

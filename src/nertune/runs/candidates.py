@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ __all__ = [
     "Family",
     "Plan",
     "Speed",
+    "further_rate",
     "ideal_epochs",
     "possible_plans",
     "read_measures",
@@ -33,6 +34,10 @@ PROCESS_SECONDS = 8.0
 
 _LEAST_DOCUMENTS = 1000  # of those that are left out to save time
 _LARGEST_FACTOR = 10  # between the rate as it is set and the encoder's
+_HEAD_RATES: dict[Family, float] = {"full": 1e-3, "lora": 2e-3}
+_STEPS: dict[Family, float] = {"full": 2.5, "lora": 2.0}  # from one rate to the next
+_MOST_RATES = 6
+_NORM_FIRST = ("modernbert",)  # their residual stream bears higher rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,14 @@ class Candidate:
         name: of its run.
         family: `full` or `lora`.
         told: for people.
+        rate: of what trains in the encoder.
         changes: settings by `section.key`.
     """
 
     name: str
     family: Family
     told: str
+    rate: float
     changes: Mapping[str, Any]
 
     @property
@@ -127,30 +134,64 @@ def read_measures(encoder: str) -> Any:
 def try_rates(config: Any) -> list[Candidate]:
     """Three rates of either way, the middle ones first; LoRA of rank 8 on all linear maps.
 
-    Wider encoders want lower ones. For narrow ones they are those that were good for the bundled
-    encoder, for wide ones those that BERT's authors and LoRA's recommend.
+    Where to begin: narrow encoders that normalise first (the bundled one) bear rates that let
+    others collapse into "no entity" (measured: `wnut17` in docs/results.md); for wide ones it is
+    what BERT's authors recommend. `further_rate` goes on from there.
     """
     narrow = bool(config.hidden_size < 512)
-    full = (4e-4, 1.5e-4, 1e-3) if narrow else (5e-5, 2e-5, 1e-4)
-    lora = (2e-3, 1e-3, 4e-3) if narrow else (5e-4, 2e-4, 1e-3)
-    candidates = []
-    for rate_full, rate_lora in zip(full, lora, strict=True):
-        changes = {
-            "model.tuning": "full",
-            "train.rate": _LARGEST_FACTOR * rate_full,
-            "train.encoder_factor": 1 / _LARGEST_FACTOR,
-            "train.head_rate": 1e-3,
-        }
-        candidates.append(
-            Candidate(f"full-{rate_full:g}", "full", f"rate {_short(rate_full)}", changes)
-        )
-        candidates.append(_lora(rate_lora))
-    return candidates
+    if narrow and config.model_type in _NORM_FIRST:
+        middle: dict[Family, float] = {"full": 4e-4, "lora": 2e-3}
+    else:
+        middle = {"full": 1e-4 if narrow else 5e-5, "lora": 5e-4}
+    return [
+        _make(family, middle[family] * _STEPS[family] ** power)
+        for power in (0, -1, 1)
+        for family in FAMILIES
+    ]
+
+
+def further_rate(tried: Sequence[tuple[Candidate, float]]) -> Candidate | None:
+    """The next rate of a way whose best one is the lowest or the highest that was tried.
+
+    Args:
+        tried: its candidates that differ in the rate alone, each with its micro-F1, the best one
+            first; at least one.
+
+    Returns:
+        Two steps down where none found an entity; nothing if the best has others on both sides,
+        or if enough were tried.
+    """
+    if len(tried) >= _MOST_RATES:
+        return None
+    best, f1 = tried[0]
+    rates = [candidate.rate for candidate, _ in tried]
+    step = _STEPS[best.family]
+    if f1 <= 0:
+        return _make(best.family, min(rates) / step**2)
+    if best.rate == min(rates):
+        return _make(best.family, best.rate / step)
+    return _make(best.family, best.rate * step) if best.rate == max(rates) else None
+
+
+def _make(family: Family, rate: float) -> Candidate:
+    return _full(rate) if family == "full" else _lora(rate)
+
+
+def _full(rate: float) -> Candidate:
+    rate = _round(rate)
+    changes = {
+        "model.tuning": "full",
+        "train.rate": _round(_LARGEST_FACTOR * rate),
+        "train.encoder_factor": 1 / _LARGEST_FACTOR,
+        "train.head_rate": _HEAD_RATES["full"],
+    }
+    return Candidate(f"full-{rate:g}", "full", f"rate {_short(rate)}", rate, changes)
 
 
 def _lora(
     rate: float, rank: int = 8, layers: str = "all", targets: str = "all-linear"
 ) -> Candidate:
+    rate = _round(rate)
     told = f"rank {rank}, rate {_short(rate)}"
     told += "" if layers == "all" else f", upper {layers.partition('-')[2]} layers"
     told += "" if targets == "all-linear" else ", query, key, value"
@@ -161,8 +202,14 @@ def _lora(
         "lora.layers": layers,
         "lora.targets": [targets],
         "train.rate": rate,
+        "train.head_rate": _HEAD_RATES["lora"],
     }
-    return Candidate(f"lora-{rate:g}-{rank}-{layers}-{targets}", "lora", told, changes)
+    return Candidate(f"lora-{rate:g}-{rank}-{layers}-{targets}", "lora", told, rate, changes)
+
+
+def _round(rate: float) -> float:
+    """To two digits, so that names stay short."""
+    return float(f"{rate:.1e}")
 
 
 def _short(rate: float) -> str:
@@ -173,13 +220,13 @@ def _short(rate: float) -> str:
 
 def try_shapes(best: Candidate, config: Any) -> list[Candidate]:
     """Other ranks, layers and targets at the best rate."""
-    rate = best.changes["train.rate"]
+    rate = best.rate
     half = math.ceil(config.num_hidden_layers / 2)
     found = [_lora(rate, rank=32), _lora(rate, rank=2), _lora(rate, targets="qkv")]
     return found + ([_lora(rate, layers=f"top-{half}")] if config.num_hidden_layers > 1 else [])
 
 
-def possible_plans(documents: int, speeds: Mapping[str, Speed]) -> Iterator[Plan]:
+def possible_plans(documents: int, speeds: Mapping[Family, Speed]) -> Iterator[Plan]:
     """From the most thorough to the shortest.
 
     Fewer seeds come first, then fewer epochs, then, where there are thousands, fewer documents;
@@ -203,15 +250,17 @@ def _planned(
     shapes: bool,
     seeds: int,
     documents: int,
-    speeds: Mapping[str, Speed],
+    speeds: Mapping[Family, Speed],
 ) -> Plan:
     count = share * documents
     epochs = max(3, math.ceil(epochs))
     first = max(1, math.ceil(epochs / 3))
-    full, lora = speeds["full"], speeds["lora"]
-    seconds = sum(3 * (s.run + s.epochs(first, count)) for s in (full, lora))
-    seconds += 4 * shapes * (lora.run + lora.epochs(first, count))
-    for speed, finalists in ((full, 1), (lora, 2)):
+    seconds = 0.0
+    for family, speed in speeds.items():
+        # Three rates and a further one; then LoRA's shapes.
+        weighed = (4 + 4 * (family == "lora")) if shapes else 3
+        finalists = 2 if family == "lora" else 1
+        seconds += weighed * (speed.run + speed.epochs(first, count))
         seconds += finalists * (speed.run + speed.epochs(epochs - first, count))
         seconds += seeds * (speed.run + PROCESS_SECONDS + speed.epochs(epochs, count))
     return Plan(share, epochs, first, shapes, seeds, seconds)
