@@ -1,14 +1,16 @@
-"""Every way to tune on `peoples`: rates searched on dev, then three seeds on test.
+"""Every way to tune, side by side: rates searched on dev, then three seeds on test.
 
-    python benchmarks/methods.py search  [--only lora dora …] [--set train.precision=bf16]
-    python benchmarks/methods.py compare [--only lora dora …] [--set train.precision=bf16]
+    python benchmarks/methods.py search  [DATA] [--only lora dora …] [--set train.precision=bf16]
+    python benchmarks/methods.py compare [DATA] [--only lora dora …] [--set train.precision=bf16]
 
-The recipes are those of recipes/methods (and benchmarks/recipes), on peoples' files. `search`
-trains each at three rates, four epochs, seed 1, and keeps the rate with the best dev micro-F1
-(benchmarks/results/methods-rates.json). `compare` trains each at its rate, ten epochs, all seeds,
-the best epoch chosen on dev, and writes benchmarks/results/methods-peoples.{json,md}; with `--only`
-it just trains, so that several processes can share the work. NERTUNE_DATA names the folder that
-holds `peoples/`. Finished runs are reused; about three hours on two cores, one run on each.
+DATA is `peoples` (the default), `weibo`, `resume` or, with `--encoder` naming an English one,
+`wnut17`. The recipes are those of recipes/methods (and benchmarks/recipes), on these files.
+`search` (`peoples`, `wnut17`) trains each at three rates, seed 1, a few epochs, and keeps the rate
+with the best dev micro-F1 (benchmarks/results/methods-rates.json, methods-rates-wnut17.json);
+`weibo` and `resume` take the rates of `peoples`. `compare` trains each at its rate, all seeds, the
+best epoch chosen on dev, and writes benchmarks/results/methods-DATA.{json,md}; with `--only` it
+just trains, so that several processes can share the work. NERTUNE_DATA names the folder that holds
+the data. Finished runs are reused; each DATA takes one to three hours on two cores, a run on each.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,9 @@ from peoples import ROOT, without_paths
 from nertune.config import read_toml
 from nertune.runs.record import write_json
 
-RATES = ROOT / "benchmarks" / "results" / "methods-rates.json"
-# The key of the rate that matters for a method, and the rates tried.
-GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
+RESULTS = ROOT / "benchmarks" / "results"
+Grid = tuple[str, tuple[float, ...]]  # the rate that matters for a method, and its values
+GRIDS: dict[str, Grid] = {
     "rslora": ("rate", (5e-4, 1e-3, 2e-3)),
     "dora": ("rate", (1e-3, 2e-3, 4e-3)),
     "pissa": ("rate", (5e-4, 1e-3, 2e-3)),
@@ -45,35 +49,81 @@ CHOSEN: dict[str, dict[str, float]] = {
     "lora": {"rate": 2e-3},
     "lora-top2": {"rate": 2e-3},
 }
-METHODS = (*CHOSEN, *GRIDS)
-SEARCH_EPOCHS, EPOCHS = 4, 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a data set is trained on.
+
+    Attributes:
+        epochs: of the last runs.
+        methods: what is compared; the first is the baseline.
+        grids: of the methods whose rate is searched on this data set.
+        common: settings of `[train]` for every method but the baseline.
+        search: settings of the search, by `section.key`.
+    """
+
+    epochs: int
+    methods: tuple[str, ...] = (*CHOSEN, *GRIDS)
+    grids: Mapping[str, Grid] = field(default_factory=dict)
+    common: Mapping[str, float] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=lambda: {"train.epochs": 4})
+
+
+TASKS = {
+    "peoples": Task(10, grids=GRIDS),
+    "weibo": Task(10),
+    "resume": Task(5),
+    # A BERT that normalises last: far lower rates, and a head that has one of its own.
+    "wnut17": Task(
+        5,
+        methods=("full", "lora", "lora-top3", "lstm"),
+        grids={
+            "full": ("rate", (5e-4, 1e-3, 2e-3)),
+            "lora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
+            "lora-top3": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
+        },
+        common={"head_rate": 2e-3},
+        search={"train.epochs": 5, "data.train_share": 0.3},
+    ),
+}
+METHODS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.methods))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("search", "compare"))
+    parser.add_argument("data", nargs="?", choices=TASKS, default="peoples")
     parser.add_argument("--only", nargs="*", choices=METHODS, help="methods; all by default")
+    parser.add_argument("--encoder", default="", help="a folder or hub name; needed for wnut17")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "methods")
     arguments = parser.parse_args()
-    files = {split: str(path) for split, path in find_files("peoples").items()}
+    if arguments.data == "wnut17" and not arguments.encoder:
+        parser.error("wnut17 is English: name an English encoder with --encoder")
+    if arguments.data != "peoples":
+        arguments.output /= arguments.data
+    arguments.task = TASKS[arguments.data]
     if arguments.part == "search":
-        for method in arguments.only or GRIDS:
-            search(method, files, arguments)
+        for method in arguments.only or arguments.task.grids:
+            search(method, arguments)
     else:
-        compare(files, arguments)
+        compare(arguments)
 
 
-def search(method: str, files: dict[str, str], arguments: argparse.Namespace) -> None:
+def search(method: str, arguments: argparse.Namespace) -> None:
     """The rate with the best dev micro-F1."""
-    key, grid = GRIDS[method]
+    if method not in arguments.task.grids:
+        sys.exit(f"{arguments.data}: no rates of {method} to search")
+    key, grid = arguments.task.grids[method]
     found: dict[str, list[float]] = {}
     for rate in grid:
         folder = arguments.output / "search" / method / f"{rate:g}"
         if not is_finished(folder):
             path = arguments.output / "search" / method / f"{rate:g}.toml"
-            write_recipe(path, method, {**files, "test": ""}, SEARCH_EPOCHS, {key: rate})
+            changes = {"data.test": "", **arguments.task.search}
+            write_recipe(path, method, arguments, {key: rate}, changes)
             command = [sys.executable, "-m", "nertune", "train", str(path), "--overwrite"]
             command += ["--set", f"run.dir={folder}", "--set", "run.seed=1"]
             for override in arguments.set:
@@ -83,20 +133,21 @@ def search(method: str, files: dict[str, str], arguments: argparse.Namespace) ->
         found[f"{rate:g}"] = [epoch["dev"]["f1"] for epoch in record["epochs"]]
         print(method, key, rate, *(f"{f1:.3f}" for f1 in found[f"{rate:g}"]), flush=True)
     best = max(found, key=lambda rate: max(found[rate]))
-    rates = read_rates()
+    rates = read_rates(arguments.data)
     rates[method] = {"key": key, "rate": float(best), "dev_f1_by_epoch": found}
-    write_json(RATES, {name: rates[name] for name in GRIDS if name in rates})
+    order = arguments.task.grids
+    write_json(rates_file(arguments.data), {name: rates[name] for name in order if name in rates})
 
 
-def compare(files: dict[str, str], arguments: argparse.Namespace) -> None:
+def compare(arguments: argparse.Namespace) -> None:
     """Each method at its rate, all seeds, against full tuning."""
-    searched = {name: {row["key"]: row["rate"]} for name, row in read_rates().items()}
-    rates = {**CHOSEN, **searched}
-    methods = arguments.only or METHODS
+    task = arguments.task
+    rows = read_rates(arguments.data if task.grids else "peoples")
+    rates = {**CHOSEN, **{name: {row["key"]: row["rate"]} for name, row in rows.items()}}
     recipes = []
-    for method in methods:
+    for method in arguments.only or task.methods:
         path = arguments.output / "recipes" / f"{method}.toml"
-        write_recipe(path, method, files, EPOCHS, rates[method])
+        write_recipe(path, method, arguments, rates.get(method, {}), {"train.epochs": task.epochs})
         recipes.append(str(path))
     command = [sys.executable, "-m", "nertune", "compare", *recipes]
     command += ["--seeds", str(arguments.seeds), "--output", str(arguments.output / "runs")]
@@ -108,21 +159,44 @@ def compare(files: dict[str, str], arguments: argparse.Namespace) -> None:
         return
     report = json.dumps(json.loads(done.stdout), ensure_ascii=False, indent=1) + "\n"
     table = (arguments.output / "runs" / "report.md").read_text(encoding="utf-8")
+    named = {str(arguments.output): "runs/methods"}
+    if arguments.encoder:
+        named[arguments.encoder.rstrip("/")] = "ENCODER"
     for suffix, content in ((".json", report), (".md", table)):
-        path = RATES.with_name(f"methods-peoples{suffix}")
-        named = {str(arguments.output): "runs/methods"}
+        path = RESULTS / f"methods-{arguments.data}{suffix}"
         path.write_text(without_paths(content, named), encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
 
 
 def write_recipe(
-    path: Path, method: str, files: dict[str, str], epochs: int, rates: dict[str, float]
+    path: Path,
+    method: str,
+    arguments: argparse.Namespace,
+    rates: Mapping[str, float],
+    changes: Mapping[str, Any],
 ) -> None:
-    """A recipe of recipes/methods on other data."""
+    """A recipe of recipes/methods on other data, and with another encoder."""
     folders = [ROOT / "recipes" / "methods", ROOT / "benchmarks" / "recipes"]
-    values = read_toml(next(f for f in (x / f"{method}.toml" for x in folders) if f.exists()))
-    values["data"] = files
-    values["train"] |= {"epochs": epochs, "patience": 0, **rates}
+    folders.append(ROOT / "recipes" / "peoples")  # the BiLSTM
+    name, _, upper = method.partition("-top")
+    name = "lora-top2" if upper else name
+    values = read_toml(next(f for f in (x / f"{name}.toml" for x in folders) if f.exists()))
+    if upper:
+        values["lora"]["layers"] = f"top-{upper}"
+    task = arguments.task
+    values["data"] = {split: str(file) for split, file in find_files(arguments.data).items()}
+    if arguments.encoder and "encoder" in values["model"]:
+        values["model"]["encoder"] = arguments.encoder
+    if method == "full":
+        values["train"] |= CHOSEN["full"]
+    elif method != "lstm":
+        values["train"] |= task.common
+    values["train"] |= {"patience": 0, **rates}
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        # The BiLSTM is small and starts from nothing: the epochs of its own recipe.
+        if not (method == "lstm" and key == "train.epochs"):
+            values[section][name] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
@@ -135,11 +209,15 @@ def is_finished(folder: Path) -> bool:
     )
 
 
-def read_rates() -> dict[str, Any]:
+def rates_file(data: str) -> Path:
+    return RESULTS / ("methods-rates.json" if data == "peoples" else f"methods-rates-{data}.json")
+
+
+def read_rates(data: str) -> dict[str, Any]:
     """What `search` found so far."""
-    if not RATES.exists():
+    if not rates_file(data).exists():
         return {}
-    found: dict[str, Any] = json.loads(RATES.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(rates_file(data).read_text(encoding="utf-8"))
     return found
 
 

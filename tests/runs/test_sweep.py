@@ -180,6 +180,7 @@ def test_a_killed_sweep_loses_one_trial(recipe: Path, tmp_path: Path) -> None:
         ({"emitter": "lstm"}, "lstm.dropout"),
         ({"tuning": "full"}, "train.encoder_factor"),
         ({"tuning": "lora"}, "lora.rank"),
+        ({"tuning": "lora"}, "train.head_rate"),
         ({"tuning": "peft"}, "train.adapter_rate"),
         ({"tuning": "frozen"}, "train.rate"),
     ],

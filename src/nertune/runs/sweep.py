@@ -202,6 +202,9 @@ def default_space(settings: Settings) -> Space:
         space["train.batch_tokens"] = (256, 512, 1024)
     elif tuning == "lora":
         space |= {
+            # The head apart, so that it still learns at the low rates that some encoders need.
+            "train.rate": Range(low=1e-4, high=1e-2, log=True),
+            "train.head_rate": Range(low=5e-4, high=5e-3, log=True),
             "lora.rank": (4, 8, 16, 32),
             "lora.alpha": (8, 16, 32, 64),
             "lora.dropout": Range(low=0.0, high=0.3),
