@@ -219,11 +219,15 @@ class TrainSettings(Section):
     batch_tokens: int = Field(1024, ge=1, description="Padded pieces in a batch, at most.")
     accumulate: int = Field(1, ge=1, description="Batches per step.")
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    rate: Rate = Field(1e-3, description="Learning rate; the groups below derive from it.")
+    rate: Rate | None = Field(
+        None,
+        description="Learning rate; the groups below derive from it. By default they are chosen by "
+        "the encoder and by what of it trains.",
+    )
     encoder_factor: float = Field(
         0.1, gt=0, le=1, description="Encoder's share of the rate under full tuning."
     )
-    head_rate: Rate | None = Field(None, description="Of the linear layer; `rate` by default.")
+    head_rate: Rate | None = Field(None, description="Of the head; `rate` by default.")
     adapter_rate: Rate | None = Field(
         None, description="Of an adapter's weights; `rate` by default."
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.evaluation.significance import Difference
-from nertune.runs.compare import Arm, Comparison
+from nertune.runs.comparison import Arm, Comparison
 
 __all__ = ["BETTER", "UNCLEAR", "WORSE", "comparison", "record", "row"]
 

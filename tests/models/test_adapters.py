@@ -242,6 +242,17 @@ def test_lora_plus_gives_b_its_multiple(tmp_path: Path) -> None:
     assert peaks["adapter"] == pytest.approx(1e-3)
 
 
+@pytest.mark.parametrize(("method", "factor"), [("ia3", 10.0), ("adalora", 4.0), ("oft", 2.0)])
+def test_methods_without_a_rate_have_their_own_multiple(
+    method: str, factor: float, tmp_path: Path
+) -> None:
+    settings = settings_of(method, tmp_path, rate=None)
+    optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)
+    peaks = {group["name"]: group["peak"] for group in optimizer.param_groups}
+    assert peaks["adapter"] == pytest.approx(factor * 5e-4)  # of a narrow BERT
+    assert peaks["head"] == 2e-3
+
+
 def test_scales_that_begin_at_one_do_not_decay(tmp_path: Path) -> None:
     settings = settings_of("ia3", tmp_path)
     optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)

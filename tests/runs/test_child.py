@@ -101,3 +101,12 @@ def test_an_interrupt_takes_the_run_with_it(
         run_in_subprocess(request(tmp_path))
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+def test_the_real_command_reports_a_users_mistake_in_one_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text("[data]\ntrain = 'x'\n[trian]\nepochs = 2\n")
+    with pytest.raises(
+        TrainingError, match=r"bert, seed 7: .*unknown section \[trian\]; did you mean"
+    ):
+        run_in_subprocess(request(tmp_path, recipe=recipe))

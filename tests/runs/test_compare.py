@@ -1,148 +1,21 @@
-"""Orchestration is tested with `FakeTrainer`, a test double: it trains nothing, it invents figures
-and predictions and leaves them where a run does."""
+"""Orchestration, with a double in the place of training (`helpers.bench`): it invents figures and
+predictions and leaves them where a run does."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import random
-import signal
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-import nertune
-from nertune.artifact import hash_encoder
-from nertune.config import Settings, load_settings
+from helpers.bench import Bench, documents
+from nertune.config import Settings
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.errors import ConfigError, DataError, TrainingError
-from nertune.evaluation.metrics import score
-from nertune.runs import child as module
-from nertune.runs.child import RunRequest, run_in_subprocess
-from nertune.runs.compare import (
-    Comparison,
-    Estimate,
-    arm_names,
-    compare,
-)
-from nertune.runs.record import describe_data
-from nertune.runs.report import render_terminal, to_markdown
-from nertune.runs.sizes import compare_sizes
-from nertune.types import Document, Entity
-
-# Chance that the double finds an entity, by the recipe's learning rate.
-SKILL = {0.001: 0.55, 0.002: 0.9, 0.003: 0.56, 0.5: 0.0}
-
-
-def documents(seed: int, number: int = 80) -> list[Document]:
-    rng = random.Random(seed)
-    made = []
-    for index in range(number):
-        starts = sorted(rng.sample(range(0, 40, 4), 3))
-        entities = [Entity(s, s + 2, rng.choice(["PER", "LOC"])) for s in starts]
-        made.append(Document(f"{seed:04d}-{index:03d}" + "x" * 40, tuple(entities)))
-    return made
-
-
-class FakeTrainer:
-    """Test double for a training process; remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.requests: list[RunRequest] = []
-
-    def __call__(self, request: RunRequest) -> None:
-        self.requests.append(request)
-        settings = load_settings(
-            request.recipe,
-            [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
-        )
-        request.folder.mkdir(parents=True, exist_ok=True)
-        skill = SKILL[settings.train.rate]
-        rng = random.Random(f"{request.arm} {request.seed}")
-        scores: dict[str, Any] = {"dev": None, "test": None}
-        for split in ("dev", "test"):
-            if getattr(settings.data, split):
-                gold = load_corpus(getattr(settings.data, split)).documents
-                predicted = [
-                    d.with_entities(
-                        e if rng.random() < 0.9 else Entity(e.start, e.end, "MISC")
-                        for e in d.entities
-                        if rng.random() < skill
-                    )
-                    for d in gold
-                ]
-                path = request.folder / f"{split}.predictions.jsonl"
-                save_documents(path, predicted, format="predictions")
-                scores[split] = score(gold, predicted, num_resamples=0).to_dict()
-        record = self.record(settings, scores)
-        (request.folder / "record.json").write_text(json.dumps(record))
-
-    def record(self, settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
-        corpora = {
-            split: load_corpus(name)
-            for split in ("train", "dev", "test")
-            if (name := getattr(settings.data, split))
-        }
-        share, seed = settings.data.train_share, settings.run.seed
-        corpora["train"] = corpora["train"].take_share(share, seed)
-        return {
-            "nertune": nertune.__version__,
-            "status": "finished",
-            "encoder_sha256": hash_encoder(settings.model.encoder),
-            "settings": settings.to_dict(),
-            "device": "cpu",
-            "threads": 1,
-            "data": {split: describe_data(corpus) for split, corpus in corpora.items()},
-            "parameters": {"trainable": 250, "total": 1000},
-            "epochs": [
-                {"epoch": n + 1, "loss": 1 / (n + settings.run.seed), "seconds": 2.0 + n,
-                 "dev": {"precision": 0.5, "recall": 0.5, "f1": 0.4 + 0.1 * n}}
-                for n in range(1 + settings.run.seed)
-            ],
-            "best_epoch": settings.run.seed,
-            "seconds": 9.0,
-            "peak_memory_bytes": 2**20 * (100 + settings.run.seed),
-            **scores,
-        }  # fmt: skip
-
-
-class Bench:
-    """Recipes and data in a folder, and a comparison that needs few words."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.trainer = FakeTrainer()
-        self.messages: list[str] = []
-        for number, split in enumerate(("train", "dev", "test")):
-            save_documents(folder / f"{split}.jsonl", documents(number))
-
-    def recipe(self, name: str, rate: float = 0.001, **data: str) -> Path:
-        files = {s: str(self.folder / f"{s}.jsonl") for s in ("train", "dev", "test")} | data
-        lines = [f'{split} = "{file}"' for split, file in files.items()]
-        path = self.folder / f"{name}.toml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(["[data]", *lines, "[train]", f"rate = {rate}"]))
-        return path
-
-    def compare(self, *recipes: Path, **options: Any) -> Comparison:
-        self.trainer.requests.clear()
-        self.messages.clear()
-        return compare(
-            recipes,
-            **{"seeds": 2, "output": self.folder / "out"} | options,
-            on_progress=self.messages.append,
-            run_arm=self.trainer,
-        )
-
-    @property
-    def starts(self) -> list[tuple[str, int, str]]:
-        return [(r.arm, r.seed, r.start) for r in self.trainer.requests]
+from nertune.runs.child import RunRequest
+from nertune.runs.compare import arm_names, compare
+from nertune.runs.comparison import Estimate
 
 
 @pytest.fixture
@@ -299,76 +172,6 @@ def test_other_training_data_is_refused_unless_it_is_what_is_compared(bench: Ben
     assert len(bench.compare(*recipes, other_training_data=True).arms) == 2
 
 
-def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
-    recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
-    shown = compare_sizes(
-        recipes, [0.5, 0.25, 1.0], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
-    )
-    assert [point.share for point in shown.sizes] == [0.25, 0.5, 1.0]
-    assert [point.documents for point in shown.sizes] == [20, 40, 80]
-    assert shown.sizes[-1].f1["b"] == shown.arms[1].score("micro").f1
-    assert all(point.differences.keys() == {"b"} for point in shown.sizes)
-    asked = {
-        tuple(o for o in request.overrides if o.startswith(("train.epochs", "data.train_share")))
-        for request in bench.trainer.requests
-    }
-    # 20 epochs by default; a quarter of the data 2.52 times as many, half 1.59 times.
-    quarter = ("data.train_share=0.25", "train.epochs=50")
-    assert asked == {(), ("data.train_share=0.5", "train.epochs=32"), quarter}
-    taken = {
-        (request.folder.parts[-4], request.arm, request.seed): json.loads(
-            (request.folder / "record.json").read_text()
-        )["data"]["train"]["sha256"]
-        for request in bench.trainer.requests
-    }
-    assert taken["share-0.25", "a", 1] == taken["share-0.25", "b", 1]  # the same for all arms
-    assert taken["share-0.25", "a", 1] != taken["share-0.25", "a", 2]  # others for another seed
-    assert len(set(taken.values())) == 5
-    bench.trainer.requests.clear()
-    again = compare_sizes(
-        recipes, [0.25, 0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
-    )
-    assert bench.starts == []  # all is reused
-    assert again.sizes == shown.sizes
-
-
-def test_sizes_are_shown(bench: Bench) -> None:
-    recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
-    shown = compare_sizes(
-        recipes, [0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
-    )
-    console = Console(width=100, record=True, file=io.StringIO())
-    render_terminal(shown, console)
-    text, markdown = console.export_text(), to_markdown(shown)
-    assert "40 (50%)" in text
-    assert "80 (100%)" in text
-    rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50%)")]
-    assert len(rows) == 1
-    assert f"{shown.sizes[0].f1['a'].mean:.3f}" in rows[0]
-    assert "better" in rows[0]
-    assert shown.to_dict()["sizes"][0]["documents"] == 40
-    assert "By amount" not in to_markdown(bench.compare(*recipes))
-
-
-@pytest.mark.parametrize(
-    ("shares", "overrides", "message"),
-    [
-        ([0.0], [], "above 0"),
-        ([1.5], [], "up to 1"),
-        ([0.5], ["data.train_share=0.2"], "data.train_share"),
-    ],
-)
-def test_sizes_that_cannot_be_are_refused(
-    bench: Bench, shares: list[float], overrides: list[str], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        compare_sizes(
-            [bench.recipe("a")], shares, output=bench.folder / "out", overrides=overrides,
-            run_arm=bench.trainer,
-        )  # fmt: skip
-    assert bench.starts == []
-
-
 def test_the_same_test_data_may_lie_in_two_files(bench: Bench) -> None:
     copy = bench.folder / "copy.jsonl.gz"
     save_documents(copy, documents(2))
@@ -469,79 +272,3 @@ def test_predictions_that_do_not_fit_their_record_are_refused(bench: Bench) -> N
 def test_a_run_without_a_record_is_an_error(bench: Bench) -> None:
     with pytest.raises(TrainingError, match=r"a, seed 1: .*no finished record"):
         compare([bench.recipe("a")], output=bench.folder / "out", run_arm=lambda _: None)
-
-
-def request_for(folder: Path, **changes: Any) -> RunRequest:
-    values = {"arm": "a", "recipe": Path("a.toml"), "seed": 3, "folder": folder / "r un"}
-    values |= {"overrides": ("train.epochs=2",), "start": "new"}
-    return RunRequest(**values | changes)
-
-
-@pytest.fixture
-def fake_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Test double for the interpreter: a shell script."""
-
-    def install(script: str) -> None:
-        path = tmp_path / "python"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(path))
-
-    return install
-
-
-def test_subprocess_gets_the_command_and_its_messages_are_passed_on(
-    tmp_path: Path, fake_python: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake_python(f'printf "%s\\n" "$@" > {tmp_path}/args; echo out; echo "第 1 epoch" >&2')
-    run_in_subprocess(request_for(tmp_path, start="resume"))
-    assert (tmp_path / "args").read_text().splitlines() == [
-        "-m", "nertune", "train", "a.toml", "--set", "train.epochs=2", "--set", "run.seed=3",
-        "--set", f'run.dir="{tmp_path}/r un"', "--json", "--resume",
-    ]  # fmt: skip
-    captured = capsys.readouterr()
-    assert captured.err == "第 1 epoch\n"
-    assert captured.out == ""
-
-
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        ("echo progress >&2; echo 'error: x.conll:3: bad tag' >&2; exit 2",
-         "a, seed 3: x.conll:3: bad tag"),
-        ("echo 'ValueError: oops' >&2; exit 1", "run ended with code 1: ValueError: oops"),
-        ("kill -9 $$", r"a, seed 3: the run was ended by SIGKILL \(often: out of memory\)"),
-        ("exit 5", "ended with code 5$"),
-    ],
-)  # fmt: skip
-def test_a_failing_run_ends_with_its_own_message(
-    tmp_path: Path, fake_python: Any, script: str, message: str
-) -> None:
-    fake_python(script)
-    with pytest.raises(TrainingError, match=message):
-        run_in_subprocess(request_for(tmp_path))
-
-
-def test_interrupting_ends_the_child(
-    tmp_path: Path, fake_python: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.2)
-    fake_python(f"echo $$ > {tmp_path}/pid; exec sleep 60")
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    started = time.monotonic()
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_in_subprocess(request_for(tmp_path))
-    timer.join()
-    assert time.monotonic() - started < 30  # not by waiting for its end
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
-
-
-def test_the_real_command_reports_a_users_mistake_in_one_line(tmp_path: Path) -> None:
-    recipe = tmp_path / "wrong.toml"
-    recipe.write_text("[data]\ntrain = 'x'\n[trian]\nepochs = 2\n")
-    with pytest.raises(
-        TrainingError, match=r"a, seed 3: .*unknown section \[trian\]; did you mean"
-    ):
-        run_in_subprocess(request_for(tmp_path, recipe=recipe))

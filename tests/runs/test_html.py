@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers.comparisons import comparison
 from nertune.evaluation.analysis import analyse
-from nertune.runs.compare import Arm, Comparison, Example
+from nertune.runs.comparison import Arm, Comparison, Example
 from nertune.runs.html import to_html
 from nertune.types import Document, Entity
 

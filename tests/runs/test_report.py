@@ -14,7 +14,7 @@ from rich.console import Console
 from helpers.comparisons import BETTER, UNCLEAR, WORSE, comparison, row
 from nertune.evaluation.significance import Difference
 from nertune.runs import report
-from nertune.runs.compare import Comparison
+from nertune.runs.comparison import Comparison
 
 
 def rendered(shown: Comparison, width: int = 80) -> str:

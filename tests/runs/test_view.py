@@ -87,33 +87,32 @@ def record(name: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("model", "train", "advice"),
+    ("rates", "told", "advice"),
     [
-        ({"emitter": "encoder", "tuning": "lora"}, {"rate": 2e-3, "head_rate": None},
-         "--set train.rate=0.0005 --set train.head_rate=0.002"),
-        ({"emitter": "encoder", "tuning": "peft"}, {"rate": 4e-3, "head_rate": 1e-3},
-         "--set train.rate=0.001 --set train.head_rate=0.001"),
-        ({"emitter": "encoder", "tuning": "full"}, {"rate": 4e-3, "head_rate": None},
-         "try --set train.rate=0.001, or"),
-        ({"emitter": "lstm", "tuning": "full"}, {"rate": 4e-3, "head_rate": None},
-         "try --set train.rate=0.001, or"),
+        ({"adapter": 2e-3, "adapter_b": 2e-3, "head": 2e-3}, "adapter: 0.002",
+         "--set train.rate=0.0005 --set train.head_rate=0.002,"),
+        ({"encoder": 4e-4, "head": 1e-3, "crf": 1e-2}, "encoder: 0.0004",
+         "--set train.rate=0.001 --set train.head_rate=0.001,"),
+        ({"head": 2e-3}, "head: 0.002", "--set train.rate=0.0005 --set train.head_rate=0.002,"),
+        ({"lstm": 4e-3, "crf": 1e-2}, "lstm: 0.004", "try --set train.rate=0.001, or"),
     ],
 )  # fmt: skip
 def test_a_tagger_that_finds_nothing_comes_with_advice(
-    model: dict[str, Any], train: dict[str, Any], advice: str
+    rates: dict[str, float], told: str, advice: str
 ) -> None:
-    def told(predicted: list[tuple[int, int, str]]) -> str:
+    def shown_of(predicted: list[tuple[int, int, str]]) -> str:
         stream = io.StringIO()
         changes = {
             "dev": scores_of([(0, 3, "PER")], predicted),
-            "settings": {"model": model, "train": train},
+            "rates": rates,
+            "settings": {"train": {"encoder_factor": 0.1}},
         }
         print_record(record("a", **changes), Path("runs/a"), Console(file=stream, width=200))
         return stream.getvalue()
 
-    assert f"No entity was predicted. Most often the rate ({train['rate']:g})" in told([])
-    assert advice in told([])
-    assert "No entity was predicted" not in told([(0, 2, "PER")])  # wrong, but something
+    assert f"No entity was predicted. Most often the rate ({told})" in shown_of([])
+    assert advice in shown_of([])
+    assert "No entity was predicted" not in shown_of([(0, 2, "PER")])  # wrong, but something
 
 
 @pytest.mark.parametrize("name", ["lora", "[/lora]", "[red]"])

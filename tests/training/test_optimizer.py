@@ -18,6 +18,7 @@ from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import add_lora, freeze_encoder
 from nertune.training.optimizer import build_optimizer, group_parameters, group_rates, rate_factor
+from nertune.training.rates import suggest_rates
 
 TAGS = TagSet.from_labels(["LOC", "PER"])
 SHAPE = {
@@ -112,9 +113,9 @@ def test_groups_of_the_lstm() -> None:
     assert all(name.startswith("emitter.") for name in groups["lstm"])
 
 
-def test_rates_by_default() -> None:
+def test_rates_follow_from_the_base_rate() -> None:
     """The encoder at a tenth of the rate, as in the reference study; an adapter at all of it."""
-    rates = group_rates(TrainSettings(rate=2e-3))
+    rates = group_rates(TrainSettings(rate=2e-3), encoder("lora"))
     assert rates["encoder"] == pytest.approx(2e-4)
     assert rates["adapter"] == rates["head"] == rates["lstm"] == 2e-3
     assert rates["crf"] == TrainSettings().crf_rate
@@ -125,7 +126,7 @@ def test_rates_of_their_own() -> None:
     settings = TrainSettings(
         rate=1e-3, encoder_factor=0.5, adapter_rate=2e-3, head_rate=3e-3, crf_rate=4e-3
     )
-    assert group_rates(settings) == {
+    assert group_rates(settings, encoder("full")) == {
         "encoder": 5e-4,
         "adapter": 2e-3,
         "adapter_b": 2e-3,
@@ -133,6 +134,43 @@ def test_rates_of_their_own() -> None:
         "crf": 4e-3,
         "lstm": 1e-3,
     }
+
+
+def test_without_a_base_rate_they_follow_from_the_encoder() -> None:
+    """Rates at which the bundled encoder learns best make a BERT predict nothing at all."""
+
+    def rates(tagger: Tagger, **settings: Any) -> dict[str, float]:
+        found = group_rates(TrainSettings(**settings), tagger)
+        return {str(group): found[group] for group in group_parameters(tagger) if group != "crf"}
+
+    assert rates(encoder("full")) == {"encoder": 1e-4, "head": 1e-3}
+    assert rates(encoder("full", modern=True)) == {"encoder": 4e-4, "head": 1e-3}
+    assert rates(encoder("frozen")) == {"head": 1e-3}
+    assert rates(encoder("lora")) == {"adapter": 5e-4, "adapter_b": 5e-4, "head": 2e-3}
+    modern = rates(encoder("lora", modern=True))
+    assert modern == {"adapter": 2e-3, "adapter_b": 2e-3, "head": 2e-3}
+    assert rates(encoder("lora"), lora_plus=4) == {
+        "adapter": 1.25e-4, "adapter_b": 5e-4, "head": 2e-3
+    }  # fmt: skip
+    assert rates(encoder("lora"), adapter_rate=3e-3, head_rate=4e-3) == {
+        "adapter": 3e-3, "adapter_b": 3e-3, "head": 4e-3
+    }  # fmt: skip
+    assert rates(lstm()) == {"lstm": 2e-3}
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "wanted"),
+    [
+        (511, "bert", 1e-4),
+        (511, "modernbert", 4e-4),
+        (512, "modernbert", 5e-5),
+        (768, "bert", 5e-5),
+    ],
+)
+def test_rates_by_width_and_norms(width: int, kind: str, wanted: float) -> None:
+    config = {"bert": BertConfig, "modernbert": ModernBertConfig}[kind](hidden_size=width)
+    assert suggest_rates(config).encoder == wanted
+    assert suggest_rates(config).adapter >= 5 * wanted
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -144,7 +182,7 @@ def test_the_optimizer_has_the_groups_rates(build: str) -> None:
     in_order = [by_id[id(p)] for group in optimizer.param_groups for p in group["params"]]
     assert names == in_order
     assert len(names) == len(set(names))
-    groups, rates = group_parameters(tagger), group_rates(settings)
+    groups, rates = group_parameters(tagger), group_rates(settings, tagger)
     for group in optimizer.param_groups:
         assert group["lr"] == group["peak"] == rates[group["name"]]
         assert {by_id[id(p)] for p in group["params"]} <= set(groups[group["name"]])
@@ -188,7 +226,7 @@ def test_a_step_moves_each_group_by_its_rate() -> None:
     for parameter in tagger.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    rates = group_rates(settings)
+    rates = group_rates(settings, tagger)
     for group, parameters in group_parameters(tagger).items():
         for name, parameter in parameters.items():
             moved = (before[name] - parameter.detach()).abs()

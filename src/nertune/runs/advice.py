@@ -9,7 +9,7 @@ from typing import Any
 
 from nertune.evaluation.significance import Difference
 from nertune.runs.candidates import NAMES, Candidate, Family, Plan
-from nertune.runs.compare import Estimate
+from nertune.runs.comparison import Estimate
 
 __all__ = ["Advice", "Cost", "Outcome", "cost_rows", "outcome_rows", "to_markdown"]
 

@@ -55,7 +55,8 @@ from nertune.runs.candidates import (
     try_shapes,
 )
 from nertune.runs.child import RunRequest, run_in_subprocess
-from nertune.runs.compare import Estimate, compare
+from nertune.runs.compare import compare
+from nertune.runs.comparison import Estimate
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import write_json
 from nertune.training.checkpoint import CheckpointStore

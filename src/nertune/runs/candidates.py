@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from nertune.encoders import resolve_encoder
+from nertune.training.rates import HEAD_RATES, suggest_rates
 
 __all__ = [
     "FAMILIES",
@@ -34,10 +35,8 @@ PROCESS_SECONDS = 8.0
 
 _LEAST_DOCUMENTS = 1000  # of those that are left out to save time
 _LARGEST_FACTOR = 10  # between the rate as it is set and the encoder's
-_HEAD_RATES: dict[Family, float] = {"full": 1e-3, "lora": 2e-3}
 _STEPS: dict[Family, float] = {"full": 2.5, "lora": 2.0}  # from one rate to the next
 _MOST_RATES = 6
-_NORM_FIRST = ("modernbert",)  # their residual stream bears higher rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +133,10 @@ def read_measures(encoder: str) -> Any:
 def try_rates(config: Any) -> list[Candidate]:
     """Three rates of either way, the middle ones first; LoRA of rank 8 on all linear maps.
 
-    Where to begin: narrow encoders that normalise first (the bundled one) bear rates that let
-    others collapse into "no entity" (measured: `wnut17` in docs/results.md); for wide ones it is
-    what BERT's authors recommend. `further_rate` goes on from there.
+    They begin with what a recipe without a rate would have; `further_rate` goes on from there.
     """
-    narrow = bool(config.hidden_size < 512)
-    if narrow and config.model_type in _NORM_FIRST:
-        middle: dict[Family, float] = {"full": 4e-4, "lora": 2e-3}
-    else:
-        middle = {"full": 1e-4 if narrow else 5e-5, "lora": 5e-4}
+    suggested = suggest_rates(config)
+    middle: dict[Family, float] = {"full": suggested.encoder, "lora": suggested.adapter}
     return [
         _make(family, middle[family] * _STEPS[family] ** power)
         for power in (0, -1, 1)
@@ -183,7 +177,7 @@ def _full(rate: float) -> Candidate:
         "model.tuning": "full",
         "train.rate": _round(_LARGEST_FACTOR * rate),
         "train.encoder_factor": 1 / _LARGEST_FACTOR,
-        "train.head_rate": _HEAD_RATES["full"],
+        "train.head_rate": HEAD_RATES["full"],
     }
     return Candidate(f"full-{rate:g}", "full", f"rate {_short(rate)}", rate, changes)
 
@@ -202,7 +196,7 @@ def _lora(
         "lora.layers": layers,
         "lora.targets": [targets],
         "train.rate": rate,
-        "train.head_rate": _HEAD_RATES["lora"],
+        "train.head_rate": HEAD_RATES["adapter"],
     }
     return Candidate(f"lora-{rate:g}-{rank}-{layers}-{targets}", "lora", told, rate, changes)
 

@@ -34,6 +34,7 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import Examples, prepare_examples
 from nertune.training.loop import FitResult, Observer, fit
+from nertune.training.optimizer import group_parameters, group_rates
 from nertune.training.states import StateStore, count_state_bytes, store_states
 from nertune.types import Document
 
@@ -245,6 +246,8 @@ def _fit(
     trainable, total = _count_parameters(predictor)
     notify(console, f"{settings.run.name}: {trainable:,} of {total:,} parameters train, "
                     f"unit {predictor.segmenter.unit}, {accelerator.device}")  # fmt: skip
+    rates = _rates(settings, predictor)
+    notify(console, "rates: " + ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items()))
     tracker = None
     if settings.train.tensorboard:
         accelerator.init_trackers("tensorboard")
@@ -376,6 +379,12 @@ def _count_parameters(predictor: Predictor) -> tuple[int, int]:
     )
 
 
+def _rates(settings: Settings, predictor: Predictor) -> dict[str, float]:
+    """The peak rate of each group that trains."""
+    rates = group_rates(settings.train, predictor.tagger)
+    return {group: rates[group] for group in group_parameters(predictor.tagger)}
+
+
 def _record(
     settings: Settings,
     corpora: _Corpora,
@@ -405,6 +414,7 @@ def _record(
             )
         },
         "parameters": {"trainable": trainable, "total": total},
+        "rates": _rates(settings, predictor),
         "epochs": [report.to_dict() for report in result.history],
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,

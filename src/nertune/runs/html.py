@@ -8,7 +8,7 @@ from html import escape
 from itertools import groupby
 
 from nertune.errors import MissingDependencyError
-from nertune.runs.compare import Comparison, Example
+from nertune.runs.comparison import Comparison, Example
 from nertune.runs.report import to_markdown
 from nertune.types import Document, Entity
 

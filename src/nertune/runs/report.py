@@ -21,7 +21,7 @@ import nertune
 from nertune.errors import MissingDependencyError
 from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES
 from nertune.evaluation.significance import Difference
-from nertune.runs.compare import Arm, Comparison, Estimate, ScoreEstimate
+from nertune.runs.comparison import Arm, Comparison, Estimate, ScoreEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nertune.errors import ConfigError
-from nertune.runs.compare import Comparison, SizePoint, compare
+from nertune.runs.compare import compare
+from nertune.runs.comparison import Comparison, SizePoint
 
 __all__ = ["compare_sizes"]
 

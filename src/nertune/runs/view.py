@@ -73,20 +73,25 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
         if record[split]:
             print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
     if any(record[s] and not record[s]["micro"]["predicted"] for s in ("dev", "test")):
-        console.print(Text(_say_nothing_found(record["settings"]), style="yellow"), soft_wrap=True)
+        console.print(Text(_say_nothing_found(record), style="yellow"), soft_wrap=True)
     for line in (f"model: {folder}/model", f"next:  nertune predict {folder}/model 'some text'"):
         console.print(Text(line), soft_wrap=True)
 
 
-def _say_nothing_found(settings: Mapping[str, Any]) -> str:
+def _say_nothing_found(record: Mapping[str, Any]) -> str:
     """What to try when a tagger predicts no entity: a rate that this encoder bears."""
-    rate = settings["train"]["rate"]
-    advice = f"--set train.rate={rate / 4:g}"
-    if settings["model"]["tuning"] in ("lora", "peft"):
-        advice += f" --set train.head_rate={settings['train']['head_rate'] or rate:g}"
+    rates = record["rates"]
+    group = next(name for name in ("adapter", "encoder", "lstm", "head") if name in rates)
+    rate = rates[group] / 4
+    if group == "encoder":
+        rate /= record["settings"]["train"]["encoder_factor"]
+    advice = f"--set train.rate={rate:.3g}"
+    if group != "lstm":
+        advice += f" --set train.head_rate={rates['head']:.3g}"
     return (
-        f"No entity was predicted. Most often the rate ({rate:g}) is too high for the encoder, or "
-        f"the training is too short: try {advice}, or more epochs. `nertune advise` searches rates."
+        f"No entity was predicted. Most often the rate ({group}: {rates[group]:.3g}) is too high, "
+        f"or the training is too short: try {advice}, or more epochs. `nertune advise` searches "
+        "rates."
     )
 
 

@@ -12,6 +12,7 @@ from nertune.config import TrainSettings
 from nertune.models.bert import EncoderEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import head_names
+from nertune.training.rates import HEAD_RATES, LSTM_RATE, method_factor, suggest_rates
 
 __all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
 
@@ -43,14 +44,16 @@ def _group(tagger: Tagger, name: str) -> GroupName:
     return "adapter" if has_adapter else "encoder"
 
 
-def group_rates(settings: TrainSettings) -> dict[GroupName, float]:
+def group_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, float]:
     """Each group's peak learning rate.
 
-    The encoder's is a tenth of the base rate by default (the reference study's rule for full
-    fine-tuning); an adapter starts at zero effect and wants the whole of it, and LoRA's B may have
-    a multiple of it.
+    With a base rate, the encoder's is a tenth of it by default (the reference study's rule for
+    full fine-tuning); an adapter starts at zero effect and wants the whole of it, and LoRA's B may
+    have a multiple of it. Without one they are chosen by the encoder and by what of it trains.
     """
     rate = settings.rate
+    if rate is None:
+        return _chosen_rates(settings, tagger)
     return {
         "encoder": rate * settings.encoder_factor,
         "adapter": settings.adapter_rate or rate,
@@ -58,6 +61,25 @@ def group_rates(settings: TrainSettings) -> dict[GroupName, float]:
         "head": settings.head_rate or rate,
         "crf": settings.crf_rate,
         "lstm": rate,
+    }
+
+
+def _chosen_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, float]:
+    rates: dict[GroupName, float] = {"crf": settings.crf_rate, "lstm": LSTM_RATE}
+    if not isinstance(tagger.emitter, EncoderEmitter):
+        return rates
+    model: Any = tagger.emitter.model
+    suggested = suggest_rates(model.config)
+    adapters = getattr(model, "peft_config", {})
+    factor = max((method_factor(a.peft_type.value) for a in adapters.values()), default=1.0)
+    # Biases alone (BitFit) bear what an adapter does.
+    matrices = (p.ndim > 1 for p in group_parameters(tagger).get("encoder", {}).values())
+    adapter = settings.adapter_rate or factor * suggested.adapter / settings.lora_plus
+    return rates | {
+        "encoder": suggested.encoder if any(matrices) else suggested.adapter,
+        "adapter": adapter,
+        "adapter_b": adapter * settings.lora_plus,
+        "head": settings.head_rate or HEAD_RATES["adapter" if adapters else "full"],
     }
 
 
@@ -69,7 +91,7 @@ def build_optimizer(
     Weight decay spares biases, norms, the CRF, and adapters that are not LoRA's pairs of matrices
     (a scale that begins at 1 is not to be drawn to 0); `adam` has none at all.
     """
-    rates = group_rates(settings)
+    rates = group_rates(settings, tagger)
     groups: list[dict[str, Any]] = []
     names: list[str] = []
     for group, parameters in group_parameters(tagger).items():
