@@ -125,7 +125,7 @@ def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "out" / "advise.json").read_text(encoding="utf-8"))
     assert kept["advice"] == json.loads(json.dumps(advice.to_dict()))
     assert kept["advice"]["verdict"] == advice.verdict
-    assert not list((tmp_path / "out").glob("*.draft"))
+    assert not [p for p in (tmp_path / "out").glob(".*") if p.is_file() and p.name != ".lock"]
 
 
 def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,4 +325,4 @@ def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
     assert advice["seconds"] > spent > 0
     for log, content in finished.items():
         assert log.read_bytes().startswith(content)
-    assert not list(output.glob("*.draft"))
+    assert not [p for p in output.glob(".*") if p.is_file() and p.name != ".lock"]

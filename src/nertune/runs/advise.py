@@ -58,7 +58,7 @@ from nertune.runs.child import RunRequest, run_in_subprocess
 from nertune.runs.compare import compare
 from nertune.runs.comparison import Estimate
 from nertune.runs.folder import RunFolder
-from nertune.runs.record import write_json
+from nertune.runs.record import write_json, write_text
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.loop import EpochReport, Pause
 from nertune.types import Document
@@ -639,9 +639,7 @@ class _Advisor:
             (advice.recipe, head + tomli_w.dumps(values)),
             (self._output / _REPORT, to_markdown(advice)),
         ):
-            draft = path.with_suffix(".draft")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+            write_text(path, text)
         self._keep(advice=advice.to_dict())
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,32 @@ __all__ = [
     "peak_memory_bytes",
     "software_versions",
     "write_json",
+    "write_text",
+    "write_whole",
 ]
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file under a temporary name, then rename it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Write a JSON file, the whole of it or nothing."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Write a text file, the whole of it or nothing; returns the path."""
+    return write_whole(path, lambda part: part.write_text(content, encoding="utf-8", newline="\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let something write a file under a temporary name, then rename it; returns the path."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def describe_data(corpus: Corpus) -> dict[str, Any]:

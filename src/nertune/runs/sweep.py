@@ -25,7 +25,7 @@ from nertune.config import Settings, apply_override, parse_settings, read_toml
 from nertune.data.corpus import load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
-from nertune.runs.record import forget_peak_memory, write_json
+from nertune.runs.record import forget_peak_memory, write_json, write_text
 from nertune.training.loop import EpochReport
 
 __all__ = ["Range", "SweepResult", "Trial", "default_space", "read_space", "sweep"]
@@ -541,9 +541,7 @@ def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
     path = output / _WINNER
     f1 = 0.0 if best.f1 is None else best.f1
     head = f"# Trial {best.number} of {output}: dev micro-F1 {f1:.4f}, the best of its sweep.\n\n"
-    draft = path.with_suffix(".draft")
-    draft.write_text(head + tomli_w.dumps(recipe), encoding="utf-8")
-    draft.replace(path)
+    write_text(path, head + tomli_w.dumps(recipe))
     return path
 
 

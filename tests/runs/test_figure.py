@@ -1,0 +1,73 @@
+"""What is drawn of a comparison, and with which fonts."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.comparisons import comparison
+from nertune.runs import figure
+
+
+def test_figure_has_no_missing_glyphs_and_no_mathtext(tmp_path: Path) -> None:
+    """matplotlib warns of a character that it draws as a box, and fails on wrong mathtext."""
+    pytest.importorskip("matplotlib")
+    shown = comparison(names=("实验", "a$b$_{", "c"), types=("人名", "Ä", "机构𠀀", "P$x^"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(figure.save_figure(shown, tmp_path)) == 2
+
+
+def test_characters_that_no_font_has_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(figure, "_CJK_FAMILIES", ())
+    families, readable = figure._fonts("人名Ä")
+    assert families == ["DejaVu Sans"]
+    assert readable("人名 Äx") == "\\u4eba\\u540d Äx"
+
+
+def test_a_font_with_the_characters_is_taken_only_when_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    from matplotlib.ft2font import FT2Font
+
+    # STIX comes with matplotlib and has letters that DejaVu Sans lacks: a stand-in for CJK fonts.
+    path = font_manager.findfont("STIXNonUnicode", fallback_to_default=False)
+    common = set(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
+    letter = chr(min(set(FT2Font(path).get_charmap()) - common))
+    monkeypatch.setattr(figure, "_CJK_FAMILIES", ("No Such Font", "STIXNonUnicode"))
+    families, readable = figure._fonts(f"PERSON{letter}")
+    assert families == ["DejaVu Sans", "STIXNonUnicode"]
+    assert readable(f"PERSON{letter}人") == f"PERSON{letter}\\u4eba"
+    assert figure._fonts("PERSON")[0] == ["DejaVu Sans"]
+    assert figure._fonts("人")[0] == ["DejaVu Sans"]
+
+
+def test_many_arms_and_types_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn: list[Any] = []
+    save = figures.Figure.savefig
+    monkeypatch.setattr(
+        figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    names = ("bert", "lora", "lora-crf", "lstm", "lstm-crf")
+    types = tuple(f"TYPE{n}" for n in range(12))
+    figure.save_figure(comparison(names=names, types=types, num_epochs=20), tmp_path)
+    f1_axes, loss_axes, type_axes = drawn[0].axes
+    assert loss_axes.get_yscale() == "log"
+    labels = [label.get_text() for axes in drawn[0].axes for label in axes.get_yticklabels()]
+    assert not any("$" in label for label in labels)
+    assert "TYPE0  (300)" in labels
+    assert len(type_axes.get_yticklabels()) == 12 + 2
+    assert len(f1_axes.get_lines()) == 5
+    # Nothing hangs over the edge, and the legend stands above the panels.
+    width, height = drawn[0].bbox.width, drawn[0].bbox.height
+    for axes in drawn[0].axes:
+        box = axes.get_tightbbox()
+        assert box.x0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= drawn[0].legends[0].get_window_extent().y0 <= height
