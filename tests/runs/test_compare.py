@@ -108,6 +108,7 @@ def test_another_encoder_behind_the_same_name(
     monkeypatch.setattr("nertune.runs.compare.hash_encoder", lambda name: "other weights")
     bench.compare(recipe)
     assert bench.starts == [("a", 1, "overwrite"), ("a", 2, "overwrite")]
+    assert "the weights of mini-zh have changed" in bench.messages[0]
 
 
 def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:
@@ -116,13 +117,18 @@ def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:
     bench.recipe("b", 0.003)
     bench.compare(*recipes)
     assert bench.starts == [("b", 1, "overwrite"), ("b", 2, "overwrite")]
+    assert bench.messages[1].endswith("training again, train.rate was 0.002, is 0.003")
     bench.compare(*recipes, overrides=["train.epochs=3"])
     assert len(bench.starts) == 4
     assert bench.trainer.requests[0].overrides == ("train.epochs=3",)
     save_documents(bench.folder / "train.jsonl", documents(99))
     bench.compare(*recipes, overrides=["train.epochs=3"])
     assert len(bench.starts) == 4
-    assert any("settings or data have changed" in line for line in bench.messages)
+    assert all("data.train holds other data now" in line for line in bench.messages)
+    (bench.folder / "out/runs/a/seed-1/test.predictions.jsonl").unlink()
+    bench.compare(*recipes, overrides=["train.epochs=3"])
+    assert bench.starts == [("a", 1, "overwrite")]
+    assert "its predictions are missing" in bench.messages[0]
 
 
 def test_killed_runs_are_resumed(bench: Bench) -> None:

@@ -30,7 +30,7 @@ from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import compare_arms, correct_for_many
 from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
 from nertune.runs.comparison import Arm, Comparison, Example, Record, Split
-from nertune.runs.record import write_json
+from nertune.runs.record import first_difference, write_json
 from nertune.types import Document
 
 __all__ = ["arm_names", "compare"]
@@ -304,23 +304,24 @@ def _ensure_run(
     """The record of a finished run: one that is there already, or a new one."""
     found = _read_json(plan.folder / "record.json")
     same_request = _read_json(plan.stamp_path) == plan.stamp
-    if not fresh and found is not None and _answers(found, plan):
-        version = found.get("nertune")
-        by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
-        say(f"{position}: reused, {plan.folder} is finished with the same settings and data{by}")
-        return found
     start: Literal["new", "resume", "overwrite"] = "new"
-    if plan.folder.exists() and any(plan.folder.iterdir()):
-        unfinished = found is None or found.get("status") != "finished"
-        start = "resume" if same_request and unfinished and not fresh else "overwrite"
-    why = {
-        "new": "training",
-        "resume": "resuming",
-        "overwrite": "training again, as asked"
-        if fresh
-        else "training again, settings or data have changed",
-    }
-    say(f"{position}: {why[start]}")
+    what = "training"
+    if found is not None and found.get("status") == "finished":
+        reason = "as asked" if fresh else _why_not(found, plan)
+        if not reason:
+            version = found.get("nertune")
+            by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
+            say(
+                f"{position}: reused, {plan.folder} is finished with the same settings and data{by}"
+            )
+            return found
+        start, what = "overwrite", f"training again, {reason}"
+    elif plan.folder.exists() and any(plan.folder.iterdir()):
+        reason = "as asked" if fresh else "what was begun there has other settings or data"
+        start, what = "overwrite", f"training again, {reason}"
+        if same_request and not fresh:
+            start, what = "resume", "resuming"
+    say(f"{position}: {what}")
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     write_json(plan.stamp_path, plan.stamp)
     run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, plan.overrides, start))
@@ -337,19 +338,18 @@ def _encoder_hash(settings: Settings) -> str | None:
     return hash_encoder(settings.model.encoder) if settings.model.emitter == "encoder" else None
 
 
-def _answers(record: Record, plan: _Plan) -> bool:
-    """Whether a finished run is what the plan asks for."""
+def _why_not(record: Record, plan: _Plan) -> str:
+    """Why a finished run is not what the plan asks for; empty if it is."""
     stamp = plan.stamp
-    hashes = {
-        split: content["sha256"] for split, content in record.get("data", {}).items() if content
-    }
-    return (
-        record.get("status") == "finished"
-        and _comparable(record.get("settings", {})) == stamp["settings"]
-        and hashes == stamp["data"]
-        and record.get("encoder_sha256") == _encoder_hash(plan.settings)
-        and _predictions_path(plan).is_file()
-    )
+    settings = _comparable(record.get("settings", {}))
+    if settings != stamp["settings"]:
+        return first_difference(settings, stamp["settings"])
+    for split, wanted in stamp["data"].items():
+        if ((record.get("data") or {}).get(split) or {}).get("sha256") != wanted:
+            return f"data.{split} holds other data now"
+    if record.get("encoder_sha256") != _encoder_hash(plan.settings):
+        return f"the weights of {plan.settings.model.encoder} have changed"
+    return "" if _predictions_path(plan).is_file() else "its predictions are missing"
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from nertune.data.corpus import Corpus
 
 __all__ = [
     "describe_data",
+    "first_difference",
     "forget_peak_memory",
     "peak_memory_bytes",
     "software_versions",
@@ -46,6 +47,15 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def first_difference(old: Any, new: Any, where: str = "") -> str:
+    """Where two JSON values first differ, for people: `train.rate was 0.1, is 0.2`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                return first_difference(old.get(key), new.get(key), f"{where}.{key}".strip("."))
+    return f"{where} was {json.dumps(old)[:80]}, is {json.dumps(new)[:80]}"
 
 
 def describe_data(corpus: Corpus) -> dict[str, Any]:

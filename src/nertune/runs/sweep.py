@@ -25,7 +25,12 @@ from nertune.config import Settings, apply_override, parse_settings, read_toml
 from nertune.data.corpus import load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
-from nertune.runs.record import forget_peak_memory, write_json, write_text
+from nertune.runs.record import (
+    first_difference,
+    forget_peak_memory,
+    write_json,
+    write_text,
+)
 from nertune.training.loop import EpochReport
 
 __all__ = ["Range", "SweepResult", "Trial", "default_space", "read_space", "sweep"]
@@ -311,21 +316,13 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
             if old.get(part) != found:
                 raise ConfigError(
                     f"{output}: holds a sweep of other {part}: "
-                    f"{_first_difference(old.get(part), found)}; name another folder"
+                    f"{first_difference(old.get(part), found)}; name another folder"
                 )
         return
     if resume:
         raise ConfigError(f"{output}: holds no sweep to go on with")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, described)
-
-
-def _first_difference(old: Any, new: Any, where: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            if old.get(key) != new.get(key):
-                return _first_difference(old.get(key), new.get(key), f"{where}.{key}".strip("."))
-    return f"{where} was {json.dumps(old)[:80]}, is {json.dumps(new)[:80]}"
 
 
 def _count_done(study: Any, optuna: Any) -> int:
