@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 from pathlib import Path
 from typing import TextIO
 
@@ -36,8 +38,11 @@ def test_lines_joined_are_split_again(lines: list[str]) -> None:
         (b"\xff\xfea\0", "UTF-16 text"),
         (b"PK\x03\x04", "a ZIP archive"),
         (b"\x1f\x8b\x08", "give it a name that ends in .gz"),
+        (lzma.compress(b"a O"), "xz data: unpack it with xz -d"),
+        (bz2.compress(b"a O"), "bzip2 data"),
+        (b"\x28\xb5\x2f\xfd\x04", "zstd data"),
     ],
-    ids=["empty", "not UTF-8", "NUL", "UTF-16", "ZIP", "gzip"],
+    ids=["empty", "not UTF-8", "NUL", "UTF-16", "ZIP", "gzip", "xz", "bzip2", "zstd"],
 )
 def test_what_is_no_text_is_located(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"

@@ -176,6 +176,12 @@ def test_damage_inside_a_packed_file(tmp_path: Path) -> None:
         refusal(path)
 
 
+@pytest.mark.parametrize("name", ["a.conll.xz", "a.jsonl.xz"])
+def test_labels_packed_with_xz_are_no_raw_text(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(lzma.compress("王\tB-PER\n".encode()))
+    assert "plain or packed with gzip, not xz" in str(refusal(tmp_path / name))
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for name in ("a.txt", "a.gz", "a.xz", "a.jsonl"):
         assert "no such file" in str(refusal(tmp_path / name)).lower(), name

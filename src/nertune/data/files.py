@@ -24,6 +24,9 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xfe", "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"),
     (b"\x1f\x8b", "gzip data: give it a name that ends in .gz"),
+    (b"\xfd7zXZ\x00", "xz data: unpack it with xz -d, or pack it with gzip"),
+    (b"BZh", "bzip2 data: unpack it with bunzip2, or pack it with gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd data: unpack it with unzstd, or pack it with gzip"),
     (b"PK\x03\x04", "a ZIP archive (or an .xlsx or .docx file): unpack or export it first"),
 )
 

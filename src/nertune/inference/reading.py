@@ -15,7 +15,7 @@ from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document
 
-__all__ = ["input_kind", "read_inputs"]
+__all__ = ["input_kind", "labelled_kind", "read_inputs"]
 
 
 def read_inputs(
@@ -45,17 +45,23 @@ def read_inputs(
     return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll").documents
 
 
+def labelled_kind(path: Path) -> str:
+    """`conll` or `jsonl`, by the suffix; empty for any other."""
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return "jsonl"
+    return "conll" if suffix in (".conll", ".bio", ".bioes", ".bmes", ".iob") else ""
+
+
 def input_kind(path: Path) -> str:
     """`conll`, `jsonl` or `lines`: by the suffix, else by the first lines.
 
     Raises:
         DataError: the file cannot be read.
     """
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        return "jsonl"
-    if suffix in (".conll", ".bio", ".bioes", ".bmes", ".iob"):
-        return "conll"
+    kind = labelled_kind(path.with_suffix("") if path.suffix == ".gz" else path)
+    if kind:
+        return kind
     with _open(path) as stream:
         head = _read(stream, path, 1 << 16).decode("utf-8", "replace").split("\n")[:50]
     lines = [line.rstrip("\r") for line in head if line.strip()]

@@ -11,7 +11,7 @@ from typing import IO
 
 from nertune.data.corpus import load_corpus
 from nertune.errors import DataError
-from nertune.inference.reading import input_kind
+from nertune.inference.reading import input_kind, labelled_kind
 
 __all__ = ["Line", "read_lines"]
 
@@ -41,6 +41,8 @@ def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iter
 def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
     line = 0
     try:
+        if path.suffix == ".xz" and labelled_kind(path.with_suffix("")):
+            raise DataError("a labelled file may be plain or packed with gzip, not xz", path=path)
         if path.suffix != ".xz" and input_kind(path) != "lines":
             for line, document in enumerate(load_corpus(path).documents, 1):
                 yield line, " ".join(document.text.split())
