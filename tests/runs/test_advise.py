@@ -143,6 +143,51 @@ def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.Monk
     assert again.seconds >= first.seconds  # of both lives
 
 
+def test_a_resumed_advice_whose_time_is_up_changes_nothing(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun in an earlier life is not left out for want of time in a later one."""
+    first = ask()
+    state = tmp_path / "out" / "advise.json"
+    kept = json.loads(state.read_text(encoding="utf-8"))
+    state.write_text(json.dumps(kept | {"spent": 10_000.0}), encoding="utf-8")
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("nertune.runs.experiment.train", fail)
+    monkeypatch.setattr(module, "run_in_subprocess", fail)
+    again = ask(resume=True)
+    assert again.outcomes == first.outcomes
+    assert again.notices == first.notices
+    assert again.verdict == first.verdict
+
+
+def test_a_run_that_was_paused_when_time_was_up_does_not_go_on(ask: Ask, tmp_path: Path) -> None:
+    first = ask(minutes=0.0001)
+    assert [len(o.dev_f1) for o in first.outcomes] == [1, 1]  # of two epochs
+    again = ask(minutes=0.0001, resume=True)
+    assert again.outcomes == first.outcomes
+    assert again.notices == first.notices
+
+
+def test_what_the_plan_leaves_out_is_still_said_after_a_kill(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module, "possible_plans", lambda *_: iter([Plan(0.5, 3, 1, False, 0, seconds=1.0)])
+    )
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Advisor, "_train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    assert [n for n in ask(resume=True).notices if n.startswith("trained on 50%")]
+
+
 def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
     advice = ask(minutes=0.0001)
     assert not advice.confirmed
@@ -215,6 +260,9 @@ def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.Monkey
     assert advice.difference is None
     assert [row[1] for row in outcome_rows(advice) if row[0].startswith("LoRA")] == ["failed"] * 3
     assert "against" not in advice.verdict
+    again = ask(resume=True)
+    assert again.outcomes == advice.outcomes
+    assert again.notices == advice.notices
 
 
 @pytest.mark.parametrize(("tuning", "other"), [("lora", "full"), ("full", "lora")])

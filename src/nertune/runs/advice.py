@@ -38,9 +38,13 @@ class Outcome:
         """Best micro-F1 of the first `epochs` epochs, or of all; -1 without any."""
         return max(self.dev_f1[:epochs], default=-1.0)
 
+    def loss(self, epochs: int | None = None) -> float:
+        """Mean training loss of the last of these epochs, in nats; infinite without any."""
+        return next(reversed(self.losses[:epochs]), float("inf"))
+
     def merit(self, epochs: int | None = None) -> tuple[float, float]:
         """What candidates are ordered by: that F1; where it is equal (0), the lower last loss."""
-        return self.best(epochs), -self.losses[:epochs][-1] if self.losses else float("-inf")
+        return self.best(epochs), -self.loss(epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

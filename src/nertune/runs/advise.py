@@ -72,10 +72,12 @@ _MOST_SEEDS = 5
 _PILOT_DOCUMENTS = 500
 _DEV_SHARE = 0.2  # of the training documents, where there is no dev file
 _SLACK = 0.9  # of the time left is planned with
+_FINALISTS: dict[Family, int] = {"full": 1, "lora": 2}
 _STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
 _CHOSEN_HERE = (
     "model.tuning", "lora.rank", "lora.alpha", "lora.targets", "lora.layers", "train.rate",
-    "train.head_rate", "train.encoder_factor", "train.epochs", "train.patience",
+    "train.head_rate", "train.adapter_rate", "train.lora_plus", "train.encoder_factor",
+    "train.epochs", "train.patience",
     "data.train_share", "data.train", "data.dev", "data.test", "run.dir", "run.name", "run.seed",
 )  # fmt: skip
 
@@ -240,17 +242,20 @@ class _Advisor:
         last = sum(s.run + PROCESS_SECONDS + s.epochs(plan.epochs, documents)
                    for s in speeds.values())  # fmt: skip
         reserve = last if plan.seeds else 0.0
+        rest = {f: s.epochs(plan.epochs - plan.first, documents) for f, s in speeds.items()}
+        # What goes beyond the three rates must leave the finalists their time.
+        reserve_all = reserve + sum(_FINALISTS[family] * rest[family] for family in speeds)
 
         skipped = [c.title for c in rates if not self._weigh(c, plan, speeds, reserve)]
         for family in speeds:
-            skipped += self._go_on_with_rates(family, plan, speeds, reserve)
+            skipped += self._go_on_with_rates(family, plan, speeds, reserve_all)
         best_lora = self._best("lora", plan.first)
         if plan.shapes and best_lora is not None:
             shapes = try_shapes(best_lora, self._encoder_config)
-            skipped += [c.title for c in shapes if not self._weigh(c, plan, speeds, reserve)]
+            skipped += [c.title for c in shapes if not self._weigh(c, plan, speeds, reserve_all)]
         for candidate in self._finalists(plan):
-            seconds = speeds[candidate.family].epochs(plan.epochs - plan.first, documents)
-            if self._clock.left - reserve < seconds:
+            is_begun = self._epochs_done(candidate) > plan.first
+            if not is_begun and self._clock.left - reserve < rest[candidate.family]:
                 skipped.append(f"{candidate.title} to the end")
             else:
                 self._train(candidate, plan, plan.epochs)
@@ -332,6 +337,16 @@ class _Advisor:
                                   "folder with --output")  # fmt: skip
         return dict(state)
 
+    @property
+    def _failures(self) -> dict[str, str]:
+        """Why candidates could not be trained, by name, in this and earlier lives."""
+        found: dict[str, str] = self._state.get("failures", {})
+        return found
+
+    def _epochs_done(self, candidate: Candidate) -> int:
+        """How many epochs of a candidate's run are on disk."""
+        return len(_logged(RunFolder(self._output / "runs" / candidate.name)))
+
     def _keep(self, **values: Any) -> None:
         self._state |= {"spent": self._clock.spent, "notices": self._notices, **values}
         write_json(self._output / _STATE, self._state)
@@ -359,6 +374,7 @@ class _Advisor:
                 try:
                     self._call_train(candidate, plan, folder, watch, resume=False)
                 except NertuneError as error:
+                    shutil.rmtree(folder, ignore_errors=True)
                     failures.append(error)
                     self._note(f"{NAMES[candidate.family]} could not be trained: {error}")
                     continue
@@ -381,7 +397,6 @@ class _Advisor:
         plans = list(possible_plans(self._num_documents, speeds))
         room = _SLACK * self._clock.left
         plan = next((p for p in plans if p.seconds <= room), plans[-1])
-        self._keep(plan=asdict(plan))
         documents = max(1, round(plan.share * self._num_documents))
         ideal = ideal_epochs(self._num_documents)
         if plan.seconds > room:
@@ -396,6 +411,7 @@ class _Advisor:
         elif plan.epochs < ideal:
             self._note(f"trained for {plan.epochs} epochs to stay within the minutes; the recipe "
                        f"says {ideal}")  # fmt: skip
+        self._keep(plan=asdict(plan))
         return plan
 
     def _weigh(
@@ -405,9 +421,10 @@ class _Advisor:
         speed = speeds[candidate.family]
         documents = max(1, round(plan.share * self._num_documents))
         seconds = speed.run + speed.epochs(plan.first, documents)
-        # One candidate of either way runs in any case.
+        # One candidate of either way runs in any case; so does what an earlier life began.
         is_first = all(o.candidate.family != candidate.family for o in self._outcomes.values())
-        if not is_first and self._clock.left - reserve < seconds:
+        is_begun = self._epochs_done(candidate) > 0 or candidate.name in self._failures
+        if not (is_first or is_begun) and self._clock.left - reserve < seconds:
             return False
         outcome = self._train(candidate, plan, plan.first)
         reached = f"dev F1 {outcome.best(plan.first):.4f} after {plan.first} epochs"
@@ -422,7 +439,9 @@ class _Advisor:
         while self._trained(family):
             found = sorted((o for o in self._outcomes.values() if o.candidate.family == family),
                            key=lambda o: o.merit(plan.first), reverse=True)  # fmt: skip
-            candidate = further_rate([(o.candidate, o.best(plan.first)) for o in found])
+            candidate = further_rate(
+                [(o.candidate, o.best(plan.first), o.loss(plan.first)) for o in found]
+            )
             if candidate is None:
                 break
             if not self._weigh(candidate, plan, speeds, reserve):
@@ -433,13 +452,18 @@ class _Advisor:
         """Train a candidate up to an epoch, going on from where it stands."""
         folder = RunFolder(self._output / "runs" / candidate.name)
         done = _logged(folder)
-        if len(done) < until and not folder.record.exists():
+        is_over = bool(done) and self._clock.left < 0  # it was paused when time was up
+        if reason := self._failures.get(candidate.name):
+            self._outcomes[candidate.name] = Outcome(candidate, reason=reason)
+            return self._outcomes[candidate.name]
+        if len(done) < until and not folder.record.exists() and not is_over:
             watch = _Until(until, self._clock)
             resume = folder.checkpoints.exists()
             try:
                 self._call_train(candidate, plan, folder.path, watch, resume=resume)
             except NertuneError as error:
                 self._outcomes[candidate.name] = Outcome(candidate, reason=str(error))
+                self._keep(failures={**self._failures, candidate.name: str(error)})
                 return self._outcomes[candidate.name]
             done = _logged(folder)
             shutil.rmtree(folder.model, ignore_errors=True)
@@ -495,8 +519,7 @@ class _Advisor:
     def _finalists(self, plan: Plan) -> list[Candidate]:
         """The best of full tuning, and the two best of LoRA."""
         chosen = []
-        finalists: tuple[tuple[Family, int], ...] = (("full", 1), ("lora", 2))
-        for family, count in finalists:
+        for family, count in _FINALISTS.items():
             found = sorted(self._trained(family), key=lambda o: o.merit(plan.first), reverse=True)
             chosen += [outcome.candidate for outcome in found[:count]]
         return chosen

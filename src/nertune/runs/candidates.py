@@ -37,6 +37,7 @@ _LEAST_DOCUMENTS = 1000  # of those that are left out to save time
 _LARGEST_FACTOR = 10  # between the rate as it is set and the encoder's
 _STEPS: dict[Family, float] = {"full": 2.5, "lora": 2.0}  # from one rate to the next
 _MOST_RATES = 6
+_LEARNED_MORE = 0.9  # of another's loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +145,28 @@ def try_rates(config: Any) -> list[Candidate]:
     ]
 
 
-def further_rate(tried: Sequence[tuple[Candidate, float]]) -> Candidate | None:
+def further_rate(tried: Sequence[tuple[Candidate, float, float]]) -> Candidate | None:
     """The next rate of a way whose best one is the lowest or the highest that was tried.
 
     Args:
-        tried: its candidates that differ in the rate alone, each with its micro-F1, the best one
-            first; at least one.
+        tried: its candidates that differ in the rate alone, each with its micro-F1 and its training
+            loss, the best one first; at least one.
 
     Returns:
-        Two steps down where none found an entity; nothing if the best has others on both sides,
-        or if enough were tried.
+        Where none found an entity: two steps down, or one up if the highest has learned most;
+        nothing if the best has others on both sides, or if enough were tried.
     """
     if len(tried) >= _MOST_RATES:
         return None
-    best, f1 = tried[0]
-    rates = [candidate.rate for candidate, _ in tried]
+    best, f1, loss = tried[0]
+    lowest = min(tried, key=lambda found: found[0].rate)
+    highest = max(candidate.rate for candidate, _, _ in tried)
     step = _STEPS[best.family]
-    if f1 <= 0:
-        return _make(best.family, min(rates) / step**2)
-    if best.rate == min(rates):
-        return _make(best.family, best.rate / step)
-    return _make(best.family, best.rate * step) if best.rate == max(rates) else None
+    if f1 <= 0 and not (best.rate == highest and loss < _LEARNED_MORE * lowest[2]):
+        return _make(best.family, lowest[0].rate / step**2)
+    if best.rate == highest:
+        return _make(best.family, best.rate * step)
+    return _make(best.family, best.rate / step) if best is lowest[0] else None
 
 
 def _make(family: Family, rate: float) -> Candidate:
