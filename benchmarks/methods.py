@@ -146,6 +146,8 @@ def compare(arguments: argparse.Namespace) -> None:
     rates = {**CHOSEN, **{name: {row["key"]: row["rate"]} for name, row in rows.items()}}
     recipes = []
     for method in arguments.only or task.methods:
+        if method in task.grids and method not in rows:
+            sys.exit(f"no rate for {method} yet: run `methods.py search {arguments.data}` first")
         path = arguments.output / "recipes" / f"{method}.toml"
         write_recipe(path, method, arguments, rates.get(method, {}), {"train.epochs": task.epochs})
         recipes.append(str(path))

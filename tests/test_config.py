@@ -355,3 +355,14 @@ def test_shipped_recipes_differ_in_the_tagger_only() -> None:
         assert len({arm.data.model_dump_json() for arm in arms}) == 1
         taggers = {(str(a.model), str(a.lora), str(a.peft), a.train.lora_plus) for a in arms}
         assert len(taggers) == len(arms)
+
+
+def test_a_share_of_a_rate_needs_the_rate() -> None:
+    values = {"data": {"train": "x"}, "train": {"encoder_factor": 0.02}}
+    with pytest.raises(
+        ConfigError, match=r"encoder_factor = 0\.02 is a share of rate.*set train\.rate"
+    ):
+        parse_settings(values)
+    values["train"] |= {"rate": 1e-3}  # type: ignore[dict-item]
+    assert parse_settings(values).train.encoder_factor == 0.02
+    assert parse_settings({"data": {"train": "x"}}).train.encoder_factor is None

@@ -224,9 +224,10 @@ class TrainSettings(Section):
         description="Learning rate; the groups below derive from it. By default they are chosen by "
         "the encoder and by what of it trains.",
     )
-    encoder_factor: float = Field(
-        0.1, gt=0, le=1, description="Encoder's share of the rate under full tuning."
-    )
+    encoder_factor: float | None = Field(
+        None, gt=0, le=1, description="Encoder's share of `rate` under full tuning; by default a "
+        "tenth."
+    )  # fmt: skip
     head_rate: Rate | None = Field(None, description="Of the head; `rate` by default.")
     adapter_rate: Rate | None = Field(
         None, description="Of an adapter's weights; `rate` by default."
@@ -258,6 +259,15 @@ class TrainSettings(Section):
         "above 2 GiB). 0: run them in every epoch."
     )  # fmt: skip
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
+
+    @model_validator(mode="after")
+    def _has_a_base(self) -> TrainSettings:
+        if self.encoder_factor is not None and self.rate is None:
+            raise ValueError(
+                f"encoder_factor = {self.encoder_factor:g} is a share of rate, which is not given: "
+                "set train.rate too"
+            )
+        return self
 
 
 class Settings(Section):

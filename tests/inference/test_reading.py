@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +105,9 @@ def test_the_bundled_sample() -> None:
     [
         ("a.txt", "王\n李".encode("gb18030"), ":1: not UTF-8: byte 0xcd at position 1"),
         ("a.txt", b"ok\nb\xff\n", ":2: not UTF-8: byte 0xff at position 2"),
-        ("a.txt", "a\nb\n".encode("utf-16"), ":1: "),
+        ("a.txt", "a\nb\n".encode("utf-16"), "UTF-16 text: convert it"),
+        ("a.txt.xz", lzma.compress(b"a"), "xz data: unpack it with xz -d"),
+        ("a.txt.bz2", b"BZh91AY&SY\x8b", "bzip2 data: unpack it"),
         ("a.txt", b"a\nb\0c\n", ":2: holds a NUL byte"),
         ("a.txt.gz", b"a\n", "is not a whole gzip file"),
         ("a.txt.gz", gzip.compress(b"a\n" * 9, mtime=0)[:-9], "is not a whole gzip file"),

@@ -130,6 +130,12 @@ def test_another_encoding(suffix: str, tmp_path: Path) -> None:
     assert "iconv" in str(error)
 
 
+def test_packed_in_a_way_that_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x04\x00")
+    assert "zstd data: unpack it with unzstd" in str(refusal(path))
+
+
 @pytest.mark.parametrize("suffix", PACK)
 def test_a_binary_file(suffix: str, tmp_path: Path) -> None:
     error = refusal(write(tmp_path, f"a{suffix}", "一\n二\0\n".encode()))
@@ -179,7 +185,7 @@ def test_damage_inside_a_packed_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.conll.xz", "a.jsonl.xz"])
 def test_labels_packed_with_xz_are_no_raw_text(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(lzma.compress("王\tB-PER\n".encode()))
-    assert "plain or packed with gzip, not xz" in str(refusal(tmp_path / name))
+    assert "unpack it with xz -d" in str(refusal(tmp_path / name))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

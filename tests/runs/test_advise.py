@@ -291,6 +291,16 @@ def test_if_neither_can_be_trained_the_reason_is_told(
         ask()
 
 
+def test_if_nothing_is_found_no_way_is_recommended(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_read_f1", lambda _: 0.0)
+    monkeypatch.setattr(module, "say_silent", lambda *_: ["lora predicted no entity"])
+    advice = ask()
+    assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
+    assert "lora predicted no entity" in advice.notices
+
+
 def test_with_no_entity_found_the_lower_loss_is_the_better() -> None:
     def outcome(f1: list[float], losses: list[float]) -> Outcome:
         return Outcome(try_rates(read_measures("mini-zh"))[0], tuple(f1), tuple(losses))

@@ -233,6 +233,22 @@ def test_an_arm_whose_best_epoch_was_earlier_with_one_seed_is_not_named(
     assert bench.compare(bench.recipe("strong", 0.002), bench.recipe("weak")).notices == ()
 
 
+@pytest.mark.parametrize("dev", [None, {"precision": None, "recall": 0.0, "f1": 0.0}])
+def test_a_last_epoch_that_dev_did_not_choose_says_nothing(
+    dev: dict[str, Any] | None, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dev, and as long as nothing right is found, the last epoch counts as the best."""
+    record = bench.trainer.record
+
+    def changed(settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
+        found = record(settings, scores)
+        epochs = [epoch | {"dev": dev} for epoch in found["epochs"]]
+        return found | {"epochs": epochs, "best_epoch": len(epochs)}
+
+    monkeypatch.setattr(bench.trainer, "record", changed)
+    assert bench.compare(bench.recipe("strong", 0.002), bench.recipe("weak")).notices == ()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,7 +13,13 @@ import pytest
 from helpers.commands import environment_of_children
 from helpers.tiny import SENTENCES, write_jsonl
 from nertune.data.corpus import load_corpus
-from nertune.runs.record import describe_data, peak_memory_bytes, software_versions, write_json
+from nertune.runs.record import (
+    describe_data,
+    first_difference,
+    peak_memory_bytes,
+    software_versions,
+    write_json,
+)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -99,3 +105,15 @@ print(high, peak_memory_bytes("cpu"))
         assert low < high - 150 * 2**20
     else:
         assert low >= high
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ({"train": {"rate": 0.1}}, {"train": {"rate": 0.2}}, "train.rate was 0.1, is 0.2"),
+        ({"a": 1, "b": {}}, {"a": 1, "b": {"c": [2]}}, "b.c was null, is [2]"),
+        ({"a": {"x": 1}}, {"a": {"x": 1, "y": None}}, "a.y was null, is null"),  # only now there
+    ],
+)
+def test_the_first_difference_is_named(old: object, new: object, told: str) -> None:
+    assert first_difference(old, new) == told

@@ -53,6 +53,16 @@ def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
     assert again.sizes == shown.sizes
 
 
+def test_an_arm_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> None:
+    recipes = [bench.recipe("a", 0.002), bench.recipe("silent", 0.5)]
+    shown = compare_sizes(
+        recipes, [0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+    )
+    whole, half = shown.notices
+    assert whole.startswith("silent predicted no entity with 2 of 2 seeds")
+    assert half.startswith("With 50 % of the training documents: silent predicted no entity")
+
+
 def test_sizes_are_shown(bench: Bench) -> None:
     recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
     shown = compare_sizes(

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from nertune.errors import DataError
 
-__all__ = ["hash_file", "open_for_writing", "read_text", "shorten", "split_lines"]
+__all__ = ["hash_file", "open_for_writing", "read_text", "refuse_foreign", "shorten", "split_lines"]
 
 # A file that begins so is no UTF-8 text. The first that fits is named.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -25,7 +25,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xfe\xff", "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"),
     (b"\x1f\x8b", "gzip data: give it a name that ends in .gz"),
     (b"\xfd7zXZ\x00", "xz data: unpack it with xz -d, or pack it with gzip"),
-    (b"BZh", "bzip2 data: unpack it with bunzip2, or pack it with gzip"),
+    (b"BZh91AY&SY", "bzip2 data: unpack it with bunzip2, or pack it with gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd data: unpack it with unzstd, or pack it with gzip"),
     (b"PK\x03\x04", "a ZIP archive (or an .xlsx or .docx file): unpack or export it first"),
 )
@@ -42,9 +42,7 @@ def read_text(path: Path) -> str:
     data = _read_bytes(path)
     if not data:
         raise DataError("the file is empty: it holds no sentence", path=path)
-    for signature, name in _SIGNATURES:
-        if data.startswith(signature):
-            raise DataError(f"expected UTF-8 text, got {name}", path=path)
+    refuse_foreign(data, path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -66,6 +64,17 @@ def read_text(path: Path) -> str:
             line=line,
         )
     return text
+
+
+def refuse_foreign(head: bytes, path: Path | str) -> None:
+    """Name what a file is that begins as no UTF-8 text does.
+
+    Raises:
+        DataError: its first bytes are those of another encoding, or of packed data.
+    """
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            raise DataError(f"expected UTF-8 text, got {name}", path=path)
 
 
 def hash_file(path: Path) -> str:

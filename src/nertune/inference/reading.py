@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nertune.data.corpus import load_corpus
+from nertune.data.files import refuse_foreign
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document
@@ -101,6 +102,8 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[Document]:
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
+            if number == 1:
+                refuse_foreign(line, name)
             raise DataError(
                 f"not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the "
                 "line; convert the text, e.g. iconv -f GB18030 -t UTF-8",

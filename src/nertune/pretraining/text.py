@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from nertune.data.corpus import load_corpus
+from nertune.data.files import refuse_foreign
 from nertune.errors import DataError
 from nertune.inference.reading import input_kind, labelled_kind
 
@@ -42,7 +43,7 @@ def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
     line = 0
     try:
         if path.suffix == ".xz" and labelled_kind(path.with_suffix("")):
-            raise DataError("a labelled file may be plain or packed with gzip, not xz", path=path)
+            raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
         if path.suffix != ".xz" and input_kind(path) != "lines":
             for line, document in enumerate(load_corpus(path).documents, 1):
                 yield line, " ".join(document.text.split())
@@ -54,6 +55,8 @@ def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
                     raise DataError("a NUL byte: expected UTF-8 text", path=path, line=line)
                 yield line, text.strip()
     except UnicodeDecodeError as error:
+        if line == 1:
+            refuse_foreign(error.object, path)
         raise DataError(
             f"byte {error.start + 1} of this line (0x{error.object[error.start]:02X}) is not UTF-8:"
             " is the file in another encoding (then e.g. iconv -f GB18030 -t UTF-8)?",

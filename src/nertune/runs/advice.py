@@ -109,6 +109,11 @@ class Advice:
         """In one sentence."""
         told = f"{NAMES[self.choice]} ({self.chosen[self.choice].told})"
         mean = self.scores[self.choice].mean
+        if not any(scores.mean for scores in self.scores.values()):
+            return (
+                "no advice: nothing that was tried found an entity on dev; give it more minutes, "
+                "or more training documents"
+            )
         if self.difference is None or self.certainty is None:
             others = [f"{self.scores[f].mean or 0.0:.4f} of {NAMES[f]}"
                       for f in self.chosen if f != self.choice]  # fmt: skip

@@ -56,7 +56,7 @@ from nertune.runs.candidates import (
 )
 from nertune.runs.child import RunRequest, run_in_subprocess
 from nertune.runs.compare import compare
-from nertune.runs.comparison import Estimate
+from nertune.runs.comparison import Estimate, say_silent
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import write_json, write_text
 from nertune.training.checkpoint import CheckpointStore
@@ -618,6 +618,8 @@ class _Advisor:
                 self._keep(seeds=seeds)
         if comparison is None:
             return {}, {}
+        for notice in say_silent(comparison.arms, comparison.split):
+            self._note(notice)
         arms = dict(zip(chosen, comparison.arms, strict=True))
         costs = {
             family: Cost(

@@ -29,7 +29,15 @@ from nertune.evaluation.analysis import (
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import compare_arms, correct_for_many
 from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
-from nertune.runs.comparison import Arm, Comparison, Example, Record, Split
+from nertune.runs.comparison import (
+    Arm,
+    Comparison,
+    Example,
+    Record,
+    Split,
+    say_silent,
+    say_unfinished,
+)
 from nertune.runs.record import first_difference, write_json
 from nertune.types import Document
 
@@ -463,32 +471,7 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
             "The runs used different devices or numbers of threads: times and memory cannot be "
             "compared."
         )
-    notices += _say_untrained(arms, split)
-    return tuple(notices)
-
-
-def _say_untrained(arms: Sequence[Arm], split: Split) -> list[str]:
-    """Arms whose scores say more of their settings than of their way of tuning."""
-    notices = []
-    best = max(arm.score("micro").f1.mean or 0.0 for arm in arms)
-    for arm in arms:
-        silent = sum(not record[split]["micro"]["predicted"] for record in arm.records)
-        if silent:
-            notices.append(
-                f"{arm.name} predicted no entity with {silent} of {len(arm.records)} seeds: most "
-                "often its rate is too high for the encoder, or its training too short. This says "
-                "nothing of its way of tuning."
-            )
-        elif (
-            len(arms) > 1
-            and (arm.score("micro").f1.mean or 0.0) < best
-            and all(record.get("best_epoch") == len(record["epochs"]) for record in arm.records)
-        ):
-            notices.append(
-                f"{arm.name} was best on dev in its last epoch with every seed: more epochs may "
-                "still improve it."
-            )
-    return notices
+    return (*notices, *say_silent(arms, split), *say_unfinished(arms))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

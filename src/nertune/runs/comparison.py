@@ -23,6 +23,8 @@ __all__ = [
     "ScoreEstimate",
     "SizePoint",
     "Split",
+    "say_silent",
+    "say_unfinished",
 ]
 
 Record = Mapping[str, Any]
@@ -346,3 +348,38 @@ class Comparison:
             "arms": [arm.to_dict() for arm in self.arms],
             "sizes": [point.to_dict() for point in self.sizes],
         }
+
+
+def say_silent(arms: Sequence[Arm], split: Split) -> list[str]:
+    """Of arms that predicted nothing where there is something: their scores say little of them."""
+    notices = []
+    for arm in arms:
+        scores = [record[split]["micro"] for record in arm.records]
+        silent = sum(row["support"] > 0 and not row["predicted"] for row in scores)
+        if silent:
+            notices.append(
+                f"{arm.name} predicted no entity with {silent} of {len(scores)} seeds: most often "
+                "its rate is too high for the encoder, or its training too short. This says "
+                "nothing of its way of tuning."
+            )
+    return notices
+
+
+def say_unfinished(arms: Sequence[Arm]) -> list[str]:
+    """Of arms below the best one that were still improving when their training ended."""
+    best = max(arm.score("micro").f1.mean or 0.0 for arm in arms)
+    return [
+        f"{arm.name} was best on dev in its last epoch with every seed: more epochs may still "
+        "improve it."
+        for arm in arms
+        if (arm.score("micro").f1.mean or 0.0) < best
+        and all(_is_best_at_the_end(record) for record in arm.records)
+    ]
+
+
+def _is_best_at_the_end(record: Record) -> bool:
+    """False where no dev data chose the epoch, and where no epoch found anything."""
+    epochs = record["epochs"]
+    if not epochs or record.get("best_epoch") != len(epochs):
+        return False
+    return ((epochs[-1].get("dev") or {}).get("f1") or 0.0) > 0

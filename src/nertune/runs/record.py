@@ -53,7 +53,7 @@ def first_difference(old: Any, new: Any, where: str = "") -> str:
     """Where two JSON values first differ, for people: `train.rate was 0.1, is 0.2`."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            if old.get(key) != new.get(key):
+            if old.get(key, ...) != new.get(key, ...):
                 return first_difference(old.get(key), new.get(key), f"{where}.{key}".strip("."))
     return f"{where} was {json.dumps(old)[:80]}, is {json.dumps(new)[:80]}"
 

@@ -97,8 +97,7 @@ def save(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     """Writes `report.json`, `report.md`, `report.html`, `report.svg` and `report.png`.
 
     Without matplotlib there is no figure, and `report.md` says how to get one; without Markdown no
-    `report.html`, which alone shows examples. Each file is
-    written under another name first, so that a reader never sees half of it.
+    `report.html`, which alone shows examples. A reader never sees half of a file.
 
     Returns:
         The files written.

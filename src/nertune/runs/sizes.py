@@ -9,7 +9,7 @@ from typing import Any
 
 from nertune.errors import ConfigError
 from nertune.runs.compare import compare
-from nertune.runs.comparison import Comparison, SizePoint
+from nertune.runs.comparison import Comparison, SizePoint, say_silent
 
 __all__ = ["compare_sizes"]
 
@@ -46,7 +46,7 @@ def compare_sizes(
             raise ConfigError(f"sizes: {share:.4g}: expected shares above 0 and up to 1 (100 %)")
     if any("train_share" in override for override in overrides):
         raise ConfigError("sizes sets data.train_share of each run itself: leave out --set")
-    points = []
+    points, notices = [], []
     for share in sorted({*shares} - {1.0}):
         if on_progress is not None:
             on_progress(f"with {share:.4g} of the training documents:")
@@ -59,8 +59,10 @@ def compare_sizes(
             **options,
         )
         points.append(_point(part, share))
+        notices += [f"With {100 * share:.3g} % of the training documents: {notice}"
+                    for notice in say_silent(part.arms, part.split)]  # fmt: skip
     whole = compare(recipes, output=output, overrides=overrides, on_progress=on_progress, **options)
-    return replace(whole, sizes=(*points, _point(whole, 1.0)))
+    return replace(whole, sizes=(*points, _point(whole, 1.0)), notices=(*whole.notices, *notices))
 
 
 def _point(comparison: Comparison, share: float) -> SizePoint:

@@ -169,9 +169,8 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
         raise ConfigError(f"{path}: space must be a section: write [space]")
     space = {key: _read_range(path, key, given) for key, given in wanted.items()}
     space = space or default_space(settings)
-    for key, choice in space.items():
-        first = choice[0] if isinstance(choice, tuple) else _ends(choice)[0]
-        parse_settings(_with(values, {key: first}), source=f"{path}: space")
+    firsts = {k: c[0] if isinstance(c, tuple) else _ends(c)[0] for k, c in space.items()}
+    parse_settings(_with(values, firsts), source=f"{path}: space")
     return values, settings, space
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nertune.training.rates import DEFAULT_ENCODER_FACTOR
+
 if TYPE_CHECKING:
     from nertune.runs.advice import Advice
     from nertune.runs.sweep import SweepResult
@@ -72,7 +74,8 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
     for split in ("dev", "test"):
         if record[split]:
             print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
-    if any(record[s] and not record[s]["micro"]["predicted"] for s in ("dev", "test")):
+    scored = [record[split]["micro"] for split in ("dev", "test") if record[split]]
+    if any(row["support"] and not row["predicted"] for row in scored):
         console.print(Text(_say_nothing_found(record), style="yellow"), soft_wrap=True)
     for line in (f"model: {folder}/model", f"next:  nertune predict {folder}/model 'some text'"):
         console.print(Text(line), soft_wrap=True)
@@ -80,18 +83,23 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
 
 def _say_nothing_found(record: Mapping[str, Any]) -> str:
     """What to try when a tagger predicts no entity: a rate that this encoder bears."""
-    rates = record["rates"]
-    group = next(name for name in ("adapter", "encoder", "lstm", "head") if name in rates)
-    rate = rates[group] / 4
-    if group == "encoder":
-        rate /= record["settings"]["train"]["encoder_factor"]
-    advice = f"--set train.rate={rate:.3g}"
-    if group != "lstm":
+    rates = record.get("rates") or {}
+    told = "No entity was predicted. "
+    if "adapter" in rates:
+        setting, rate = "adapter_rate", rates["adapter"]
+    elif "encoder" in rates:
+        share = record["settings"]["train"]["encoder_factor"] or DEFAULT_ENCODER_FACTOR
+        setting, rate = "rate", rates["encoder"] / share
+    elif "lstm" in rates:
+        setting, rate = "rate", rates["lstm"]
+    else:  # the head alone trains, which no rate of these can spoil
+        return told + "The training is most likely too short: try more epochs."
+    advice = f"--set train.{setting}={rate / 4:.3g}"
+    if "encoder" in rates:
         advice += f" --set train.head_rate={rates['head']:.3g}"
     return (
-        f"No entity was predicted. Most often the rate ({group}: {rates[group]:.3g}) is too high, "
-        f"or the training is too short: try {advice}, or more epochs. `nertune advise` searches "
-        "rates."
+        f"{told}Most often train.{setting} ({rate:.3g}) is too high for what is trained, or the "
+        f"training is too short: try {advice}, or more epochs. `nertune advise` searches rates."
     )
 
 

@@ -12,7 +12,13 @@ from nertune.config import TrainSettings
 from nertune.models.bert import EncoderEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import head_names
-from nertune.training.rates import HEAD_RATES, LSTM_RATE, method_factor, suggest_rates
+from nertune.training.rates import (
+    DEFAULT_ENCODER_FACTOR,
+    HEAD_RATES,
+    LSTM_RATE,
+    method_factor,
+    suggest_rates,
+)
 
 __all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
 
@@ -55,7 +61,7 @@ def group_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, floa
     if rate is None:
         return _chosen_rates(settings, tagger)
     return {
-        "encoder": rate * settings.encoder_factor,
+        "encoder": rate * (settings.encoder_factor or DEFAULT_ENCODER_FACTOR),
         "adapter": settings.adapter_rate or rate,
         "adapter_b": (settings.adapter_rate or rate) * settings.lora_plus,
         "head": settings.head_rate or rate,
