@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
 from nertune.runs.advise import advise
 from nertune.runs.candidates import Plan, read_measures, try_rates
 from nertune.runs.child import RunRequest
+from nertune.runs.comparison import Estimate
 from nertune.runs.experiment import train
 from nertune.runs.view import print_advice
 from nertune.types import Document
@@ -196,7 +198,9 @@ def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
     notices = " ".join(advice.notices)
     for part in ("too few for a sound answer", "no time was left to train", "the scores flatter"):
         assert part in notices
-    assert "one unfinished run each" in advice.verdict
+    assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
+    found = replace(advice, scores={f: Estimate.of([0.5]) for f in ("full", "lora")})
+    assert "0.5000 of LoRA, one unfinished run each" in found.verdict
     assert load_settings(advice.recipe).model.tuning == advice.choice
 
 
