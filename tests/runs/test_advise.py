@@ -233,6 +233,22 @@ def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) ->
     assert "were set aside" in advice.notices[0]
 
 
+def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module, "possible_plans", lambda *_: iter([Plan(1.0, 6, 2, False, 1, seconds=1.0)])
+    )
+    advice = ask()
+    assert all(len(o.dev_f1) == 2 for o in advice.outcomes)  # none went on to the end
+    assert {o.candidate.changes.get("lora.rank", 8) for o in advice.outcomes} == {8}
+    for family, chosen in advice.chosen.items():
+        found = [o for o in advice.outcomes if o.candidate.family == family]
+        assert max(found, key=lambda o: o.merit()).candidate == chosen
+    assert advice.confirmed
+    assert advice.difference is not None
+
+
 def test_large_data_are_cut_down(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(share=0.5, epochs=3, first=1, shapes=False, seeds=1, seconds=0.0)
     monkeypatch.setattr(module, "possible_plans", lambda *_: iter([plan]))

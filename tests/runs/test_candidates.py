@@ -108,9 +108,10 @@ def seconds(plan: Plan, documents: int, speeds: dict[str, Speed]) -> float:
     total = 0.0
     for family, speed in speeds.items():
         others = {"full": 1, "lora": 5}[family] if plan.shapes else 0  # a further rate, shapes
+        whole = {"full": 1, "lora": 2}[family] if plan.shapes else int(not plan.seeds)
         epoch = count * speed.document + speed.epoch
         total += (3 + others) * (plan.first * epoch + speed.run)
-        total += (1 if family == "full" else 2) * ((plan.epochs - plan.first) * epoch + speed.run)
+        total += whole * ((plan.epochs - plan.first) * epoch + speed.run)
         total += plan.seeds * (plan.epochs * epoch + speed.run + 8)
     return total
 

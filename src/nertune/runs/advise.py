@@ -8,6 +8,7 @@ Short runs within a budget of minutes, on train, scored on dev; test data are no
    (Successive halving, Jamieson & Talwalkar, 2016, with the learning-rate schedule of the whole
    run.)
 3. The best of either way, and LoRA's second, go on to the end from where they stood.
+   With less time there are neither other shapes nor this: whole runs in step 4 matter more.
 4. The best of both train again, each in a process of its own, with as many seeds as time allows.
 
 The advice rests on step 4 alone: the winner of a search flatters itself. Killed at any moment it
@@ -47,6 +48,7 @@ from nertune.runs.candidates import (
     Family,
     Plan,
     Speed,
+    finalists,
     further_rate,
     ideal_epochs,
     possible_plans,
@@ -72,7 +74,6 @@ _MOST_SEEDS = 5
 _PILOT_DOCUMENTS = 500
 _DEV_SHARE = 0.2  # of the training documents, where there is no dev file
 _SLACK = 0.9  # of the time left is planned with
-_FINALISTS: dict[Family, int] = {"full": 1, "lora": 2}
 _STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
 _CHOSEN_HERE = (
     "model.tuning", "lora.rank", "lora.alpha", "lora.targets", "lora.layers", "train.rate",
@@ -244,7 +245,7 @@ class _Advisor:
         reserve = last if plan.seeds else 0.0
         rest = {f: s.epochs(plan.epochs - plan.first, documents) for f, s in speeds.items()}
         # What goes beyond the three rates must leave the finalists their time.
-        reserve_all = reserve + sum(_FINALISTS[family] * rest[family] for family in speeds)
+        reserve_all = reserve + sum(finalists(plan, family) * rest[family] for family in speeds)
 
         skipped = [c.title for c in rates if not self._weigh(c, plan, speeds, reserve)]
         for family in speeds:
@@ -517,9 +518,10 @@ class _Advisor:
         return [o for o in self._outcomes.values() if o.candidate.family == family and o.dev_f1]
 
     def _finalists(self, plan: Plan) -> list[Candidate]:
-        """The best of full tuning, and the two best of LoRA."""
+        """Those that go on to the end."""
         chosen = []
-        for family, count in _FINALISTS.items():
+        for family in FAMILIES:
+            count = finalists(plan, family)
             found = sorted(self._trained(family), key=lambda o: o.merit(plan.first), reverse=True)
             chosen += [outcome.candidate for outcome in found[:count]]
         return chosen
