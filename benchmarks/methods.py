@@ -77,11 +77,10 @@ TASKS = {
     # A BERT that normalises last: far lower rates, and a head that has one of its own.
     "wnut17": Task(
         5,
-        methods=("full", "lora", "lora-top3", "lstm"),
+        methods=("full", "lora", "lstm"),
         grids={
             "full": ("rate", (5e-4, 1e-3, 2e-3)),
             "lora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
-            "lora-top3": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
         },
         common={"head_rate": 2e-3},
         search={"train.epochs": 5, "data.train_share": 0.3},
@@ -180,11 +179,7 @@ def write_recipe(
     """A recipe of recipes/methods on other data, and with another encoder."""
     folders = [ROOT / "recipes" / "methods", ROOT / "benchmarks" / "recipes"]
     folders.append(ROOT / "recipes" / "peoples")  # the BiLSTM
-    name, _, upper = method.partition("-top")
-    name = "lora-top2" if upper else name
-    values = read_toml(next(f for f in (x / f"{name}.toml" for x in folders) if f.exists()))
-    if upper:
-        values["lora"]["layers"] = f"top-{upper}"
+    values = read_toml(next(f for f in (x / f"{method}.toml" for x in folders) if f.exists()))
     task = arguments.task
     values["data"] = {split: str(file) for split, file in find_files(arguments.data).items()}
     if arguments.encoder and "encoder" in values["model"]:
