@@ -246,7 +246,7 @@ def test_lora_plus_gives_b_its_multiple(tmp_path: Path) -> None:
 def test_methods_without_a_rate_have_their_own_multiple(
     method: str, factor: float, tmp_path: Path
 ) -> None:
-    settings = settings_of(method, tmp_path, rate=None)
+    settings = settings_of(method, tmp_path, rate=None, encoder_factor=None)
     optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)
     peaks = {group["name"]: group["peak"] for group in optimizer.param_groups}
     assert peaks["adapter"] == pytest.approx(factor * 5e-4)  # of a narrow BERT
