@@ -20,9 +20,9 @@ from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
-from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
+from nertune.runs.advice import Advice, cost_rows, outcome_rows
 from nertune.runs.advise import advise
-from nertune.runs.candidates import Plan, read_measures, try_rates
+from nertune.runs.candidates import Plan
 from nertune.runs.child import RunRequest
 from nertune.runs.comparison import Estimate
 from nertune.runs.experiment import train
@@ -130,14 +130,20 @@ def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     assert not [p for p in (tmp_path / "out").glob(".*") if p.is_file() and p.name != ".lock"]
 
 
-def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = ask()
+def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever trains from now on fails the test."""
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr("nertune.runs.experiment.train", fail)
     monkeypatch.setattr(module, "run_in_subprocess", fail)
+
+
+def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ask()
+
+    refuse_training(monkeypatch)
     again = ask(resume=True)
     assert again.verdict == first.verdict
     assert again.outcomes == first.outcomes
@@ -154,11 +160,7 @@ def test_a_resumed_advice_whose_time_is_up_changes_nothing(
     kept = json.loads(state.read_text(encoding="utf-8"))
     state.write_text(json.dumps(kept | {"spent": 10_000.0}), encoding="utf-8")
 
-    def fail(*_: object, **__: object) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr("nertune.runs.experiment.train", fail)
-    monkeypatch.setattr(module, "run_in_subprocess", fail)
+    refuse_training(monkeypatch)
     again = ask(resume=True)
     assert again.outcomes == first.outcomes
     assert again.notices == first.notices
@@ -319,16 +321,6 @@ def test_if_nothing_is_found_no_way_is_recommended(
     advice = ask()
     assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
     assert "lora predicted no entity" in advice.notices
-
-
-def test_with_no_entity_found_the_lower_loss_is_the_better() -> None:
-    def outcome(f1: list[float], losses: list[float]) -> Outcome:
-        return Outcome(try_rates(read_measures("mini-zh"))[0], tuple(f1), tuple(losses))
-
-    silent, learning = outcome([0.0, 0.0], [0.9, 0.3]), outcome([0.0, 0.0], [0.8, 0.2])
-    found = outcome([0.1, 0.0], [0.9, 0.9])
-    assert found.merit() > learning.merit() > silent.merit() > outcome([], []).merit()
-    assert silent.merit(1) < learning.merit(1)
 
 
 def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:

@@ -18,7 +18,6 @@ from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import add_lora, freeze_encoder
 from nertune.training.optimizer import build_optimizer, group_parameters, group_rates, rate_factor
-from nertune.training.rates import suggest_rates
 
 TAGS = TagSet.from_labels(["LOC", "PER"])
 SHAPE = {
@@ -156,21 +155,6 @@ def test_without_a_base_rate_they_follow_from_the_encoder() -> None:
         "adapter": 3e-3, "adapter_b": 3e-3, "head": 4e-3
     }  # fmt: skip
     assert rates(lstm()) == {"lstm": 2e-3}
-
-
-@pytest.mark.parametrize(
-    ("width", "kind", "wanted"),
-    [
-        (511, "bert", 1e-4),
-        (511, "modernbert", 4e-4),
-        (512, "modernbert", 5e-5),
-        (768, "bert", 5e-5),
-    ],
-)
-def test_rates_by_width_and_norms(width: int, kind: str, wanted: float) -> None:
-    config = {"bert": BertConfig, "modernbert": ModernBertConfig}[kind](hidden_size=width)
-    assert suggest_rates(config).encoder == wanted
-    assert suggest_rates(config).adapter >= 5 * wanted
 
 
 @pytest.mark.parametrize("build", BUILDS)
