@@ -206,6 +206,15 @@ def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
     assert load_settings(advice.recipe).model.tuning == advice.choice
 
 
+def test_what_had_no_time_is_named_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the best so far is also the highest so far, the next rate up is skipped a second time."""
+    monkeypatch.setattr(Outcome, "best", lambda self, epochs=None: 0.5)
+    notices = ask(minutes=0.0001).notices
+    skipped = next(n for n in notices if n.startswith("no time was left to train "))
+    titles = skipped.removeprefix("no time was left to train ").split("; ")
+    assert len(titles) == len(set(titles)) >= 4
+
+
 def test_without_seeds_the_searchs_own_runs_are_compared(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

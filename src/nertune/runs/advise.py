@@ -261,7 +261,8 @@ class _Advisor:
             else:
                 self._train(candidate, plan, plan.epochs)
         if skipped:
-            self._note(f"no time was left to train {'; '.join(skipped)}")
+            # A rate may have been skipped twice: as one of the three, and as a further one.
+            self._note(f"no time was left to train {'; '.join(dict.fromkeys(skipped))}")
         return self._conclude(plan, last)
 
     # Data and state
