@@ -20,7 +20,7 @@ from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
-from nertune.runs.advice import Advice, cost_rows, outcome_rows
+from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
 from nertune.runs.advise import advise
 from nertune.runs.candidates import Plan
 from nertune.runs.child import RunRequest
