@@ -7,6 +7,7 @@ bundled sample corpus and `${NAME:-default}` an environment variable.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import re
@@ -36,6 +37,7 @@ __all__ = [
     "parse_settings",
     "read_toml",
     "validate",
+    "with_changes",
 ]
 
 Tuning = Literal["full", "frozen", "top", "bitfit", "lora", "peft"]
@@ -378,6 +380,18 @@ def apply_override(values: dict[str, Any], override: str, *, flat: bool = False)
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override!r}: {section} is not a section")
     target[name] = value
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a recipe's values with some of them replaced, by `section.key`."""
+    copied: dict[str, Any] = copy.deepcopy(dict(values))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        inner = copied
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = value
+    return copied
 
 
 def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:

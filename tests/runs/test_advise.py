@@ -244,6 +244,25 @@ def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) ->
     assert "were set aside" in advice.notices[0]
 
 
+def test_what_is_set_aside_is_read_back_whatever_the_source_was(ask: Ask, tmp_path: Path) -> None:
+    data = tmp_path / "all.txt"
+    lines = [f"{number}\tO\n北\tB-LOC\n京\tE-LOC\n" for number in range(40)]
+    data.write_text("\n".join(lines), encoding="utf-8")
+    advice = ask(data=data, minutes=0.0001, overrides=["data.format=conll", "data.scheme=BIOES"])
+    assert all(outcome.dev_f1 for outcome in advice.outcomes), advice.outcomes
+    assert load_settings(advice.recipe).data.format == "jsonl"
+
+
+def test_a_refused_advice_leaves_the_data_of_another_alone(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    kept = write_jsonl(tmp_path / "out" / "data" / "train.jsonl", SENTENCES[:1])
+    (tmp_path / "out" / "advise.json").write_text("{}")
+    before = kept.read_bytes()
+    with pytest.raises(ConfigError, match="holds an advice already"):
+        ask(data=write_jsonl(tmp_path / "all.jsonl"), minutes=1)
+    assert kept.read_bytes() == before
+
+
 def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

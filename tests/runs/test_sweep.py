@@ -10,7 +10,6 @@ import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
 from nertune.errors import ConfigError
 from nertune.runs import sweep as module
-from nertune.runs.sweep import Range, default_space, read_space, sweep
+from nertune.runs.sweep import sweep
 
 RECIPE = """
 [data]
@@ -68,7 +67,7 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
     assert result.base.f1 is not None
     assert result.best.f1 > result.base.f1  # a rate of 1e-4 is far too low
     assert "points against the recipe" in result.verdict
-    assert "with 1 further seeds" in result.verdict
+    assert "with 1 further seed " in result.verdict
     for trial in result.trials[1:]:
         assert trial.values.keys() == {"train.rate", "lora.rank", "lora.targets", "lora.alpha"}
         assert 1e-3 <= trial.values["train.rate"] <= 1e-1
@@ -171,37 +170,6 @@ def test_a_killed_sweep_loses_one_trial(recipe: Path, tmp_path: Path) -> None:
     assert "trial 2 was lost" in done.stderr
 
 
-# What is searched
-
-
-@pytest.mark.parametrize(
-    ("model", "wanted"),
-    [
-        ({"emitter": "lstm"}, "lstm.dropout"),
-        ({"tuning": "full"}, "train.encoder_factor"),
-        ({"tuning": "lora"}, "lora.rank"),
-        ({"tuning": "lora"}, "train.head_rate"),
-        ({"tuning": "peft"}, "train.adapter_rate"),
-        ({"tuning": "frozen"}, "train.rate"),
-    ],
-)
-def test_every_method_has_a_space(model: dict[str, Any], wanted: str, tmp_path: Path) -> None:
-    from nertune.config import parse_settings
-
-    settings = parse_settings({"data": {"train": "x"}, "model": model})
-    space = default_space(settings)
-    assert wanted in space
-    recipe = write_recipe(tmp_path, "")
-    _, _, found = read_space(recipe)
-    assert "lora.rank" in found
-
-
-def test_ranges_know_whole_numbers() -> None:
-    assert Range.model_validate({"low": 4, "high": 16}).whole
-    assert not Range.model_validate({"low": 0.0, "high": 1}).whole
-    assert not Range.model_validate({"low": 1, "high": 3, "step": 0.5}).whole
-
-
 def test_options_of_a_peft_method_can_be_searched(tmp_path: Path) -> None:
     space = '\n[space]\n"peft.options.r" = [4, 8]\n'
     recipe = write_recipe(tmp_path, space)
@@ -210,25 +178,22 @@ def test_options_of_a_peft_method_can_be_searched(tmp_path: Path) -> None:
     assert result.trials[1].values["peft.options.r"] in (4, 8)
 
 
-@pytest.mark.parametrize(
-    ("space", "message"),
-    [
-        ('"rate" = [1, 2]', 'expected "section.key"'),
-        ('"train.rat" = [0.1, 0.2]', "unknown key train.rat"),
-        ('"train.rate" = [0.1]', "expected a list of two values or more"),
-        ('"train.rate" = 0.1', "expected a list of two values or more"),
-        ('"train.rate" = {low = 0.1, high = 0.01}', "expected low < high"),
-        ('"train.rate" = {low = 0.0, high = 0.01, log = true}', "low must be above 0"),
-        ('"train.rate" = {low = 0.1, high = 0.2, lgo = true}', "lgo"),
-        ('"train.rate" = [-1.0, 0.2]', "train.rate"),
-        ('"data.train" = ["a", "b"]', "not a setting of the model"),
-    ],
-)
-def test_a_space_that_cannot_be_is_refused(space: str, message: str, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, f"\n[space]\n{space}\n")
-    with pytest.raises(ConfigError, match=message):
+def test_a_space_that_cannot_be_leaves_nothing_behind(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, '\n[space]\n"train.rat" = [0.1, 0.2]\n')
+    with pytest.raises(ConfigError, match=r"unknown key train\.rat"):
         sweep(recipe, output=tmp_path / "out", trials=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_there_is_no_figure(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    said: list[str] = []
+    result = sweep(recipe, output=tmp_path / "out", trials=1, say=said.append)
+    assert result.winner.exists()
+    assert not (tmp_path / "out" / "sweep.png").exists()
+    assert "nertune[report]" in said[-1]
 
 
 def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -243,8 +208,3 @@ def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) ->
     write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
     with pytest.raises(ConfigError, match="other data"):
         sweep(recipe, output=output, trials=1, resume=True)
-
-
-def test_without_dev_there_is_nothing_to_choose_by(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.dev is missing"):
-        sweep(recipe, output=tmp_path / "out", overrides=["data.dev="])

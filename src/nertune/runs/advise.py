@@ -18,13 +18,12 @@ goes on with `resume`; the minutes are those of all its lives together.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,14 @@ import tomli_w
 from numpy.typing import NDArray
 from rich.console import Console
 
-from nertune.config import apply_override, parse_settings
-from nertune.data.corpus import Corpus, load_corpus, save_documents
-from nertune.data.samples import resolve_data
-from nertune.errors import ConfigError, DataError, NertuneError
+from nertune.config import apply_override, parse_settings, with_changes
+from nertune.data.corpus import load_corpus
+from nertune.errors import ConfigError, NertuneError
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import chance_of_keeping_up, compare_arms
 from nertune.runs.advice import Advice, Cost, Outcome, to_markdown
+from nertune.runs.advice_data import find_data, load_data
+from nertune.runs.budget import Clock, Until
 from nertune.runs.candidates import (
     FAMILIES,
     NAMES,
@@ -62,8 +62,7 @@ from nertune.runs.comparison import Estimate, say_silent
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import write_json, write_text
 from nertune.training.checkpoint import CheckpointStore
-from nertune.training.loop import EpochReport, Pause
-from nertune.types import Document
+from nertune.training.loop import Pause
 
 __all__ = ["advise"]
 
@@ -72,7 +71,6 @@ _LORA_WITHIN = 0.005  # LoRA is taken if it lies so little below: it is what cos
 _SEARCH_SEED = 1
 _MOST_SEEDS = 5
 _PILOT_DOCUMENTS = 500
-_DEV_SHARE = 0.2  # of the training documents, where there is no dev file
 _SLACK = 0.9  # of the time left is planned with
 _STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
 _CHOSEN_HERE = (
@@ -115,7 +113,7 @@ def advise(
     if minutes <= 0:
         raise ConfigError(f"minutes = {minutes}: expected more than 0")
     _refuse_chosen(overrides)
-    train_path, dev_path = _find_data(data, dev)
+    train_path, dev_path = find_data(data, dev)
     with RunFolder(output, "output").locked():
         return _Advisor(
             train_path, dev_path, minutes, output, encoder, overrides, resume=resume, say=say
@@ -127,77 +125,6 @@ def _refuse_chosen(overrides: Sequence[str]) -> None:
         key = override.partition("=")[0].strip()
         if key in _CHOSEN_HERE:
             raise ConfigError(f"advise chooses {key} itself: leave out --set {override}")
-
-
-def _find_data(data: str, dev: str) -> tuple[str, str]:
-    """Training and dev file as settings name them; the latter may be empty."""
-    if data == "sample":
-        return "sample:train", dev or "sample:dev"
-    folder = Path(data)
-    if data.startswith("sample:") or not folder.is_dir():
-        return data, dev
-    found = {split: _find_split(folder, split) for split in ("train", "dev")}
-    if not found["train"]:
-        names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
-        raise DataError(
-            f"holds no file named train, train.conll, train.jsonl or the like; it holds: {names}",
-            path=folder,
-        )
-    return found["train"], dev or found["dev"]
-
-
-def _find_split(folder: Path, split: str) -> str:
-    paths = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name.split(".")[0] == split]
-    if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
-        raise DataError(f"holds several files of {split}: {names}; name one of them", path=folder)
-    return str(paths[0]) if paths else ""
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Counts the seconds of all lives of an advice."""
-
-    budget: float
-    before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def spent(self) -> float:
-        return self.before + time.monotonic() - self.started
-
-    @property
-    def left(self) -> float:
-        return self.budget - self.spent
-
-
-class _Until:
-    """Ends a run after so many epochs, or when time is up.
-
-    Attributes:
-        ends: when each epoch was done and scored, on the monotonic clock.
-        seconds: of training in it.
-    """
-
-    def __init__(self, epochs: int, clock: _Clock):
-        self._epochs, self._clock = epochs, clock
-        self.ends: list[float] = []
-        self.seconds: list[float] = []
-
-    def on_resume(self, epoch: int, batch: int) -> None:
-        """Nothing to do."""
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        """Nothing to do."""
-
-    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
-        """Raises `Pause` where that is the end."""
-        self.ends.append(time.monotonic())
-        self.seconds.append(report.seconds)
-        if report.epoch >= self._epochs or self._clock.left < 0:
-            raise Pause
 
 
 class _Advisor:
@@ -215,7 +142,7 @@ class _Advisor:
         resume: bool,
         say: Callable[[str], None],
     ):
-        self._output, self._encoder, self._say = output, encoder, say
+        self._output, self._say = output, say
         self._notices: list[str] = []
         self._values: dict[str, Any] = {
             "data": {"train": train, "dev": dev},
@@ -226,16 +153,21 @@ class _Advisor:
             apply_override(self._values, override)
         self._outcomes: dict[str, Outcome] = {}
         self._encoder_config = read_measures(encoder)
-        self._corpora = self._load(train, dev)
-        self._state = self._open(minutes, resume)
+        self._refuse_folder(resume)
+        data = parse_settings(self._values, source="advise").data
+        self._data = load_data(data, output / "data")
+        self._values["data"] |= self._data.changes
+        if self._data.notice:
+            self._note(self._data.notice)
+        self._state = self._open(minutes)
         self._notices = list(self._state.get("notices", self._notices))
-        self._clock = _Clock(60 * minutes, before=self._state["spent"])
+        self._clock = Clock(60 * minutes, before=self._state["spent"])
 
     def run(self) -> Advice:
         """All steps."""
         rates = try_rates(self._encoder_config)
         self._say(f"{self._num_documents:,} training documents, "
-                  f"{len(self._corpora['dev'].documents):,} of dev")  # fmt: skip
+                  f"{len(self._data.dev.documents):,} of dev")  # fmt: skip
         speeds = self._pilot(rates)
         rates = [candidate for candidate in rates if candidate.family in speeds]
         plan = self._plan(speeds)
@@ -267,67 +199,33 @@ class _Advisor:
 
     # Data and state
 
-    def _load(self, train: str, dev: str) -> dict[str, Corpus]:
-        """Both corpora; a dev set is split off where there is none."""
-        data = parse_settings(self._values, source="advise").data
-
-        def load(name: str) -> Corpus:
-            return load_corpus(
-                resolve_data(name), format=data.format, scheme=data.scheme, join=data.join,
-                strict=data.strict,
-            )  # fmt: skip
-
-        whole = load(train)
-        if dev:
-            corpora = {"train": whole, "dev": load(dev)}
-        else:
-            parts: dict[str, list[Document]] = {"train": [], "dev": []}
-            for document in whole.documents:  # by its text, so that equal texts stay together
-                place = hashlib.sha256(document.text.encode()).digest()[0] / 256
-                parts["dev" if place < _DEV_SHARE else "train"].append(document)
-            corpora = {}
-            for split, documents in parts.items():
-                if not any(document.entities for document in documents):
-                    raise DataError(
-                        f"is too small to set a fifth of it aside ({len(whole.documents)} "
-                        "documents): name a dev file with --dev", path=whole.path,
-                    )  # fmt: skip
-                path = self._output / "data" / f"{split}.jsonl"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_documents(path, documents, format="jsonl")
-                corpora[split] = load_corpus(path)
-                self._values["data"][split] = str(path)
-            self._note(f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents "
-                       f"were set aside for it, in {self._output / 'data'}")  # fmt: skip
-        for split in ("train", "dev"):
-            if not corpora[split].num_entities:
-                raise DataError("holds no entity", path=corpora[split].path)
-        return corpora
-
     @property
     def _num_documents(self) -> int:
-        return len(self._corpora["train"].documents)
+        return len(self._data.train.documents)
 
-    def _open(self, minutes: float, resume: bool) -> dict[str, Any]:
-        """What an earlier life left, if it was asked the same."""
-        request = json.loads(json.dumps({
-            "settings": parse_settings(self._values, source="advise").to_dict(),
-            "data": {split: corpus.sha256 for split, corpus in self._corpora.items()},
-            "minutes": minutes,
-        }))  # fmt: skip
-        path = self._output / _STATE
-        if not path.exists():
-            if resume:
-                raise ConfigError(f"{self._output}: holds no advice to go on with")
-            state = {"request": request, "spent": 0.0}
-            self._output.mkdir(parents=True, exist_ok=True)
-            write_json(path, state)
-            return state
-        if not resume:
+    def _refuse_folder(self, resume: bool) -> None:
+        """Before anything is written there."""
+        exists = (self._output / _STATE).exists()
+        if resume and not exists:
+            raise ConfigError(f"{self._output}: holds no advice to go on with")
+        if exists and not resume:
             raise ConfigError(
                 f"{self._output}: holds an advice already; go on with --resume, or name another "
                 "folder with --output"
             )
+
+    def _open(self, minutes: float) -> dict[str, Any]:
+        """What an earlier life left, if it was asked the same."""
+        request = json.loads(json.dumps({
+            "settings": parse_settings(self._values, source="advise").to_dict(),
+            "data": {"train": self._data.train.sha256, "dev": self._data.dev.sha256},
+            "minutes": minutes,
+        }))  # fmt: skip
+        path = self._output / _STATE
+        if not path.exists():
+            state = {"request": request, "spent": 0.0}
+            write_json(path, state)
+            return state
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             earlier = state["request"]
@@ -368,7 +266,7 @@ class _Advisor:
             count = min(self._num_documents, _PILOT_DOCUMENTS)
             self._say(f"two epochs of either way on {count:,} documents, to see what they take")
             for candidate in rates[: len(FAMILIES)]:
-                watch = _Until(2, _Clock(float("inf")))
+                watch = Until(2, Clock(float("inf")))
                 folder = self._output / "runs" / f"pilot-{candidate.family}"
                 shutil.rmtree(folder, ignore_errors=True)
                 plan = Plan(count / self._num_documents, 2, 2, False, 0, 0.0)
@@ -459,7 +357,7 @@ class _Advisor:
             self._outcomes[candidate.name] = Outcome(candidate, reason=reason)
             return self._outcomes[candidate.name]
         if len(done) < until and not folder.record.exists() and not is_over:
-            watch = _Until(until, self._clock)
+            watch = Until(until, self._clock)
             resume = folder.checkpoints.exists()
             try:
                 self._call_train(candidate, plan, folder.path, watch, resume=resume)
@@ -482,7 +380,7 @@ class _Advisor:
         return outcome
 
     def _call_train(
-        self, candidate: Candidate, plan: Plan, folder: Path, watch: _Until, *, resume: bool
+        self, candidate: Candidate, plan: Plan, folder: Path, watch: Until, *, resume: bool
     ) -> None:
         from nertune.runs.experiment import train
 
@@ -496,8 +394,7 @@ class _Advisor:
             return
 
     def _recipe(self, candidate: Candidate, plan: Plan, more: Mapping[str, Any]) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(json.dumps(self._values))
-        settings = {
+        changes = {
             "run.seed": _SEARCH_SEED,
             **candidate.changes,
             "train.epochs": plan.epochs,
@@ -505,10 +402,7 @@ class _Advisor:
             "data.train_share": plan.share,
             **more,
         }
-        for name, value in settings.items():
-            section, _, key = name.partition(".")
-            values.setdefault(section, {})[key] = value
-        return values
+        return with_changes(self._values, changes)
 
     def _best(self, family: Family, epochs: int | None = None) -> Candidate | None:
         found = self._trained(family)
@@ -571,7 +465,7 @@ class _Advisor:
                     "sha256": corpus.sha256,
                     "documents": len(corpus.documents),
                 }
-                for split, corpus in self._corpora.items()
+                for split, corpus in (("train", self._data.train), ("dev", self._data.dev))
             },
         )
         self._write(advice)
@@ -649,7 +543,7 @@ class _Advisor:
         )
 
     def _counts(self, folders: Sequence[Path]) -> NDArray[np.int64]:
-        gold = self._corpora["dev"].documents
+        gold = self._data.dev.documents
         return np.stack([
             document_counts(
                 gold, load_corpus(RunFolder(f).predictions("dev"), format="jsonl").documents

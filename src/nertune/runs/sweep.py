@@ -7,21 +7,18 @@ found is held against it.
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.console import Console
 
-from nertune.config import Settings, apply_override, parse_settings, read_toml
+from nertune.config import Settings, parse_settings, with_changes
 from nertune.data.corpus import load_corpus
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
@@ -31,194 +28,15 @@ from nertune.runs.record import (
     write_json,
     write_text,
 )
+from nertune.runs.space import Range, Space, read_space
+from nertune.runs.sweep_figure import save_sweep_figure
+from nertune.runs.trials import SweepResult, Trial
 from nertune.training.loop import EpochReport
 
-__all__ = ["Range", "SweepResult", "Trial", "default_space", "read_space", "sweep"]
+__all__ = ["sweep"]
 
-_STUDY, _DESCRIPTION, _WINNER = "study.db", "sweep.json", "best.toml"
+_STUDY, _DESCRIPTION, _WINNER, _FIGURE = "study.db", "sweep.json", "best.toml", "sweep.png"
 _STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
-
-
-class Range(BaseModel):
-    """Numbers from `low` to `high`, both ends counted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = Field(None, gt=0)
-    whole: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _whole(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            numbers = [values.get(key) for key in ("low", "high", "step")]
-            return {**values, "whole": all(type(n) is int for n in numbers if n is not None)}
-        return values
-
-    @model_validator(mode="after")
-    def _fits(self) -> Range:
-        if self.low >= self.high:
-            raise ValueError("expected low < high")
-        if self.log and (self.low <= 0 or self.step):
-            raise ValueError("with log, low must be above 0 and there is no step")
-        return self
-
-
-Space = dict[str, Range | tuple[Any, ...]]
-"""`section.key` -> its range, or the values to choose from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One run of a sweep.
-
-    Attributes:
-        number: counted from 0; 0 is the recipe as it stands.
-        state: `complete`, `pruned`, `failed`.
-        f1: best dev micro-F1; of a pruned one as far as it got.
-        values: what was chosen, by `section.key`; what the recipe says, for number 0.
-        trainable: parameters.
-        seconds: of training.
-        peak_bytes: the most memory that the process held in the run, libraries included.
-    """
-
-    number: int
-    state: str
-    f1: float | None
-    values: dict[str, Any]
-    trainable: int | None
-    seconds: float | None
-    peak_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """What a sweep found.
-
-    Attributes:
-        trials: all that ended.
-        base: the recipe as it stands.
-        best: the best complete one.
-        confirmed: dev micro-F1 of base and best with further seeds, if asked for.
-        winner: the recipe that it wrote.
-        importance: each setting's share in what sets good trials apart (PED-ANOVA; Watanabe et
-            al., 2023).
-    """
-
-    trials: tuple[Trial, ...]
-    base: Trial
-    best: Trial
-    confirmed: dict[str, list[float]]
-    winner: Path
-    importance: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "verdict": self.verdict,
-            "base": _plain(self.base),
-            "best": _plain(self.best),
-            "winner": str(self.winner),
-            "confirmed": self.confirmed,
-            "importance": self.importance,
-            "trials": [_plain(trial) for trial in self.trials],
-        }
-
-    @property
-    def verdict(self) -> str:
-        """In one sentence."""
-        assert self.base.f1 is not None
-        assert self.best.f1 is not None
-        gain = 100 * (self.best.f1 - self.base.f1)
-        done = sum(trial.state != "failed" for trial in self.trials)
-        if self.best.number == self.base.number:
-            return (
-                f"none of {done} trials beats the recipe as it stands (dev F1 {self.base.f1:.4f})"
-            )
-        sentence = (
-            f"trial {self.best.number} reaches dev F1 {self.best.f1:.4f}, {gain:+.1f} points "
-            "against the recipe as it stands"
-        )
-        if not self.confirmed:
-            return f"{sentence}; the best of {done} flatters itself: --confirm trains both again"
-        means = {name: sum(found) / len(found) for name, found in self.confirmed.items()}
-        gain = 100 * (means["best"] - means["base"])
-        return f"{sentence}; with {len(self.confirmed['best'])} further seeds {gain:+.1f} points"
-
-
-def read_space(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Settings, Space]:
-    """A recipe with a section `[space]`, or without: then the method's default.
-
-    Returns:
-        The recipe's values, its settings, and the space.
-
-    Raises:
-        ConfigError: the file, a setting or a range cannot be used.
-    """
-    values = read_toml(path)
-    wanted = values.pop("space", {})
-    for override in overrides:
-        apply_override(values, override)
-    settings = parse_settings(values, source=str(path))
-    if not settings.data.dev:
-        raise ConfigError(f"{path}: data.dev is missing: a sweep chooses by dev micro-F1")
-    if not isinstance(wanted, Mapping):
-        raise ConfigError(f"{path}: space must be a section: write [space]")
-    space = {key: _read_range(path, key, given) for key, given in wanted.items()}
-    space = space or default_space(settings)
-    firsts = {k: c[0] if isinstance(c, tuple) else _ends(c)[0] for k, c in space.items()}
-    parse_settings(_with(values, firsts), source=f"{path}: space")
-    return values, settings, space
-
-
-def _read_range(path: Path, key: str, given: Any) -> Range | tuple[Any, ...]:
-    if "." not in key:
-        raise ConfigError(f'{path}: space: {key!r}: expected "section.key", in quotation marks')
-    if key.startswith(("data.", "run.")):
-        raise ConfigError(f"{path}: space: {key}: is not a setting of the model or its training")
-    if isinstance(given, list) and len(given) > 1:
-        return tuple(given)
-    try:
-        return Range.model_validate(given)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"{path}: space: {key}: {message}, got {given!r}; expected a list of two values or "
-            "more, or {low = …, high = …, log = true}"
-        ) from error
-
-
-def default_space(settings: Settings) -> Space:
-    """What is worth a search, by the way of tuning."""
-    space: Space = {"train.rate": Range(low=3e-4, high=1e-2, log=True)}
-    if settings.model.emitter == "lstm":
-        return space | {
-            "lstm.dropout": Range(low=0.2, high=0.7),
-            "lstm.hidden_size": (128, 256, 384),
-            "train.batch_tokens": (256, 512, 1024),
-        }
-    tuning = settings.model.tuning
-    if tuning in ("full", "top", "bitfit"):
-        space["train.encoder_factor"] = Range(low=0.02, high=0.5, log=True)
-        space["train.batch_tokens"] = (256, 512, 1024)
-    elif tuning == "lora":
-        space |= {
-            # The head apart, so that it still learns at the low rates that some encoders need.
-            "train.rate": Range(low=1e-4, high=1e-2, log=True),
-            "train.head_rate": Range(low=5e-4, high=5e-3, log=True),
-            "lora.rank": (4, 8, 16, 32),
-            "lora.alpha": (8, 16, 32, 64),
-            "lora.dropout": Range(low=0.0, high=0.3),
-            "lora.targets": (["qkv"], ["attention"], ["all-linear"]),
-            "train.batch_tokens": (256, 512, 1024),
-        }
-    elif tuning == "peft":
-        space["train.adapter_rate"] = Range(low=1e-3, high=1e-1, log=True)
-    space["train.warmup"] = Range(low=0.0, high=0.3)
-    return space
 
 
 def sweep(
@@ -273,7 +91,10 @@ def sweep(
         )
         _run_trial(study, values, space, output, deadline, optuna, say, f"{done + 1}/{trials}")
     result = _result(study, values, settings, space, output, confirm, optuna, say)
-    _draw(result, output, say)
+    try:
+        save_sweep_figure(result, output / _FIGURE)
+    except MissingDependencyError as error:
+        say(f"no figure: {error}")
     return result
 
 
@@ -424,36 +245,22 @@ def _train(
     run: dict[str, Any] = {"run.dir": str(folder), "run.name": folder.name, "data.test": ""}
     if seed is not None:
         run["run.seed"] = seed
-    settings = parse_settings(_with(values, {**chosen, **run}), source=f"trial {folder.name}")
+    settings = parse_settings(
+        with_changes(values, {**chosen, **run}), source=f"trial {folder.name}"
+    )
     quiet = Console(file=io.StringIO())
     forget_peak_memory()
     return train(settings, console=quiet, observers=() if watch is None else (watch,))
 
 
-def _with(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with some of them replaced, by `section.key`."""
-    copied: dict[str, Any] = copy.deepcopy(dict(values))
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        inner = copied
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[key] = value
-    return copied
-
-
 def _suggest(trial: Any, key: str, choice: Range | tuple[Any, ...]) -> Any:
     if isinstance(choice, tuple):  # a list is no value for Optuna, its spelling is
         return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in choice]))
-    low, high = _ends(choice)
+    low, high = choice.ends
     if choice.whole:
         step = int(choice.step or 1)
         return trial.suggest_int(key, low, high, step=step, log=choice.log)
     return trial.suggest_float(key, low, high, step=choice.step, log=choice.log)
-
-
-def _ends(choice: Range) -> tuple[float, float]:
-    return (int(choice.low), int(choice.high)) if choice.whole else (choice.low, choice.high)
 
 
 def _brief(value: Any) -> str:
@@ -506,14 +313,10 @@ def _result(
     result = SweepResult(trials, base, best, confirmed, winner, _importance(study, space, optuna))
     path = output / _DESCRIPTION
     described = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {**described, "trials": [_plain(t) for t in trials], "best": best.number,
+    write_json(path, {**described, "trials": [t.to_dict() for t in trials], "best": best.number,
                       "confirmed": confirmed, "importance": result.importance,
                       "verdict": result.verdict})  # fmt: skip
     return result
-
-
-def _plain(trial: Trial) -> dict[str, Any]:
-    return {name: getattr(trial, name) for name in Trial.__slots__}
 
 
 def _importance(study: Any, space: Space, optuna: Any) -> dict[str, float]:
@@ -531,7 +334,7 @@ def _importance(study: Any, space: Space, optuna: Any) -> dict[str, float]:
 
 
 def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
-    recipe = _with(values, best.values)
+    recipe = with_changes(values, best.values)
     for key in ("dir", "name"):
         recipe.get("run", {}).pop(key, None)
     path = output / _WINNER
@@ -539,54 +342,3 @@ def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
     head = f"# Trial {best.number} of {output}: dev micro-F1 {f1:.4f}, the best of its sweep.\n\n"
     write_text(path, head + tomli_w.dumps(recipe))
     return path
-
-
-def _draw(result: SweepResult, output: Path, say: Callable[[str], None]) -> None:
-    """History, importance, and F1 against what it costs."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        say('no figure: matplotlib is missing: pip install "nertune[report]"')
-        return
-    matplotlib.rcParams["svg.hashsalt"] = "nertune"
-    figure = Figure(figsize=(15, 7), layout="constrained")
-    grid = figure.add_gridspec(2, 6)
-    history, importance = (figure.add_subplot(grid[0, part]) for part in (slice(3), slice(3, 6)))
-    costs = {
-        "trainable": ("trained parameters", 1.0),
-        "seconds": ("seconds of training", 1.0),
-        "peak_bytes": ("peak memory, MiB", 2.0**-20),
-    }
-    colours = {"complete": "#2a6fb0", "pruned": "#b9b9b9"}
-    for state, colour in colours.items():
-        some = [t for t in result.trials if t.state == state and t.f1 is not None]
-        history.scatter(
-            [t.number for t in some], [t.f1 or 0.0 for t in some], s=18, c=colour, label=state
-        )
-    complete = [t for t in result.trials if t.state == "complete" and t.f1 is not None]
-    so_far = [max(t.f1 or 0 for t in complete[: i + 1]) for i in range(len(complete))]
-    history.step([t.number for t in complete], so_far, where="post", color="#c0392b", label="best")
-    assert result.base.f1 is not None
-    history.axhline(result.base.f1, color="black", lw=0.8, ls=":", label="recipe")
-    history.set(title="History", xlabel="trial", ylabel="dev micro-F1")
-    history.xaxis.set_major_locator(MaxNLocator(integer=True))
-    history.legend(fontsize=8)
-    shares = sorted(result.importance.items(), key=lambda item: item[1])
-    importance.barh([name for name, _ in shares], [share for _, share in shares], color="#2a6fb0")
-    importance.set(title="What sets good trials apart (PED-ANOVA)", xlabel="share")
-    if not shares:
-        importance.set(xticks=[], yticks=[])
-        importance.text(0.5, 0.5, "too few trials", ha="center", transform=importance.transAxes)
-    for number, (name, (what, factor)) in enumerate(costs.items()):
-        axes = figure.add_subplot(grid[1, 2 * number : 2 * number + 2])
-        points = sorted((factor * (getattr(t, name) or 0), t.f1 or 0.0) for t in complete)
-        axes.scatter([x for x, _ in points], [y for _, y in points], s=18, c="#2a6fb0")
-        front = [p for i, p in enumerate(points) if all(p[1] > q[1] for q in points[:i])]
-        axes.step([x for x, _ in front], [y for _, y in front], where="post", c="#c0392b")
-        axes.set(title=f"F1 against {what}", xlabel=what, ylabel="dev micro-F1")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        if points and points[0][0] > 0 and points[-1][0] > 20 * points[0][0]:
-            axes.set_xscale("log")
-    figure.savefig(output / "sweep.png", dpi=110)

@@ -15,7 +15,7 @@ from nertune.training.rates import DEFAULT_ENCODER_FACTOR
 
 if TYPE_CHECKING:
     from nertune.runs.advice import Advice
-    from nertune.runs.sweep import SweepResult
+    from nertune.runs.trials import SweepResult
 
 __all__ = [
     "print_advice",

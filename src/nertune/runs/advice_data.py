@@ -1,0 +1,127 @@
+"""The data that an advice is asked about: training documents, and some to score on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nertune.config import DataSettings
+from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.samples import resolve_data
+from nertune.errors import DataError
+from nertune.types import Document
+
+__all__ = ["AdviceData", "find_data", "load_data"]
+
+
+_DEV_SHARE = 0.2  # of the training documents, where there is no dev file
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceData:
+    """What an advice trains on, and what it scores on.
+
+    Attributes:
+        train: never empty of entities.
+        dev: the same; disjoint from `train` where it was set aside.
+        changes: settings of `[data]` that name the files; to be put into every run's.
+        notice: what a reader has to know; may be empty.
+    """
+
+    train: Corpus
+    dev: Corpus
+    changes: Mapping[str, Any]
+    notice: str = ""
+
+
+def find_data(data: str, dev: str) -> tuple[str, str]:
+    """Where an advice's data are.
+
+    Args:
+        data: a training file, a folder that holds `train` and `dev` (with any suffix), or `sample`.
+        dev: a file to score on, which goes before the folder's.
+
+    Returns:
+        Training and dev file as settings name them; the latter may be empty.
+
+    Raises:
+        DataError: the folder holds no training file, or several of a split.
+    """
+    if data == "sample":
+        return "sample:train", dev or "sample:dev"
+    folder = Path(data)
+    if data.startswith("sample:") or not folder.is_dir():
+        return data, dev
+    found = {split: _find_split(folder, split) for split in ("train", "dev")}
+    if not found["train"]:
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
+        raise DataError(
+            f"holds no file named train, train.conll, train.jsonl or the like; it holds: {names}",
+            path=folder,
+        )
+    return found["train"], dev or found["dev"]
+
+
+def _find_split(folder: Path, split: str) -> str:
+    paths = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name.split(".")[0] == split]
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise DataError(f"holds several files of {split}: {names}; name one of them", path=folder)
+    return str(paths[0]) if paths else ""
+
+
+def load_data(settings: DataSettings, folder: Path) -> AdviceData:
+    """Read both corpora; where there is no dev file, set a fifth of the training documents aside.
+
+    Args:
+        settings: which files, and how to read them.
+        folder: gets `train.jsonl` and `dev.jsonl` where documents are set aside.
+
+    Raises:
+        DataError: a file cannot be used, holds no entity, or is too small to be divided.
+    """
+    train = _load(settings, settings.train)
+    dev = _load(settings, settings.dev) if settings.dev else None
+    for corpus in (train, dev):
+        if corpus is not None and not corpus.num_entities:
+            raise DataError("holds no entity", path=corpus.path)
+    return _divide(train, folder) if dev is None else AdviceData(train, dev, {})
+
+
+def _load(settings: DataSettings, name: str) -> Corpus:
+    return load_corpus(
+        resolve_data(name),
+        format=settings.format,
+        scheme=settings.scheme,
+        join=settings.join,
+        strict=settings.strict,
+    )
+
+
+def _divide(whole: Corpus, folder: Path) -> AdviceData:
+    """By a hash of the text, so that equal texts stay together."""
+    parts: dict[str, list[Document]] = {"train": [], "dev": []}
+    for document in whole.documents:
+        place = hashlib.sha256(document.text.encode()).digest()[0] / 256
+        parts["dev" if place < _DEV_SHARE else "train"].append(document)
+    if not all(any(document.entities for document in part) for part in parts.values()):
+        raise DataError(
+            f"is too small to set a fifth of it aside ({len(whole.documents)} documents): name a "
+            "dev file with --dev",
+            path=whole.path,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {split: folder / f"{split}.jsonl" for split in parts}
+    for split, path in paths.items():
+        save_documents(path, parts[split], format="jsonl")
+    return AdviceData(
+        train=load_corpus(paths["train"]),
+        dev=load_corpus(paths["dev"]),
+        # The source's format and tag scheme hold no longer.
+        changes={**{split: str(path) for split, path in paths.items()}, "format": "jsonl"},
+        notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
+        f"aside for it, in {folder}",
+    )

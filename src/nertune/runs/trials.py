@@ -1,0 +1,92 @@
+"""What a sweep found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SweepResult", "Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        number: counted from 0; 0 is the recipe as it stands.
+        state: `complete`, `pruned`, `failed`.
+        f1: best dev micro-F1; of a pruned one as far as it got.
+        values: what was chosen, by `section.key`; what the recipe says, for number 0.
+        trainable: parameters.
+        seconds: of training.
+        peak_bytes: the most memory that the process held in the run, libraries included.
+    """
+
+    number: int
+    state: str
+    f1: float | None
+    values: dict[str, Any]
+    trainable: int | None
+    seconds: float | None
+    peak_bytes: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        trials: all that ended.
+        base: the recipe as it stands.
+        best: the best complete one.
+        confirmed: dev micro-F1 of base and best with further seeds, if asked for.
+        winner: the recipe that it wrote.
+        importance: each setting's share in what sets good trials apart (PED-ANOVA; Watanabe et
+            al., 2023).
+    """
+
+    trials: tuple[Trial, ...]
+    base: Trial
+    best: Trial
+    confirmed: dict[str, list[float]]
+    winner: Path
+    importance: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "verdict": self.verdict,
+            "base": self.base.to_dict(),
+            "best": self.best.to_dict(),
+            "winner": str(self.winner),
+            "confirmed": self.confirmed,
+            "importance": self.importance,
+            "trials": [trial.to_dict() for trial in self.trials],
+        }
+
+    @property
+    def verdict(self) -> str:
+        """In one sentence."""
+        assert self.base.f1 is not None
+        assert self.best.f1 is not None
+        gain = 100 * (self.best.f1 - self.base.f1)
+        done = sum(trial.state != "failed" for trial in self.trials)
+        if self.best.number == self.base.number:
+            return (
+                f"none of {done} trials beats the recipe as it stands (dev F1 {self.base.f1:.4f})"
+            )
+        sentence = (
+            f"trial {self.best.number} reaches dev F1 {self.best.f1:.4f}, {gain:+.1f} points "
+            "against the recipe as it stands"
+        )
+        if not self.confirmed:
+            return f"{sentence}; the best of {done} flatters itself: --confirm trains both again"
+        means = {name: sum(found) / len(found) for name, found in self.confirmed.items()}
+        gain = 100 * (means["best"] - means["base"])
+        seeds = len(self.confirmed["best"])
+        return f"{sentence}; with {seeds} further seed{'s' * (seeds > 1)} {gain:+.1f} points"
