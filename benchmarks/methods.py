@@ -74,13 +74,22 @@ TASKS = {
     "peoples": Task(10, grids=GRIDS),
     "weibo": Task(10),
     "resume": Task(5),
-    # A BERT that normalises last: far lower rates, and a head that has one of its own.
+    # A BERT that normalises last: lower rates, and a head that has one of its own.
     "wnut17": Task(
         5,
-        methods=("full", "lora", "lstm"),
+        methods=(*CHOSEN, *GRIDS, "lstm"),
         grids={
             "full": ("rate", (5e-4, 1e-3, 2e-3)),
             "lora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
+            "lora-top2": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
+            "rslora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
+            "dora": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
+            "pissa": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
+            "lora-plus": ("adapter_rate", (1.25e-4, 2.5e-4, 5e-4)),
+            "adalora": ("adapter_rate", (2e-3, 4e-3, 8e-3)),
+            "ia3": ("adapter_rate", (5e-3, 1e-2, 2e-2)),
+            "vera": ("adapter_rate", (3e-3, 1e-2, 3e-2)),
+            "oft": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
         },
         common={"head_rate": 2e-3},
         search={"train.epochs": 5, "data.train_share": 0.3},
