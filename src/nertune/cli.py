@@ -293,18 +293,22 @@ def compare(
     from nertune.runs.progress import notify
     from nertune.runs.sizes import compare_sizes as run
 
-    comparison = run(
-        recipes,
-        _read_shares(sizes),
-        seeds=seeds,
-        baseline=baseline,
-        output=output,
-        overrides=set_ or [],
-        first_seed=first_seed,
-        fresh=fresh,
-        other_training_data=other_training_data,
-        on_progress=lambda message: notify(_stderr(), message),
-    )
+    try:
+        comparison = run(
+            recipes,
+            _read_shares(sizes),
+            seeds=seeds,
+            baseline=baseline,
+            output=output,
+            overrides=set_ or [],
+            first_seed=first_seed,
+            fresh=fresh,
+            other_training_data=other_training_data,
+            on_progress=lambda message: notify(_stderr(), message),
+        )
+    except KeyboardInterrupt as error:
+        _stderr().print("interrupted; the same command (without --fresh) goes on where it was")
+        raise typer.Exit(130) from error
     report.save(comparison, output)
     if as_json:
         _print_json(comparison.to_dict())
@@ -339,16 +343,20 @@ def sweep(
     from nertune.runs.sweep import sweep as run
     from nertune.runs.view import print_sweep
 
-    result = run(
-        space,
-        output=output or Path("sweeps") / space.stem,
-        trials=trials,
-        minutes=minutes,
-        confirm=confirm,
-        resume=resume,
-        overrides=set_ or [],
-        say=lambda message: notify(_stderr(), message),
-    )
+    try:
+        result = run(
+            space,
+            output=output or Path("sweeps") / space.stem,
+            trials=trials,
+            minutes=minutes,
+            confirm=confirm,
+            resume=resume,
+            overrides=set_ or [],
+            say=lambda message: notify(_stderr(), message),
+        )
+    except KeyboardInterrupt as error:
+        _stderr().print("interrupted; go on with --resume")
+        raise typer.Exit(130) from error
     if as_json:
         _print_json(result.to_dict())
     else:

@@ -10,7 +10,8 @@ from typing import Any
 import nertune
 from nertune.artifact import hash_encoder
 from nertune.config import Settings, load_settings
-from nertune.data.corpus import load_corpus, save_documents
+from nertune.data.corpus import save_documents
+from nertune.data.splits import load_splits
 from nertune.evaluation.metrics import score
 from nertune.runs.child import RunRequest
 from nertune.runs.compare import compare
@@ -50,9 +51,10 @@ class FakeTrainer:
         skill = SKILL[settings.train.rate]
         rng = random.Random(f"{request.arm} {request.seed}")
         scores: dict[str, Any] = {"dev": None, "test": None}
+        corpora = load_splits(settings.data)
         for split in ("dev", "test"):
-            if getattr(settings.data, split):
-                gold = load_corpus(getattr(settings.data, split)).documents
+            if split in corpora:
+                gold = corpora[split].documents
                 predicted = [
                     d.with_entities(
                         e if rng.random() < 0.9 else Entity(e.start, e.end, "MISC")
@@ -68,11 +70,7 @@ class FakeTrainer:
         (request.folder / "record.json").write_text(json.dumps(record))
 
     def record(self, settings: Settings, scores: dict[str, Any]) -> dict[str, Any]:
-        corpora = {
-            split: load_corpus(name)
-            for split in ("train", "dev", "test")
-            if (name := getattr(settings.data, split))
-        }
+        corpora = load_splits(settings.data)
         share, seed = settings.data.train_share, settings.run.seed
         corpora["train"] = corpora["train"].take_share(share, seed)
         return {

@@ -64,14 +64,17 @@ def comparison(
     num_seeds: int = 3,
     num_epochs: int = 5,
 ) -> Comparison:
-    differences = [None, BETTER, WORSE, UNCLEAR, BETTER]
+    differences = [None, BETTER, WORSE, UNCLEAR, BETTER, *[UNCLEAR] * len(names)]
     seeds = tuple(range(1, num_seeds + 1))
     arms = tuple(
         Arm(
             name=name,
             recipe=Path(f"{name}.toml"),
             folders=tuple(Path(f"out/{name}/{seed}") for seed in seeds),
-            records=tuple(record(0.9 - 0.1 * n, seed, types, num_epochs - n) for seed in seeds),
+            records=tuple(
+                record(max(0.2, 0.9 - 0.1 * n), seed, types, max(1, num_epochs - n))
+                for seed in seeds
+            ),
             split="test",
             difference=differences[n],
         )

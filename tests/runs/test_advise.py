@@ -38,7 +38,7 @@ def run_here(request: RunRequest) -> None:
         request.recipe,
         [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
     )
-    train(settings, console=Console(file=io.StringIO()), overwrite=request.start == "overwrite")
+    train(settings, console=Console(file=io.StringIO()), resume=request.start == "resume")
 
 
 @pytest.fixture

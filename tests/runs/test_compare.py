@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from helpers.bench import Bench, documents
-from nertune.config import Settings
+from nertune.config import Settings, load_settings
 from nertune.data.corpus import load_corpus, save_documents
-from nertune.errors import ConfigError, DataError, TrainingError
+from nertune.data.splits import load_splits
+from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.runs.child import RunRequest
 from nertune.runs.compare import arm_names, compare
 from nertune.runs.comparison import Estimate
+from nertune.runs.report import to_markdown
+from nertune.types import Document, Entity
 
 
 @pytest.fixture
@@ -97,7 +100,7 @@ def test_finished_runs_are_reused_and_said_so(bench: Bench) -> None:
     bench.compare(*recipes, seeds=3)
     assert bench.starts == [("a", 3, "new"), ("b", 3, "new")]
     bench.compare(*recipes, fresh=True)
-    assert [start for _, _, start in bench.starts] == ["overwrite"] * 4
+    assert [start for _, _, start in bench.starts] == ["new"] * 4
 
 
 def test_another_encoder_behind_the_same_name(
@@ -105,9 +108,10 @@ def test_another_encoder_behind_the_same_name(
 ) -> None:
     recipe = bench.recipe("a")
     bench.compare(recipe)
-    monkeypatch.setattr("nertune.runs.compare.hash_encoder", lambda name: "other weights")
+    for place in ("nertune.runs.compare", "helpers.bench"):
+        monkeypatch.setattr(f"{place}.hash_encoder", lambda name: "other weights")
     bench.compare(recipe)
-    assert bench.starts == [("a", 1, "overwrite"), ("a", 2, "overwrite")]
+    assert bench.starts == [("a", 1, "new"), ("a", 2, "new")]
     assert "the weights of mini-zh have changed" in bench.messages[0]
 
 
@@ -116,7 +120,7 @@ def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:
     bench.compare(*recipes)
     bench.recipe("b", 0.003)
     bench.compare(*recipes)
-    assert bench.starts == [("b", 1, "overwrite"), ("b", 2, "overwrite")]
+    assert bench.starts == [("b", 1, "new"), ("b", 2, "new")]
     assert bench.messages[1].endswith("training again, train.rate was 0.002, is 0.003")
     bench.compare(*recipes, overrides=["train.epochs=3"])
     assert len(bench.starts) == 4
@@ -127,8 +131,125 @@ def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:
     assert all("data.train holds other data now" in line for line in bench.messages)
     (bench.folder / "out/runs/a/seed-1/test.predictions.jsonl").unlink()
     bench.compare(*recipes, overrides=["train.epochs=3"])
-    assert bench.starts == [("a", 1, "overwrite")]
+    assert bench.starts == [("a", 1, "new")]
     assert "its predictions are missing" in bench.messages[0]
+
+
+def test_a_recipe_that_changes_meanwhile_is_refused(bench: Bench) -> None:
+    recipe = bench.recipe("a")
+
+    def edited(request: RunRequest) -> None:
+        bench.recipe("a", 0.002)
+        bench.trainer(request)
+
+    with pytest.raises(TrainingError, match=r"a, seed 1: train.rate was 0.002, is 0.001: the rec"):
+        compare([recipe], seeds=2, output=bench.folder / "out", run_arm=edited)
+    assert bench.compare(recipe).arms[0].records[0]["settings"]["train"]["rate"] == 0.002
+
+
+def test_splits_are_read_as_a_run_reads_them(bench: Bench) -> None:
+    """A test file that alone would be joined with spaces, beside a training file of characters."""
+    for split, share in (("train", 9), ("dev", 9), ("test", 6)):
+        tokens = ["我"] * share + ["iPhone"] * (10 - share)
+        lines = [f"{token}\tB-{kind}" for kind in ("PER", "LOC") for token in tokens]
+        (bench.folder / f"{split}.conll").write_text("\n".join(lines), encoding="utf-8")
+    assert load_corpus(bench.folder / "test.conll").join == " "
+    files = {split: str(bench.folder / f"{split}.conll") for split in ("train", "dev", "test")}
+    recipe = bench.recipe("a", **files)
+    comparison = bench.compare(recipe)
+    settings = load_settings(recipe)
+    assert comparison.data["sha256"] == load_splits(settings.data)["test"].sha256
+    assert comparison.data["sha256"] != load_corpus(files["test"]).sha256
+    bench.compare(recipe)
+    assert bench.starts == []
+
+
+def test_a_killed_run_on_another_encoder_starts_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = bench.recipe("a")
+    bench.compare(recipe, seeds=1)
+    (bench.folder / "out/runs/a/seed-1/record.json").unlink()
+    for place in ("nertune.runs.compare", "helpers.bench"):
+        monkeypatch.setattr(f"{place}.hash_encoder", lambda name: "other weights")
+    bench.compare(recipe, seeds=1)
+    assert bench.starts == [("a", 1, "new")]
+
+
+def test_an_encoder_that_was_not_there_yet_does_not_keep_a_run_from_being_resumed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_fetched(name: str) -> str:
+        raise ModelError(f"{name}: holds no safetensors weights")
+
+    recipe = bench.recipe("a")
+    with monkeypatch.context() as patch:
+        patch.setattr("nertune.runs.compare.hash_encoder", not_fetched)
+        bench.compare(recipe, seeds=1)
+    bench.compare(recipe, seeds=1)
+    assert bench.starts == []
+    (bench.folder / "out/runs/a/seed-1/record.json").unlink()
+    bench.compare(recipe, seeds=1)
+    assert bench.starts == [("a", 1, "resume")]
+
+
+def test_what_was_begun_is_gone_before_the_new_request_is_there(bench: Bench) -> None:
+    recipe = bench.recipe("a")
+    bench.compare(recipe, seeds=1)
+    folder = bench.folder / "out/runs/a/seed-1"
+    (folder / "record.json").unlink()
+    (folder / "checkpoints").mkdir()
+
+    def killed(request: RunRequest) -> None:
+        raise KeyboardInterrupt
+
+    changed = ["train.epochs=4"]
+    with pytest.raises(KeyboardInterrupt):
+        compare([recipe], seeds=1, output=bench.folder / "out", overrides=changed, run_arm=killed)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_two_comparisons_in_one_folder_are_refused(bench: Bench) -> None:
+    recipe = bench.recipe("a")
+
+    def another(request: RunRequest) -> None:
+        bench.compare(recipe, overrides=["train.epochs=4"])
+
+    with pytest.raises(ConfigError, match=r"output: another process is at work in .*out"):
+        compare([recipe], seeds=2, output=bench.folder / "out", run_arm=another)
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is(bench: Bench) -> None:
+    recipes = bench.recipe("a"), bench.recipe("b")
+    recipes[1].write_text(recipes[1].read_text() + '\n[model]\nencoder = "./typo"\n')
+    with pytest.raises(ModelError, match=r"\./typo: no such folder"):
+        bench.compare(*recipes)
+    (bench.folder / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file; expected a folder"):
+        bench.compare(recipes[0], output=bench.folder / "file")
+    with pytest.raises(ConfigError, match=r"data\.train is empty"):
+        bench.compare(bench.recipe("c", train=""))
+    assert bench.starts == []
+
+
+def test_arms_with_different_dev_data_are_said(bench: Bench) -> None:
+    recipes = bench.recipe("a"), bench.recipe("b", 0.002, dev="")
+    notices = "\n".join(bench.compare(*recipes).notices)
+    assert "best epoch on different development data" in notices
+    assert f"a on {bench.folder / 'dev.jsonl'}, b on none." in notices
+    same = bench.compare(bench.recipe("a"), bench.recipe("b"))
+    assert "development data" not in "\n".join(same.notices)
+
+
+def test_how_many_names_are_seen_is_said_only_where_it_is_the_same_for_all(bench: Bench) -> None:
+    assert bench.compare(bench.recipe("a"), bench.recipe("b")).novelty is not None
+    other = bench.folder / "other.jsonl"
+    save_documents(other, [Document("PERx", (Entity(0, 3, "PER"),)), *documents(2)[:5]])
+    recipes = bench.recipe("a"), bench.recipe("b", train=str(other))
+    comparison = bench.compare(*recipes, other_training_data=True)
+    assert comparison.novelty is None
+    assert "| arm | seen | other type | unseen |" in to_markdown(comparison)
+    assert comparison.to_dict()["gold_by_novelty"] is None
 
 
 def test_killed_runs_are_resumed(bench: Bench) -> None:
@@ -154,7 +275,7 @@ def test_a_killed_run_with_other_settings_starts_again(bench: Bench) -> None:
     folder = bench.folder / "out/runs/a/seed-1"
     (folder / "record.json").unlink()
     bench.compare(recipe, seeds=1, overrides=["train.epochs=4"])
-    assert bench.starts == [("a", 1, "overwrite")]
+    assert bench.starts == [("a", 1, "new")]
 
 
 def test_other_test_data_is_refused_before_anything_is_trained(bench: Bench) -> None:

@@ -64,9 +64,11 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
     assert "script" not in found.tags
     assert "Kinds of errors" in html
     assert "Names that training showed" in html
-    assert re.search(r"<mark>王小明<small>PER</small></mark>在<mark>北京<small>LOC", html)
-    assert re.search(r'<mark class="wrong">王小<small>PER</small></mark>', html)
-    assert re.search(r'<mark class="missed">北京<small>LOC</small></mark>', html)
+    assert re.search(
+        r"<mark>王小明<small><bdi>PER</bdi></small></mark>在<mark>北京<small><bdi>LOC", html
+    )
+    assert re.search(r'<mark class="wrong">王小<small><bdi>PER</bdi></small></mark>', html)
+    assert re.search(r'<mark class="missed">北京<small><bdi>LOC</bdi></small></mark>', html)
     assert "lora, 2 of 3 seeds: as gold" in html
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from helpers.comparisons import BETTER, UNCLEAR, WORSE, comparison, row
 from nertune.evaluation.significance import Difference
 from nertune.runs import report
-from nertune.runs.comparison import Comparison
+from nertune.runs.comparison import Comparison, Estimate, SizePoint
 
 
 def rendered(shown: Comparison, width: int = 80) -> str:
@@ -48,6 +49,36 @@ def test_terminal_shows_every_figure_within_80_columns() -> None:
     assert "…" not in text.replace("0123456789ab…", "")  # nothing is cut
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_many_arms_are_shown_in_parts_that_fit(width: int) -> None:
+    names = tuple(f"method-{number}" for number in range(11))
+    shown = replace(comparison(names=names), notices=())
+    sizes = [
+        SizePoint(s, int(1000 * s), {n: Estimate.of([0.5, 0.75]) for n in names},
+                  dict.fromkeys(names[1:], BETTER))
+        for s in (0.005, 0.125, 1.0)
+    ]  # fmt: skip
+    text = rendered(replace(shown, sizes=tuple(sizes)), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text.replace("0123456789ab…", "")
+    amounts = text.split("Micro F1 by amount", 1)[1].split("Scores by type", 1)[0]
+    assert amounts.count("62.5 ±17.7") == 33
+    assert "5 (0.5 %)" in text
+    assert "125 (12.5 %)" in text
+    curves = text.split("Learning curves", 1)[1]
+    for arm in shown.arms:
+        assert arm.name in curves
+        assert f"{100 * (arm.epochs[0].dev_f1.mean or 0):.1f} ±" in curves
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (999, "999"), (999_499, "999k"), (999_700, "1M"), (6_861_769, "6.86M")],
+)
+def test_numbers_of_parameters(value: int, shown: str) -> None:
+    assert report._short_number(value) == shown
+
+
 def test_one_seed_shows_no_deviation() -> None:
     shown = comparison(num_seeds=1)
     assert "±" not in rendered(shown)
@@ -61,7 +92,11 @@ def test_names_with_markup_are_shown_as_they_are() -> None:
     text = rendered(shown, width=120)
     assert "a[bold]b" in text
     assert "[red]" in text
-    markdown = report.to_markdown(shown)
+    point = SizePoint(1.0, 10, {arm.name: Estimate.of([0.5]) for arm in shown.arms}, {})
+    markdown = report.to_markdown(replace(shown, sizes=(point,)))
+    assert table(markdown, "By amount of training data")[0] == (
+        r"| documents | a\[bold]b | x\|y | lora_r8 |"
+    )
     assert r"x\|y" in markdown
     assert r"B\*" in markdown
     assert r"\_C\_" in markdown
@@ -138,8 +173,9 @@ def test_without_matplotlib_the_report_says_how_to_get_the_figure(
 def test_an_interrupted_save_keeps_the_old_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "report.md").write_text("old")
-
+    reports = [tmp_path / f"report.{suffix}" for suffix in ("html", "json", "md")]
+    for path in reports:
+        path.write_text("old")
     write_text = Path.write_text
 
     def fail(path: Path, content: str, **options: str) -> int:
@@ -149,5 +185,5 @@ def test_an_interrupted_save_keeps_the_old_report(
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         report.save(comparison(), tmp_path)
-    assert (tmp_path / "report.md").read_text() == "old"
+    assert [path.read_text() for path in reports] == ["old"] * 3
     assert not list(tmp_path.glob(".*"))

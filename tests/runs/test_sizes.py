@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from helpers.bench import Bench
 from nertune.errors import ConfigError
+from nertune.runs.comparison import Comparison
 from nertune.runs.report import render_terminal, to_markdown
 from nertune.runs.sizes import compare_sizes
 
@@ -71,9 +73,9 @@ def test_sizes_are_shown(bench: Bench) -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     render_terminal(shown, console)
     text, markdown = console.export_text(), to_markdown(shown)
-    assert "40 (50%)" in text
-    assert "80 (100%)" in text
-    rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50%)")]
+    assert "40 (50 %)" in text
+    assert "80 (100 %)" in text
+    rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50 %)")]
     assert len(rows) == 1
     assert f"{shown.sizes[0].f1['a'].mean:.3f}" in rows[0]
     assert "better" in rows[0]
@@ -86,7 +88,7 @@ def test_sizes_are_shown(bench: Bench) -> None:
     [
         ([0.0], [], "above 0"),
         ([1.5], [], "up to 1"),
-        ([0.5], ["data.train_share=0.2"], "data.train_share"),
+        ([0.5], ["data.train_share=0.2"], "leave out --set data.train_share=0.2"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(
@@ -98,3 +100,22 @@ def test_sizes_that_cannot_be_are_refused(
             run_arm=bench.trainer,
         )  # fmt: skip
     assert bench.starts == []
+
+
+def test_other_amounts_are_refused_only_beside_sizes(bench: Bench) -> None:
+    own = bench.recipe("own")
+    own.write_text(own.read_text().replace("[train]", "train_share = 0.5\n[train]"))
+
+    def call(recipe: Path, shares: list[float], **options: Any) -> Comparison:
+        return compare_sizes(
+            [recipe], shares, output=bench.folder / "out", run_arm=bench.trainer, seeds=1, **options
+        )
+
+    with pytest.raises(ConfigError, match=r"own\.toml: data\.train_share = 0\.5"):
+        call(own, [0.5])
+    with pytest.raises(ConfigError, match="exclude each other"):
+        call(bench.recipe("a"), [0.5], other_training_data=True)
+    assert bench.starts == []
+    assert call(own, []).sizes[-1].documents == 40
+    call(bench.recipe("a"), [1.0], overrides=["data.train_share=0.25"])
+    assert bench.trainer.requests[-1].overrides == ("data.train_share=0.25",)

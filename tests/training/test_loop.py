@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -448,7 +450,13 @@ def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path: Path) -> None:
     assert observer.resumed == [(2, 0)]  # the first epoch was not done again
     assert not (tmp_path / "paused" / "record.json").exists()
     # In the last epoch there is nothing to go on with: it ends as any run.
+    (saved,) = (tmp_path / "paused" / "checkpoints").glob("step-*")
+    before = json.loads((saved / "state.json").read_text())["state"]["progress"]["elapsed"]
+    began = time.perf_counter()
     record = train(paused, resume=True, observers=[PauseAfter(4)])
+    assert before > 0
+    # The seconds of all lives: this one's cannot be more than what it took.
+    assert before < record["seconds"] <= before + time.perf_counter() - began
     assert [e["loss"] for e in record["epochs"]] == [e["loss"] for e in whole["epochs"]]
     models = [sorted((tmp_path / name).rglob("*.safetensors")) for name in ("whole", "paused")]
     assert [f.name for f in models[0]] == [f.name for f in models[1]] != []

@@ -62,6 +62,13 @@ class Corpus:
         return None if self.style is None else self.style.scheme
 
     @property
+    def joined(self) -> Join:
+        """How the tokens were joined, as `load_corpus` takes it; `auto` for JSONL."""
+        if self.format == "jsonl":
+            return "auto"
+        return "space" if self.join else "none"
+
+    @property
     def num_entities(self) -> int:
         return sum(len(document.entities) for document in self.documents)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nertune.config import DataSettings
 from nertune.data.corpus import Corpus, load_corpus, save_documents
-from nertune.data.samples import resolve_data
+from nertune.data.splits import load_splits
 from nertune.errors import DataError
 from nertune.types import Document
 
@@ -83,22 +83,13 @@ def load_data(settings: DataSettings, folder: Path) -> AdviceData:
     Raises:
         DataError: a file cannot be used, holds no entity, or is too small to be divided.
     """
-    train = _load(settings, settings.train)
-    dev = _load(settings, settings.dev) if settings.dev else None
-    for corpus in (train, dev):
-        if corpus is not None and not corpus.num_entities:
+    corpora = load_splits(settings, ("train", "dev"))
+    for corpus in corpora.values():
+        if not corpus.num_entities:
             raise DataError("holds no entity", path=corpus.path)
-    return _divide(train, folder) if dev is None else AdviceData(train, dev, {})
-
-
-def _load(settings: DataSettings, name: str) -> Corpus:
-    return load_corpus(
-        resolve_data(name),
-        format=settings.format,
-        scheme=settings.scheme,
-        join=settings.join,
-        strict=settings.strict,
-    )
+    if "dev" not in corpora:
+        return _divide(corpora["train"], folder)
+    return AdviceData(corpora["train"], corpora["dev"], {})
 
 
 def _divide(whole: Corpus, folder: Path) -> AdviceData:

@@ -31,7 +31,7 @@ class RunRequest:
         seed: of the run.
         folder: the run's folder, where `record.json` and the predictions have to be afterwards.
         overrides: `section.key=value`, without seed and folder.
-        start: `"new"`; `"resume"` a killed run; `"overwrite"` what the folder holds.
+        start: `"new"`; or `"resume"` a killed run.
     """
 
     arm: str
@@ -39,7 +39,7 @@ class RunRequest:
     seed: int
     folder: Path
     overrides: tuple[str, ...]
-    start: Literal["new", "resume", "overwrite"]
+    start: Literal["new", "resume"]
 
 
 RunArm = Callable[[RunRequest], None]
@@ -62,8 +62,8 @@ def run_in_subprocess(request: RunRequest) -> None:
     ):
         command += ["--set", override]
     command.append("--json")
-    if request.start != "new":
-        command.append(f"--{request.start}")
+    if request.start == "resume":
+        command.append("--resume")
     code, last_line = _run(command)
     if code:
         raise TrainingError(f"{request.arm}, seed {request.seed}: {_reason(code, last_line)}")
@@ -118,5 +118,7 @@ def _reason(code: int, last_line: str) -> str:
         with suppress(ValueError):
             name = signal.Signals(-code).name
             hint = " (often: out of memory)" if name == "SIGKILL" else ""
-            return f"the run was ended by {name}{hint}; the same command again resumes it"
+            return (
+                f"the run was ended by {name}{hint}; the same command (without --fresh) resumes it"
+            )
     return f"the run ended with code {code}" + (f": {message}" if message else "")

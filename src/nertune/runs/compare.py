@@ -20,12 +20,10 @@ import nertune
 from nertune.artifact import hash_encoder
 from nertune.config import Settings, load_settings
 from nertune.data.corpus import Corpus, load_corpus
-from nertune.data.samples import resolve_data
-from nertune.errors import ConfigError, DataError, TrainingError
-from nertune.evaluation.analysis import (
-    analyse,
-    known_names,
-)
+from nertune.data.splits import CorpusCache, load_splits
+from nertune.encoders import resolve_encoder
+from nertune.errors import ConfigError, DataError, ModelError, TrainingError
+from nertune.evaluation.analysis import Novelty, analyse, known_names
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import compare_arms, correct_for_many
 from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
@@ -38,12 +36,12 @@ from nertune.runs.comparison import (
     say_silent,
     say_unfinished,
 )
+from nertune.runs.folder import RunFolder
 from nertune.runs.record import first_difference, write_json
 from nertune.types import Document
 
 __all__ = ["arm_names", "compare"]
 
-_SPLITS = ("train", "dev", "test")
 _MOST_EXAMPLES = 10  # of each kind
 
 
@@ -69,10 +67,11 @@ class _Plan:
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """Settings without name and place, and content hashes of the data."""
+        """Settings without name and place, and content hashes of the data and the encoder."""
         return {
             "settings": _comparable(self.settings.to_dict()),
             "data": {split: corpus.sha256 for split, corpus in self.corpora.items()},
+            "encoder": _encoder_hash(self.settings),
         }
 
     @property
@@ -128,11 +127,12 @@ def compare(
     if not other_training_data:
         _refuse_other_training(plans)
     records: dict[tuple[str, int], Record] = {}
-    for number, plan in enumerate(plans, start=1):
-        position = f"[{number}/{len(plans)}] {plan.arm}, seed {plan.seed}"
-        records[plan.arm, plan.seed] = _ensure_run(
-            plan, fresh, run_arm or run_in_subprocess, say, position
-        )
+    with RunFolder(folder, "output").locked():
+        for number, plan in enumerate(plans, start=1):
+            position = f"[{number}/{len(plans)}] {plan.arm}, seed {plan.seed}"
+            records[plan.arm, plan.seed] = _ensure_run(
+                plan, fresh, run_arm or run_in_subprocess, say, position
+            )
     scored = plans[0].scored
     arms, counts, predicted = [], {}, {}
     for name, recipe in zip(names, recipes, strict=True):
@@ -162,7 +162,7 @@ def compare(
         },
         notices=_notices(plans, arms, split),
         output=folder,
-        novelty=arms[0].analyses[0].gold,
+        novelty=_common_novelty(arms),
         examples=_examples(scored.documents, predicted, chosen),
     )
 
@@ -218,7 +218,7 @@ def _plans(
         key = override.partition("=")[0].strip()
         if key in ("run.seed", "run.dir", "run.name"):
             raise ConfigError(f"compare sets {key} of each run itself: leave out --set {override}")
-    read: dict[str, Corpus] = {}
+    read: CorpusCache = {}
     plans = []
     for seed in seeds:
         for name, recipe in zip(names, recipes, strict=True):
@@ -229,36 +229,16 @@ def _plans(
             if longer != 1:
                 own += (f"train.epochs={max(1, round(longer * settings.train.epochs))}",)
                 settings = load_settings(recipe, [*own, f"run.seed={seed}", place])
-            corpora = _corpora(settings, read)
+            corpora = load_splits(settings.data, cache=read)
+            corpora["train"] = corpora["train"].take_share(settings.data.train_share, seed)
+            if settings.model.emitter == "encoder":
+                resolve_encoder(settings.model.encoder)
             if "test" not in corpora and "dev" not in corpora:
                 raise ConfigError(
                     f"{recipe}: names neither data.test nor data.dev, so nothing can be scored"
                 )
             plans.append(_Plan(name, recipe, seed, folder, settings, corpora, own))
     return plans
-
-
-def _corpora(settings: Settings, read: dict[str, Corpus]) -> dict[str, Corpus]:
-    """The corpora that the settings name, as a run uses them; each file is read once."""
-    data = settings.data
-    corpora = {}
-    for split in _SPLITS:
-        name = getattr(data, split)
-        if not name:
-            continue
-        key = json.dumps([name, data.format, data.scheme, data.join, data.strict])
-        if key not in read:
-            read[key] = load_corpus(
-                resolve_data(name),
-                format=data.format,
-                scheme=data.scheme,
-                join=data.join,
-                strict=data.strict,
-            )
-        corpora[split] = read[key]
-        if split == "train":
-            corpora[split] = read[key].take_share(data.train_share, settings.run.seed)
-    return corpora
 
 
 def _common_split(plans: Sequence[_Plan]) -> Split:
@@ -311,11 +291,10 @@ def _ensure_run(
 ) -> Record:
     """The record of a finished run: one that is there already, or a new one."""
     found = _read_json(plan.folder / "record.json")
-    same_request = _read_json(plan.stamp_path) == plan.stamp
-    start: Literal["new", "resume", "overwrite"] = "new"
-    what = "training"
+    stamp = plan.stamp
+    is_resumed, what = False, "training"
     if found is not None and found.get("status") == "finished":
-        reason = "as asked" if fresh else _why_not(found, plan)
+        reason = "as asked" if fresh else _why_not(found, plan, stamp)
         if not reason:
             version = found.get("nertune")
             by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
@@ -323,39 +302,58 @@ def _ensure_run(
                 f"{position}: reused, {plan.folder} is finished with the same settings and data{by}"
             )
             return found
-        start, what = "overwrite", f"training again, {reason}"
+        what = f"training again, {reason}"
     elif plan.folder.exists() and any(plan.folder.iterdir()):
+        is_resumed = not fresh and _is_same_request(_read_json(plan.stamp_path), stamp)
         reason = "as asked" if fresh else "what was begun there has other settings or data"
-        start, what = "overwrite", f"training again, {reason}"
-        if same_request and not fresh:
-            start, what = "resume", "resuming"
+        what = "resuming" if is_resumed else f"training again, {reason}"
     say(f"{position}: {what}")
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    write_json(plan.stamp_path, plan.stamp)
+    if not is_resumed:
+        folder = RunFolder(plan.folder)
+        with folder.locked():
+            folder.remove_run()  # before the new stamp is there, which would have it resumed
+        write_json(plan.stamp_path, stamp)
+    start: Literal["new", "resume"] = "resume" if is_resumed else "new"
     run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, plan.overrides, start))
     record = _read_json(plan.folder / "record.json")
     if record is None or record.get("status") != "finished":
         raise TrainingError(
             f"{plan.arm}, seed {plan.seed}: the run left no finished record.json in {plan.folder}"
         )
+    if reason := _why_not(record, plan, stamp):
+        raise TrainingError(
+            f"{plan.arm}, seed {plan.seed}: {reason}: the recipe, its data or its encoder were "
+            "changed while the comparison ran; the same command again compares what they are now"
+        )
     return record
 
 
 def _encoder_hash(settings: Settings) -> str | None:
-    """The weights behind the encoder's name, which may have been replaced since a run."""
-    return hash_encoder(settings.model.encoder) if settings.model.emitter == "encoder" else None
+    """Of the weights behind the encoder's name, which may be replaced; nothing if not there yet."""
+    if settings.model.emitter != "encoder":
+        return None
+    try:
+        return hash_encoder(settings.model.encoder)
+    except ModelError:  # of the hub, and not fetched yet
+        return None
 
 
-def _why_not(record: Record, plan: _Plan) -> str:
+def _is_same_request(earlier: Mapping[str, Any] | None, stamp: Mapping[str, Any]) -> bool:
+    """Whether a killed run can go on; one that fetched its encoder first did not know its hash."""
+    if earlier is None or (earlier.get("encoder") or stamp["encoder"]) != stamp["encoder"]:
+        return False
+    return {**earlier, "encoder": None} == {**stamp, "encoder": None}
+
+
+def _why_not(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
     """Why a finished run is not what the plan asks for; empty if it is."""
-    stamp = plan.stamp
     settings = _comparable(record.get("settings", {}))
     if settings != stamp["settings"]:
         return first_difference(settings, stamp["settings"])
     for split, wanted in stamp["data"].items():
         if ((record.get("data") or {}).get(split) or {}).get("sha256") != wanted:
             return f"data.{split} holds other data now"
-    if record.get("encoder_sha256") != _encoder_hash(plan.settings):
+    if stamp["encoder"] not in (None, record.get("encoder_sha256")):
         return f"the weights of {plan.settings.model.encoder} have changed"
     return "" if _predictions_path(plan).is_file() else "its predictions are missing"
 
@@ -441,6 +439,12 @@ def _typical(runs: Sequence[Sequence[Document]], index: int, gold: Document) -> 
     return next(run[index] for run in runs if not _same(gold, run[index]))
 
 
+def _common_novelty(arms: Sequence[Arm]) -> Mapping[Novelty, int] | None:
+    """Gold entities by whether training showed them; nothing where runs saw different documents."""
+    first, *others = (analysis.gold for arm in arms for analysis in arm.analyses)
+    return first if all(other == first for other in others) else None
+
+
 def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple[str, ...]:
     notices = []
     if split == "dev":
@@ -454,6 +458,13 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
         notices.append(
             "Development and test data are the same: the test data chose each run's best epoch, "
             "so the scores are optimistic."
+        )
+    if len({_dev_hash(plan) for plan in plans}) > 1:
+        told = {plan.arm: plan.corpora["dev"].path if "dev" in plan.corpora else "none"
+                for plan in plans}  # fmt: skip
+        notices.append(
+            "The arms chose their best epoch on different development data, so it is not the arms "
+            f"alone that differ: {', '.join(f'{arm} on {path}' for arm, path in told.items())}."
         )
     if len({plan.seed for plan in plans}) == 1 and len(arms) > 1:
         notices.append(
@@ -472,6 +483,10 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
             "compared."
         )
     return (*notices, *say_silent(arms, split), *say_unfinished(arms))
+
+
+def _dev_hash(plan: _Plan) -> str | None:
+    return plan.corpora["dev"].sha256 if "dev" in plan.corpora else None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -310,7 +310,8 @@ class Comparison:
         data: `path`, `sha256`, `documents` and `entities` of what was scored.
         notices: what a reader has to know to read the figures rightly.
         output: the folder that holds the runs.
-        novelty: gold entities by whether training showed them.
+        novelty: gold entities by whether training showed them; `None` where runs saw different
+            documents.
         examples: documents that one arm gets right and the baseline wrong, or the other way round.
         sizes: the arms with less training data, from `compare_sizes`; the last is this comparison.
     """
@@ -322,7 +323,7 @@ class Comparison:
     data: Mapping[str, Any]
     notices: tuple[str, ...]
     output: Path
-    novelty: Mapping[Novelty, int] = field(default_factory=lambda: dict.fromkeys(NOVELTIES, 0))
+    novelty: Mapping[Novelty, int] | None = None
     examples: tuple[Example, ...] = ()
     sizes: tuple[SizePoint, ...] = ()
 
@@ -344,7 +345,7 @@ class Comparison:
             "split": self.split,
             "data": dict(self.data),
             "notices": list(self.notices),
-            "gold_by_novelty": dict(self.novelty),
+            "gold_by_novelty": self.novelty and dict(self.novelty),
             "arms": [arm.to_dict() for arm in self.arms],
             "sizes": [point.to_dict() for point in self.sizes],
         }

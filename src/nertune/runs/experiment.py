@@ -16,9 +16,9 @@ from rich.console import Console
 import nertune
 from nertune.artifact import hash_encoder, save_model
 from nertune.config import DataSettings, Settings
-from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
-from nertune.data.samples import resolve_data
+from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError, MissingDependencyError
 from nertune.evaluation.metrics import Scores, score
 from nertune.inference.predictor import Predictor
@@ -144,32 +144,15 @@ def _train(
 
 
 def _load_corpora(data: DataSettings, seed: int, console: Console) -> _Corpora:
-    if not data.train:
-        raise ConfigError("data.train is empty: expected a file to train on, or sample:train")
-    loaded: dict[str, Corpus | None] = {"dev": None, "test": None}
-    join = data.join
-    for split in ("train", "dev", "test"):
-        if not (name := getattr(data, split)):
-            continue
-        corpus = load_corpus(
-            resolve_data(name),
-            format=data.format,
-            scheme=data.scheme,
-            join=join,
-            strict=data.strict,
-        )
-        if split == "train" and corpus.format == "conll":
-            join = "space" if corpus.join else "none"  # the splits of a corpus are read alike
-        if split == "train":
-            corpus = corpus.take_share(data.train_share, seed)
-        loaded[split] = corpus
+    loaded = load_splits(data)
+    loaded["train"] = loaded["train"].take_share(data.train_share, seed)
+    for split, corpus in loaded.items():
         counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
         notify(console, f"{split}: {corpus.path}: {counts}")
         for notice in corpus.notices:
             notify(console, f"  {notice}")
     train = loaded["train"]
-    assert train is not None
-    corpora = _Corpora(train, loaded["dev"], loaded["test"])
+    corpora = _Corpora(train, loaded.get("dev"), loaded.get("test"))
     if not train.labels:
         raise DataError("holds no entity to learn from", path=train.path)
     if corpora.dev is None:
@@ -418,7 +401,7 @@ def _record(
         "epochs": [report.to_dict() for report in result.history],
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
-        "seconds": time.perf_counter() - started,
+        "seconds": result.earlier_seconds + time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(device),
         "dev": scores["dev"].to_dict() if "dev" in scores else None,
         "test": scores["test"].to_dict() if "test" in scores else None,

@@ -175,8 +175,11 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
         )
     settings = manifest.settings.get("data", {}) if not dev else {}
     kept = {k: settings[k] for k in ("format", "scheme", "join") if k in settings}
+    described = {} if dev else manifest.data.get("dev") or {}
+    if "join" in described:  # as it was read then, with the training file's
+        kept["join"] = described["join"]
     corpus = load_corpus(path, **kept)
-    stated = (manifest.data.get("dev") or {}).get("sha256", corpus.sha256)
+    stated = described.get("sha256", corpus.sha256)
     if not dev and stated != corpus.sha256:
         raise ConfigError(
             f"{named} is not the file any more that chose the model's epoch (its sha256 differs): "

@@ -110,7 +110,7 @@ class RunFolder:
             raise ConfigError("--resume and --overwrite exclude each other")
         self._make()
         if overwrite:
-            self._remove_run()
+            self.remove_run()
         if self.record.exists():
             if not resume:
                 raise ConfigError(
@@ -166,7 +166,7 @@ class RunFolder:
                         )
         return record
 
-    def _remove_run(self) -> None:
+    def remove_run(self) -> None:
         """Only what a run writes: the folder may hold other things of its owner."""
         for folder in (self.model, self.checkpoints, self.path / "tensorboard", self.prepared):
             shutil.rmtree(folder, ignore_errors=True)

@@ -109,9 +109,9 @@ def _example(example: Example, seeds: int) -> str:
     loser = f"{escape(example.wrong)}, {example.seeds_wrong} of {seeds} seeds wrong"
     return (
         f'<div class="example"><p class="who">{winner}</p>'
-        f"<p>{_marked(gold, [(e, '') for e in gold.entities], first, last)}</p>"
+        f'<p dir="auto">{_marked(gold, [(e, "") for e in gold.entities], first, last)}</p>'
         f'<p class="who">{loser}</p>'
-        f"<p>{_marked(found, marks, first, last)}</p></div>"
+        f'<p dir="auto">{_marked(found, marks, first, last)}</p></div>'
     )
 
 
@@ -136,7 +136,9 @@ def _marked(document: Document, marks: Iterable[tuple[Entity, str]], first: int,
         surface = escape(document.text[entity.start : entity.end])
         shown = f' class="{kind}"' if kind else ""
         parts.append(escape(document.text[position : entity.start]))
-        parts.append(f"<mark{shown}>{surface}<small>{escape(entity.label)}</small></mark>")
+        parts.append(
+            f"<mark{shown}>{surface}<small><bdi>{escape(entity.label)}</bdi></small></mark>"
+        )
         position = entity.end
     parts.append(escape(document.text[position:last]))
     parts.append(" …" if last < len(document.text) else "")

@@ -65,6 +65,7 @@ def describe_data(corpus: Corpus) -> dict[str, Any]:
         "sha256": corpus.sha256,
         "documents": len(corpus.documents),
         "entities": corpus.num_entities,
+        "join": corpus.joined,
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -52,9 +53,9 @@ def render_terminal(comparison: Comparison, console: Console) -> None:
         console.print(Text(f"Note: {notice}", style="yellow"))
     console.print()
     if comparison.sizes:
-        console.print(_sizes_table(comparison))
+        _print_by_arms(_sizes_table, comparison, console)
     console.print(_scores_table(comparison))
-    console.print(_epochs_table(comparison))
+    _print_by_arms(_epochs_table, comparison, console)
 
 
 def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: str = "") -> str:
@@ -232,30 +233,44 @@ def _macro_rows(arm: Arm) -> tuple[ScoreEstimate, ScoreEstimate | None, ScoreEst
     return arm.score("macro"), None, None
 
 
-def _sizes_table(comparison: Comparison) -> Table:
+def _print_by_arms(
+    make: Callable[[Comparison, Sequence[Arm]], Table], comparison: Comparison, console: Console
+) -> None:
+    """A table with columns for every arm, in parts where it would be wider than the terminal."""
+    arms = comparison.arms
+    unbounded = console.options.update(max_width=10**6)
+    for count in range(len(arms), 0, -1):
+        parts = [make(comparison, arms[i : i + count]) for i in range(0, len(arms), count)]
+        if all(Measurement.get(console, unbounded, p).maximum <= console.width for p in parts):
+            break
+    for part in parts:
+        console.print(part)
+
+
+def _sizes_table(comparison: Comparison, arms: Sequence[Arm]) -> Table:
     table = _table("Micro F1 by amount of training data (percent)")
     table.add_column("documents", justify="right")
-    for arm in comparison.arms:
+    for arm in arms:
         table.add_column(Text(arm.name), justify="right")
         if arm.difference is not None:
             table.add_column(Text(f"against {comparison.baseline}"), justify="right")
     for point in comparison.sizes:
         cells: list[str | Text] = []
-        for arm in comparison.arms:
+        for arm in arms:
             cells.append(_compact(point.f1[arm.name], _percent))
             if arm.name in point.differences:
                 difference = point.differences[arm.name]
                 cells.append(Text(_points(difference.difference),
                                   style=_VERDICT_STYLES[difference.verdict]))  # fmt: skip
-        table.add_row(f"{point.documents:,} ({point.share:.0%})", *cells)
+        table.add_row(f"{point.documents:,} ({_share(point.share)})", *cells)
     return table
 
 
-def _epochs_table(comparison: Comparison) -> Table:
+def _epochs_table(_: Comparison, arms: Sequence[Arm]) -> Table:
     table = _table("Learning curves (loss: mean nats per token; dev: micro F1 in percent)")
     table.add_column("epoch", justify="right")
-    curves = [arm.epochs for arm in comparison.arms]
-    for arm in comparison.arms:
+    curves = [arm.epochs for arm in arms]
+    for arm in arms:
         table.add_column(Text(f"{arm.name}\nloss"), justify="right")
         table.add_column("\ndev", justify="right")
     for index in range(max(map(len, curves), default=0)):
@@ -294,7 +309,7 @@ _ERRORS = (
 _SIZES = (
     "Micro F1; in brackets points against the baseline, with their interval. Each seed draws the "
     "documents, the same for all arms; with a share s of them recipes train for s^(−2/3) times "
-    "their epochs."
+    "their epochs. Verdicts are corrected for the number of arms, not for that of amounts."
 )
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
@@ -306,7 +321,7 @@ _NOVELTY = (
 def _sizes_markdown(comparison: Comparison) -> str:
     rows = []
     for point in comparison.sizes:
-        cells = [f"{point.documents:,} ({point.share:.0%})"]
+        cells = [f"{point.documents:,} ({_share(point.share)})"]
         for arm in comparison.arms:
             cell = _inline(point.f1[arm.name], "{:.3f}".format)
             if arm.name in point.differences:
@@ -335,7 +350,7 @@ def _novelty_markdown(comparison: Comparison) -> str:
         [arm.name, *(_fraction(arm.recall(novelty)) for novelty in NOVELTIES)]
         for arm in comparison.arms
     ]
-    headings = [f"{novelty} ({gold[novelty]})" for novelty in NOVELTIES]
+    headings = [f"{novelty} ({gold[novelty]})" if gold else novelty for novelty in NOVELTIES]
     return _markdown_table(("arm", *headings), rows, num_left=1)
 
 
@@ -410,7 +425,8 @@ def _markdown_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, num_left: int
 ) -> str:
     rules = ["---" if i < num_left else "---:" for i in range(len(headings))]
-    lines = [headings, rules, *([_escaped(cell) for cell in row] for row in rows)]
+    lines = [[_escaped(cell) for cell in line] for line in (headings, *rows)]
+    lines.insert(1, rules)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -460,10 +476,9 @@ def _share(value: float) -> str:
 
 def _short_number(value: int) -> str:
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if value >= size:
-            return (
-                f"{value / size:.3g}{unit}" if value < 1000 * size else f"{value / size:.0f}{unit}"
-            )
+        if value >= 0.9995 * size:  # which three digits round up
+            scaled = value / size
+            return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:.0f}{unit}"
     return str(value)
 
 

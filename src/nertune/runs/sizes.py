@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nertune.config import load_settings
 from nertune.errors import ConfigError
 from nertune.runs.compare import compare
 from nertune.runs.comparison import Comparison, SizePoint, say_silent
@@ -27,7 +28,7 @@ def compare_sizes(
 
     A seed draws the same documents for all arms, and a smaller share is part of a larger one. With
     a share s of them every recipe trains for s^(-2/3) times its epochs, so that it gets enough
-    steps (measured, see docs/results.md): half of the data 1.6 times, a tenth 4.6 times.
+    steps: half of the data 1.6 times, a tenth 4.6 times.
 
     Args:
         recipes: one per arm.
@@ -38,16 +39,18 @@ def compare_sizes(
         options: as for `compare`.
 
     Raises:
-        ConfigError: a share is out of range; or as `compare`.
+        ConfigError: a share is out of range, something else sets the amount of training data, or
+            arms have different training data; or as `compare`.
         DataError, TrainingError: as `compare`.
     """
     for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"sizes: {share:.4g}: expected shares above 0 and up to 1 (100 %)")
-    if any("train_share" in override for override in overrides):
-        raise ConfigError("sizes sets data.train_share of each run itself: leave out --set")
+    fewer = sorted({*shares} - {1.0})
+    if fewer:
+        _refuse_other_amounts(recipes, overrides, options)
     points, notices = [], []
-    for share in sorted({*shares} - {1.0}):
+    for share in fewer:
         if on_progress is not None:
             on_progress(f"with {share:.4g} of the training documents:")
         part = compare(
@@ -63,6 +66,28 @@ def compare_sizes(
                     for notice in say_silent(part.arms, part.split)]  # fmt: skip
     whole = compare(recipes, output=output, overrides=overrides, on_progress=on_progress, **options)
     return replace(whole, sizes=(*points, _point(whole, 1.0)), notices=(*whole.notices, *notices))
+
+
+def _refuse_other_amounts(
+    recipes: Sequence[Path], overrides: Sequence[str], options: Mapping[str, Any]
+) -> None:
+    """A share would not be one of what its row says."""
+    for override in overrides:
+        if override.partition("=")[0].strip() == "data.train_share":
+            raise ConfigError(
+                f"sizes sets data.train_share of each run itself: leave out --set {override}"
+            )
+    for recipe in recipes:
+        if (share := load_settings(recipe, overrides).data.train_share) != 1:
+            raise ConfigError(
+                f"{recipe}: data.train_share = {share:g}, but sizes sets it of each run itself: "
+                "leave it out, or leave out --sizes"
+            )
+    if options.get("other_training_data"):
+        raise ConfigError(
+            "--sizes and --other-training-data exclude each other: a share of other data is "
+            "another number of documents"
+        )
 
 
 def _point(comparison: Comparison, share: float) -> SizePoint:

@@ -19,8 +19,7 @@ import tomli_w
 from rich.console import Console
 
 from nertune.config import Settings, parse_settings, with_changes
-from nertune.data.corpus import load_corpus
-from nertune.data.samples import resolve_data
+from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.runs.record import (
     first_difference,
@@ -116,13 +115,8 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
         "settings": settings.to_dict(),
         "space": {k: list(v) if isinstance(v, tuple) else v.model_dump() for k, v in space.items()},
         "data": {
-            split: load_corpus(
-                resolve_data(getattr(settings.data, split)),
-                format=settings.data.format,
-                scheme=settings.data.scheme,
-                join=settings.data.join,
-            ).sha256
-            for split in ("train", "dev")
+            split: corpus.sha256
+            for split, corpus in load_splits(settings.data, ("train", "dev")).items()
         },
     }
     described = json.loads(json.dumps(described))

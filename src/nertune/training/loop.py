@@ -107,6 +107,7 @@ class _Progress:
     best_epoch: int = 0
     best_f1: float = -1.0
     finished: bool = False
+    elapsed: float = 0.0  # seconds of all lives of the run up to the checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class FitResult:
     history: list[EpochReport]
     best_epoch: int
     stopped_early: bool
+    earlier_seconds: float  # of the lives before a resumption, as far as their work was kept
 
 
 def fit(
@@ -177,10 +179,12 @@ def fit(
         best = saved.best
         if observer is not None:
             observer.on_resume(progress.epoch, progress.batch)
+    earlier, began = progress.elapsed, time.perf_counter()
     optimizer = accelerator.prepare(optimizer)
 
     def save_checkpoint() -> None:
         if checkpoints is not None:
+            progress.elapsed = earlier + time.perf_counter() - began
             checkpoints.save(
                 Checkpoint(
                     step=progress.step,
@@ -230,6 +234,7 @@ def fit(
         history=progress.history,
         best_epoch=progress.best_epoch,
         stopped_early=len(progress.history) < settings.epochs,
+        earlier_seconds=earlier,
     )
 
 
@@ -403,6 +408,7 @@ def _to_json(progress: _Progress, accelerator: Accelerator) -> dict[str, Any]:
             "best_epoch": progress.best_epoch,
             "best_f1": progress.best_f1,
             "finished": progress.finished,
+            "elapsed": progress.elapsed,
         },
         "history": [report.to_dict() for report in progress.history],
         "scaler": scaler.state_dict() if scaler is not None else None,
