@@ -325,7 +325,7 @@ def sweep(
     ],
     trials: Annotated[int, typer.Option(min=1, help="Runs in all.")] = 20,
     minutes: Annotated[
-        float, typer.Option(min=0, help="No run begins or goes on after so long; 0: no limit.")
+        float, typer.Option(min=0, help="No trial begins or goes on after so long; 0: no limit.")
     ] = 0,
     output: Annotated[
         Path | None,

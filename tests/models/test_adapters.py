@@ -218,6 +218,13 @@ def test_adalora_gives_up_directions_down_to_its_budget(tmp_path: Path) -> None:
     assert left == 2 * len(values_of) < sum(p.numel() for p in values_of)
 
 
+def test_adalora_without_room_to_give_up_directions_is_refused(tmp_path: Path) -> None:
+    options = {"tinit": 200, "tfinal": 1000}
+    values = _with(settings_of("adalora", tmp_path, epochs=1), "peft", options=options)
+    with pytest.raises(ConfigError, match="tinit = 200 and tfinal = 1000 leave none of this run's"):
+        train_quietly(parse_settings(values))
+
+
 def test_adaloras_penalty_is_that_of_its_paper(tmp_path: Path) -> None:
     predictor = make_predictor(settings_of("adalora", tmp_path))
     ranks = RankSchedule.of(predictor.tagger, 100)
@@ -277,6 +284,8 @@ def test_scales_that_begin_at_one_do_not_decay(tmp_path: Path) -> None:
         ({"method": "ia3", "targets": ["quer"]}, "peft.targets: 'quer' matches no linear module"),
         ({"method": "ia3", "layers": "top-9"}, "peft.layers: 'top-9', but the encoder has 2"),
         ({"method": "prompt", "layers": "top-1"}, "works on all layers or on none"),
+        ({"method": "adalora", "options": {"init_r": 8}}, "init_r = 8 must be above target_r = 8"),
+        ({"method": "adalora", "options": {"target_r": 12}}, "init_r = 12 must be above"),
         ({"method": "road", "options": {}}, "cannot be used .*divisible by"),
     ],
 )

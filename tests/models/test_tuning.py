@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForTokenClassification, EuroBertConfig
 
 from nertune.config import LoraSettings, Settings
 from nertune.errors import ConfigError
@@ -17,6 +18,7 @@ from nertune.models.tuning import (
     find_targets,
     freeze_encoder,
     head_names,
+    train_top_layers,
 )
 
 FRIENDLY = ("query", "key", "value", "attention_output", "intermediate", "output")
@@ -149,6 +151,19 @@ def test_frozen_trains_the_whole_head_and_nothing_else(
     assert len(trainable(model)) == (4 if family == "modernbert" else 2)
 
 
+def test_the_norm_behind_the_last_layer_trains_with_the_top() -> None:
+    config = EuroBertConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=20, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=2, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, mask_token_id=3,
+    )  # fmt: skip
+    model = AutoModelForTokenClassification.from_config(config)
+    train_top_layers(model, 1)
+    assert {name for name in trainable(model) if ".layers.2." not in name} == {
+        "model.norm.weight", "classifier.weight", "classifier.bias"
+    }  # fmt: skip
+
+
 def test_full_trains_everything(
     save_encoder: Callable[..., Any], settings_of: Callable[..., Settings], tagset: Any
 ) -> None:
@@ -215,6 +230,18 @@ def test_layers_may_have_ranks_of_their_own(make_model: Callable[..., Any]) -> N
     }
     scales = {m.scaling["default"] for m in model.modules() if getattr(m, "lora_A", None)}
     assert scales == {2.0}
+
+
+def test_ranks_of_their_own_keep_rsloras_scale(make_model: Callable[..., Any]) -> None:
+    settings = LoraSettings(rank=4, alpha=8, targets=("query",), ranks={"0": 16}, rslora=True)
+    model = add_lora(make_model("bert"), settings)
+    scales = [m.scaling["default"] for m in model.modules() if getattr(m, "lora_A", None)]
+    assert scales == pytest.approx([4.0] * 3)  # 8 / sqrt(4) = 16 / sqrt(16)
+
+
+def test_what_peft_refuses_is_told(make_model: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"lora: .*even"):
+        add_lora(make_model("bert"), LoraSettings(rank=3, init="orthogonal", targets=("query",)))
 
 
 def test_layers_may_have_alphas_of_their_own(make_model: Callable[..., Any]) -> None:

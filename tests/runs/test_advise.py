@@ -26,6 +26,7 @@ from nertune.runs.candidates import Plan
 from nertune.runs.child import RunRequest
 from nertune.runs.comparison import Estimate
 from nertune.runs.experiment import train
+from nertune.runs.folder import RunFolder
 from nertune.runs.view import print_advice
 from nertune.types import Document
 
@@ -202,7 +203,7 @@ def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
         assert part in notices
     assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
     found = replace(advice, scores={f: Estimate.of([0.5]) for f in ("full", "lora")})
-    assert "0.5000 of LoRA, one unfinished run each" in found.verdict
+    assert "0.5000 of LoRA, one run each, after 1 epoch" in found.verdict
     assert load_settings(advice.recipe).model.tuning == advice.choice
 
 
@@ -279,6 +280,69 @@ def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
     assert advice.difference is not None
 
 
+def test_a_seed_that_fails_leaves_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_from(first: int) -> None:
+        def run(request: RunRequest) -> None:
+            if request.seed >= first:
+                raise NertuneError("its loss is not finite")
+            run_here(request)
+
+        monkeypatch.setattr(module, "run_in_subprocess", run)
+
+    fails_from(2)
+    advice = ask()
+    assert not advice.confirmed
+    assert "no further seed: its loss is not finite" in advice.notices
+    assert "there are no other seeds than the search's: the scores flatter" in advice.notices
+    fails_from(3)
+    advice = ask(resume=True)
+    assert advice.confirmed
+    assert advice.difference is not None
+    assert advice.difference.num_seeds == 1
+    fails_from(99)
+    advice = ask(resume=True)
+    assert len(advice.scores["lora"].values) == 2
+    assert not any("no further seed" in notice for notice in advice.notices)
+
+
+def test_ways_that_ran_for_different_times_are_held_against_each_other_at_equal_ones(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SEEDS", 0)
+    finish = module._Advisor._finalists
+
+    def without_lora(advisor: Any, plan: Plan) -> Any:
+        return [c for c in finish(advisor, plan) if c.family == "full"]
+
+    monkeypatch.setattr(module._Advisor, "_finalists", without_lora)
+    advice = ask()
+    epochs = {o.candidate.family: len(o.dev_f1) for o in advice.outcomes
+              if o.candidate in advice.chosen.values()}  # fmt: skip
+    assert epochs == {"full": 6, "lora": 2}
+    for family, candidate in advice.chosen.items():
+        (outcome,) = (o for o in advice.outcomes if o.candidate == candidate)
+        assert advice.scores[family].values == (outcome.best(2),)
+
+
+def test_a_finalist_that_is_killed_behind_its_last_epoch_is_finished(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: RunFolder, record: Any) -> None:
+        if not folder.path.name.startswith("pilot"):
+            raise KeyboardInterrupt
+        finish(folder, record)
+
+    finish = RunFolder.finish
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    advice = ask(resume=True)
+    done = [o.candidate.name for o in advice.outcomes if len(o.dev_f1) == advice.plan.epochs]
+    assert len(done) == 3
+    assert all((tmp_path / "out/runs" / name / "record.json").exists() for name in done)
+
+
 def test_large_data_are_cut_down(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(share=0.5, epochs=3, first=1, shapes=False, seeds=1, seconds=0.0)
     monkeypatch.setattr(module, "possible_plans", lambda *_: iter([plan]))
@@ -310,6 +374,8 @@ def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.Monkey
     assert advice.difference is None
     assert [row[1] for row in outcome_rows(advice) if row[0].startswith("LoRA")] == ["failed"] * 3
     assert "against" not in advice.verdict
+    assert advice.confirmed
+    assert len(advice.scores["full"].values) == 2  # of the last comparison, not of the search
     again = ask(resume=True)
     assert again.outcomes == advice.outcomes
     assert again.notices == advice.notices
@@ -368,6 +434,8 @@ def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:
     [
         ({"minutes": 0}, ConfigError, "more than 0"),
         ({"overrides": ["lora.rank=4"]}, ConfigError, "chooses lora.rank itself"),
+        ({"overrides": ["model.encoder=x"]}, ConfigError, "name the encoder with --encoder"),
+        ({"overrides": ["lora.ranks.3=4"]}, ConfigError, "chooses lora.ranks.3 itself"),
         ({"overrides": ["train.rte=4"]}, ConfigError, "train.rte"),
         ({"data": "/nowhere/train"}, DataError, "/nowhere/train"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, VARIANTS, make_settings, write_jsonl
-from nertune.errors import ConfigError, DataError, ModelError, NertuneError
+from nertune.errors import ConfigError, DataError, ModelError, NertuneError, TrainingError
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
 from nertune.runs.experiment import train
@@ -259,3 +260,43 @@ def test_no_model_is_left_if_scoring_fails(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     settings = make_settings(tmp_path, "lstm", FAST)
     assert train(settings, console=Console(file=io.StringIO()), resume=True)["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_said_and_the_memory_let_go(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tensors:
+        """Stands for a model's."""
+
+    held: list[weakref.ref[Tensors]] = []
+
+    def fail(*args: Any, **options: Any) -> Any:
+        tensors = Tensors()
+        held.append(weakref.ref(tensors))
+        raise type(error)(*error.args)
+
+    monkeypatch.setattr("nertune.runs.experiment._fit", fail)
+    with pytest.raises(TrainingError, match=r"out of memory: lower train\.batch_tokens") as caught:
+        run(tmp_path)
+    assert held[0]() is None
+    assert caught.value.__context__ is None
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr("nertune.runs.experiment._fit", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run(tmp_path)

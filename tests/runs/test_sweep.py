@@ -9,15 +9,20 @@ import subprocess
 import sys
 import time
 import tomllib
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
-from nertune.errors import ConfigError
+from nertune.errors import ConfigError, TrainingError
 from nertune.runs import sweep as module
 from nertune.runs.sweep import sweep
+from nertune.training.loop import EpochReport
+
+optuna = pytest.importorskip("optuna")
 
 RECIPE = """
 [data]
@@ -131,6 +136,94 @@ def test_time_ends_it(recipe: Path, tmp_path: Path) -> None:
     result = sweep(recipe, output=tmp_path / "out", trials=500, minutes=1e-6)
     assert [t.number for t in result.trials] == [0]
     assert result.base.f1 is not None
+
+
+def test_time_does_not_undo_a_run_in_its_last_epoch() -> None:
+    class Asked:
+        def report(self, *_: float) -> None:
+            pass
+
+        def should_prune(self) -> bool:
+            return False
+
+    watch = module._Watch(Asked(), optuna, deadline=0.0, may_prune=True)
+    watch.last = 2
+    dev = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    with pytest.raises(optuna.TrialPruned):
+        watch.on_epoch(EpochReport(1, 1.0, 1.0, 1.0, dev), is_best=True)
+    watch.on_epoch(EpochReport(2, 1.0, 1.0, 1.0, dev), is_best=True)
+    assert watch.best == 0.5
+
+
+def test_a_recipe_that_failed_is_tried_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConfigError("the encoder cannot be fetched")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train", fail)
+        with pytest.raises(ConfigError, match="cannot be fetched"):
+            sweep(recipe, output=tmp_path / "out", trials=1)
+    result = sweep(recipe, output=tmp_path / "out", trials=1, resume=True)
+    assert [trial.state for trial in result.trials] == ["failed", "complete"]
+    assert result.best is result.base
+
+
+def test_a_failing_confirmation_leaves_the_winner(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module._train
+
+    def fail(values: Any, chosen: Any, folder: Path, watch: Any = None, seed: Any = None) -> Any:
+        if seed == 989:
+            assert (tmp_path / "out" / "best.toml").exists()
+            raise TrainingError("the loss is no longer finite")
+        return real(values, chosen, folder, watch, seed)
+
+    monkeypatch.setattr(module, "_train", fail)
+    said: list[str] = []
+    result = sweep(recipe, output=tmp_path / "out", trials=2, confirm=2, say=said.append)
+    assert {name: len(found) for name, found in result.confirmed.items()} == {"base": 1, "best": 1}
+    assert "base, seed 989, is left out: the loss is no longer finite" in said
+    described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
+    assert described["confirmed"] == result.confirmed
+
+
+def test_importance_is_of_the_trials_that_were_drawn_and_finished() -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {"rate": optuna.distributions.FloatDistribution(0.0, 1.0),
+             "rank": optuna.distributions.CategoricalDistribution([1, 2])}  # fmt: skip
+
+    def add(value: float, rate: float, rank: int, state: str = "COMPLETE") -> None:
+        study.add_trial(optuna.trial.create_trial(
+            state=optuna.trial.TrialState[state], value=value, distributions=space,
+            params={"rate": rate, "rank": rank},
+        ))  # fmt: skip
+
+    study.add_trial(optuna.trial.create_trial(value=2.0))  # the recipe as it stands
+    for number in range(9):
+        add(number / 10, number / 10, 1 + number % 2)
+    for number in range(9):
+        add(0.0, number / 10, 1 + number % 2, "PRUNED")
+    assert module._importance(study, optuna) == {}  # nine are too few
+    for number in range(9, 20):
+        add(number / 10, number / 20, 1 + number % 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shares = module._importance(study, optuna)
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-3)
+    assert shares["rate"] > 0.7 > shares["rank"]
+
+
+def test_where_nothing_was_learnt_nothing_is_important() -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {"rate": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    for number in range(12):
+        study.add_trial(optuna.trial.create_trial(
+            value=0.0, params={"rate": number / 12}, distributions=space
+        ))  # fmt: skip
+    assert module._importance(study, optuna) == {}
 
 
 def test_a_broken_trial_does_not_end_it(tmp_path: Path) -> None:

@@ -131,6 +131,14 @@ def _arguments(config_class: Any, model: Any, settings: PeftSettings) -> dict[st
                 f"peft.options.{option}: peft's {config_class.__name__} has no such option"
                 f"{nearest(option, known)}; known: {', '.join(known)}"
             )
+    if config_class.__name__ == "AdaLoraConfig":
+        defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+        first, last = ({**defaults, **settings.options}[key] for key in ("init_r", "target_r"))
+        if first <= last:
+            raise ConfigError(
+                f"peft.options: init_r = {first} must be above target_r = {last}, the mean rank in "
+                "the end: AdaLoRA begins with more and gives some up"
+            )
     layers = chosen_layers(settings.layers, encoder_layers(model), "peft.layers")
     values: dict[str, Any] = {"task_type": "TOKEN_CLS"}
     if config_class.__name__ == "LNTuningConfig":

@@ -1,7 +1,11 @@
-"""What trains of an encoder: all of it, its head only, or a LoRA adapter and the head."""
+"""What trains of an encoder: head, top layers, biases, a LoRA adapter; and what targets mean.
+
+`adapters` has the other methods of peft.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -80,6 +84,7 @@ _GROUPS = {
 }
 # Families whose query, key and value are one matrix: asking for any of them means all three.
 _FUSED = ("attn.Wqkv",)
+_LAST_NORMS = ("final_norm.", "norm.")  # ModernBERT; LLaMA's kin, such as EuroBERT
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|albert_layers)\.(\d+)\.(.+)$")
 
 
@@ -112,7 +117,7 @@ def train_top_layers(model: Any, count: int) -> None:
     freeze_encoder(model)
     for name, parameter in getattr(model, model.base_model_prefix).named_parameters():
         match = _LAYER.search(name)
-        if (match and int(match[1]) >= num_layers - count) or name.startswith("final_norm."):
+        if (match and int(match[1]) >= num_layers - count) or name.startswith(_LAST_NORMS):
             parameter.requires_grad_(True)
 
 
@@ -249,8 +254,11 @@ def _wrap(
     ranks, alphas = {}, {}
     for name, layer in targets.items():
         rank = settings.ranks.get(str(layer), settings.rank)
-        # Without one of its own, the scale alpha / rank is that of the other layers.
-        alpha = settings.alphas.get(str(layer), settings.alpha * rank / settings.rank)
+        # Without one of its own, the scale is that of the other layers: alpha / rank, or with
+        # rsLoRA alpha / sqrt(rank).
+        ratio = rank / settings.rank
+        same = settings.alpha * (math.sqrt(ratio) if settings.rslora else ratio)
+        alpha = settings.alphas.get(str(layer), same)
         if rank != settings.rank:
             ranks[name] = rank
         if alpha != settings.alpha:
@@ -269,5 +277,8 @@ def _wrap(
         alpha_pattern=alphas,
         modules_to_save=modules_to_save,
     )
-    with quiet_transformers():
-        return get_peft_model(model, config)
+    try:
+        with quiet_transformers():
+            return get_peft_model(model, config)
+    except ValueError as error:  # e.g. orthogonal matrices of an odd rank
+        raise ConfigError(f"lora: {' '.join(str(error).split())[:300]}") from error

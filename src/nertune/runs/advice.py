@@ -23,7 +23,7 @@ class Outcome:
         dev_f1: micro-F1 after each epoch that it ran.
         losses: of training in each of them.
         trainable: parameters; 0 if it failed.
-        seconds_per_epoch: training and scoring on dev; `None` if it failed.
+        seconds_per_epoch: of training alone; `None` if it failed.
         reason: why it failed.
     """
 
@@ -57,14 +57,14 @@ class Cost:
 
     Attributes:
         trainable: parameters.
-        share: of all parameters, in [0, 1].
+        share: of all parameters, in [0, 1]; `None` where their number is not known.
         seconds_per_epoch: of training alone, mean over seeds.
         peak_bytes: of the process, mean over seeds; `None` where it was not measured.
         stored_bytes: what a domain adds to the disk: all trained weights in float32.
     """
 
     trainable: int
-    share: float
+    share: float | None
     seconds_per_epoch: float | None
     peak_bytes: float | None
     stored_bytes: int
@@ -79,7 +79,8 @@ class Advice:
         chosen: the best candidate of either family that could be trained.
         outcomes: everything that was tried, in order.
         plan: of the runs.
-        scores: dev micro-F1 of the last comparison, by family, one per seed.
+        scores: dev micro-F1 of the last comparison, by family, one per seed; without one that of
+            the search's runs, after as many epochs as all of them have.
         difference: LoRA's to full tuning; `None` where either is missing.
         certainty: confidence, in [0, 1], that the choice is not more than a point below the other.
         confirmed: whether seeds other than the search's gave the scores.
@@ -105,11 +106,16 @@ class Advice:
     data: Mapping[str, Mapping[str, Any]]
 
     @property
+    def has_learnt(self) -> bool:
+        """Whether anything that was scored found an entity on dev."""
+        return any(scores.mean for scores in self.scores.values())
+
+    @property
     def verdict(self) -> str:
         """In one sentence."""
         told = f"{NAMES[self.choice]} ({self.chosen[self.choice].told})"
         mean = self.scores[self.choice].mean
-        if not any(scores.mean for scores in self.scores.values()):
+        if not self.has_learnt:
             return (
                 "no advice: nothing that was tried found an entity on dev; give it more minutes, "
                 "or more training documents"
@@ -117,7 +123,12 @@ class Advice:
         if self.difference is None or self.certainty is None:
             others = [f"{self.scores[f].mean or 0.0:.4f} of {NAMES[f]}"
                       for f in self.chosen if f != self.choice]  # fmt: skip
-            against = f" against {others[0]}, one unfinished run each" if others else ""
+            epochs = min((len(o.dev_f1) for o in self.outcomes if o.candidate in
+                          self.chosen.values()), default=0)  # fmt: skip
+            against = ""
+            if others:
+                told_epochs = f"{epochs} epoch{'s' * (epochs != 1)}"
+                against = f" against {others[0]}, one run each, after {told_epochs}"
             return f"{told}: dev micro-F1 {mean or 0.0:.4f}{against}"
         other: Family = "full" if self.choice == "lora" else "lora"
         sign = 1 if self.choice == "lora" else -1
@@ -174,7 +185,7 @@ def cost_rows(advice: Advice) -> list[list[str]]:
         rows.append([
             candidate.title,
             f"{scores.mean or 0.0:.4f}{spread}",
-            f"{cost.share:.1%}",
+            "–" if cost.share is None else f"{cost.share:.1%}",
             "–" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
             "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:,.0f} MiB",
             f"{cost.stored_bytes / 1e6:.1f} MB",

@@ -72,9 +72,11 @@ _SEARCH_SEED = 1
 _MOST_SEEDS = 5
 _PILOT_DOCUMENTS = 500
 _SLACK = 0.9  # of the time left is planned with
+_BROKEN = "no further seed: "
 _STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
 _CHOSEN_HERE = (
-    "model.tuning", "lora.rank", "lora.alpha", "lora.targets", "lora.layers", "train.rate",
+    "model.tuning", "model.emitter", "lora.rank", "lora.alpha", "lora.targets", "lora.layers",
+    "lora.ranks", "lora.alphas", "lora.rslora", "train.rate",
     "train.head_rate", "train.adapter_rate", "train.lora_plus", "train.encoder_factor",
     "train.epochs", "train.patience",
     "data.train_share", "data.train", "data.dev", "data.test", "run.dir", "run.name", "run.seed",
@@ -123,7 +125,9 @@ def advise(
 def _refuse_chosen(overrides: Sequence[str]) -> None:
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if key in _CHOSEN_HERE:
+        if key == "model.encoder":
+            raise ConfigError(f"name the encoder with --encoder, not with --set {override}")
+        if key in _CHOSEN_HERE or key.startswith(("lora.ranks.", "lora.alphas.")):
             raise ConfigError(f"advise chooses {key} itself: leave out --set {override}")
 
 
@@ -144,6 +148,7 @@ class _Advisor:
     ):
         self._output, self._say = output, say
         self._notices: list[str] = []
+        self._broken = ""
         self._values: dict[str, Any] = {
             "data": {"train": train, "dev": dev},
             "model": {"encoder": encoder},
@@ -160,7 +165,9 @@ class _Advisor:
         if self._data.notice:
             self._note(self._data.notice)
         self._state = self._open(minutes)
-        self._notices = list(self._state.get("notices", self._notices))
+        # What broke in an earlier life is tried again.
+        earlier = self._state.get("notices", self._notices)
+        self._notices = [notice for notice in earlier if not notice.startswith(_BROKEN)]
         self._clock = Clock(60 * minutes, before=self._state["spent"])
 
     def run(self) -> Advice:
@@ -251,6 +258,10 @@ class _Advisor:
         self._state |= {"spent": self._clock.spent, "notices": self._notices, **values}
         write_json(self._output / _STATE, self._state)
 
+    def _say_and_keep(self, text: str) -> None:
+        self._say(text)
+        self._keep()
+
     def _note(self, notice: str) -> None:
         if notice not in self._notices:  # an earlier life may have said it
             self._notices.append(notice)
@@ -266,7 +277,7 @@ class _Advisor:
             count = min(self._num_documents, _PILOT_DOCUMENTS)
             self._say(f"two epochs of either way on {count:,} documents, to see what they take")
             for candidate in rates[: len(FAMILIES)]:
-                watch = Until(2, Clock(float("inf")))
+                watch = Until(2, Clock(float("inf")), lambda: None)
                 folder = self._output / "runs" / f"pilot-{candidate.family}"
                 shutil.rmtree(folder, ignore_errors=True)
                 plan = Plan(count / self._num_documents, 2, 2, False, 0, 0.0)
@@ -275,7 +286,7 @@ class _Advisor:
                     self._call_train(candidate, plan, folder, watch, resume=False)
                 except NertuneError as error:
                     shutil.rmtree(folder, ignore_errors=True)
-                    failures.append(error)
+                    failures.append(error.with_traceback(None))  # which holds the model
                     self._note(f"{NAMES[candidate.family]} could not be trained: {error}")
                     continue
                 wall = time.monotonic() - started
@@ -303,8 +314,8 @@ class _Advisor:
             self._note(f"{self._clock.budget / 60:g} minutes are too few for a sound answer here: "
                        f"the shortest plan takes {plan.seconds / 60:.0f}")  # fmt: skip
         self._say(f"plan: {documents:,} of {self._num_documents:,} training documents, "
-                  f"{plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} or more seeds; "
-                  f"about {plan.seconds / 60:.0f} minutes")  # fmt: skip
+                  f"{plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} seeds or more "
+                  f"as time allows; about {plan.seconds / 60:.0f} minutes")  # fmt: skip
         if plan.share < 1:
             self._note(f"trained on {plan.share:.0%} of the documents to stay within the minutes: "
                        "what holds for them need not hold for all")  # fmt: skip
@@ -327,7 +338,8 @@ class _Advisor:
         if not (is_first or is_begun) and self._clock.left - reserve < seconds:
             return False
         outcome = self._train(candidate, plan, plan.first)
-        reached = f"dev F1 {outcome.best(plan.first):.4f} after {plan.first} epochs"
+        epochs = min(plan.first, len(outcome.dev_f1))
+        reached = f"dev F1 {outcome.best(epochs):.4f} after {epochs} epoch{'s' * (epochs != 1)}"
         told = reached if outcome.dev_f1 else f"failed: {outcome.reason}"
         self._say(f"{candidate.title}: {told}")
         return True
@@ -356,8 +368,10 @@ class _Advisor:
         if reason := self._failures.get(candidate.name):
             self._outcomes[candidate.name] = Outcome(candidate, reason=reason)
             return self._outcomes[candidate.name]
-        if len(done) < until and not folder.record.exists() and not is_over:
-            watch = Until(until, self._clock)
+        # A run whose last epoch is on disk still has to be scored and saved.
+        is_short = len(done) < until or until == plan.epochs
+        if is_short and not folder.record.exists() and not is_over:
+            watch = Until(until, self._clock, self._keep)
             resume = folder.checkpoints.exists()
             try:
                 self._call_train(candidate, plan, folder.path, watch, resume=resume)
@@ -433,7 +447,8 @@ class _Advisor:
                 if (self._output / "runs" / candidate.name / "record.json").exists()
             }
             costs = {family: self._cost(candidate) for family, candidate in chosen.items()}
-            self._note("no time was left for other seeds than the search's: the scores flatter")
+            why = "there are no" if self._broken else "no time was left for"
+            self._note(f"{why} other seeds than the search's: the scores flatter")
         scores = {family: Estimate.of(map(_read_f1, paths)) for family, paths in folders.items()}
         choice: Family
         difference, certainty = None, None
@@ -444,7 +459,10 @@ class _Advisor:
             other: Family = "full" if choice == "lora" else "lora"
             certainty = chance_of_keeping_up(counts[choice], counts[other], margin=_MARGIN)
         else:
-            scores = {f: Estimate.of([self._outcomes[c.name].best()]) for f, c in chosen.items()}
+            if not confirmed:
+                found = [self._outcomes[candidate.name] for candidate in chosen.values()]
+                epochs = min(len(outcome.dev_f1) for outcome in found)
+                scores = {o.candidate.family: Estimate.of([o.best(epochs)]) for o in found}
             choice = max(chosen, key=lambda family: scores[family].mean or 0.0)
         advice = Advice(
             choice=choice,
@@ -506,12 +524,20 @@ class _Advisor:
             if not is_done and self._clock.left < last:
                 break
             started = time.monotonic()
-            comparison = compare(
-                recipes, seeds=seeds, first_seed=_SEARCH_SEED + 1,
-                output=self._output / "confirm", on_progress=self._say, run_arm=_run_quietly,
-            )  # fmt: skip
-            if not is_done:
+            output, number = self._output / "confirm", _SEARCH_SEED + seeds
+            is_begun = any((output / "runs").glob(f"*/seed-{number}"))
+            try:
+                comparison = compare(
+                    recipes, seeds=seeds, first_seed=_SEARCH_SEED + 1, output=output,
+                    on_progress=self._say_and_keep, run_arm=_run_quietly,
+                )  # fmt: skip
+            except NertuneError as error:
+                self._broken = f"{_BROKEN}{error}"
+                self._note(self._broken)
+                break
+            if not is_done and not is_begun:
                 last = time.monotonic() - started  # what the next one will take, too
+            if not is_done:
                 self._keep(seeds=seeds)
         if comparison is None:
             return {}, {}
@@ -533,10 +559,11 @@ class _Advisor:
     def _cost(self, candidate: Candidate) -> Cost:
         """From the search's run alone."""
         outcome = self._outcomes[candidate.name]
-        whole = max(o.trainable for o in self._outcomes.values())  # full tuning trains them all
+        # Full tuning trains them all, if it could be trained.
+        whole = max((o.trainable for o in self._trained("full")), default=0)
         return Cost(
             trainable=outcome.trainable,
-            share=outcome.trainable / max(1, whole),
+            share=outcome.trainable / whole if whole else None,
             seconds_per_epoch=outcome.seconds_per_epoch,
             peak_bytes=None,
             stored_bytes=4 * outcome.trainable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nertune.training.loop import EpochReport, Pause
@@ -35,8 +36,8 @@ class Until:
         seconds: of training in it.
     """
 
-    def __init__(self, epochs: int, clock: Clock):
-        self._epochs, self._clock = epochs, clock
+    def __init__(self, epochs: int, clock: Clock, keep: Callable[[], None]):
+        self._epochs, self._clock, self._keep = epochs, clock, keep
         self.ends: list[float] = []
         self.seconds: list[float] = []
 
@@ -52,5 +53,6 @@ class Until:
         """Raises `Pause` where that is the end."""
         self.ends.append(time.monotonic())
         self.seconds.append(report.seconds)
+        self._keep()
         if report.epoch >= self._epochs or self._clock.left < 0:
             raise Pause

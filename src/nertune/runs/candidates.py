@@ -74,7 +74,8 @@ class Plan:
         epochs: of a whole run.
         first: epochs after which candidates are weighed.
         shapes: whether ranks, layers and targets are tried too.
-        seeds: at least so many for the last comparison; more if time is left.
+        seeds: so many are planned for the last comparison; there are more if time is left, and
+            fewer if runs take longer than the pilots let expect.
         seconds: what this should take.
     """
 

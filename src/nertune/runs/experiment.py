@@ -19,7 +19,7 @@ from nertune.config import DataSettings, Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
 from nertune.data.splits import load_splits
-from nertune.errors import ConfigError, DataError, MissingDependencyError
+from nertune.errors import ConfigError, DataError, MissingDependencyError, TrainingError
 from nertune.evaluation.metrics import Scores, score
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import LostEntity, continuation_ids
@@ -89,7 +89,26 @@ def train(
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
     with folder.locked():
-        return _train(settings, folder, console, observers, resume=resume, overwrite=overwrite)
+        try:
+            return _train(settings, folder, console, observers, resume=resume, overwrite=overwrite)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+    # Out here the error is gone, and with it the frames that held the tensors.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise TrainingError(
+        f"out of memory: lower train.batch_tokens ({settings.train.batch_tokens}; train.accumulate "
+        'keeps the steps as large), set train.precision = "bf16", or train less of the encoder'
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(
+        sign in str(error) for sign in ("DefaultCPUAllocator", "out of memory", "not enough memory")
+    )
 
 
 def _train(

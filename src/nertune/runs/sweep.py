@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def sweep(
         recipe: with a section `[space]`, or the method's default space is searched.
         output: the sweep's folder.
         trials: how many runs end, in all; lost ones do not count.
-        minutes: no run but the first begins or goes on after so long; 0: no limit.
+        minutes: no trial but the first begins or goes on after so long; 0: no limit.
         confirm: seeds with which recipe and winner are trained again.
         resume: go on with a killed sweep.
         overrides: `section.key=value` for the recipe.
@@ -81,7 +82,7 @@ def sweep(
     for lost in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         say(f"trial {lost.number} was lost when the sweep was killed")
         study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
-    while (done := _count_done(study, optuna)) < trials:
+    while (done := _count_done(study, optuna)) < trials or not _has_base(study, optuna):
         if done and time.monotonic() > deadline:
             break
         # A seed of its own at each step, so that a resumed sweep goes on as an uninterrupted one.
@@ -89,11 +90,16 @@ def sweep(
             seed=settings.run.seed + len(study.trials), n_startup_trials=_STARTUP
         )
         _run_trial(study, values, space, output, deadline, optuna, say, f"{done + 1}/{trials}")
-    result = _result(study, values, settings, space, output, confirm, optuna, say)
+    result = _result(study, values, output, optuna)
+    _save(result, output)  # before anything else can fail
     try:
         save_sweep_figure(result, output / _FIGURE)
     except MissingDependencyError as error:
         say(f"no figure: {error}")
+    if confirm:
+        seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
+        result = replace(result, confirmed=_confirm(result, values, seeds, output, say))
+        _save(result, output)
     return result
 
 
@@ -139,6 +145,12 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
     write_json(path, described)
 
 
+def _has_base(study: Any, optuna: Any) -> bool:
+    """Whether the recipe as it stands was trained."""
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return any(trial.user_attrs.get("base") for trial in complete)
+
+
 def _count_done(study: Any, optuna: Any) -> int:
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     broken = [
@@ -159,10 +171,7 @@ def _run_trial(
     say: Callable[[str], None],
     numbers: str,
 ) -> None:
-    has_base = any(
-        t.user_attrs.get("base") and t.state == optuna.trial.TrialState.COMPLETE
-        for t in study.get_trials(deepcopy=False)
-    )
+    has_base = _has_base(study, optuna)
     trial = study.ask()
     chosen: dict[str, Any] = {}
     if has_base:
@@ -206,6 +215,7 @@ class _Watch:
     def __init__(self, trial: Any, optuna: Any, deadline: float, *, may_prune: bool):
         self._trial, self._optuna, self._deadline = trial, optuna, deadline
         self._may_prune = may_prune
+        self.last = 0  # the run's last epoch
         self.best = 0.0
         self.epoch = 0
 
@@ -222,7 +232,7 @@ class _Watch:
         self.epoch = report.epoch
         self.best = max(self.best, report.dev["f1"])
         self._trial.report(self.best, report.epoch)
-        is_late = time.monotonic() > self._deadline
+        is_late = time.monotonic() > self._deadline and report.epoch < self.last
         if self._may_prune and (is_late or self._trial.should_prune()):
             raise self._optuna.TrialPruned
 
@@ -242,6 +252,8 @@ def _train(
     settings = parse_settings(
         with_changes(values, {**chosen, **run}), source=f"trial {folder.name}"
     )
+    if watch is not None:
+        watch.last = settings.train.epochs
     quiet = Console(file=io.StringIO())
     forget_peak_memory()
     return train(settings, console=quiet, observers=() if watch is None else (watch,))
@@ -261,16 +273,12 @@ def _brief(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-def _result(
-    study: Any,
-    values: dict[str, Any],
-    settings: Settings,
-    space: Space,
-    output: Path,
-    confirm: int,
-    optuna: Any,
-    say: Callable[[str], None],
-) -> SweepResult:
+def _result(study: Any, values: Mapping[str, Any], output: Path, optuna: Any) -> SweepResult:
+    """What the trials say, before it is confirmed; writes the winner's recipe.
+
+    Raises:
+        ConfigError: the recipe as it stands was not trained.
+    """
     names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     trials = tuple(
         Trial(
@@ -292,37 +300,68 @@ def _result(
             f"{output}: the recipe as it stands was not finished: go on with --resume"
         )
     best = max(complete, key=lambda t: (t.f1 or 0.0, -t.number))
-    confirmed: dict[str, list[float]] = {}
-    for name, trial in (("base", base), ("best", best)) if confirm else ():
-        confirmed[name] = []
-        for seed in range(settings.run.seed + 1, settings.run.seed + 1 + confirm):
-            folder = output / "confirm" / f"{trial.number:04d}-{seed}"
-            if not (folder / "record.json").exists():
-                say(f"{name} again, seed {seed}")
-                shutil.rmtree(folder, ignore_errors=True)
-                _train(values, trial.values, folder, seed=seed)
-            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            confirmed[name].append(record["dev"]["micro"]["f1"])
-    winner = _write_winner(values, best, output)
-    result = SweepResult(trials, base, best, confirmed, winner, _importance(study, space, optuna))
+    return SweepResult(
+        trials=trials,
+        base=base,
+        best=best,
+        confirmed={},
+        winner=_write_winner(values, best, output),
+        importance=_importance(study, optuna),
+    )
+
+
+def _save(result: SweepResult, output: Path) -> None:
+    """Beside what the sweep was asked for."""
     path = output / _DESCRIPTION
     described = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {**described, "trials": [t.to_dict() for t in trials], "best": best.number,
-                      "confirmed": confirmed, "importance": result.importance,
-                      "verdict": result.verdict})  # fmt: skip
-    return result
+    found = result.to_dict() | {"base": result.base.number, "best": result.best.number}
+    write_json(path, {**described, **found})
 
 
-def _importance(study: Any, space: Space, optuna: Any) -> dict[str, float]:
-    searched = [t for t in study.get_trials(deepcopy=False) if t.params and t.value is not None]
-    if len(searched) < 2 * _STARTUP:
+def _confirm(
+    result: SweepResult,
+    values: Mapping[str, Any],
+    seeds: Sequence[int],
+    output: Path,
+    say: Callable[[str], None],
+) -> dict[str, list[float]]:
+    """Dev micro-F1 of recipe and winner with further seeds; a seed that fails is left out."""
+    confirmed: dict[str, list[float]] = {"base": [], "best": []}
+    for seed in seeds:
+        found = {}
+        for name, trial in (("base", result.base), ("best", result.best)):
+            folder = output / "confirm" / f"{trial.number:04d}-{seed}"
+            try:
+                if not (folder / "record.json").exists():
+                    say(f"{name} again, seed {seed}")
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _train(values, trial.values, folder, seed=seed)
+            except NertuneError as error:
+                say(f"{name}, seed {seed}, is left out: {error}")
+                break
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            found[name] = record["dev"]["micro"]["f1"] or 0.0
+        if found.keys() == confirmed.keys():
+            for name, f1 in found.items():
+                confirmed[name].append(f1)
+    return confirmed if confirmed["best"] else {}
+
+
+def _importance(study: Any, optuna: Any) -> dict[str, float]:
+    """Of each setting in what sets good trials apart; nothing where too few trials say so.
+
+    The recipe as it stands has no part in it (it was not drawn), nor have runs that were stopped.
+    """
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    drawn = [trial for trial in complete if trial.params]
+    if len(drawn) < 2 * _STARTUP or len({trial.value for trial in drawn}) == 1:
         return {}
+    apart = optuna.create_study(direction="maximize")
+    apart.add_trials(drawn)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
-        found = optuna.importance.get_param_importances(
-            study, evaluator=evaluator, params=list(space)
-        )
-    except (ValueError, RuntimeError):  # all trials alike
+        found = optuna.importance.get_param_importances(apart, evaluator=evaluator)
+    except (ValueError, RuntimeError):  # no setting varies
         return {}
     return {name: round(float(share), 4) for name, share in found.items()}
 

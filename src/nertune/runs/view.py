@@ -212,8 +212,9 @@ def print_advice(console: Console, advice: Advice) -> None:
     for notice in advice.notices:
         console.print(Text(f"Note: {notice}", style="yellow"), soft_wrap=True)
     console.print(Text(advice.verdict, style="bold"), soft_wrap=True)
-    for line in (f"next:  nertune train {advice.recipe}", f"took {advice.seconds / 60:.1f} min"):
-        console.print(Text(line), soft_wrap=True)
+    if advice.has_learnt:
+        console.print(Text(f"next:  nertune train {advice.recipe}"), soft_wrap=True)
+    console.print(Text(f"took {advice.seconds / 60:.1f} min"))
 
 
 def _right_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nertune.errors import ConfigError
 from nertune.models.tagger import Tagger
 
 __all__ = ["RankSchedule", "without_ranks"]
@@ -26,17 +27,27 @@ class RankSchedule:
     Args:
         tuner: peft's `AdaLoraModel`.
         total_steps: optimizer steps of the run, at most.
+
+    Raises:
+        ConfigError: the settings leave no step in which ranks could be given up.
     """
 
     def __init__(self, tuner: Any, total_steps: int):
         self._tuner = tuner
         self._config = tuner.peft_config[tuner.trainable_adapter_name]
         self._config.total_step = total_steps
-        if not self._config.tinit and not self._config.tfinal:
+        is_open = not self._config.tinit and not self._config.tfinal
+        if is_open:
             self._config.tinit = int(_WARMUP * total_steps)
             self._config.tfinal = int(_SETTLING * total_steps)
         room = total_steps - self._config.tinit - self._config.tfinal
         self._has_room = room > 1  # to weigh the directions before any of them goes
+        if not is_open and not self._has_room:
+            raise ConfigError(
+                f"peft.options: tinit = {self._config.tinit} and tfinal = {self._config.tfinal} "
+                f"leave none of this run's {total_steps} steps to give ranks up in; leave both "
+                "out, or train for more epochs"
+            )
         self._allocator = tuner.rankallocator
         parameters = list(tuner.model.named_parameters())
         self._bases = [p for name, p in parameters if ".lora_A." in name or ".lora_B." in name]
