@@ -183,7 +183,8 @@ class LoraSettings(Section):
     )
     alphas: dict[str, int] = Field(
         default_factory=dict,
-        description="Alphas of single layers; by default those that keep the scale alpha / rank.",
+        description="Alphas of single layers; by default those that keep the scale, alpha / rank "
+        "or with rsLoRA alpha / sqrt(rank).",
     )
 
     _check_layers = field_validator("layers", mode="before")(_check_layers)

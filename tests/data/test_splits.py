@@ -39,6 +39,8 @@ def test_jsonl_says_nothing_about_the_others(tmp_path: Path) -> None:
         DataSettings(train="sample:train", dev=write_conll(tmp_path / "dev", 4)), ("train", "dev")
     )
     assert [corpus.joined for corpus in found.values()] == ["auto", "space"]
+    asked = DataSettings(train="sample:train", dev=str(tmp_path / "dev"), join="none")
+    assert load_splits(asked)["dev"].joined == "none"
 
 
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

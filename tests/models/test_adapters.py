@@ -286,6 +286,7 @@ def test_scales_that_begin_at_one_do_not_decay(tmp_path: Path) -> None:
         ({"method": "prompt", "layers": "top-1"}, "works on all layers or on none"),
         ({"method": "adalora", "options": {"init_r": 8}}, "init_r = 8 must be above target_r = 8"),
         ({"method": "adalora", "options": {"target_r": 12}}, "init_r = 12 must be above"),
+        ({"method": "adalora", "options": {"init_r": "12"}}, "cannot be used"),
         ({"method": "road", "options": {}}, "cannot be used .*divisible by"),
     ],
 )

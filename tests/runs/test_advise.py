@@ -17,10 +17,12 @@ import pytest
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
-from nertune.config import load_settings
+from nertune.config import load_settings, parse_settings
+from nertune.data.corpus import load_corpus
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
 from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
+from nertune.runs.advice_data import load_data
 from nertune.runs.advise import advise
 from nertune.runs.candidates import Plan
 from nertune.runs.child import RunRequest
@@ -245,6 +247,19 @@ def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) ->
     assert "were set aside" in advice.notices[0]
 
 
+def test_a_fifth_of_the_sample_can_be_set_aside(tmp_path: Path) -> None:
+    """Whose splits were made by a hash of their texts."""
+    settings = parse_settings({"data": {"train": "sample:train"}})
+    data = load_data(settings.data, tmp_path)
+    num_train, num_dev = len(data.train.documents), len(data.dev.documents)
+    assert num_train + num_dev == 405
+    assert 0.1 < num_dev / 405 < 0.3
+    assert list(tmp_path.iterdir()) == []
+    data.save()
+    for corpus in (data.train, data.dev):
+        assert load_corpus(corpus.path).sha256 == corpus.sha256
+
+
 def test_what_is_set_aside_is_read_back_whatever_the_source_was(ask: Ask, tmp_path: Path) -> None:
     data = tmp_path / "all.txt"
     lines = [f"{number}\tO\n北\tB-LOC\n京\tE-LOC\n" for number in range(40)]
@@ -261,6 +276,11 @@ def test_a_refused_advice_leaves_the_data_of_another_alone(ask: Ask, tmp_path: P
     before = kept.read_bytes()
     with pytest.raises(ConfigError, match="holds an advice already"):
         ask(data=write_jsonl(tmp_path / "all.jsonl"), minutes=1)
+    assert kept.read_bytes() == before
+    asked = {"settings": {}, "data": {}, "minutes": 1}
+    (tmp_path / "out" / "advise.json").write_text(json.dumps({"request": asked, "spent": 0.0}))
+    with pytest.raises(ConfigError, match="holds an advice on other settings"):
+        ask(data="sample:train", minutes=1, resume=True)
     assert kept.read_bytes() == before
 
 
@@ -292,17 +312,19 @@ def test_a_seed_that_fails_leaves_an_answer(ask: Ask, monkeypatch: pytest.Monkey
     fails_from(2)
     advice = ask()
     assert not advice.confirmed
-    assert "no further seed: its loss is not finite" in advice.notices
-    assert "there are no other seeds than the search's: the scores flatter" in advice.notices
+    assert advice.notices[-1] == (
+        "no further seed: its loss is not finite; the scores are the search's own, which flatter"
+    )
     fails_from(3)
     advice = ask(resume=True)
     assert advice.confirmed
     assert advice.difference is not None
     assert advice.difference.num_seeds == 1
+    assert advice.notices[-1] == "no further seed: its loss is not finite"
     fails_from(99)
     advice = ask(resume=True)
     assert len(advice.scores["lora"].values) == 2
-    assert not any("no further seed" in notice for notice in advice.notices)
+    assert not any("further seed" in notice or "1 of 1" in notice for notice in advice.notices)
 
 
 def test_ways_that_ran_for_different_times_are_held_against_each_other_at_equal_ones(

@@ -17,6 +17,7 @@ from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.runs.child import RunRequest
 from nertune.runs.compare import arm_names, compare
 from nertune.runs.comparison import Estimate
+from nertune.runs.folder import RunFolder
 from nertune.runs.report import to_markdown
 from nertune.types import Document, Entity
 
@@ -193,20 +194,49 @@ def test_an_encoder_that_was_not_there_yet_does_not_keep_a_run_from_being_resume
     assert bench.starts == [("a", 1, "resume")]
 
 
-def test_what_was_begun_is_gone_before_the_new_request_is_there(bench: Bench) -> None:
-    recipe = bench.recipe("a")
+def test_what_was_begun_is_gone_before_the_new_request_is_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, changed = bench.recipe("a"), ["train.epochs=4"]
     bench.compare(recipe, seeds=1)
-    folder = bench.folder / "out/runs/a/seed-1"
-    (folder / "record.json").unlink()
-    (folder / "checkpoints").mkdir()
+    (bench.folder / "out/runs/a/seed-1/record.json").unlink()
 
-    def killed(request: RunRequest) -> None:
+    def killed(folder: RunFolder) -> None:
         raise KeyboardInterrupt
 
-    changed = ["train.epochs=4"]
-    with pytest.raises(KeyboardInterrupt):
-        compare([recipe], seeds=1, output=bench.folder / "out", overrides=changed, run_arm=killed)
-    assert not (folder / "checkpoints").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "remove_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.compare(recipe, seeds=1, overrides=changed)
+    bench.compare(recipe, seeds=1, overrides=changed)
+    assert bench.starts == [("a", 1, "new")]  # and does not resume what had other settings
+
+
+def test_other_arms_may_be_trained_in_the_same_folder_meanwhile(bench: Bench) -> None:
+    one, two = bench.recipe("a"), bench.recipe("b")
+
+    def beside(request: RunRequest) -> None:
+        if request.seed == 1:
+            compare([two], seeds=1, output=bench.folder / "out", run_arm=bench.trainer)
+        bench.trainer(request)
+
+    compare([one], seeds=2, output=bench.folder / "out", run_arm=beside)
+    assert [(r.arm, r.seed) for r in bench.trainer.requests] == [("b", 1), ("a", 1), ("a", 2)]
+
+
+def test_a_hash_that_is_not_known_for_the_moment_loses_no_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = bench.recipe("a")
+    bench.compare(recipe, seeds=1)
+    (bench.folder / "out/runs/a/seed-1/record.json").unlink()
+
+    def not_there(name: str) -> str:
+        raise ModelError(f"{name}: holds no safetensors weights")
+
+    monkeypatch.setattr("nertune.runs.compare.hash_encoder", not_there)
+    bench.compare(recipe, seeds=1)
+    assert bench.starts == [("a", 1, "resume")]
 
 
 def test_two_comparisons_in_one_folder_are_refused(bench: Bench) -> None:
@@ -225,7 +255,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(bench: Bench) -> N
     with pytest.raises(ModelError, match=r"\./typo: no such folder"):
         bench.compare(*recipes)
     (bench.folder / "file").touch()
-    with pytest.raises(ConfigError, match="file is a file; expected a folder"):
+    with pytest.raises(ConfigError, match=r"output: .*file/runs/a cannot be written to"):
         bench.compare(recipes[0], output=bench.folder / "file")
     with pytest.raises(ConfigError, match=r"data\.train is empty"):
         bench.compare(bench.recipe("c", train=""))

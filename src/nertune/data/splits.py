@@ -59,6 +59,6 @@ def load_splits(
             )
             cache[*how, join] = cache[*how, corpus.joined] = corpus
         corpora[split] = cache[*how, join]
-        if split == "train":
+        if split == "train" and corpora[split].format == "conll":
             join = corpora[split].joined
     return corpora

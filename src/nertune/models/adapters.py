@@ -134,7 +134,7 @@ def _arguments(config_class: Any, model: Any, settings: PeftSettings) -> dict[st
     if config_class.__name__ == "AdaLoraConfig":
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         first, last = ({**defaults, **settings.options}[key] for key in ("init_r", "target_r"))
-        if first <= last:
+        if isinstance(first, int) and isinstance(last, int) and first <= last:
             raise ConfigError(
                 f"peft.options: init_r = {first} must be above target_r = {last}, the mean rank in "
                 "the end: AdaLoRA begins with more and gives some up"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nertune.config import DataSettings
-from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.corpus import Corpus, save_documents
 from nertune.data.splits import load_splits
+from nertune.data.statistics import content_hash
 from nertune.errors import DataError
 from nertune.types import Document
 
@@ -35,6 +36,13 @@ class AdviceData:
     dev: Corpus
     changes: Mapping[str, Any]
     notice: str = ""
+
+    def save(self) -> None:
+        """Write the files of documents that were set aside; without any nothing."""
+        if self.changes:
+            for corpus in (self.train, self.dev):
+                corpus.path.parent.mkdir(parents=True, exist_ok=True)
+                save_documents(corpus.path, corpus.documents, format="jsonl")
 
 
 def find_data(data: str, dev: str) -> tuple[str, str]:
@@ -78,7 +86,8 @@ def load_data(settings: DataSettings, folder: Path) -> AdviceData:
 
     Args:
         settings: which files, and how to read them.
-        folder: gets `train.jsonl` and `dev.jsonl` where documents are set aside.
+        folder: gets `train.jsonl` and `dev.jsonl` where documents are set aside, once
+            `AdviceData.save` is called.
 
     Raises:
         DataError: a file cannot be used, holds no entity, or is too small to be divided.
@@ -93,10 +102,14 @@ def load_data(settings: DataSettings, folder: Path) -> AdviceData:
 
 
 def _divide(whole: Corpus, folder: Path) -> AdviceData:
-    """By a hash of the text, so that equal texts stay together."""
+    """By a hash of the text, so that equal texts stay together.
+
+    It has a word of its own: corpora that were divided by the same hash before, as the sample was,
+    would all fall on one side.
+    """
     parts: dict[str, list[Document]] = {"train": [], "dev": []}
     for document in whole.documents:
-        place = hashlib.sha256(document.text.encode()).digest()[0] / 256
+        place = hashlib.sha256(f"advise {document.text}".encode()).digest()[0] / 256
         parts["dev" if place < _DEV_SHARE else "train"].append(document)
     if not all(any(document.entities for document in part) for part in parts.values()):
         raise DataError(
@@ -104,15 +117,24 @@ def _divide(whole: Corpus, folder: Path) -> AdviceData:
             "dev file with --dev",
             path=whole.path,
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {split: folder / f"{split}.jsonl" for split in parts}
-    for split, path in paths.items():
-        save_documents(path, parts[split], format="jsonl")
+    corpora = {
+        split: replace(
+            whole,
+            path=folder / f"{split}.jsonl",
+            documents=tuple(part),
+            format="jsonl",
+            style=None,
+            sha256=content_hash(part),
+        )
+        for split, part in parts.items()
+    }
     return AdviceData(
-        train=load_corpus(paths["train"]),
-        dev=load_corpus(paths["dev"]),
+        **corpora,
         # The source's format and tag scheme hold no longer.
-        changes={**{split: str(path) for split, path in paths.items()}, "format": "jsonl"},
+        changes={
+            **{split: str(corpus.path) for split, corpus in corpora.items()},
+            "format": "jsonl",
+        },
         notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
         f"aside for it, in {folder}",
     )

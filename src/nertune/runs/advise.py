@@ -72,7 +72,6 @@ _SEARCH_SEED = 1
 _MOST_SEEDS = 5
 _PILOT_DOCUMENTS = 500
 _SLACK = 0.9  # of the time left is planned with
-_BROKEN = "no further seed: "
 _STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
 _CHOSEN_HERE = (
     "model.tuning", "model.emitter", "lora.rank", "lora.alpha", "lora.targets", "lora.layers",
@@ -147,7 +146,8 @@ class _Advisor:
         say: Callable[[str], None],
     ):
         self._output, self._say = output, say
-        self._notices: list[str] = []
+        self._notices: list[str] = []  # on the way; kept for a later life
+        self._remarks: list[str] = []  # on the last comparison
         self._broken = ""
         self._values: dict[str, Any] = {
             "data": {"train": train, "dev": dev},
@@ -165,9 +165,8 @@ class _Advisor:
         if self._data.notice:
             self._note(self._data.notice)
         self._state = self._open(minutes)
-        # What broke in an earlier life is tried again.
-        earlier = self._state.get("notices", self._notices)
-        self._notices = [notice for notice in earlier if not notice.startswith(_BROKEN)]
+        self._data.save()
+        self._notices = list(self._state.get("notices", self._notices))
         self._clock = Clock(60 * minutes, before=self._state["spent"])
 
     def run(self) -> Advice:
@@ -266,6 +265,10 @@ class _Advisor:
         if notice not in self._notices:  # an earlier life may have said it
             self._notices.append(notice)
             self._say(notice)
+
+    def _remark(self, remark: str) -> None:
+        self._remarks.append(remark)
+        self._say(remark)
 
     # Steps
 
@@ -447,8 +450,13 @@ class _Advisor:
                 if (self._output / "runs" / candidate.name / "record.json").exists()
             }
             costs = {family: self._cost(candidate) for family, candidate in chosen.items()}
-            why = "there are no" if self._broken else "no time was left for"
-            self._note(f"{why} other seeds than the search's: the scores flatter")
+            if not self._broken:
+                self._remark(
+                    "no time was left for other seeds than the search's: the scores flatter"
+                )
+        if self._broken:
+            flatter = "" if confirmed else "; the scores are the search's own, which flatter"
+            self._remark(f"no further seed: {self._broken}{flatter}")
         scores = {family: Estimate.of(map(_read_f1, paths)) for family, paths in folders.items()}
         choice: Family
         difference, certainty = None, None
@@ -475,7 +483,7 @@ class _Advisor:
             confirmed=confirmed,
             costs=costs,
             seconds=self._clock.spent,
-            notices=tuple(self._notices),
+            notices=(*self._notices, *self._remarks),
             recipe=self._output / _RECIPE,
             data={
                 split: {
@@ -532,8 +540,7 @@ class _Advisor:
                     on_progress=self._say_and_keep, run_arm=_run_quietly,
                 )  # fmt: skip
             except NertuneError as error:
-                self._broken = f"{_BROKEN}{error}"
-                self._note(self._broken)
+                self._broken = str(error)
                 break
             if not is_done and not is_begun:
                 last = time.monotonic() - started  # what the next one will take, too
@@ -542,7 +549,7 @@ class _Advisor:
         if comparison is None:
             return {}, {}
         for notice in say_silent(comparison.arms, comparison.split):
-            self._note(notice)
+            self._remark(notice)
         arms = dict(zip(chosen, comparison.arms, strict=True))
         costs = {
             family: Cost(

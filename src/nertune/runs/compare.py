@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -112,8 +113,9 @@ def compare(
         run_arm: does one run; `run_in_subprocess` by default.
 
     Raises:
-        ConfigError: a recipe, an override, the baseline or the number of seeds cannot be used;
-            or the arms are not trained or not scored on the same data.
+        ConfigError: a recipe, an override, the baseline, the number of seeds or the folder cannot
+            be used; or the arms are not trained or not scored on the same data.
+        ModelError: there is no such encoder.
         DataError: a data file cannot be read, or predictions do not fit their record.
         TrainingError: a run failed; the message is the run's own.
     """
@@ -127,7 +129,9 @@ def compare(
     if not other_training_data:
         _refuse_other_training(plans)
     records: dict[tuple[str, int], Record] = {}
-    with RunFolder(folder, "output").locked():
+    with ExitStack() as locks:  # other arms may be trained beside these
+        for name in names:
+            locks.enter_context(RunFolder(folder / "runs" / name, "output").locked())
         for number, plan in enumerate(plans, start=1):
             position = f"[{number}/{len(plans)}] {plan.arm}, seed {plan.seed}"
             records[plan.arm, plan.seed] = _ensure_run(
@@ -339,8 +343,11 @@ def _encoder_hash(settings: Settings) -> str | None:
 
 
 def _is_same_request(earlier: Mapping[str, Any] | None, stamp: Mapping[str, Any]) -> bool:
-    """Whether a killed run can go on; one that fetched its encoder first did not know its hash."""
-    if earlier is None or (earlier.get("encoder") or stamp["encoder"]) != stamp["encoder"]:
+    """Whether a killed run can go on; an encoder may have no hash yet, before it is fetched.
+
+    The checkpoint itself knows it, and refuses another.
+    """
+    if earlier is None or len({earlier.get("encoder"), stamp["encoder"]} - {None}) > 1:
         return False
     return {**earlier, "encoder": None} == {**stamp, "encoder": None}
 

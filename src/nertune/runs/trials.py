@@ -14,10 +14,10 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-        number: counted from 0; 0 is the recipe as it stands.
+        number: counted from 0; the first that does not fail is the recipe as it stands.
         state: `complete`, `pruned`, `failed`.
         f1: best dev micro-F1; of a pruned one as far as it got.
-        values: what was chosen, by `section.key`; what the recipe says, for number 0.
+        values: what was chosen, by `section.key`; nothing for the recipe as it stands.
         trainable: parameters.
         seconds: of training.
         peak_bytes: the most memory that the process held in the run, libraries included.
