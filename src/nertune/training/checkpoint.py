@@ -181,7 +181,7 @@ def refuse_other_run(checkpoint: Checkpoint, fingerprint: Mapping[str, Any] | No
         if before.get(key) != now.get(key):
             raise CheckpointError(
                 f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
-                "with the same settings, or start again with --overwrite"
+                f"with the same settings, or {_ADVICE}"
             )
 
 
@@ -192,7 +192,7 @@ def restore_weights(checkpoint: Checkpoint, parameters: Mapping[str, Tensor]) ->
         CheckpointError: the names differ.
     """
     if set(checkpoint.weights) != set(parameters):
-        raise CheckpointError("the checkpoint is of another model; start again with --overwrite")
+        raise CheckpointError(f"the checkpoint is of another model; {_ADVICE}")
     with torch.no_grad():
         for name, tensor in checkpoint.weights.items():
             parameters[name].copy_(tensor)
