@@ -45,6 +45,7 @@ def _commands() -> list[str]:
     return [line.strip() for line in lines]
 
 
+@pytest.mark.timeout(900)  # a process for each of them: five minutes where two runs share a core
 def test_every_command_of_the_readme_works(folder: Path) -> None:
     commands = _commands()
     assert len(commands) >= 8

@@ -64,7 +64,7 @@ sentence_pair = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(sentence_pair, min_size=1, max_size=6))
 def test_equals_seqeval_on_random_tags(pairs: list[tuple[list[str], list[str]]]) -> None:
     gold, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -132,7 +132,7 @@ def test_overlap_counts_each_side_once() -> None:
     assert score(predicted, gold).overlap.micro.correct == 2  # the sides trade places
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_matches_equal_brute_force(data: st.DataObject) -> None:
     entity = st.tuples(st.integers(0, 8), st.integers(1, 5), st.sampled_from("AB")).map(

@@ -91,7 +91,7 @@ def test_the_taggers_of_these_tests_find_something() -> None:
 
 
 @pytest.mark.parametrize("variant", ["full", "lstm-crf"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(st.characters(), max_size=200))
 def test_any_text(variant: str, text: str) -> None:
     predictor = tagger(variant)

@@ -120,7 +120,7 @@ def check(document: Document, units: list[tuple[int, int]]) -> None:
             assert rivals, f"{item} was given up for nothing that is kept"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data(), st.one_of(flat_documents(), nested_documents()))
 def test_every_entity_is_expressed_exactly_or_lost_with_a_reason(
     data: st.DataObject, document: Document
@@ -128,7 +128,7 @@ def test_every_entity_is_expressed_exactly_or_lost_with_a_reason(
     check(document, data.draw(cuts_of(document.text)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.one_of(flat_documents(), nested_documents()), st.sampled_from(("char", "word")))
 @example(Document("在1998年", (Entity(1, 6, "DATE"),), id="d"), "char")
 def test_the_same_with_a_real_tokenizer(
@@ -137,7 +137,7 @@ def test_the_same_with_a_real_tokenizer(
     check(document, encode_document(document, mini_zh, unit).units)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(flat_documents())
 def test_characters_express_every_flat_entity(document: Document) -> None:
     found = align_entities(document, cut_units(document, "char"))

@@ -57,7 +57,10 @@ def test_what_is_said_about_data(tmp_path: Path) -> None:
         "sha256": corpus.sha256,
         "documents": 8,
         "entities": sum(len(d.entities) for d in SENTENCES),
+        "join": "auto",
     }
+    (tmp_path / "a.conll").write_text("one O\ntwo O\n", encoding="utf-8")
+    assert describe_data(load_corpus(tmp_path / "a.conll"))["join"] == "space"  # as it was read
 
 
 def test_versions() -> None:
