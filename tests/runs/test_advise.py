@@ -17,12 +17,10 @@ import pytest
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
-from nertune.config import load_settings, parse_settings
-from nertune.data.corpus import load_corpus
+from nertune.config import load_settings
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
 from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
-from nertune.runs.advice_data import load_data
 from nertune.runs.advise import advise
 from nertune.runs.candidates import Plan
 from nertune.runs.child import RunRequest
@@ -245,19 +243,6 @@ def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) ->
     texts = [{json.loads(line)["text"] for line in f.read_text().splitlines()} for f in files]
     assert not texts[0] & texts[1]  # equal texts stay on one side
     assert "were set aside" in advice.notices[0]
-
-
-def test_a_fifth_of_the_sample_can_be_set_aside(tmp_path: Path) -> None:
-    """Whose splits were made by a hash of their texts."""
-    settings = parse_settings({"data": {"train": "sample:train"}})
-    data = load_data(settings.data, tmp_path)
-    num_train, num_dev = len(data.train.documents), len(data.dev.documents)
-    assert num_train + num_dev == 405
-    assert 0.1 < num_dev / 405 < 0.3
-    assert list(tmp_path.iterdir()) == []
-    data.save()
-    for corpus in (data.train, data.dev):
-        assert load_corpus(corpus.path).sha256 == corpus.sha256
 
 
 def test_what_is_set_aside_is_read_back_whatever_the_source_was(ask: Ask, tmp_path: Path) -> None:

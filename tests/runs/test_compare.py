@@ -27,6 +27,11 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
+def no_weights(name: str) -> str:
+    """In the place of `hash_encoder`, for a hub's encoder that is not fetched yet."""
+    raise ModelError(f"{name}: holds no safetensors weights")
+
+
 def test_trains_each_arm_with_each_seed_and_tells_them_apart(bench: Bench) -> None:
     weak, strong = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
     comparison = bench.compare(weak, strong, seeds=3)
@@ -180,12 +185,9 @@ def test_a_killed_run_on_another_encoder_starts_again(
 def test_an_encoder_that_was_not_there_yet_does_not_keep_a_run_from_being_resumed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def not_fetched(name: str) -> str:
-        raise ModelError(f"{name}: holds no safetensors weights")
-
     recipe = bench.recipe("a")
     with monkeypatch.context() as patch:
-        patch.setattr("nertune.runs.compare.hash_encoder", not_fetched)
+        patch.setattr("nertune.runs.compare.hash_encoder", no_weights)
         bench.compare(recipe, seeds=1)
     bench.compare(recipe, seeds=1)
     assert bench.starts == []
@@ -231,10 +233,7 @@ def test_a_hash_that_is_not_known_for_the_moment_loses_no_run(
     bench.compare(recipe, seeds=1)
     (bench.folder / "out/runs/a/seed-1/record.json").unlink()
 
-    def not_there(name: str) -> str:
-        raise ModelError(f"{name}: holds no safetensors weights")
-
-    monkeypatch.setattr("nertune.runs.compare.hash_encoder", not_there)
+    monkeypatch.setattr("nertune.runs.compare.hash_encoder", no_weights)
     bench.compare(recipe, seeds=1)
     assert bench.starts == [("a", 1, "resume")]
 
