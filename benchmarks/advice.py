@@ -4,14 +4,15 @@
     python benchmarks/advice.py advise DATA  [--minutes 15]
     python benchmarks/advice.py verdict DATA
 
-DATA is `weibo` or `resume`: the first 400 training sentences and the first 200 of dev, as someone
-with a few hundred labelled sentences has them; all of test. `grid`: three rates of full tuning, and
-three of LoRA with all five shapes that an advice may try, seed 1, as many epochs as an advice's
-recipe says; the best four on dev go on to seeds 2 and 3. `advise` runs the command on the same
-train and dev. `verdict` trains its pick with the same three seeds, compares it on test with the
-grid's best (by its mean on dev: a grid search does not see test either), and writes
-benchmarks/results/advice-DATA.json. NERTUNE_DATA names the folder that holds the data. Finished
-runs are reused; each DATA takes about an hour and a half on one core.
+DATA is `weibo`, `resume` or `cluener`: the first 400 training sentences and the first 200 of dev,
+as someone with a few hundred labelled sentences has them; all of test (`cluener`, whose test labels
+are not public: the rest of dev). `grid`: three rates of full tuning, and three of LoRA with all
+five shapes that an advice may try, seed 1, as many epochs as an advice's recipe says; the best four
+on dev go on to seeds 2 and 3. `advise` runs the command on the same train and dev. `verdict` trains
+its pick with the same three seeds, compares it on test with the grid's best (by its mean on dev: a
+grid search does not see test either), and writes benchmarks/results/advice-DATA.json. NERTUNE_DATA
+names the folder that holds the data. Finished runs are reused; each DATA takes about an hour and a
+half on one core.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from encoders import find_files, first_sentences
+from encoders import find_files, first_sentences, save_sentences
 from peoples import ROOT, without_paths
 
 from nertune.runs.candidates import (
@@ -39,22 +40,34 @@ from nertune.runs.record import write_json
 ENCODER, BATCH_TOKENS = "mini-zh", 512
 TRAIN, DEV = 400, 200
 FINALISTS, SEEDS = 4, 3
+SCORED_ON = {"weibo": "all of test", "resume": "all of test", "cluener": "the rest of dev"}
 PICK = "pick"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("grid", "advise", "verdict"))
-    parser.add_argument("data", choices=("weibo", "resume"))
+    parser.add_argument("data", choices=tuple(SCORED_ON))
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "advice")
     arguments = parser.parse_args()
-    files = find_files(arguments.data)
     arguments.output /= arguments.data
-    for split, count in (("train", TRAIN), ("dev", DEV)):
-        files[split] = first_sentences(files[split], count, arguments.output / split)
+    files = cut_files(arguments.data, arguments.output)
     {"grid": grid, "advise": advise, "verdict": verdict}[arguments.part](arguments, files)
+
+
+def cut_files(data: str, output: Path) -> dict[str, Path]:
+    """The few sentences to train and to choose with, and many to score on."""
+    if SCORED_ON[data] == "all of test":
+        files = find_files(data)
+    else:
+        files = find_files(data, ("train", "dev"))
+        target = output / "test" / "data" / f"{data}-rest.conll"
+        files["test"] = save_sentences(files["dev"], slice(DEV, None), target)
+    for split, count in (("train", TRAIN), ("dev", DEV)):
+        files[split] = first_sentences(files[split], count, output / split)
+    return files
 
 
 def all_settings() -> list[Candidate]:
@@ -109,8 +122,9 @@ def verdict(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
         }
         for recipe in recipes
     }
+    few = f"first {TRAIN} training and {DEV} dev sentences"
     result = {
-        "data": f"{arguments.data}, first {TRAIN} training and {DEV} dev sentences, all of test",
+        "data": f"{arguments.data}, {few}, {SCORED_ON[arguments.data]}",
         "overrides": arguments.set,
         "grid, dev micro-F1 of seed 1": found["dev_f1"],
         "means of three seeds": scores,

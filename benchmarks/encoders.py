@@ -21,6 +21,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from peoples import ROOT, without_paths
@@ -87,14 +88,14 @@ def adapt(arguments: argparse.Namespace) -> Path:
     return output / "model"
 
 
-def find_files(dataset: str) -> dict[str, Path]:
-    """`train`, `dev` and `test`, with or without a suffix."""
+def find_files(dataset: str, splits: Sequence[str] = ("train", "dev", "test")) -> dict[str, Path]:
+    """The files of the splits, with or without a suffix."""
     data = os.environ.get("NERTUNE_DATA")
     if not data:
-        sys.exit("set NERTUNE_DATA to the folder that holds peoples/, weibo/ and resume/")
+        sys.exit("set NERTUNE_DATA to the folder that holds peoples/, weibo/, resume/ and cluener/")
     folder = Path(data) / dataset
     found = {}
-    for split in ("train", "dev", "test"):
+    for split in splits:
         paths = [p for p in (folder / split, folder / f"{split}.conll") if p.exists()]
         if not paths:
             sys.exit(f"{folder}: holds no {split} or {split}.conll")
@@ -104,9 +105,13 @@ def find_files(dataset: str) -> dict[str, Path]:
 
 def first_sentences(path: Path, count: int, output: Path) -> Path:
     """The first sentences of a file, as a file of their own."""
-    target = output / "data" / f"{path.parent.name}-{count}.conll"
+    return save_sentences(path, slice(count), output / "data" / f"{path.parent.name}-{count}.conll")
+
+
+def save_sentences(path: Path, part: slice, target: Path) -> Path:
+    """Some sentences of a file, as a file of their own."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_documents(target, load_corpus(path).documents[:count], format="conll")
+    save_documents(target, load_corpus(path).documents[part], format="conll")
     return target
 
 
