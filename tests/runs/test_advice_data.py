@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from helpers.tiny import SENTENCES, write_jsonl
 from nertune.config import parse_settings
 from nertune.data.corpus import load_corpus
-from nertune.runs.advice_data import load_data
+from nertune.errors import DataError
+from nertune.runs.advice_data import find_data, load_data
+from nertune.types import Document
 
 
 def test_a_fifth_of_the_sample_can_be_set_aside(tmp_path: Path) -> None:
@@ -20,3 +25,44 @@ def test_a_fifth_of_the_sample_can_be_set_aside(tmp_path: Path) -> None:
     data.save()
     for corpus in (data.train, data.dev):
         assert load_corpus(corpus.path).sha256 == corpus.sha256
+
+
+def test_a_fifth_is_set_aside_where_there_is_no_dev(tmp_path: Path) -> None:
+    many = [Document(f"{number}: {d.text}") for number in range(10) for d in SENTENCES]
+    shifted = [
+        d.with_entities(type(e)(e.start + 3, e.end + 3, e.label) for e in SENTENCES[i % 8].entities)
+        for i, d in enumerate(many)
+    ]
+    path = write_jsonl(tmp_path / "all.jsonl", [*shifted, *shifted])
+    settings = parse_settings({"data": {"train": str(path)}}).data
+    data = load_data(settings, tmp_path / "out")
+    assert len(data.train.documents) + len(data.dev.documents) == 160
+    assert 0.05 < len(data.dev.documents) / 160 < 0.4
+    # Equal texts stay on one side.
+    assert not {d.text for d in data.train.documents} & {d.text for d in data.dev.documents}
+    assert "were set aside" in data.notice
+    few = write_jsonl(tmp_path / "few.jsonl", SENTENCES[:1])
+    settings = parse_settings({"data": {"train": str(few)}}).data
+    with pytest.raises(DataError, match="too small to set a fifth of it aside"):
+        load_data(settings, tmp_path)
+
+
+def test_a_folders_files_are_found_whatever_their_suffix(tmp_path: Path) -> None:
+    train, dev = tmp_path / "train.conll", tmp_path / "dev.txt"
+    train.touch()
+    assert find_data(str(tmp_path), "") == (str(train), "")
+    dev.touch()
+    assert find_data(str(tmp_path), "") == (str(train), str(dev))
+    assert find_data(str(tmp_path), "other") == (str(train), "other")
+    assert find_data(str(train), "") == (str(train), "")
+    assert find_data("sample", "") == ("sample:train", "sample:dev")
+
+
+def test_folders_without_or_with_too_many_training_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "texts.conll").touch()
+    with pytest.raises(DataError, match=r"no file named train.*it holds: texts.conll"):
+        find_data(str(tmp_path), "")
+    for name in ("train.conll", "train.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"several files of train: train.conll, train.jsonl"):
+        find_data(str(tmp_path), "")

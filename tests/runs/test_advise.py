@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,56 +15,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from helpers.advice import Ask
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config import load_settings
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.runs import advise as module
-from nertune.runs.advice import Advice, Outcome, cost_rows, outcome_rows
-from nertune.runs.advise import advise
+from nertune.runs import conclusion
+from nertune.runs.advice import Outcome, cost_rows, outcome_rows
 from nertune.runs.candidates import Plan
-from nertune.runs.child import RunRequest
 from nertune.runs.comparison import Estimate
 from nertune.runs.experiment import train
 from nertune.runs.folder import RunFolder
 from nertune.runs.view import print_advice
-from nertune.types import Document
-
-Ask = Callable[..., Advice]
-
-
-def run_here(request: RunRequest) -> None:
-    """A run of the last comparison without a process of its own, which would take seconds."""
-    settings = load_settings(
-        request.recipe,
-        [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
-    )
-    train(settings, console=Console(file=io.StringIO()), resume=request.start == "resume")
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Advice on a folder with tiny data, with few epochs and seeds."""
-    data = tmp_path / "data"
-    data.mkdir()
-    # Of different content, as a dev file is.
-    write_jsonl(data / "train.jsonl", SENTENCES)
-    write_jsonl(data / "dev.jsonl", SENTENCES[:6])
-    (data / "test.jsonl").write_text("not to be read", encoding="utf-8")
-    monkeypatch.setattr(module, "_MOST_SEEDS", 2)
-    monkeypatch.setattr(module, "run_in_subprocess", run_here)
-    monkeypatch.setattr("nertune.runs.candidates.ideal_epochs", lambda documents: 6)
-    monkeypatch.setattr(module, "ideal_epochs", lambda documents: 6)
-
-    def call(**options: Any) -> Advice:
-        chosen: dict[str, Any] = {
-            "minutes": 10.0,
-            "output": tmp_path / "out",
-            "encoder": str(tiny_bert()),
-            "overrides": ["run.device=cpu", "run.threads=1", "train.batch_tokens=40"],
-        }
-        return advise(str(options.pop("data", data)), **chosen | options)
-
-    return call
 
 
 def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path) -> None:
@@ -138,7 +99,7 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr("nertune.runs.experiment.train", fail)
-    monkeypatch.setattr(module, "run_in_subprocess", fail)
+    monkeypatch.setattr(conclusion, "run_in_subprocess", fail)
 
 
 def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +148,7 @@ def test_what_the_plan_leaves_out_is_still_said_after_a_kill(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Advisor, "_train", killed)
+        patch.setattr(module._Search, "_train", killed)
         with pytest.raises(KeyboardInterrupt):
             ask()
     assert [n for n in ask(resume=True).notices if n.startswith("trained on 50%")]
@@ -214,35 +175,6 @@ def test_what_had_no_time_is_named_once(ask: Ask, monkeypatch: pytest.MonkeyPatc
     skipped = next(n for n in notices if n.startswith("no time was left to train "))
     titles = skipped.removeprefix("no time was left to train ").split("; ")
     assert len(titles) == len(set(titles)) >= 4
-
-
-def test_without_seeds_the_searchs_own_runs_are_compared(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_MOST_SEEDS", 0)
-    advice = ask()
-    assert not advice.confirmed
-    assert advice.difference is not None
-    assert advice.difference.num_seeds == 1
-    assert "the scores flatter" in " ".join(advice.notices)
-    assert advice.costs["lora"].peak_bytes is None  # many runs shared one process
-
-
-def test_a_fifth_is_set_aside_where_there_is_no_dev(ask: Ask, tmp_path: Path) -> None:
-    many = [Document(f"{number}: {d.text}") for number in range(10) for d in SENTENCES]
-    shifted = [
-        d.with_entities(type(e)(e.start + 3, e.end + 3, e.label) for e in SENTENCES[i % 8].entities)
-        for i, d in enumerate(many)
-    ]
-    data = write_jsonl(tmp_path / "all.jsonl", [*shifted, *shifted])
-    advice = ask(data=data, minutes=0.0001)
-    counts = {split: found["documents"] for split, found in advice.data.items()}
-    assert sum(counts.values()) == 160
-    assert 0.05 < counts["dev"] / 160 < 0.4
-    files = [tmp_path / "out" / "data" / f"{split}.jsonl" for split in ("train", "dev")]
-    texts = [{json.loads(line)["text"] for line in f.read_text().splitlines()} for f in files]
-    assert not texts[0] & texts[1]  # equal texts stay on one side
-    assert "were set aside" in advice.notices[0]
 
 
 def test_what_is_set_aside_is_read_back_whatever_the_source_was(ask: Ask, tmp_path: Path) -> None:
@@ -283,52 +215,6 @@ def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
         assert max(found, key=lambda o: o.merit()).candidate == chosen
     assert advice.confirmed
     assert advice.difference is not None
-
-
-def test_a_seed_that_fails_leaves_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails_from(first: int) -> None:
-        def run(request: RunRequest) -> None:
-            if request.seed >= first:
-                raise NertuneError("its loss is not finite")
-            run_here(request)
-
-        monkeypatch.setattr(module, "run_in_subprocess", run)
-
-    fails_from(2)
-    advice = ask()
-    assert not advice.confirmed
-    assert advice.notices[-1] == (
-        "no further seed: its loss is not finite; the scores are the search's own, which flatter"
-    )
-    fails_from(3)
-    advice = ask(resume=True)
-    assert advice.confirmed
-    assert advice.difference is not None
-    assert advice.difference.num_seeds == 1
-    assert advice.notices[-1] == "no further seed: its loss is not finite"
-    fails_from(99)
-    advice = ask(resume=True)
-    assert len(advice.scores["lora"].values) == 2
-    assert not any("further seed" in notice or "1 of 1" in notice for notice in advice.notices)
-
-
-def test_ways_that_ran_for_different_times_are_held_against_each_other_at_equal_ones(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_MOST_SEEDS", 0)
-    finish = module._Advisor._finalists
-
-    def without_lora(advisor: Any, plan: Plan) -> Any:
-        return [c for c in finish(advisor, plan) if c.family == "full"]
-
-    monkeypatch.setattr(module._Advisor, "_finalists", without_lora)
-    advice = ask()
-    epochs = {o.candidate.family: len(o.dev_f1) for o in advice.outcomes
-              if o.candidate in advice.chosen.values()}  # fmt: skip
-    assert epochs == {"full": 6, "lora": 2}
-    for family, candidate in advice.chosen.items():
-        (outcome,) = (o for o in advice.outcomes if o.candidate == candidate)
-        assert advice.scores[family].values == (outcome.best(2),)
 
 
 def test_a_finalist_that_is_killed_behind_its_last_epoch_is_finished(
@@ -414,16 +300,6 @@ def test_if_neither_can_be_trained_the_reason_is_told(
         ask()
 
 
-def test_if_nothing_is_found_no_way_is_recommended(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_read_f1", lambda _: 0.0)
-    monkeypatch.setattr(module, "say_silent", lambda *_: ["lora predicted no entity"])
-    advice = ask()
-    assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
-    assert "lora predicted no entity" in advice.notices
-
-
 def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:
     with pytest.raises(ConfigError, match="holds no advice to go on with"):
         ask(resume=True)
@@ -452,23 +328,6 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         ask(**options)
-
-
-def test_folders_without_or_with_too_many_training_files_are_refused(
-    ask: Ask, tmp_path: Path
-) -> None:
-    folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / "texts.conll").touch()
-    with pytest.raises(DataError, match=r"no file named train.*it holds: texts.conll"):
-        ask(data=folder)
-    for name in ("train.conll", "train.jsonl"):
-        (folder / name).touch()
-    with pytest.raises(DataError, match=r"several files of train: train.conll, train.jsonl"):
-        ask(data=folder)
-    few = write_jsonl(tmp_path / "few.jsonl", SENTENCES[:1])
-    with pytest.raises(DataError, match="too small to set a fifth of it aside"):
-        ask(data=few)
 
 
 def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
