@@ -47,14 +47,28 @@ def test_a_font_with_the_characters_is_taken_only_when_needed(
     assert figure._fonts("人")[0] == ["DejaVu Sans"]
 
 
-def test_many_arms_and_types_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+METHODS = ("full", "lora", "lora-top2", "rslora", "dora", "pissa", "lora-plus", "adalora", "ia3",
+           "vera", "oft")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("bert", "lora", "lora-crf", "lstm", "lstm-crf"),
+        METHODS,
+        ("一个名字很长的实验用了全部数据", "另一个名字很长的实验", "c"),
+        tuple(f"{name}-with-all-layers-and-a-long-name" for name in METHODS),
+    ],
+)
+def test_many_arms_and_types_are_drawn(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figures = pytest.importorskip("matplotlib.figure")
     drawn: list[Any] = []
     save = figures.Figure.savefig
     monkeypatch.setattr(
         figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
     )
-    names = ("bert", "lora", "lora-crf", "lstm", "lstm-crf")
     types = tuple(f"TYPE{n}" for n in range(12))
     figure.save_figure(comparison(names=names, types=types, num_epochs=20), tmp_path)
     f1_axes, loss_axes, type_axes = drawn[0].axes
@@ -63,7 +77,7 @@ def test_many_arms_and_types_are_drawn(tmp_path: Path, monkeypatch: pytest.Monke
     assert not any("$" in label for label in labels)
     assert "TYPE0  (300)" in labels
     assert len(type_axes.get_yticklabels()) == 12 + 2
-    assert len(f1_axes.get_lines()) == 5
+    assert len(f1_axes.get_lines()) == len(names)
     # Nothing hangs over the edge, and the legend stands above the panels.
     width, height = drawn[0].bbox.width, drawn[0].bbox.height
     for axes in drawn[0].axes:
@@ -71,3 +85,6 @@ def test_many_arms_and_types_are_drawn(tmp_path: Path, monkeypatch: pytest.Monke
         assert box.x0 >= 0
         assert box.x1 <= width
         assert box.y1 <= drawn[0].legends[0].get_window_extent().y0 <= height
+    legend = drawn[0].legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= width

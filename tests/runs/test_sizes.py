@@ -55,6 +55,15 @@ def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
     assert again.sizes == shown.sizes
 
 
+def test_a_single_amount_is_no_curve(bench: Bench) -> None:
+    for shares in ([], [1.0]):
+        shown = compare_sizes(
+            [bench.recipe("a")], shares, output=bench.folder / "out", run_arm=bench.trainer
+        )
+        assert shown.sizes == ()
+        assert "By amount" not in to_markdown(shown)
+
+
 def test_an_arm_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> None:
     recipes = [bench.recipe("a", 0.002), bench.recipe("silent", 0.5)]
     shown = compare_sizes(
@@ -116,6 +125,6 @@ def test_other_amounts_are_refused_only_beside_sizes(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         call(bench.recipe("a"), [0.5], other_training_data=True)
     assert bench.starts == []
-    assert call(own, []).sizes[-1].documents == 40
+    assert call(own, []).arms[0].records[0]["data"]["train"]["documents"] == 40
     call(bench.recipe("a"), [1.0], overrides=["data.train_share=0.25"])
     assert bench.trainer.requests[-1].overrides == ("data.train_share=0.25",)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 from nertune.errors import MissingDependencyError
 from nertune.runs.comparison import Arm, Comparison
@@ -20,6 +22,9 @@ __all__ = ["save_figure"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+
+_INCHES, _POINTS = 9.5, 9.5  # width of the figure, size of the font
+_HANDLE_EM = 3.2  # length of the line beside a name in the legend, in font sizes
 
 # Families with Chinese characters, as Linux, macOS and Windows call them.
 _CJK_FAMILIES = (
@@ -59,7 +64,7 @@ def save_figure(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     families, readable = _fonts("".join(names))
     style: dict[Any, Any] = {
         "font.family": families,
-        "font.size": 9.5,
+        "font.size": _POINTS,
         "axes.titlesize": 10.5,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -72,7 +77,9 @@ def save_figure(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
         row_inches = max(0.26, 0.10 + 0.075 * len(comparison.arms))
         bottom = 0.9 + num_rows * row_inches
         heights = [3.2, *([3.0] if comparison.sizes else []), bottom]
-        figure = Figure(figsize=(9.5, 0.4 + sum(heights)), layout="constrained", facecolor="white")
+        figure = Figure(
+            figsize=(_INCHES, 0.4 + sum(heights)), layout="constrained", facecolor="white"
+        )
         _draw(comparison, figure, heights, readable)
         return tuple(
             write_whole(
@@ -117,10 +124,18 @@ def _draw(
         handles,
         labels,
         loc="outside upper center",
-        ncols=len(labels) if sum(map(len, labels)) < 60 else 3,
+        ncols=_num_columns(labels),
         frameon=False,
-        handlelength=3.2,
+        handlelength=_HANDLE_EM,
     )
+
+
+def _num_columns(labels: Sequence[str]) -> int:
+    """As many as fit beside each other, in rows that are as even as can be."""
+    widths = [sum(1.0 if east_asian_width(c) in "WF" else 0.6 for c in label) for label in labels]
+    widest = max(widths) + _HANDLE_EM + 0.8 + 2.0  # matplotlib's gaps: to the text, to the next
+    most = max(1, int(72 * _INCHES / _POINTS / widest))
+    return math.ceil(len(labels) / math.ceil(len(labels) / most))
 
 
 def _look(index: int) -> dict[str, Any]:

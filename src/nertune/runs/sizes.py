@@ -32,7 +32,8 @@ def compare_sizes(
 
     Args:
         recipes: one per arm.
-        shares: of the training documents, in (0, 1]; 1 is always among them.
+        shares: of the training documents, in (0, 1]; 1 is always among them. Without a smaller
+            one this is `compare`.
         output: the folder of the runs; those with fewer documents lie in `share-N` below it.
         overrides: `section.key=value` for every run.
         on_progress: is told what is trained, resumed or reused.
@@ -65,6 +66,8 @@ def compare_sizes(
         notices += [f"With {100 * share:.3g} % of the training documents: {notice}"
                     for notice in say_silent(part.arms, part.split)]  # fmt: skip
     whole = compare(recipes, output=output, overrides=overrides, on_progress=on_progress, **options)
+    if not points:
+        return whole  # a single amount is no curve
     return replace(whole, sizes=(*points, _point(whole, 1.0)), notices=(*whole.notices, *notices))
 
 
