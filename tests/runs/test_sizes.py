@@ -85,9 +85,11 @@ def test_sizes_are_shown(bench: Bench) -> None:
     assert "40 (50 %)" in text
     assert "80 (100 %)" in text
     rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50 %)")]
-    assert len(rows) == 1
-    assert f"{shown.sizes[0].f1['a'].mean:.3f}" in rows[0]
-    assert "better" in rows[0]
+    assert [row.split(" | ")[1] for row in rows] == ["a", "b"]
+    for row, arm in zip(rows, ("a", "b"), strict=True):
+        assert f"{shown.sizes[0].f1[arm].mean:.3f}" in row
+    assert "points against a" in markdown
+    assert rows[1].endswith("| better |")
     assert shown.to_dict()["sizes"][0]["documents"] == 40
     assert "By amount" not in to_markdown(bench.compare(*recipes))
 

@@ -307,9 +307,9 @@ _ERRORS = (
     "a *spurious* prediction shares no character with any gold entity."
 )
 _SIZES = (
-    "Micro F1; in brackets points against the baseline, with their interval. Each seed draws the "
-    "documents, the same for all arms; with a share s of them recipes train for s^(−2/3) times "
-    "their epochs. Verdicts are corrected for the number of arms, not for that of amounts."
+    "Each seed draws the documents, the same for all arms; with a share s of them recipes train "
+    "for s^(−2/3) times their epochs. Verdicts are corrected for the number of arms, not for that "
+    "of amounts."
 )
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
@@ -321,19 +321,17 @@ _NOVELTY = (
 def _sizes_markdown(comparison: Comparison) -> str:
     rows = []
     for point in comparison.sizes:
-        cells = [f"{point.documents:,} ({_share(point.share)})"]
+        documents = f"{point.documents:,} ({_share(point.share)})"
         for arm in comparison.arms:
-            cell = _inline(point.f1[arm.name], "{:.3f}".format)
+            against = ["", "", "", ""]
             if arm.name in point.differences:
-                difference = point.differences[arm.name]
-                low, high = difference.ci95
-                cell += (
-                    f" ({_points(difference.difference)} [{_points(low)}, {_points(high)}], "
-                    f"{difference.verdict})"
-                )
-            cells.append(cell)
-        rows.append(cells)
-    return _markdown_table(("documents", *(arm.name for arm in comparison.arms)), rows, num_left=1)
+                found = point.differences[arm.name]
+                against = [*map(_points, (found.difference, *found.ci95)), found.verdict]
+            score = _inline(point.f1[arm.name], "{:.3f}".format)
+            rows.append([documents, arm.name, score, *against])
+    head = ("documents", "arm", "micro F1", f"points against {comparison.baseline}", "95 % from",
+            "95 % to", "verdict")  # fmt: skip
+    return _markdown_table(head, rows, num_left=2)
 
 
 def _errors_markdown(arms: Sequence[Arm]) -> str:
