@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from helpers.commands import Outcome, environment_of_children, run, run_process
 from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_bert, write_jsonl
@@ -461,3 +463,35 @@ def test_advise_needs_its_minutes_and_names_what_it_cannot_use(tmp_path: Path) -
     assert "expected more than 0" in done.stderr
     done = run("advise", "sample", "--minutes", "1", "--set", "lora.rank=4")
     assert "advise chooses lora.rank itself" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "full"), "error: No space left on device: make room, or name"),
+        (PermissionError(errno.EACCES, "no", "runs/a"), "error: runs/a: Permission denied: name"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "make room"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_told(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("nertune.training.checkpoint.CheckpointStore.save", fail)
+    done = run("train", recipe(tmp_path))
+    assert done.code == 2
+    assert told in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_other_errors_of_the_system_are_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EBADF, "a bug")
+
+    monkeypatch.setattr("nertune.training.checkpoint.CheckpointStore.save", fail)
+    with pytest.raises(OSError, match="a bug"):
+        run("train", recipe(tmp_path))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -32,6 +34,13 @@ app = typer.Typer(
 )
 data_app = typer.Typer(name="data", help="Look into data files.", no_args_is_help=True)
 app.add_typer(data_app)
+
+_DISK_HINTS = {
+    errno.ENOSPC: "make room, or name a folder on another disk; a run goes on with --resume",
+    errno.EDQUOT: "make room, or name a folder on another disk; a run goes on with --resume",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name a file or folder that you may read or write",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
@@ -66,6 +75,23 @@ def main() -> None:
     except BrokenPipeError:  # e.g. `nertune predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if not (told := _tell_disk(error)):
+            raise
+        sys.stderr.write(f"error: {told}\n")
+        sys.exit(2)
+
+
+def _tell_disk(error: Exception) -> str:
+    """What to do about a disk that is full or may not be written; empty for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors says it
+        number = int(found[1])
+    hint = _DISK_HINTS.get(number or 0)
+    if hint is None:
+        return ""
+    name = getattr(error, "filename", None)
+    return f"{f'{name}: ' if name else ''}{os.strerror(number or 0)}: {hint}"
 
 
 def _interrupt(*_: object) -> None:
