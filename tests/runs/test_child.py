@@ -80,12 +80,15 @@ def test_messages_go_on_as_they_come(
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_an_interrupt_takes_the_run_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     note = tmp_path / "pid"
     stand_in(
         monkeypatch,
-        f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit('interrupted; go on with --resume'))\n"
+        "sys.stderr.write('epoch 1\\n')\n"
+        f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
     )
     monkeypatch.setattr(child, "_GRACE_SECONDS", 0.2)
 
@@ -101,6 +104,8 @@ def test_an_interrupt_takes_the_run_with_it(
         run_in_subprocess(request(tmp_path))
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+    # How to go on is for the caller to say.
+    assert capsys.readouterr().err == "epoch 1\n"
 
 
 def test_the_real_command_reports_a_users_mistake_in_one_line(tmp_path: Path) -> None:

@@ -76,11 +76,13 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
     ) as child:
         assert child.stderr is not None
         tail: list[str] = []
-        pump = threading.Thread(target=_pass_on, args=(child.stderr, tail), daemon=True)
+        hushed = threading.Event()
+        pump = threading.Thread(target=_pass_on, args=(child.stderr, tail, hushed), daemon=True)
         pump.start()
         try:
             code = child.wait()
         except BaseException:
+            hushed.set()  # how to go on is said by us: the run alone is not what was asked for
             _stop(child)
             raise
         finally:
@@ -89,12 +91,13 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
     return code, next((line for line in reversed(lines) if line), "")
 
 
-def _pass_on(stream: IO[bytes], tail: list[str]) -> None:
+def _pass_on(stream: IO[bytes], tail: list[str], hushed: threading.Event) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while chunk := getattr(stream, "read1", stream.read)(8192):
         text = decoder.decode(chunk)
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        if not hushed.is_set():
+            sys.stderr.write(text)
+            sys.stderr.flush()
         tail[:] = ["".join((*tail, text))[-20_000:]]
 
 
