@@ -90,7 +90,7 @@ def test_an_interrupt_takes_the_run_with_it(
         "sys.stderr.write('epoch 1\\n')\n"
         f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
     )
-    monkeypatch.setattr(child, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(child, "_GRACE_SECONDS", 1.0)
 
     def interrupt() -> None:
         while not (note.exists() and note.read_text()):
