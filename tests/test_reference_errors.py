@@ -264,7 +264,7 @@ def test_ignored_positions_never_reach_the_crf(tmp_path: Path) -> None:
 # 7. Prediction and label lengths that differ
 
 
-def test_scores_of_other_documents(tmp_path: Path) -> None:
+def test_scores_of_other_documents() -> None:
     for predicted in (SENTENCES[:7], SENTENCES[::-1], [*SENTENCES, SENTENCES[0]], []):
         with pytest.raises(DataError, match="the same documents in the same order") as caught:
             score(SENTENCES, predicted)
@@ -291,6 +291,10 @@ def test_text_beyond_the_window_is_neither_cut_nor_unscored(tmp_path: Path) -> N
         tmp_path, "full", {"data": {"test": str(write_jsonl(tmp_path / "t.jsonl", [long]))}}
     )
     assert quiet(settings)["test"]["micro"]["support"] == 1
+    predictor = Predictor.load(settings.run.dir, device="cpu")
+    encoding, windows = predictor.segmenter.segment(long)
+    assert len(windows) > 1
+    assert sum(window.num_units for window in windows) == len(encoding.units) == 152
 
 
 def test_entities_of_one_character_count(tmp_path: Path) -> None:

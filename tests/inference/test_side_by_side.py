@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +54,14 @@ def test_many_threads_give_what_one_gives(
 def test_several_users_may_call_at_once(predictor: Predictor, tmp_path: Path) -> None:
     graph = exported(predictor, tmp_path / "model.onnx")
     expected = [[e.key for e in d.entities] for d in graph.tag_documents(SENTENCES)]
-    wrong: list[object] = []
 
     def use() -> None:
         for _ in range(5):
-            found = [[e.key for e in d.entities] for d in graph.tag_documents(SENTENCES)]
-            wrong.extend([found] if found != expected else [])
+            assert [[e.key for e in d.entities] for d in graph.tag_documents(SENTENCES)] == expected
 
-    users = [threading.Thread(target=use) for _ in range(4)]
-    for user in users:
-        user.start()
-    for user in users:
-        user.join()
-    assert not wrong
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(use) for _ in range(4)]:
+            future.result()  # raises what went wrong in it
 
 
 @pytest.mark.usefixtures("threads")

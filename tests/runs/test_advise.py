@@ -129,7 +129,7 @@ def test_a_resumed_advice_whose_time_is_up_changes_nothing(
     assert again.verdict == first.verdict
 
 
-def test_a_run_that_was_paused_when_time_was_up_does_not_go_on(ask: Ask, tmp_path: Path) -> None:
+def test_a_run_that_was_paused_when_time_was_up_does_not_go_on(ask: Ask) -> None:
     first = ask(minutes=0.0001)
     assert [len(o.dev_f1) for o in first.outcomes] == [1, 1]  # of two epochs
     again = ask(minutes=0.0001, resume=True)
@@ -343,10 +343,11 @@ def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
         if line.startswith("LoRA, rank 8"):  # full tuning's first candidate is weighed, too
             break
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # it was still at work
     process.stderr.close()
     logs = sorted((output / "runs").glob("*/log.jsonl"))
     finished = {log: log.read_bytes() for log in logs[:1]}
+    assert any(finished.values())
     spent = json.loads((output / "advise.json").read_text())["spent"]
     done = subprocess.run(
         [*command, "--resume", "--json"], env=environment, capture_output=True, check=True,

@@ -59,6 +59,7 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
     shown = replace(comparison(), examples=(example(),))
     html = page(shown, figure=b"<svg xmlns='http://www.w3.org/2000/svg'/>")
     found = checked(html)
+    assert len(found.sources) == 1  # the figure
     assert all(source.startswith("data:") for source in found.sources)
     assert found.tags.count("table") >= 6
     assert "script" not in found.tags

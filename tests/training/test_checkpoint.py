@@ -97,6 +97,10 @@ def test_the_newest_is_read_even_if_an_older_one_is_damaged(tmp_path: Path) -> N
         store.latest()
     store.save(checkpoint(2))
     assert names_in(tmp_path) == ["step-000000002"]
+    (tmp_path / "step-000000001").mkdir()
+    found = store.latest()
+    assert found is not None
+    assert found.step == 2
 
 
 def test_a_state_that_was_edited(tmp_path: Path) -> None:

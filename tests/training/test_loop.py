@@ -401,9 +401,13 @@ def test_a_compiled_model_learns_the_same(variant: str, tmp_path: Path) -> None:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # their masks differ
         results.append((fit_tiny(predictor, settings.train), trainable_tensors(predictor.tagger)))
+        parts = predictor.tagger.modules()
+        assert any(part._compiled_call_impl is not None for part in parts) == compiled
     (plain, weights), (fast, others) = results
     assert [r.loss for r in fast.history] == pytest.approx([r.loss for r in plain.history], 1e-3)
     assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=1e-2, atol=1e-3)
 
 
 def test_what_is_prepared_ahead_keeps_its_order_and_its_errors() -> None:

@@ -136,15 +136,20 @@ def test_killed_from_outside_at_random_moments(variant: str, tmp_path: Path) -> 
     settings = run_settings(tmp_path, variant, "run")
     folder, draw = settings.run.dir, random.Random(variant)
 
-    def at_draft() -> bool:
-        return any((folder / "checkpoints").glob(".draft-*"))
+    def at_draft() -> Callable[[], bool]:
+        """A new one: a killed run may have left its own."""
+        old = set((folder / "checkpoints").glob(".draft-*"))
+        return lambda: bool(set((folder / "checkpoints").glob(".draft-*")) - old)
 
     def at_line(number: int) -> Callable[[], bool]:
         log = folder / "log.jsonl"
         return lambda: log.exists() and log.read_bytes().count(b"\n") >= number
 
-    moments = [at_line(draw.randint(1, 4)), at_draft, at_line(draw.randint(6, 9)), at_draft]
-    codes = [kill_when(settings, moment, resume=True) for moment in moments]
+    early, late = draw.randint(1, 4), draw.randint(6, 9)
+    assert kill_when(settings, at_line(early), resume=True) == KILLED
+    codes = [kill_when(settings, at_draft(), resume=True)]
+    codes += [kill_when(settings, at_line(late), resume=True)]
+    codes += [kill_when(settings, at_draft(), resume=True)]
     assert KILLED in codes  # later ones may come too late
     assert train_in_child(settings, resume=True) == 0
     assert_same_run(folder, expected)

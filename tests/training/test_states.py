@@ -168,6 +168,13 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert one == other
 
 
+def open_files(folder: Path) -> int:
+    """Of this process, in a folder, those without a name too."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(str(link.readlink()).startswith(f"{folder}/") for link in links)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted on Linux")
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_store(on_disk: bool, tmp_path: Path) -> None:
     lengths, width = [3, 1, 5], 4
@@ -183,9 +190,10 @@ def test_the_store(on_disk: bool, tmp_path: Path) -> None:
     assert states_BLD[0].eq(3).all()
     assert states_BLD[1, :1].eq(2).all()
     assert states_BLD[1, 1:].eq(0).all()
+    assert bool(open_files(tmp_path / "run")) == on_disk
     store.close()
-    left = list((tmp_path / "run").iterdir()) if on_disk else []
-    assert not left
+    assert open_files(tmp_path / "run") == 0
+    assert not on_disk or list((tmp_path / "run").iterdir()) == []
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
