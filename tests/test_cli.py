@@ -495,3 +495,30 @@ def test_other_errors_of_the_system_are_not_hidden(
     monkeypatch.setattr("nertune.training.checkpoint.CheckpointStore.save", fail)
     with pytest.raises(OSError, match="a bug"):
         run("train", recipe(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "hint"),
+    [
+        ("compare", "nertune.runs.sizes.compare_sizes", "the same command (without --fresh) goes"),
+        ("sweep", "nertune.runs.sweep.sweep", "go on with --resume"),
+        ("advise", "nertune.runs.advise.advise", "go on with --resume"),
+        ("pretrain", "nertune.runs.pretrain.pretrain", "go on with --resume"),
+    ],
+)
+def test_an_interrupt_says_how_to_go_on(
+    command: str, place: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    more = {
+        "advise": ["--minutes", "1"],
+        "pretrain": ["--encoder", "mini-zh", "--minutes", "1"],
+    }.get(command, [])
+    done = run(command, recipe(tmp_path), "-o", tmp_path / "out", *more)
+    assert done.code == 130
+    assert done.stderr.count("interrupted") == 1
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr

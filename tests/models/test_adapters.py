@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
+from transformers import BertForTokenClassification
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.artifact import load_model
 from nertune.config import Settings, parse_settings
-from nertune.errors import ConfigError
+from nertune.errors import ConfigError, MissingDependencyError
 from nertune.inference.predictor import Predictor
+from nertune.models import adapters
 from nertune.models.adapters import count_virtual_tokens, list_methods
 from nertune.runs import experiment
 from nertune.runs.experiment import train
@@ -319,3 +322,64 @@ def test_the_trainable_weights_are_what_a_checkpoint_holds(tmp_path: Path) -> No
     assert "adapter" in groups
     names = {name for parameters in groups.values() for name in parameters}
     assert set(trainable_tensors(predictor.tagger)) == names
+
+
+def test_what_a_probe_finds_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit = BertForTokenClassification.forward
+
+    def make(change: Callable[[Tensor], Tensor]) -> None:
+        def forward(self: Any, *arguments: Any, **options: Any) -> Any:
+            output = emit(self, *arguments, **options)
+            output.logits = change(output.logits)
+            return output
+
+        monkeypatch.setattr(BertForTokenClassification, "forward", forward)
+        make_predictor(settings_of("ia3", tmp_path))
+
+    with pytest.raises(ConfigError, match=r"cannot be used .*it gives 3 emissions for 4 pieces"):
+        make(lambda logits: logits[:, 1:])
+    with pytest.raises(ConfigError, match=r"cannot be used .*its emissions are not finite"):
+        make(lambda logits: logits / 0)
+
+
+def test_a_probe_leaves_no_trace(tmp_path: Path) -> None:
+    predictor = make_predictor(settings_of("ia3", tmp_path))
+    model: Any = predictor.tagger.emitter.model
+    for mode in (True, False):
+        model.train(mode)
+        torch.manual_seed(3)
+        expected = torch.rand(4)
+        torch.manual_seed(3)
+        adapters._probe(model)
+        assert torch.equal(torch.rand(4), expected)
+        assert model.training == mode
+
+
+def test_what_a_method_needs_and_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ImportError("No module named 'cuda_things'", name="cuda_things")
+
+    monkeypatch.setattr("peft.get_peft_model", lacking)
+    with pytest.raises(MissingDependencyError, match=r"peft\.method ia3 needs cuda_things"):
+        make_predictor(settings_of("ia3", tmp_path))
+
+
+def test_ia3_scales_what_goes_into_the_feed_forward_outputs(tmp_path: Path) -> None:
+    values = _with(settings_of("ia3", tmp_path), "peft", targets=["all-linear"])
+    model: Any = make_predictor(parse_settings(values)).tagger.emitter.model
+    inner = {name for name, module in model.named_modules()
+             if getattr(module, "is_feedforward", False)}  # fmt: skip
+    prefix = "base_model.model.bert.encoder.layer."
+    assert inner == {f"{prefix}{layer}.output.dense" for layer in (0, 1)}
+
+
+def test_norms_are_those_of_the_layers_asked_for(tmp_path: Path) -> None:
+    values = _with(settings_of("ln_tuning", tmp_path), "peft", layers=[1])
+    predictor = make_predictor(parse_settings(values))
+    names = group_parameters(predictor.tagger)["adapter"]
+    assert names
+    assert all("layer.1." in name and "LayerNorm" in name for name in names)

@@ -18,6 +18,7 @@ from nertune.models.tuning import (
     find_targets,
     freeze_encoder,
     head_names,
+    train_biases,
     train_top_layers,
 )
 
@@ -317,3 +318,27 @@ def test_albert_shares_one_layer(make_model: Callable[..., Any]) -> None:
             "ffn_output",
         )
     }
+
+
+@FAMILIES
+def test_groups_are_what_they_are_made_of(family: str, make_model: Callable[..., Any]) -> None:
+    model = make_model(family)
+    for group, parts in {
+        "qkv": ["query", "key", "value"],
+        "qv": ["query", "value"],
+        "attention": ["query", "key", "value", "attention_output"],
+        "ffn": ["intermediate", "output"],
+        "all-linear": list(FRIENDLY),
+    }.items():
+        assert find_targets(model, [group], [1]) == find_targets(model, parts, [1]), group
+
+
+def test_what_an_encoder_has_not_cannot_be_trained(make_model: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.top_layers: 4, but the encoder has 3 layers"):
+        train_top_layers(make_model("bert"), 4)
+    model = make_model("bert")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.LayerNorm) and "classifier" not in name:
+            module.bias = None
+    with pytest.raises(ConfigError, match=r'has no biases; tuning = "peft" with peft\.method'):
+        train_biases(model)

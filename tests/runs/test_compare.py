@@ -444,3 +444,29 @@ def test_predictions_that_do_not_fit_their_record_are_refused(bench: Bench) -> N
 def test_a_run_without_a_record_is_an_error(bench: Bench) -> None:
     with pytest.raises(TrainingError, match=r"a, seed 1: .*no finished record"):
         compare([bench.recipe("a")], output=bench.folder / "out", run_arm=lambda _: None)
+
+
+def test_examples_are_what_most_seeds_tell_apart(bench: Bench) -> None:
+    shown = bench.compare(bench.recipe("weak", 0.001), bench.recipe("strong", 0.002), seeds=3)
+    found = {e.right: [x for x in shown.examples if x.right == e.right] for e in shown.examples}
+    assert len(found["strong"]) == 10  # there are more
+    for example in shown.examples:
+        assert {example.right, example.wrong} == {"weak", "strong"}
+        assert example.seeds_right / 3 - (3 - example.seeds_wrong) / 3 > 0.5
+        keys = [{e.key for e in d.entities} for d in (example.gold, example.found)]
+        assert keys[0] != keys[1]
+        assert example.gold.text == example.found.text
+    leads = [example.seeds_right + example.seeds_wrong for example in found["strong"]]
+    assert leads == sorted(leads, reverse=True)  # those first where the seeds agree
+    turned = bench.compare(bench.recipe("strong", 0.002), bench.recipe("weak", 0.001), seeds=3)
+    assert {e.right for e in turned.examples} >= {"strong"}
+
+
+def test_runs_on_different_machines_are_said(bench: Bench) -> None:
+    recipes = bench.recipe("a"), bench.recipe("b", 0.002)
+    assert "numbers of threads" not in " ".join(bench.compare(*recipes).notices)
+    path = bench.folder / "out" / "runs" / "a" / "seed-1" / "record.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"threads": 2, "nertune": "0.0.9"}))
+    assert "different devices or numbers of threads" in " ".join(bench.compare(*recipes).notices)
+    assert any("(trained by nertune 0.0.9)" in message for message in bench.messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.comparisons import comparison
 from nertune.runs import figure
+from nertune.runs.comparison import Estimate, SizePoint
 
 
 def test_figure_has_no_missing_glyphs_and_no_mathtext(tmp_path: Path) -> None:
@@ -19,6 +21,28 @@ def test_figure_has_no_missing_glyphs_and_no_mathtext(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(figure.save_figure(shown, tmp_path)) == 2
+
+
+def test_amounts_of_data_are_drawn_as_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    monkeypatch.setattr(figure, "write_whole", lambda path, write: write(path))
+    shown = comparison(names=("a", "b"))
+    points = tuple(
+        SizePoint(share, round(200 * share), {a: Estimate.of([share, 0.5]) for a in "ab"}, {})
+        for share in (0.25, 0.5, 1.0)
+    )
+    figure.save_figure(replace(shown, sizes=points), tmp_path)
+    (sizes,) = [axes for axes in drawn[0].axes if "by amount" in axes.get_title(loc="left")]
+    assert [label.get_text() for label in sizes.get_xticklabels()] == ["50", "100", "200"]
+    assert len(sizes.containers) == 2
+    for container in sizes.containers:
+        line = container.lines[0]
+        assert list(line.get_xdata()) == [50, 100, 200]
+        assert list(line.get_ydata()) == pytest.approx([0.375, 0.5, 0.75])
 
 
 def test_characters_that_no_font_has_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

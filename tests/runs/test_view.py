@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from nertune.evaluation.metrics import score
-from nertune.runs.view import print_record, print_scores
+from nertune.runs.trials import SweepResult, Trial
+from nertune.runs.view import print_record, print_scores, print_sweep
 from nertune.types import Document, Entity
 
 
@@ -134,3 +135,32 @@ def test_the_end_of_a_run(name: str) -> None:
 
 def test_no_colour_codes_in_a_pipe() -> None:
     assert "\x1b" not in shown(scores_of([(0, 3, "PER")], []))
+
+
+def test_a_sweep_is_told_with_the_recipe_among_its_best() -> None:
+    def trial(number: int, f1: float | None, state: str = "complete", **values: Any) -> Trial:
+        return Trial(number, state, f1, values, 1234, 5.6, None)
+
+    base = trial(0, 0.2)
+    others = [trial(n, 0.3 + n / 100, **{"train.rate": 0.00123456, "lora.rank": n})
+              for n in range(1, 30)]  # fmt: skip
+    result = SweepResult(
+        trials=(base, *others, trial(30, 0.1, "pruned"), trial(31, None, "failed")),
+        base=base,
+        best=others[-1],
+        confirmed={"base": [0.21, 0.22], "best": [0.5, 0.51]},
+        winner=Path("[b]/best.toml"),
+        importance={},
+    )
+    stream = io.StringIO()
+    print_sweep(Console(file=stream, width=100), result)
+    text = stream.getvalue()
+    cells = rows(text)
+    assert cells["29"] == ["0.5900", "1,234", "6", "train.rate", "0.00123,", "lora.rank", "29"]
+    assert cells["0"][:1] == ["0.2000"]  # far from the best, but it is what they are held against
+    assert "the recipe as it stands" in text
+    assert "1" not in cells
+    assert "30 trials complete, 1 stopped early, 1 failed or lost" in text
+    assert "best with further seeds: 0.5000, 0.5100" in text
+    assert result.verdict in text
+    assert "winner: [b]/best.toml" in text

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
+from helpers.tiny import make_settings
 from nertune.errors import ConfigError
+from nertune.runs.experiment import train
 from nertune.training.accelerator import build_accelerator
 
 CPU = torch.device("cpu")
@@ -42,3 +46,23 @@ def test_precision_on_a_cpu(asked: str, given: str, computed: torch.dtype, tmp_p
 def test_fp16_wants_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='"fp16" needs a CUDA device'):
         build_accelerator(CPU, "fp16", project_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [("lora-crf", {}), ("lora", {"lora": {"layers": "top-1"}}), ("lstm", {})],
+    ids=["crf", "frozen layers run once", "lstm"],
+)
+def test_a_run_in_bf16_learns_and_keeps_float32(
+    variant: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    train_values = {"epochs": 8, "rate": 0.02, "precision": "bf16"}
+    settings = make_settings(tmp_path, variant, {**changes, "train": train_values})
+    record = train(settings)
+    losses = [epoch["loss"] for epoch in record["epochs"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert record["frozen_layers"]["run_once"] == bool(changes)
+    files = list((settings.run.dir / "model").rglob("*.safetensors"))
+    assert files
+    for file in files:
+        assert {t.dtype for t in load_file(file).values()} == {torch.float32}, file

@@ -32,6 +32,7 @@ from nertune.training.loop import (
     fit,
     trainable_tensors,
 )
+from nertune.training.optimizer import build_optimizer, rate_factor
 from nertune.types import Document, Entity
 
 PLAIN = {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0}
@@ -226,6 +227,47 @@ def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> N
                 parameter -= 0.1 * parameter.grad
     for name, tensor in weights_of(reference).items():
         assert torch.allclose(weights_of(predictor)[name], tensor, atol=1e-6), name
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_each_step_has_the_rate_of_its_middle_and_a_clipped_gradient(
+    schedule: Any, accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(
+        tmp_path, "full-crf", epochs=2, warmup=0.3, schedule=schedule, clip_norm=0.01,
+        accumulate=accumulate, batch_tokens=30,
+    )  # fmt: skip
+    seen: list[tuple[list[float], float]] = []
+
+    def build(*arguments: Any) -> Any:
+        optimizer, names = build_optimizer(*arguments)
+
+        def note(stepping: Any, *_: Any) -> None:
+            groups = stepping.param_groups
+            gradients = [p.grad for g in groups for p in g["params"] if p.grad is not None]
+            norm = torch.stack([g.norm() for g in gradients]).norm()
+            seen.append(([g["lr"] / g["peak"] for g in groups], float(norm)))
+
+        optimizer.register_step_pre_hook(note)
+        return optimizer, names
+
+    monkeypatch.setattr("nertune.training.loop.build_optimizer", build)
+    predictor = make_predictor(settings)
+    fit_tiny(predictor, settings.train)
+    lengths = [len(w.piece_ids) for w in examples_of(predictor).windows]
+    expected = []
+    for epoch in (1, 2):
+        count = len(epoch_batches(lengths, budget_tokens=30, seed=1, epoch=epoch))
+        assert count % 3  # so that the last group of three is short
+        for start in range(0, count, accumulate):
+            middle = start + min(accumulate, count - start) / 2
+            done = (epoch - 1 + middle / count) / 2
+            expected.append(rate_factor(done, warmup=0.3, schedule=schedule))
+    assert len(seen) == len(expected)
+    for (factors, norm), factor in zip(seen, expected, strict=True):
+        assert factors == pytest.approx([factor] * len(factors))
+        assert 0.9e-2 < norm <= 1.001e-2  # all were longer
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:

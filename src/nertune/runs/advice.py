@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an arm takes, from its runs of the last comparison.
+    """What an arm takes, from its runs of the last comparison; without one, from the search's.
 
     Attributes:
         trainable: parameters.
@@ -138,8 +138,8 @@ class Advice:
             f"{told}: dev micro-F1 {mean or 0.0:.4f} against {self.scores[other].mean or 0.0:.4f} "
             f"of {NAMES[other]} ({self.chosen[other].told}), "
             f"{100 * sign * self.difference.difference:+.1f} points [{low:+.1f}, {high:+.1f}], "
-            f"{seeds} seed{'s' * (seeds > 1)}; {self.certainty:.0%} sure that it is not more than "
-            "a point worse"
+            f"{seeds} seed{'s' * (seeds > 1)}; confidence {self.certainty:.0%} that it is not "
+            "more than a point worse"
         )
 
     def to_dict(self) -> dict[str, Any]:

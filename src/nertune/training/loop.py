@@ -294,7 +294,8 @@ def _train_epoch(
         if is_step:
             done = (progress.epoch - 1 + group_start / len(batches)) / settings.epochs
             # The middle of the step, so that neither the first nor the last has rate zero.
-            _set_rates(optimizer, settings, done + 0.5 / (settings.epochs * len(batches)))
+            half = 0.5 * group_size / (settings.epochs * len(batches))
+            _set_rates(optimizer, settings, done + half)
             if settings.clip_norm:
                 accelerator.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
