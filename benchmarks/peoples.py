@@ -1,4 +1,4 @@
-"""The figures of docs/results.md: six taggers on `peoples`, three seeds each.
+"""Six taggers on `peoples`, three seeds each, in float32: the CRF rows of docs/results.md.
 
     python benchmarks/peoples.py [--output FOLDER] [--seeds 3]
 

@@ -6,7 +6,7 @@ Trains one recipe (LoRA in the upper two layers, four epochs) with many seeds on
 times two disjoint groups of three of these runs are compared as if they were two arms: any
 difference that is found is a false alarm. Then five points are planted: in one group each right
 prediction is dropped with the probability that lowers its mean micro-F1 by five points. Writes
-benchmarks/results/repetitions.json. NERTUNE_DATA names the folder with `peoples/`. Ten minutes.
+benchmarks/results/repetitions.json. NERTUNE_DATA names the folder with `peoples/`. Twenty minutes.
 """
 
 from __future__ import annotations

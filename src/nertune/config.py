@@ -1,8 +1,8 @@
 """The settings of a run: a TOML recipe, validated. Unknown keys are refused, the nearest named.
 
-A recipe has the sections `[run] [data] [model] [lstm] [lora] [train]`; every key has a default
-but `data.train`. Paths are relative to the working folder. In `data.*`, `sample:train` names the
-bundled sample corpus and `${NAME:-default}` an environment variable.
+A recipe has the sections `[run] [data] [model] [lstm] [lora] [peft] [train]`; every key has a
+default but `data.train`. Paths are relative to the working folder. In `data.*`, `sample:train`
+names the bundled sample corpus and `${NAME:-default}` an environment variable.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def compare_arms(
 
     Args:
         arm, baseline: `[num_seeds, num_sentences, 3]`, for each seed what `document_counts`
-            gives. Seeds are paired: the same number on both sides, in the same order.
+            gives; the same number of seeds on both sides. The randomisation test swaps them in
+            pairs, in order; the interval draws them within each arm.
         num_permutations: draws of the randomisation test; p cannot fall below 1 / (1 + draws).
         num_resamples: draws of the bootstrap.
         seed: the same seed gives the same answer.
@@ -177,9 +178,9 @@ def hierarchical_interval(
     within each arm `num_seeds - 1` seeds with replacement: with one fewer than there are, the
     variance of a mean is unbiased however few they are (Rao & Wu, 1988). Its standard deviation
     is the standard error. A handful of seeds gives percentiles too coarse to trust, so the
-    interval is the bootstrap-t's plain form, difference ± t · standard error (Efron &
-    Tibshirani, 1993, ch. 12), with the degrees of freedom that Satterthwaite (1946) gives the
-    sum of the sentence part and the two seed parts.
+    interval is Student's with the bootstrap's standard error, difference ± t · standard error
+    (Efron & Tibshirani, 1993, ch. 12), with the degrees of freedom that Satterthwaite (1946) gives
+    the sum of the sentence part and the two seed parts.
 
     Args:
         arm, baseline: `[num_seeds, num_sentences, 3]`.

@@ -84,7 +84,9 @@ def advise(
 
     Args:
         data: a training file, a folder that holds `train` and `dev` (with any suffix), or `sample`.
-        minutes: the budget; what is running when it ends finishes its epoch.
+        minutes: the budget. A run of the search that is under way when it ends finishes its
+            epoch; a seed of the last comparison begins only if its time is there, and then runs
+            to its end.
         output: the folder of the runs, of `advice.toml`, `advice.md` and `advise.json`.
         dev: a file to score on; without one, and if the folder holds none, a fifth of the training
             documents is set aside.

@@ -109,8 +109,8 @@ class Speed:
 def ideal_epochs(documents: int) -> int:
     """How many epochs a data set wants, so that small ones get enough steps.
 
-    A power law through what was measured with the bundled encoder (docs/results.md): 60 epochs
-    of 100 documents, 25 of 400, 10 of 1,400, 5 of 3,800.
+    A power law near the numbers that docs/results.md was measured with (60 of 100 documents, 24 of
+    400, 10 of 1,412, 5 of 3,821).
 
     Args:
         documents: to train on; at least 1.
@@ -227,9 +227,10 @@ def try_shapes(best: Candidate, config: Any) -> list[Candidate]:
 def possible_plans(documents: int, speeds: Mapping[Family, Speed]) -> Iterator[Plan]:
     """From the most thorough to the shortest.
 
-    Other ranks, layers and targets go first, then seeds, then epochs, then, where there are
-    thousands, documents; last all seeds but the search's. What decides between the ways is whole
-    runs: with half of the epochs the one that learns faster in the beginning looks better.
+    The third seed goes first, then other ranks, layers and targets, then the second seed, then
+    epochs, then, where there are thousands, documents; last all seeds but the search's. What
+    decides between the ways is whole runs: with half of the epochs the one that learns faster in
+    the beginning looks better.
     """
     share = 1.0
     while True:

@@ -42,7 +42,7 @@ def compare_sizes(
     Raises:
         ConfigError: a share is out of range, something else sets the amount of training data, or
             arms have different training data; or as `compare`.
-        DataError, TrainingError: as `compare`.
+        DataError, ModelError, TrainingError: as `compare`.
     """
     for share in shares:
         if not 0 < share <= 1:

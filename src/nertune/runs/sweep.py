@@ -65,6 +65,7 @@ def sweep(
     Raises:
         ConfigError: the space, the folder or the data cannot be used.
         MissingDependencyError: the extra `sweep` is not installed.
+        NertuneError: the recipe as it stands cannot be trained; the message says why.
     """
     optuna = _optuna()
     values, settings, space = read_space(recipe, overrides)

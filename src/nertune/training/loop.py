@@ -160,6 +160,7 @@ def fit(
     Raises:
         TrainingError: there is nothing to train on, or the loss is not finite.
         CheckpointError: the checkpoint belongs to other settings or data.
+        ConfigError: AdaLoRA's schedule does not fit into the steps.
         Pause: the observer asked for it.
     """
     if not examples.windows:
