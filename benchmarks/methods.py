@@ -5,12 +5,13 @@
 
 DATA is `peoples` (the default), `weibo`, `resume` or, with `--encoder` naming an English one,
 `wnut17`. The recipes are those of recipes/methods (and benchmarks/recipes), on these files.
-`search` (`peoples`, `wnut17`) trains each at three rates, seed 1, a few epochs, and keeps the rate
-with the best dev micro-F1 (benchmarks/results/methods-rates.json, methods-rates-wnut17.json);
-`weibo` and `resume` take the rates of `peoples`. `compare` trains each at its rate, all seeds, the
-best epoch chosen on dev, and writes benchmarks/results/methods-DATA.{json,md}; with `--only` it
-just trains, so that several processes can share the work. NERTUNE_DATA names the folder that holds
-the data. Finished runs are reused; each DATA takes one to three hours on two cores, a run on each.
+`search` trains each at three rates, seed 1, and keeps the rate with the best dev micro-F1
+(benchmarks/results/methods-rates.json, methods-rates-DATA.json); on `weibo` full tuning and LoRA
+alone, on `resume` nothing: the others take the rates of `peoples`. `compare` trains each at its
+rate, all seeds, the best epoch chosen on dev, and writes benchmarks/results/methods-DATA.{json,md};
+with `--only` it just trains, so that several processes can share the work. NERTUNE_DATA names the
+folder that holds the data. Finished runs are reused; each DATA takes one to three hours on two
+cores, a run on each.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Task:
         grids: of the methods whose rate is searched on this data set.
         common: settings of `[train]` for every method but the baseline.
         search: settings of the search, by `section.key`.
+        base: the data set whose rates the other methods take, or none.
     """
 
     epochs: int
@@ -68,12 +70,18 @@ class Task:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     common: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=lambda: {"train.epochs": 4})
+    base: str = ""
 
 
 TASKS = {
     "peoples": Task(10, grids=GRIDS),
-    "weibo": Task(10),
-    "resume": Task(5),
+    "weibo": Task(
+        10,
+        grids={"full": ("rate", (1.6e-3, 4e-3, 1e-2)), "lora": ("rate", (1e-3, 2e-3, 4e-3))},
+        search={"train.epochs": 10},
+        base="peoples",
+    ),
+    "resume": Task(5, base="peoples"),
     # A BERT that normalises last: lower rates, and a head that has one of its own.
     "wnut17": Task(
         5,
@@ -150,7 +158,7 @@ def search(method: str, arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Each method at its rate, all seeds, against full tuning."""
     task = arguments.task
-    rows = read_rates(arguments.data if task.grids else "peoples")
+    rows = {**(read_rates(task.base) if task.base else {}), **read_rates(arguments.data)}
     rates = {**CHOSEN, **{name: {row["key"]: row["rate"]} for name, row in rows.items()}}
     recipes = []
     for method in arguments.only or task.methods:
