@@ -522,3 +522,31 @@ def test_an_interrupt_says_how_to_go_on(
     assert done.stderr.count("interrupted") == 1
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_files_are_joined_as_in_training(tmp_path: Path) -> None:
+    """Characters in training, many Latin words in the test file, which alone looks like words."""
+    context = list("我们好吗呢吧了")
+    before = [f"{c} iPhone {' '.join(context)}" for c in context]
+    texts = {"train": before, "dev": before, "test": [f"{c} iPhone 我" for c in context]}
+    files = {}
+    for split, found in texts.items():
+        tagged = [
+            [f"{t} {'B-X' if t == 'iPhone' else 'O'}" for t in text.split()] for text in found
+        ]
+        blocks = ["\n".join(lines) for lines in tagged]
+        (tmp_path / f"{split}.conll").write_text("\n\n".join(blocks), encoding="utf-8")
+        files[split] = str(tmp_path / f"{split}.conll")
+    shape = {"hidden_size": 32, "dropout": 0.0, "unknown": 0.0}
+    longer = {"epochs": 40, "rate": 0.02, "patience": 0}
+    path = recipe(tmp_path, data=files, lstm=shape, train=longer)
+    record = json.loads(run("train", path, "--json").stdout)
+    scores = record["test"]["micro"]
+    assert scores["f1"]  # so that how the text is read makes a difference
+    test = files["test"]
+    evaluated = json.loads(run("evaluate", tmp_path / "run", test, "--json").stdout)
+    assert evaluated["micro"]["f1"] == scores["f1"]
+    answers = records_of(run("predict", tmp_path / "run", "--file", test, "--format", "jsonl"))
+    assert [answer["text"] for answer in answers] == [f"{c}iPhone我" for c in context]
+    spaced = run("evaluate", tmp_path / "run", test, "--join", "space", "--json")
+    assert json.loads(spaced.stdout)["micro"] != evaluated["micro"]

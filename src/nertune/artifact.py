@@ -21,13 +21,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nertune
 from nertune.config import LstmSettings, Tuning
 from nertune.data.files import hash_file, shorten
+from nertune.data.formats.conll import Join
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
@@ -59,6 +60,7 @@ __all__ = [
     "own_folder",
     "read_manifest",
     "save_model",
+    "trained_join",
     "weight_hashes",
 ]
 
@@ -109,6 +111,12 @@ class Manifest(BaseModel):
     data: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     files: dict[str, str] = {}
+
+    @property
+    def joined(self) -> Join:
+        """What joined the tokens of the two-column file that it was trained on; else `auto`."""
+        found = (self.data.get("train") or {}).get("join")
+        return next((join for join in get_args(Join) if join == found), "auto")
 
     @model_validator(mode="after")
     def _fits(self) -> Manifest:
@@ -275,6 +283,20 @@ def own_folder(name: str) -> Path | None:
             f"{shorten(name)}: cannot be a model's folder or hub name ({reason})"
         ) from error
     return found[0] if found else None
+
+
+def trained_join(name: str) -> Join:
+    """What joins the tokens of two-column files for a model, so that they are read as in training.
+
+    Args:
+        name: a folder, or any other name of a model, for which it is not known: `auto`.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+        ModelError: the name cannot be one.
+    """
+    folder = own_folder(name)
+    return "auto" if folder is None else read_manifest(folder).joined
 
 
 def read_manifest(folder: Path) -> Manifest:

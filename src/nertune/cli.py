@@ -145,16 +145,20 @@ def evaluate(
     file: Annotated[Path, typer.Argument(help="A file with gold entities; or sample:test.")],
     format: Format = "auto",
     scheme: SchemeOption = "auto",
-    join: Join = "auto",
+    join: Annotated[
+        str, typer.Option(help="How CoNLL tokens become text: auto (as in training), none, space.")
+    ] = "auto",
     device: Device = "auto",
     backend: BackendOption = "torch",
     as_json: Json = False,
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
+    from nertune.artifact import trained_join
     from nertune.data.corpus import load_corpus
     from nertune.data.samples import resolve_data
 
-    corpus = load_corpus(resolve_data(str(file)), format=format, scheme=scheme, join=join)  # type: ignore[arg-type]
+    how = trained_join(model) if join == "auto" else join
+    corpus = load_corpus(resolve_data(str(file)), format=format, scheme=scheme, join=how)  # type: ignore[arg-type]
     for notice in corpus.notices:
         _stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
     from nertune.evaluation.metrics import score
@@ -189,6 +193,7 @@ def predict(
     backend: BackendOption = "torch",
 ) -> None:
     """Find the entities in texts."""
+    from nertune.artifact import trained_join
     from nertune.inference.output import write_predictions
     from nertune.inference.reading import read_inputs
 
@@ -196,7 +201,8 @@ def predict(
         raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
     if texts and file is not None:
         raise ConfigError("give texts or --file, not both")
-    documents: Iterable[Document] = read_inputs(texts or [], file, input_format)
+    how = trained_join(model) if file is not None else "auto"
+    documents: Iterable[Document] = read_inputs(texts or [], file, input_format, join=how)
     first = _peek(documents)  # so that a missing file is told before a model is loaded
     predictor = _load(model, device, backend)
     write_predictions(predictor, first, format, sys.stdout, _stdout())

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from nertune.data.corpus import load_corpus
 from nertune.data.files import refuse_foreign
+from nertune.data.formats.conll import Join
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document
@@ -20,7 +21,11 @@ __all__ = ["input_kind", "labelled_kind", "read_inputs"]
 
 
 def read_inputs(
-    texts: Sequence[str], file: Path | None, input_format: str = "auto"
+    texts: Sequence[str],
+    file: Path | None,
+    input_format: str = "auto",
+    *,
+    join: Join = "auto",
 ) -> Iterable[Document]:
     """The documents to predict on.
 
@@ -28,6 +33,7 @@ def read_inputs(
         texts: given texts; if none and no file, stdin is read, one text a line.
         file: a text file with one text a line, or CoNLL (`.conll`, `.bio`, …) or JSONL.
         input_format: `auto` goes by the suffix; `lines`, `conll` or `jsonl` say it.
+        join: what joins the tokens of a CoNLL file; `auto` recognises it.
 
     Raises:
         DataError: the file or a line of it cannot be read.
@@ -43,7 +49,7 @@ def read_inputs(
     kind = input_kind(path) if input_format == "auto" else input_format
     if kind == "lines":
         return _file_lines(path)
-    return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll").documents
+    return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll", join=join).documents
 
 
 def labelled_kind(path: Path) -> str:
