@@ -244,6 +244,20 @@ def test_adaloras_penalty_is_that_of_its_paper(tmp_path: Path) -> None:
 # Rates and decay
 
 
+def test_a_step_that_was_left_out_does_not_spoil_adaloras_weighing(tmp_path: Path) -> None:
+    """In fp16 the first steps may overflow; their gradients are still there."""
+    predictor = make_predictor(settings_of("adalora", tmp_path))
+    ranks = RankSchedule.of(predictor.tagger, 100)
+    assert ranks is not None
+    for parameter in predictor.tagger.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, float("inf"))
+    ranks.forget_gradients()
+    ranks.step(1)
+    assert all(tensor.isfinite().all() for tensor in ranks.tensors().values())
+    assert ranks.tensors()
+
+
 def test_lora_plus_gives_b_its_multiple(tmp_path: Path) -> None:
     settings = settings_of("lora+", tmp_path, lora_plus=16, rate=1e-3)
     optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)

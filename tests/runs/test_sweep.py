@@ -188,6 +188,10 @@ def test_a_failing_confirmation_leaves_the_winner(
     assert "base, seed 989, is left out: the loss is no longer finite" in said
     described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
     assert described["confirmed"] == result.confirmed
+    assert result.difference is not None
+    assert result.difference.num_seeds == 1
+    lead = result.confirmed["best"][0] - result.confirmed["base"][0]
+    assert result.difference.difference == pytest.approx(lead)
 
 
 def test_importance_is_of_the_trials_that_were_drawn_and_finished() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nertune.evaluation.significance import Difference
 from nertune.runs.trials import SweepResult, Trial
 
 BASE = Trial(0, "complete", 0.5, {}, 10, 1.0, 2**20)
@@ -15,33 +16,34 @@ FAILED = Trial(1, "failed", None, {"train.rate": 9.0}, None, None, None)
 
 
 @pytest.mark.parametrize(
-    ("best", "confirmed", "verdict"),
+    ("best", "difference", "verdict"),
     [
-        (BASE, {}, "none of 2 trials beats the recipe as it stands (dev F1 0.5000)"),
+        (BASE, None, "none of 2 trials beats the recipe as it stands (dev F1 0.5000)"),
         (
             BEST,
-            {},
+            None,
             "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; the best "
             "of 2 flatters itself: --confirm trains both again",
         ),
         (
             BEST,
-            {"base": [0.5], "best": [0.25]},
+            Difference(-0.25, (-0.3, 0.01), 0.06, "not distinguishable", 1),
             "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; with 1 "
-            "further seed -25.0 points",
+            "further seed -25.0 points [-30.0, +1.0]: not distinguishable",
         ),
         (
             BEST,
-            {"base": [0.5, 0.25], "best": [0.5, 0.75]},
+            Difference(0.25, (0.2, 0.3), 0.001, "better", 2),
             "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; with 2 "
-            "further seeds +25.0 points",
+            "further seeds +25.0 points [+20.0, +30.0]: better",
         ),
     ],
 )
 def test_the_verdict_in_one_sentence(
-    best: Trial, confirmed: dict[str, list[float]], verdict: str
+    best: Trial, difference: Difference | None, verdict: str
 ) -> None:
-    result = SweepResult((BASE, FAILED, BEST), BASE, best, confirmed, Path("best.toml"), {})
+    trials = (BASE, FAILED, BEST)
+    result = SweepResult(trials, BASE, best, {}, Path("best.toml"), {}, difference)
     assert result.verdict == verdict
     plain = json.loads(json.dumps(result.to_dict()))
     assert plain["verdict"] == verdict

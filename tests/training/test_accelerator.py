@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from helpers.tiny import make_settings
@@ -17,14 +15,6 @@ from nertune.runs.experiment import train
 from nertune.training.accelerator import build_accelerator
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """accelerate allows one precision a process."""
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
 
 
 @pytest.mark.parametrize(
@@ -41,6 +31,13 @@ def test_precision_on_a_cpu(asked: str, given: str, computed: torch.dtype, tmp_p
     assert accelerator.mixed_precision == given
     with accelerator.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == computed
+
+
+def test_runs_of_one_process_may_differ_in_precision(tmp_path: Path) -> None:
+    """accelerate alone would refuse the second, or keep the first one's."""
+    for precision, given in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        accelerator = build_accelerator(CPU, precision, project_dir=tmp_path)
+        assert accelerator.mixed_precision == given
 
 
 def test_fp16_wants_a_gpu(tmp_path: Path) -> None:

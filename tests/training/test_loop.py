@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -423,6 +425,28 @@ def test_more_epochs_of_windows_than_documents(tmp_path: Path) -> None:
     assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.tags) == 30
     assert examples.lost == []
     assert train(settings)["epochs"][0]["loss"] > 0
+
+
+def test_a_paused_run_lets_its_weights_go(tmp_path: Path) -> None:
+    """At once: many follow each other in one process, on one GPU."""
+
+    class Pausing(Spy):
+        def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+            raise Pause
+
+    settings = settings_of(tmp_path, "lstm", epochs=2)
+    predictor = make_predictor(settings)
+    tagger = weakref.ref(predictor.tagger)
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            fit_tiny(predictor, settings.train, observer=Pausing(predictor))
+        except Pause:
+            del predictor
+        assert tagger() is None
+    finally:
+        gc.enable()
 
 
 # What is fast must change nothing

@@ -432,7 +432,9 @@ def collate_rows(
 
 def _to(array: np.ndarray[Any, np.dtype[np.int64]], device: torch.device) -> Tensor:
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def forward_losses(model: Any, batch: PieceBatch, accelerator: Accelerator) -> Losses:
@@ -461,6 +463,8 @@ def _refuse_infinite(progress: PretrainProgress) -> None:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _save(

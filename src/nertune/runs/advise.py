@@ -53,6 +53,7 @@ from nertune.runs.candidates import (
 )
 from nertune.runs.conclusion import conclude
 from nertune.runs.folder import RunFolder
+from nertune.runs.progress import read_log
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.loop import Pause
 
@@ -367,9 +368,7 @@ def _logged(folder: RunFolder) -> list[dict[str, Any]]:
     """The epochs that a run has finished, with a checkpoint or a record behind them."""
     if not folder.log.exists() or not (folder.checkpoints.exists() or folder.record.exists()):
         return []
-    lines = folder.log.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines if line.endswith("}")]
-    return [line for line in found if line["event"] == "epoch"]
+    return [line for line in read_log(folder.log) if line["event"] == "epoch"]
 
 
 def _count_trainable(folder: RunFolder) -> int:

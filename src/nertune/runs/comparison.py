@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 import nertune
+from nertune.data.corpus import Corpus, load_corpus
 from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES, Analysis, ErrorKind, Novelty
+from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import Difference
+from nertune.runs.folder import RunFolder
 from nertune.types import Document
 
 __all__ = [
@@ -23,6 +29,7 @@ __all__ = [
     "ScoreEstimate",
     "SizePoint",
     "Split",
+    "count_dev",
     "say_silent",
     "say_unfinished",
 ]
@@ -384,3 +391,20 @@ def _is_best_at_the_end(record: Record) -> bool:
     if not epochs or record.get("best_epoch") != len(epochs):
         return False
     return ((epochs[-1].get("dev") or {}).get("f1") or 0.0) > 0
+
+
+def count_dev(dev: Corpus, folders: Sequence[Path]) -> NDArray[np.int64]:
+    """What runs found on the development data, as `compare_arms` takes it.
+
+    Args:
+        dev: with its gold entities.
+        folders: of finished runs, one a seed.
+
+    Returns:
+        `[num_seeds, num_documents, 3]`, as of `document_counts`.
+    """
+    files = [RunFolder(folder).predictions("dev") for folder in folders]
+    return np.stack([
+        document_counts(dev.documents, load_corpus(file, format="jsonl").documents)
+        for file in files
+    ])  # fmt: skip

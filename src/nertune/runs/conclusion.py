@@ -9,20 +9,16 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
-from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import NertuneError
-from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import chance_of_keeping_up, compare_arms
 from nertune.runs.advice import Advice, Cost, Outcome, to_markdown
 from nertune.runs.advice_state import SEARCH_SEED, AdviceState, Question
 from nertune.runs.candidates import FAMILIES, NAMES, Candidate, Family, Plan, ideal_epochs
 from nertune.runs.child import RunRequest, run_in_subprocess
 from nertune.runs.compare import compare
-from nertune.runs.comparison import Comparison, Estimate, say_silent
+from nertune.runs.comparison import Comparison, Estimate, count_dev, say_silent
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import write_text
 
@@ -81,7 +77,7 @@ def conclude(
     choice: Family
     difference, certainty = None, None
     if set(folders) == set(FAMILIES):
-        counts = {f: _counts(question.data.dev, folders[f]) for f in FAMILIES}
+        counts = {f: count_dev(question.data.dev, folders[f]) for f in FAMILIES}
         difference = compare_arms(counts["lora"], counts["full"])
         choice = "lora" if difference.difference > -_LORA_WITHIN else "full"
         other: Family = "full" if choice == "lora" else "lora"
@@ -207,14 +203,6 @@ def _search_cost(candidate: Candidate, outcomes: Sequence[Outcome]) -> Cost:
         peak_bytes=None,
         stored_bytes=4 * outcome.trainable,
     )
-
-
-def _counts(dev: Corpus, folders: Sequence[Path]) -> NDArray[np.int64]:
-    predictions = [RunFolder(folder).predictions("dev") for folder in folders]
-    return np.stack([
-        document_counts(dev.documents, load_corpus(path, format="jsonl").documents)
-        for path in predictions
-    ])  # fmt: skip
 
 
 def _write(advice: Advice, question: Question) -> None:

@@ -5,6 +5,7 @@ data -> tagger -> training -> model folder -> scores -> record
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ def train(
         )
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
+    if torch.cuda.is_available():  # what earlier runs of this process left in cycles
+        gc.collect()
+        torch.cuda.empty_cache()
     with folder.locked():
         try:
             return _train(settings, folder, console, observers, resume=resume, overwrite=overwrite)

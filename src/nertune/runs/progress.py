@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nertune.pretraining.loop import PretrainProgress
 from nertune.training.loop import EpochReport
 
-__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify"]
+__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify", "read_log"]
 
 
 def notify(console: Console, message: str) -> None:
@@ -193,7 +193,7 @@ class RunLog:
 
     def on_resume(self, epoch: int, batch: int) -> None:
         """Drop what was logged behind the checkpoint, and go on behind it."""
-        kept = [line for line in _read_lines(self._path) if _stands_before(line, epoch, batch)]
+        kept = [line for line in read_log(self._path) if _stands_before(line, epoch, batch)]
         draft = self._path.with_suffix(".draft")
         draft.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         draft.replace(self._path)
@@ -234,7 +234,7 @@ def _stands_before(line: dict[str, Any], epoch: int, batch: int) -> bool:
     return bool(line.get("batch", float("inf")) <= batch)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a line cut off by a kill is left out."""
     if not path.exists():
         return []

@@ -83,10 +83,11 @@ def forget_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def peak_memory_bytes(device: str) -> int:
+def peak_memory_bytes(device: str) -> int | None:
     """The largest memory that this process has held: on the GPU if it computes there, else RAM.
 
-    RAM is the peak resident size of this process alone, libraries included.
+    RAM is the peak resident size of this process alone, libraries included; `None` where the system
+    does not say (Windows).
     """
     if device.startswith("cuda"):
         import torch
@@ -98,7 +99,9 @@ def peak_memory_bytes(device: str) -> int:
         line = next(line for line in status.split("\n") if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        import resource  # Windows has none
-
+        try:
+            import resource
+        except ImportError:
+            return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return int(peak) if sys.platform == "darwin" else int(peak) * 1024

@@ -22,6 +22,9 @@ from rich.console import Console
 from nertune.config import Settings, parse_settings, with_changes
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
+from nertune.evaluation.significance import compare_arms
+from nertune.runs.comparison import count_dev
+from nertune.runs.folder import RunFolder
 from nertune.runs.record import (
     first_difference,
     forget_peak_memory,
@@ -70,7 +73,27 @@ def sweep(
     optuna = _optuna()
     values, settings, space = read_space(recipe, overrides)
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
-    _prepare(output, settings, space, resume)
+    if resume and not (output / _DESCRIPTION).exists():
+        raise ConfigError(f"{output}: holds no sweep to go on with")
+    with RunFolder(output, "output").locked():
+        _prepare(output, settings, space, resume)
+        study = _open_study(settings, output, optuna, say)
+        _search(study, values, settings, space, output, trials, deadline, optuna, say)
+        result = _result(study, values, output, optuna)
+        _save(result, output)  # before anything else can fail
+        try:
+            save_sweep_figure(result, output / _FIGURE)
+        except MissingDependencyError as error:
+            say(f"no figure: {error}")
+        if confirm:
+            seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
+            result = _confirm(result, values, settings, seeds, output, say)
+            _save(result, output)
+        return result
+
+
+def _open_study(settings: Settings, output: Path, optuna: Any, say: Callable[[str], None]) -> Any:
+    """The study, without what a kill left of a trial."""
     study = optuna.create_study(
         storage=f"sqlite:///{output / _STUDY}",
         study_name="sweep",
@@ -83,25 +106,34 @@ def sweep(
     for lost in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         say(f"trial {lost.number} was lost when the sweep was killed")
         study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
+        shutil.rmtree(_trial_folder(output, lost.number), ignore_errors=True)
+    return study
+
+
+def _search(
+    study: Any,
+    values: Mapping[str, Any],
+    settings: Settings,
+    space: Space,
+    output: Path,
+    trials: int,
+    deadline: float,
+    optuna: Any,
+    say: Callable[[str], None],
+) -> None:
+    """Trials until there are so many, or time is up."""
     while (done := _count_done(study, optuna)) < trials or not _has_base(study, optuna):
         if done and time.monotonic() > deadline:
             break
         # A seed of its own at each step, so that a resumed sweep goes on as an uninterrupted one.
         study.sampler = optuna.samplers.TPESampler(
-            seed=settings.run.seed + len(study.trials), n_startup_trials=_STARTUP
+            seed=settings.run.seed + done, n_startup_trials=_STARTUP
         )
         _run_trial(study, values, space, output, deadline, optuna, say, f"{done + 1}/{trials}")
-    result = _result(study, values, output, optuna)
-    _save(result, output)  # before anything else can fail
-    try:
-        save_sweep_figure(result, output / _FIGURE)
-    except MissingDependencyError as error:
-        say(f"no figure: {error}")
-    if confirm:
-        seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
-        result = replace(result, confirmed=_confirm(result, values, seeds, output, say))
-        _save(result, output)
-    return result
+
+
+def _trial_folder(output: Path, number: int) -> Path:
+    return output / "trials" / f"{number:04d}"
 
 
 def _optuna() -> Any:
@@ -140,9 +172,6 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
                     f"{first_difference(old.get(part), found)}; name another folder"
                 )
         return
-    if resume:
-        raise ConfigError(f"{output}: holds no sweep to go on with")
-    output.mkdir(parents=True, exist_ok=True)
     write_json(path, described)
 
 
@@ -179,7 +208,7 @@ def _run_trial(
         chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
     trial.set_user_attr("base", not has_base)
     trial.set_user_attr("values", json.dumps(chosen))
-    folder = output / "trials" / f"{trial.number:04d}"
+    folder = _trial_folder(output, trial.number)
     shutil.rmtree(folder, ignore_errors=True)
     told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
     say(f"[{numbers}] trial {trial.number}: {told}")
@@ -322,12 +351,14 @@ def _save(result: SweepResult, output: Path) -> None:
 def _confirm(
     result: SweepResult,
     values: Mapping[str, Any],
+    settings: Settings,
     seeds: Sequence[int],
     output: Path,
     say: Callable[[str], None],
-) -> dict[str, list[float]]:
-    """Dev micro-F1 of recipe and winner with further seeds; a seed that fails is left out."""
+) -> SweepResult:
+    """Recipe and winner again with further seeds; a seed that fails is left out."""
     confirmed: dict[str, list[float]] = {"base": [], "best": []}
+    folders: dict[str, list[Path]] = {"base": [], "best": []}
     for seed in seeds:
         found = {}
         for name, trial in (("base", result.base), ("best", result.best)):
@@ -340,12 +371,17 @@ def _confirm(
             except NertuneError as error:
                 say(f"{name}, seed {seed}, is left out: {error}")
                 break
-            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            found[name] = record["dev"]["micro"]["f1"] or 0.0
-        if found.keys() == confirmed.keys():
-            for name, f1 in found.items():
-                confirmed[name].append(f1)
-    return confirmed if confirmed["best"] else {}
+            found[name] = folder
+        if found.keys() == folders.keys():
+            for name, folder in found.items():
+                record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+                confirmed[name].append(record["dev"]["micro"]["f1"] or 0.0)
+                folders[name].append(folder)
+    if not folders["best"]:
+        return result
+    dev = load_splits(settings.data, ("train", "dev"))["dev"]
+    best, base = (count_dev(dev, folders[name]) for name in ("best", "base"))
+    return replace(result, confirmed=confirmed, difference=compare_arms(best, base))
 
 
 def _importance(study: Any, optuna: Any) -> dict[str, float]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nertune.evaluation.significance import Difference
+
 __all__ = ["SweepResult", "Trial"]
 
 
@@ -45,6 +47,7 @@ class SweepResult:
         base: the recipe as it stands.
         best: the best complete one.
         confirmed: dev micro-F1 of base and best with further seeds, if asked for.
+        difference: the best's to the base with these seeds.
         winner: the recipe that it wrote.
         importance: each setting's share in what sets good trials apart (PED-ANOVA; Watanabe et
             al., 2023).
@@ -56,6 +59,7 @@ class SweepResult:
     confirmed: dict[str, list[float]]
     winner: Path
     importance: dict[str, float]
+    difference: Difference | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,6 +69,7 @@ class SweepResult:
             "best": self.best.to_dict(),
             "winner": str(self.winner),
             "confirmed": self.confirmed,
+            "difference": None if self.difference is None else self.difference.to_dict(),
             "importance": self.importance,
             "trials": [trial.to_dict() for trial in self.trials],
         }
@@ -84,9 +89,11 @@ class SweepResult:
             f"trial {self.best.number} reaches dev F1 {self.best.f1:.4f}, {gain:+.1f} points "
             "against the recipe as it stands"
         )
-        if not self.confirmed:
+        if self.difference is None:
             return f"{sentence}; the best of {done} flatters itself: --confirm trains both again"
-        means = {name: sum(found) / len(found) for name, found in self.confirmed.items()}
-        gain = 100 * (means["best"] - means["base"])
-        seeds = len(self.confirmed["best"])
-        return f"{sentence}; with {seeds} further seed{'s' * (seeds > 1)} {gain:+.1f} points"
+        found = self.difference
+        low, high = (100 * bound for bound in found.ci95)
+        return (
+            f"{sentence}; with {found.num_seeds} further seed{'s' * (found.num_seeds > 1)} "
+            f"{100 * found.difference:+.1f} points [{low:+.1f}, {high:+.1f}]: {found.verdict}"
+        )

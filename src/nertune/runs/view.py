@@ -68,7 +68,7 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
     summary = (
         f"{record['name']}: {parameters['trainable']:,} of {parameters['total']:,} parameters "
         f"trained ({share:.1%}), best epoch {record['best_epoch']} of {len(record['epochs'])}, "
-        f"{record['seconds']:.0f} s, peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
+        f"{record['seconds']:.0f} s, peak memory {_mebibytes(record['peak_memory_bytes'])}"
     )
     console.print(Text(summary))
     for split in ("dev", "test"):
@@ -167,6 +167,10 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
     best = "onnx-int8" if report.get("onnx-int8", {}).get("status") == "exported" else "onnx"
     console.print(Text(f"next:  nertune predict {model} --backend {best} 'some text'"),
                   soft_wrap=True)  # fmt: skip
+
+
+def _mebibytes(count: int | None) -> str:
+    return "not measured" if count is None else f"{count / 2**20:,.0f} MiB"
 
 
 def print_sweep(console: Console, result: SweepResult) -> None:

@@ -47,8 +47,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        # Elsewhere than on CUDA the copy might read memory that was given back meanwhile.
+        later = device.type == "cuda"
         moved = {
-            name: value.to(device, non_blocking=True)
+            name: value.to(device, non_blocking=later)
             for name in self.__slots__
             if (value := getattr(self, name)) is not None
         }

@@ -36,6 +36,7 @@ def build_accelerator(
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise MissingDependencyError("accelerate", purpose="training") from error
     if precision == "auto":
@@ -43,6 +44,8 @@ def build_accelerator(
         precision = "bf16" if has_bf16 else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError('train.precision: "fp16" needs a CUDA device; use "auto"')
+    # accelerate keeps one device and precision a process; the run before may have had others.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,

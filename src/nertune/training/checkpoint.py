@@ -134,7 +134,10 @@ _ADVICE = "start again with --overwrite (compare: --fresh)"
 
 def _flush(path: Path) -> None:
     """Have the operating system put a file (or a folder's entries) on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    on_windows = os.name == "nt"
+    if on_windows and path.is_dir():  # whose entries it keeps itself
+        return
+    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

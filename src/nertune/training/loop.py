@@ -139,7 +139,8 @@ def fit(
     """Train a tagger, keep the best epoch's weights, stop when it gets no better.
 
     Given the same arguments on the same machine the weights end the same, whether the run went
-    through or was killed and resumed any number of times.
+    through or was killed and resumed any number of times: to the bit on a CPU. On a GPU some of
+    PyTorch's kernels add in an order of their own, so that last digits may differ.
 
     Args:
         tagger: on the accelerator's device.
@@ -181,7 +182,8 @@ def fit(
         if observer is not None:
             observer.on_resume(progress.epoch, progress.batch)
     earlier, began = progress.elapsed, time.perf_counter()
-    optimizer = accelerator.prepare(optimizer)
+    # The state stays where it is: Adam's step counts on a GPU would be waited for at each step.
+    optimizer = accelerator.prepare(optimizer, device_placement=[False])
 
     def save_checkpoint() -> None:
         if checkpoints is not None:
@@ -223,7 +225,10 @@ def fit(
         progress.loss_sum, progress.units, progress.seconds = 0.0, 0, 0.0
         save_checkpoint()
         if pause is not None and not progress.finished:
-            raise pause
+            try:
+                raise pause
+            finally:
+                del pause  # which holds this frame, and with it all weights
 
     with torch.no_grad():
         for name, tensor in best.items():
@@ -302,6 +307,8 @@ def _train_epoch(
             optimizer.step()
             progress.step += 1
             if ranks is not None:
+                if getattr(optimizer, "step_was_skipped", False):  # fp16: gradients overflowed
+                    ranks.forget_gradients()
                 ranks.step(progress.step)
             optimizer.zero_grad()
         is_last = progress.batch == len(batches)
@@ -430,6 +437,8 @@ def _restore(
     torch.set_rng_state(saved.rng["cpu"])
     if accelerator.device.type == "cuda" and "cuda" in saved.rng:
         torch.cuda.set_rng_state(saved.rng["cuda"], accelerator.device)
+    if accelerator.device.type == "mps" and "mps" in saved.rng:
+        torch.mps.set_rng_state(saved.rng["mps"])
     scaler = getattr(accelerator, "scaler", None)
     if scaler is not None and saved.state["scaler"]:
         scaler.load_state_dict(saved.state["scaler"])
@@ -443,4 +452,6 @@ def _rng_states(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states

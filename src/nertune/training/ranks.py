@@ -73,6 +73,12 @@ class RankSchedule:
         if self._has_room:
             self._tuner.update_and_allocate(number)
 
+    def forget_gradients(self) -> None:
+        """Those that are not finite count as nothing, where a step was left out for them."""
+        for name, parameter in self._tuner.model.named_parameters():
+            if "lora_" in name and parameter.grad is not None:
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+
     def tensors(self) -> dict[str, Tensor]:
         """Its state."""
         found = {
