@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModel
 
+from nertune.artifact import hash_encoder
 from nertune.encoders import BUNDLED_ENCODERS, resolve_encoder
 from nertune.errors import ModelError
 from nertune.models.bert import load_encoder
@@ -89,3 +91,29 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(ModelError, match="is a file; expected a model's folder or a hub name"):
         resolve_encoder(str(path))
+
+
+def test_an_adapter_is_no_encoder(tmp_path: Path) -> None:
+    """transformers would put it on its base by itself, read from a pickle if need be."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds an adapter \(adapter_config\.json\); merge it"):
+        load_encoder(str(tmp_path))
+
+
+def test_only_the_weights_that_are_loaded_are_hashed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="holds no safetensors weights of its own; convert it"):
+        hash_encoder(str(tmp_path))
+    for part in ("a", "b"):
+        (tmp_path / f"model-{part}.safetensors").write_bytes(part.encode())
+    index = {"weight_map": {f"w.{n}": f"model-{p}.safetensors" for n, p in enumerate("aba")}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    shards = hash_encoder(str(tmp_path))
+    (tmp_path / "other.safetensors").write_bytes(b"of another tool")
+    assert hash_encoder(str(tmp_path)) == shards
+    (tmp_path / "model.safetensors").write_bytes(b"whole")
+    whole = hash_encoder(str(tmp_path))
+    assert whole != shards
+    (tmp_path / "model-a.safetensors").unlink()
+    assert hash_encoder(str(tmp_path)) == whole

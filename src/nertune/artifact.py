@@ -45,6 +45,7 @@ from nertune.models.build import build_lstm, build_segmenter
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.device import choose_device
 from nertune.models.tagger import Tagger
+from nertune.paths import user_path
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
@@ -136,13 +137,27 @@ def hash_encoder(name: str) -> str:
     folder = Path(location)
     if not folder.is_dir():
         folder = _hub_folder(location)
-    files = sorted(folder.glob("*.safetensors"))
+    files = _weight_files(folder)
     if not files:
-        raise ModelError(f"{name}: holds no safetensors weights")
+        raise ModelError(
+            f"{name}: holds no safetensors weights of its own; convert it once: load it with "
+            "transformers, save_pretrained it to a folder, and name that"
+        )
     digest = hashlib.sha256()
     for file in files:
         digest.update(bytes.fromhex(hash_file(file)))
     return digest.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that transformers loads: one cache may hold others beside them, another not."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [folder / Path(name).name for name in sorted(names)]
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _hub_folder(name: str) -> Path:
@@ -296,7 +311,7 @@ def trained_join(name: str) -> Join:
         ModelError: the name cannot be one.
     """
     folder = own_folder(name)
-    return "auto" if folder is None else read_manifest(folder).joined
+    return "auto" if folder is None else _parse_manifest(folder / _MANIFEST).joined
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -305,24 +320,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ArtifactError: it is not valid, of another version, or a file is missing or changed.
     """
-    path = folder / _MANIFEST
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values.get("format") if isinstance(values, dict) else None
-        if version != FORMAT_VERSION:
-            raise ArtifactError(
-                f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
-                f"reads version {FORMAT_VERSION}; use the nertune that wrote it "
-                f"({values.get('nertune', 'unknown') if isinstance(values, dict) else 'unknown'})"
-            )
-        manifest = Manifest.model_validate(values)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); the folder is damaged") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "its content"
-        message = first["msg"].removeprefix("Value error, ")
-        raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
+    manifest = _parse_manifest(folder / _MANIFEST)
     for name, expected in manifest.files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
@@ -333,6 +331,26 @@ def read_manifest(folder: Path) -> Manifest:
                 "changed; copy the folder again"
             )
     return manifest
+
+
+def _parse_manifest(path: Path) -> Manifest:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("format") if isinstance(values, dict) else None
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
+                f"reads version {FORMAT_VERSION}; use the nertune that wrote it "
+                f"({values.get('nertune', 'unknown') if isinstance(values, dict) else 'unknown'})"
+            )
+        return Manifest.model_validate(values)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); the folder is damaged") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "its content"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
 
 
 def _load_own(folder: Path) -> Predictor:
@@ -494,11 +512,11 @@ def _brief(error: Exception) -> str:
 
 
 def _load_foreign(name: str) -> Predictor:
-    folder = Path(name).expanduser()
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    folder = user_path(name)
+    if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{name}: is a plain peft adapter: no {_MANIFEST} says its tags and its base encoder; "
-            "merge it into its base (`merge_and_unload`), save that, and load it"
+            f"{name}: holds a plain peft adapter: no {_MANIFEST} says its tags and its base "
+            "encoder; merge it into its base (`merge_and_unload`), save that, and load it"
         )
     model = load_encoder(name)
     config = model.config

@@ -454,6 +454,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
+    from nertune.artifact import trained_join
     from nertune.data.corpus import load_corpus
     from nertune.data.samples import resolve_data
     from nertune.runs.inspect import inspect_corpora
@@ -461,8 +462,9 @@ def inspect(
 
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    how = trained_join(model) if model and join == "auto" else join
     corpora = [
-        load_corpus(resolve_data(f), format=format, scheme=scheme, join=join, strict=strict)  # type: ignore[arg-type]
+        load_corpus(resolve_data(f), format=format, scheme=scheme, join=how, strict=strict)  # type: ignore[arg-type]
         for f in files
     ]
     inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]

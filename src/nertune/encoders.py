@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from nertune.errors import ModelError
+from nertune.paths import user_path
 
 __all__ = ["BUNDLED_ENCODERS", "resolve_encoder"]
 
@@ -28,7 +29,7 @@ def resolve_encoder(name: str) -> str:
     """
     if name in BUNDLED_ENCODERS:
         return str(_FOLDER / name)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         if not any((path / file).exists() for file in ("config.json", "adapter_config.json")):
             raise ModelError(f"{name}: the folder holds no config.json, so no model")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from nertune.data.duplicates import SharedText, find_duplicates, find_leakage
 from nertune.types import Document, Entity
 
@@ -38,3 +40,18 @@ def test_leakage_counts_the_target_documents() -> None:
         SharedText("b", ("e3", "t2", "t3"), conflicting=True),
     )
     assert found.to_dict()["documents"] == 3
+
+
+def test_many_copies_cost_no_more_than_their_number() -> None:
+    """A short text may stand in both corpora thousands of times."""
+    copies = [Document("好的", id=f"a:{n}") for n in range(20_000)]
+    others = [Document("好的", (Entity(0, 1, "X"),), id=f"b:{n}") for n in range(20_000)]
+    started = time.monotonic()
+    found = find_leakage(copies, others, source_name="a", target_name="b")
+    assert time.monotonic() - started < 20  # it took minutes and gigabytes
+    assert (found.documents, found.conflicting) == (20_000, 20_000)
+    assert len(found.examples) == 5
+    assert found.examples[0].ids[:2] == ("b:0", "a:0")
+    assert len(found.examples[0].ids) == 20
+    again = find_duplicates([*copies, *others])
+    assert (again.texts, again.documents, again.conflicting_texts) == (1, 39_999, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES, analyse, known_names
+from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES, _Touching, analyse, known_names
 from nertune.evaluation.metrics import score
 from nertune.types import Document, Entity
 
@@ -70,3 +70,16 @@ def test_the_counts_add_up(cases: list[tuple[list[tuple[int, int, str]], ...]]) 
     assert found.kinds["spurious"] <= micro.predicted - micro.correct
     assert sum(found.gold[n] for n in NOVELTIES) == micro.support
     assert sum(found.found.values()) == micro.correct
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from("AB")), max_size=12),
+    st.tuples(st.integers(0, 30), st.integers(1, 8)),
+)
+def test_what_touches_an_entity(others: list[tuple[int, int, str]], one: tuple[int, int]) -> None:
+    """Entities may overlap each other."""
+    entities = [Entity(start, start + length, label) for start, length, label in others]
+    asked = Entity(one[0], one[0] + one[1], "A")
+    expected = [e for e in entities if e.start < asked.end and asked.start < e.end]
+    found = _Touching(entities).of(asked)
+    assert sorted(e.key for e in found) == sorted(e.key for e in expected)

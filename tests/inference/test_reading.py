@@ -164,3 +164,29 @@ def test_stdin_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n")))
     with pytest.raises(DataError, match=r"^stdin:2: not UTF-8"):
         list(read_inputs([], None))
+
+
+def test_what_stands_behind_a_token_does_not_matter(tmp_path: Path) -> None:
+    """Types without prefixes, mixed schemes: predicting needs the tokens alone."""
+    file = tmp_path / "a.conll"
+    file.write_text("王 PER\n明 PER\n\n北 E-LOC\n京 U-LOC\n", encoding="utf-8")
+    documents = list(read_inputs([], file))
+    assert [(d.text, d.tokens, d.entities) for d in documents] == [
+        ("王明", ((0, 1), (1, 2)), ()), ("北京", ((0, 1), (1, 2)), ())
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('\ufeff{"text": "王明", "entities": []}\n', ["王明"]),
+        ("-DOCSTART-\n\n王 B-PER\n明 I-PER\n", ["王明"]),
+    ],
+    ids=["JSONL with a byte order mark", "DOCSTART"],
+)
+def test_labelled_files_are_recognised_behind_their_marks(
+    content: str, texts: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(content, encoding="utf-8")
+    assert [d.text for d in read_inputs([], file)] == texts

@@ -134,3 +134,19 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     allowed = subprocess.run(command, capture_output=True, text=True)
     assert allowed.stdout == "in\n", allowed.stderr
     assert list(folder.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_of_someone_else_is_not_replaced(
+    overwrite: bool, tmp_path: Path, settings: Settings
+) -> None:
+    """E.g. a downloaded encoder in `model/`: a run would have put its own there."""
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"a BERT")
+    with pytest.raises(ConfigError, match=r"model was not written by a run of nertune"):
+        RunFolder(tmp_path).prepare(settings, resume=False, overwrite=overwrite)
+    assert weights.read_bytes() == b"a BERT"
+    (tmp_path / "model" / "nertune.json").touch()
+    RunFolder(tmp_path).prepare(settings, resume=False, overwrite=overwrite)
+    assert weights.exists() != overwrite

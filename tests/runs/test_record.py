@@ -120,3 +120,17 @@ print(high, peak_memory_bytes("cpu"))
 )
 def test_the_first_difference_is_named(old: object, new: object, told: str) -> None:
     assert first_difference(old, new) == told
+
+
+def test_where_the_system_does_not_say_it_the_peak_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Windows, where a run must not end for want of it."""
+    from nertune.runs.record import peak_memory_bytes
+
+    def gone(*_: object, **__: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory_bytes("cpu") is None

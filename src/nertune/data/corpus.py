@@ -100,6 +100,7 @@ def load_corpus(
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
     strict: bool = False,
+    ignore_tags: bool = False,
 ) -> Corpus:
     """Read a file of documents: two-column CoNLL or JSONL spans, packed with gzip or not.
 
@@ -109,6 +110,7 @@ def load_corpus(
         scheme: the tag scheme of a two-column file; `auto` recognises it.
         join: what joins tokens to a text: `none`, a `space`, or `auto`.
         strict: refuse tags that break their scheme instead of mending them.
+        ignore_tags: of a two-column file the tokens alone.
 
     Raises:
         DataError: the file or a line of it cannot be used; the message names both.
@@ -126,7 +128,8 @@ def load_corpus(
         file = jsonl.read(text, path)
         sha256 = content_hash(file.documents)
         return Corpus(path, file.documents, "jsonl", None, "", (), file.notices, sha256)
-    table = conll.read(text, path, scheme=scheme, join=join, strict=strict)
+    table = conll.read(text, path, scheme=scheme, join=join, strict=strict,
+                       ignore_tags=ignore_tags)  # fmt: skip
     return Corpus(
         path=path,
         documents=table.documents,

@@ -24,13 +24,16 @@ class SharedText:
 
     Attributes:
         text: the text.
-        ids: where it stands, in order.
+        ids: where it stands, in order; the first 20 places.
         conflicting: whether it has other entities in one place than in another.
     """
 
     text: str
     ids: tuple[str, ...]
     conflicting: bool
+
+
+_MOST_IDS = 20  # places that are named of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,13 @@ class Leakage:
 def find_duplicates(documents: Iterable[Document], *, num_examples: int = 5) -> Duplicates:
     """Find texts that stand more than once among these documents."""
     repeated = [group for group in _by_text(documents).values() if len(group) > 1]
-    shared = [_shared(group) for group in repeated]
+    conflicts = [len(set(map(_key, group))) > 1 for group in repeated]
+    order = sorted(range(len(repeated)), key=lambda i: not conflicts[i])
     return Duplicates(
         texts=len(repeated),
         documents=sum(len(group) - 1 for group in repeated),
-        conflicting_texts=sum(item.conflicting for item in shared),
-        examples=_examples(shared, num_examples),
+        conflicting_texts=sum(conflicts),
+        examples=tuple(_shared(repeated[i], conflicts[i]) for i in order[:num_examples]),
     )
 
 
@@ -100,19 +104,23 @@ def find_leakage(
     num_examples: int = 5,
 ) -> Leakage:
     """Find documents of `target` whose text also stands in `source`."""
-    known = _by_text(source)
     targets = list(target)
+    texts = {document.text for document in targets}
+    known = _by_text(document for document in source if document.text in texts)
+    keys = {text: set(map(_key, group)) for text, group in known.items()}
+    found = [document for document in targets if document.text in known]
     # Copies that differ only among themselves differ from the document in at least one place.
-    shared = [
-        _shared([document, *known[document.text]]) for document in targets if document.text in known
-    ]
+    conflicts = [keys[document.text] != {_key(document)} for document in found]
+    order = sorted(range(len(found)), key=lambda i: not conflicts[i])
     return Leakage(
         source=source_name,
         target=target_name,
-        documents=len(shared),
+        documents=len(found),
         target_documents=len(targets),
-        conflicting=sum(item.conflicting for item in shared),
-        examples=_examples(shared, num_examples),
+        conflicting=sum(conflicts),
+        examples=tuple(
+            _shared([found[i], *known[found[i].text]], conflicts[i]) for i in order[:num_examples]
+        ),
     )
 
 
@@ -127,10 +135,7 @@ def _key(document: Document) -> _Key:
     return tuple(entity.key for entity in document.entities)
 
 
-def _shared(group: list[Document]) -> SharedText:
-    ids = tuple(document.id for document in group)
-    return SharedText(group[0].text, ids, len(set(map(_key, group))) > 1)
-
-
-def _examples(shared: Iterable[SharedText], limit: int) -> tuple[SharedText, ...]:
-    return tuple(sorted(shared, key=lambda item: not item.conflicting)[:limit])
+def _shared(group: list[Document], conflicting: bool) -> SharedText:
+    return SharedText(
+        group[0].text, tuple(document.id for document in group[:_MOST_IDS]), conflicting
+    )

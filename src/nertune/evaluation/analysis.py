@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, get_args
 
 from nertune.types import Document, Entity
@@ -66,16 +68,14 @@ def analyse(
     totals: Counter[Novelty] = Counter()
     found: Counter[Novelty] = Counter()
     for reference, answer in zip(gold, predicted, strict=True):
+        answers, references = _Touching(answer.entities), _Touching(reference.entities)
         for entity in reference.entities:
-            kind = _kind(entity, answer.entities)
+            kind = _kind(entity, answers.of(entity))
             novelty = _novelty(reference.surface(entity), entity.label, names)
             kinds[kind] += 1
             totals[novelty] += 1
             found[novelty] += kind == "correct"
-        kinds["spurious"] += sum(
-            not any(_overlap(entity, other) for other in reference.entities)
-            for entity in answer.entities
-        )
+        kinds["spurious"] += sum(not references.of(entity) for entity in answer.entities)
     return Analysis(
         {kind: kinds[kind] for kind in ERROR_KINDS},
         {novelty: totals[novelty] for novelty in NOVELTIES},
@@ -83,8 +83,20 @@ def analyse(
     )
 
 
-def _kind(entity: Entity, predicted: Iterable[Entity]) -> ErrorKind:
-    touching = [other for other in predicted if _overlap(entity, other)]
+class _Touching:
+    """A document's entities, asked for those that share a character with one."""
+
+    def __init__(self, entities: Iterable[Entity]):
+        self._entities = sorted(entities, key=lambda entity: entity.start)
+        self._starts = [entity.start for entity in self._entities]
+        self._reach = list(accumulate((entity.end for entity in self._entities), max))
+
+    def of(self, one: Entity) -> list[Entity]:
+        first, last = bisect_right(self._reach, one.start), bisect_left(self._starts, one.end)
+        return [other for other in self._entities[first:last] if other.end > one.start]
+
+
+def _kind(entity: Entity, touching: Sequence[Entity]) -> ErrorKind:
     if any(other.key == entity.key for other in touching):
         return "correct"
     if any((other.start, other.end) == (entity.start, entity.end) for other in touching):
@@ -92,10 +104,6 @@ def _kind(entity: Entity, predicted: Iterable[Entity]) -> ErrorKind:
     if any(other.label == entity.label for other in touching):
         return "boundary"
     return "both" if touching else "missed"
-
-
-def _overlap(one: Entity, other: Entity) -> bool:
-    return one.start < other.end and other.start < one.end
 
 
 def _novelty(surface: str, label: str, names: Mapping[str, set[str]]) -> Novelty:

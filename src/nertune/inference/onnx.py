@@ -92,7 +92,7 @@ class OnnxEmitter(nn.Module):
             session = onnxruntime.InferenceSession(
                 str(path),
                 options,
-                providers=[(provider, {"device_id": int(number or 0)} if kind == "cuda" else {})],
+                providers=[(provider, _provider_options(kind, number))],
             )
         except Exception as error:  # its errors have no common base but this one
             raise ArtifactError(
@@ -139,6 +139,11 @@ class OnnxEmitter(nn.Module):
                 f"{piece_ids_BL.shape[1]} pieces ({_brief(error)})"
             ) from error
         return torch.from_numpy(emissions_BLK)
+
+
+def _provider_options(kind: str, number: str) -> dict[str, str | int]:
+    # In TF32, ONNX Runtime's default on CUDA, a graph could decode otherwise than was compared.
+    return {"device_id": int(number or 0), "use_tf32": "0"} if kind == "cuda" else {}
 
 
 def write_onnx(emitter: nn.Module, path: Path) -> None:

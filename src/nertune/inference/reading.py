@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from nertune.data.corpus import load_corpus
 from nertune.data.files import refuse_foreign
@@ -49,7 +49,8 @@ def read_inputs(
     kind = input_kind(path) if input_format == "auto" else input_format
     if kind == "lines":
         return _file_lines(path)
-    return load_corpus(path, format="jsonl" if kind == "jsonl" else "conll", join=join).documents
+    format: Literal["jsonl", "conll"] = "jsonl" if kind == "jsonl" else "conll"
+    return load_corpus(path, format=format, join=join, ignore_tags=True).documents
 
 
 def labelled_kind(path: Path) -> str:
@@ -70,8 +71,9 @@ def input_kind(path: Path) -> str:
     if kind:
         return kind
     with _open(path) as stream:
-        head = _read(stream, path, 1 << 16).decode("utf-8", "replace").split("\n")[:50]
+        head = _read(stream, path, 1 << 16).decode("utf-8-sig", "replace").split("\n")[:50]
     lines = [line.rstrip("\r") for line in head if line.strip()]
+    lines = [line for line in lines if not line.startswith("-DOCSTART-")]
     if lines and lines[0].startswith("{") and '"text"' in lines[0]:
         return "jsonl"
     return "conll" if len(lines) > 1 and all(map(_TAGGED.fullmatch, lines[:-1])) else "lines"

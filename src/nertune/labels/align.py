@@ -103,9 +103,10 @@ def _misfit(
     """Why an entity's boundary is not a unit's."""
     edge = entity.end if begins else entity.start
     side = "ends" if begins else "begins"
-    for start, end in units:
-        if start < edge < end:
-            return f"it {side} inside the unit {document.text[start:end]!r}"
+    found = bisect_left(units, (edge,)) - 1  # the last unit that begins before it
+    if found >= 0 and units[found][0] < edge < units[found][1]:
+        start, end = units[found]
+        return f"it {side} inside the unit {document.text[start:end]!r}"
     character = document.text[edge - 1 if begins else edge]
     return f"it {side} with U+{ord(character):04X}, which the tokenizer drops"
 

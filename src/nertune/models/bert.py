@@ -101,6 +101,12 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
             "ignore_mismatched_sizes": True,
         }
     location = resolve_encoder(name)
+    # transformers would put it on its base by itself, read from a pickle if need be.
+    if (Path(location) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{name}: holds an adapter (adapter_config.json); merge it into its base "
+            "(`merge_and_unload`), save that, and name it"
+        )
     with loading_errors(name, location, "token-classification"), quiet_transformers():
         return AutoModelForTokenClassification.from_pretrained(
             location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head

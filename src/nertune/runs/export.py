@@ -176,8 +176,9 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
     settings = manifest.settings.get("data", {}) if not dev else {}
     kept = {k: settings[k] for k in ("format", "scheme", "join") if k in settings}
     described = {} if dev else manifest.data.get("dev") or {}
-    if "join" in described:  # as it was read then, with the training file's
-        kept["join"] = described["join"]
+    # As it was read then; any other file as the training file was.
+    asked = kept.get("join", "auto")
+    kept["join"] = described.get("join") or (manifest.joined if asked == "auto" else asked)
     corpus = load_corpus(path, **kept)
     stated = described.get("sha256", corpus.sha256)
     if not dev and stated != corpus.sha256:

@@ -109,6 +109,7 @@ class RunFolder:
         if resume and overwrite:
             raise ConfigError("--resume and --overwrite exclude each other")
         self._make()
+        self._refuse_foreign_model()
         if overwrite:
             self.remove_run()
         if self.record.exists():
@@ -144,6 +145,16 @@ class RunFolder:
             raise ConfigError(
                 f"{self.setting}: {name} cannot be written to: {error.strerror}"
             ) from error
+
+    def _refuse_foreign_model(self) -> None:
+        """A run would replace it in the end."""
+        traces = (self.record, self.checkpoints, self.log, self.path / "plan.json",
+                  self.model / "nertune.json")  # fmt: skip
+        if self.model.exists() and not any(trace.exists() for trace in traces):
+            raise ConfigError(
+                f"{self.setting}: {self.model} was not written by a run of nertune, and a run "
+                f"there would replace it; use another {self.setting}"
+            )
 
     def _finished(self, settings: _HasSections) -> dict[str, Any]:
         try:

@@ -16,6 +16,7 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import DataError
 from nertune.labels.align import LostEntity, align_entities
 from nertune.labels.scheme import Scheme
+from nertune.paths import user_path
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, encode_document, load_tokenizer
 from nertune.tokens.units import Unit, UnitChoice, choose_unit
 
@@ -166,7 +167,7 @@ class _Reader(NamedTuple):
 
 def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
     """The tokenizer, unit and window of a folder that nertune wrote, or of any encoder."""
-    for folder in (Path(model).expanduser(), Path(model).expanduser() / "model"):
+    for folder in (user_path(model), user_path(model) / "model"):
         if (folder / "nertune.json").is_file():
             from nertune.artifact import read_manifest
 

@@ -26,9 +26,12 @@ _UNSPACED = (
 )
 _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
 # One character of an unspaced script, else a run of word characters, else one other character;
-# combining marks (outside \w in `re`) stay with the run that they belong to.
-_MARKS = (
-    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0900-\u0903\u093a-\u094f\u200c\u200d"
+# combining marks (outside \w in `re`) and joiners stay with the run that they belong to.
+_MARKS = "\u200c\u200d" + "".join(
+    chr(code)
+    for code in range(0x300, 0x20000)
+    if unicodedata.category(character := chr(code))[0] == "M"
+    and not _UNSPACED_CHARACTER.match(character)
 )
 _WORD = re.compile(f"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\\w{_MARKS}])+|[^\\w\\s]", re.UNICODE)
 

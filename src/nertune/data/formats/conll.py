@@ -122,6 +122,7 @@ def read(
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
     strict: bool = False,
+    ignore_tags: bool = False,
 ) -> ConllFile:
     """Read two-column CoNLL.
 
@@ -135,6 +136,7 @@ def read(
         join: what joins tokens: `none`, a `space`, or `auto`: nothing where at least 80 % of the
             tokens are single characters.
         strict: refuse tags that break the scheme instead of mending them.
+        ignore_tags: read the tokens alone, whatever stands behind them; the scheme counts as BIO.
 
     Raises:
         DataError: a line cannot be read, or none holds a token.
@@ -147,6 +149,8 @@ def read(
     sentences, num_skipped = _scan(lines, separator, path)
     if not sentences:
         raise DataError("the file holds no sentence", path=path)
+    if ignore_tags:
+        sentences = [s._replace(tags=["O"] * len(s.tokens)) for s in sentences]
     _check_tags(sentences, separator, path)
     notices = []
     if num_skipped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nertune.errors import DataError
+from nertune.paths import user_path
 
 __all__ = ["SAMPLE_SPLITS", "resolve_data"]
 
@@ -19,7 +20,7 @@ def resolve_data(name: str) -> Path:
     """
     prefix, colon, split = name.partition(":")
     if prefix != "sample" or not colon:
-        return Path(name).expanduser()
+        return user_path(name)
     if split not in SAMPLE_SPLITS:
         raise DataError(f"{name}: the sample corpus has {', '.join(SAMPLE_SPLITS)}")
     return Path(__file__).parent / f"{split}.jsonl"
