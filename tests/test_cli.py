@@ -548,5 +548,9 @@ def test_files_are_joined_as_in_training(tmp_path: Path) -> None:
     assert evaluated["micro"]["f1"] == scores["f1"]
     answers = records_of(run("predict", tmp_path / "run", "--file", test, "--format", "jsonl"))
     assert [answer["text"] for answer in answers] == [f"{c}iPhone我" for c in context]
+    inspected = json.loads(
+        run("data", "inspect", test, "--model", tmp_path / "run", "--json").stdout
+    )
+    assert inspected["files"][0]["join"] == ""
     spaced = run("evaluate", tmp_path / "run", test, "--join", "space", "--json")
     assert json.loads(spaced.stdout)["micro"] != evaluated["micro"]

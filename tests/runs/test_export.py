@@ -15,7 +15,8 @@ import nertune.artifact
 import nertune.runs.export as module
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, write_jsonl
-from nertune.artifact import load_model
+from nertune.artifact import load_model, read_manifest
+from nertune.data.corpus import load_corpus
 from nertune.errors import ArtifactError, ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.models.tagger import Tagger
@@ -399,3 +400,13 @@ def test_agreement_is_kept_as_json(tmp_path: Path) -> None:
     assert found.holds
     assert not replace(found, differing=1).holds
     assert not replace(found, largest_difference=2e-4).holds
+
+
+def test_another_dev_file_is_joined_as_the_training_file_was(tmp_path: Path) -> None:
+    """Alone it would be taken for words."""
+    _, folder = saved(tmp_path, "full")
+    trained = read_manifest(folder).model_copy(update={"data": {"train": {"join": "none"}}})
+    dev = tmp_path / "dev.conll"
+    dev.write_text("我 O\niPhone B-X\n我 O\nPro B-X\n", encoding="utf-8")
+    assert load_corpus(dev).documents[0].text == "我 iPhone 我 Pro"
+    assert module._documents(trained, str(dev)).documents[0].text == "我iPhone我Pro"
