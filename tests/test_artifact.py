@@ -226,6 +226,13 @@ def test_a_foreign_iob1_model_finds_what_its_tags_say(tmp_path: Path) -> None:
     assert [(e.start, e.end, e.label) for e in document.entities] == [(0, 3, "PER")]
 
 
+def test_a_foreign_bios_model_ends_entities_where_they_end(tmp_path: Path) -> None:
+    """Its entities have no last tag, so nothing may wait for one."""
+    folder = foreign(tmp_path / "m", ["O", "B-PER", "I-PER", "S-PER"], bias=[0.0, 40.0, 50.0, 0.0])
+    document = load_model(folder, device="cpu").tag("王小明")
+    assert [(e.start, e.end, e.label) for e in document.entities] == [(0, 3, "PER")]
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
@@ -342,7 +349,7 @@ def test_a_plain_peft_folder_with_a_pickle(tmp_path: Path) -> None:
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
     (folder / "adapter_model.safetensors").unlink()
     (folder / "nertune.json").unlink()
-    with pytest.raises(ModelError, match="is a plain peft adapter"):
+    with pytest.raises(ModelError, match="holds a plain peft adapter"):
         load_model(folder, device="cpu")
 
 

@@ -50,7 +50,7 @@ Sets = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
 Format = Annotated[str, typer.Option(help="auto, conll or jsonl.")]
-SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BMES, BILOU or IO.")]
+SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BIOS, BMES, BILOU or IO.")]
 Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[

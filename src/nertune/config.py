@@ -73,7 +73,7 @@ class DataSettings(Section):
     dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
     test: str = Field("", description="Scored once, with the best weights.")
     format: Literal["auto", "conll", "jsonl"] = "auto"
-    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BMES", "BILOU", "IO"] = "auto"
+    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"
     join: Literal["auto", "none", "space"] = Field(
         "auto", description="How CoNLL tokens become text: character-level data joins without."
     )

@@ -98,6 +98,8 @@ def test_io_keeps_every_token_but_merges_neighbours(
         ("B-A E-A S-B", "BIOES"),
         ("S-A O", "BIOES"),
         ("B_A I_A E_A", "BIOES"),
+        ("B-A I-A I-A S-B", "BIOS"),
+        ("S-A O B-A I-A", "BIOS"),
         ("B-A M-A E-A", "BMES"),
         ("B-A I-A L-A U-B", "BILOU"),
         ("U-A", "BILOU"),

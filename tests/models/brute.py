@@ -14,6 +14,7 @@ TAGSETS = {
     "BIO-1": TagSet(("O", "B-A", "I-A"), "BIO"),
     "BIO-2": TagSet(("B-A", "I-A", "O", "B-B", "I-B"), "BIO"),
     "BIOES": TagSet(("O", "B-A", "I-A", "E-A", "S-A"), "BIOES"),
+    "BIOS": TagSet(("O", "B-A", "I-A", "S-A"), "BIOS"),
     "BMES_": TagSet(("O", "B_A", "M_A", "E_A", "S_A"), "BMES"),
     "IOB1": TagSet(("O", "I-A", "B-A", "I-B"), "IOB1"),
     "IO": TagSet(("O", "A", "B"), "IO"),

@@ -7,6 +7,7 @@ Every scheme becomes entities once, at the edge. Inside nertune only BIO2 tags e
 | BIO    | B     | I      | I    | B      | IOB2 (Tjong Kim Sang & Veenstra, 1999)     |
 | IOB1   | I     | I      | I    | I      | B only behind an entity of the same type   |
 | BIOES  | B     | I      | E    | S      | also called IOBES                          |
+| BIOS   | B     | I      | I    | S      | CLUENER's models (Xu et al., 2020)         |
 | BMES   | B     | M      | E    | S      | usual in Chinese data                      |
 | BILOU  | B     | I      | L    | U      | Ratinov & Roth, 2009                       |
 | IO     |       |        |      |        | the bare type; neighbours of a type merge  |
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 __all__ = [
+    "CLOSING_SCHEMES",
     "SCHEMES",
     "Repair",
     "Scheme",
@@ -35,13 +37,16 @@ __all__ = [
     "split_tag",
 ]
 
-Scheme = Literal["BIO", "IOB1", "BIOES", "BMES", "BILOU", "IO"]
+Scheme = Literal["BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+CLOSING_SCHEMES: tuple[Scheme, ...] = ("BIOES", "BMES", "BILOU")
+"""Those in which an entity of several tokens has a last tag of its own."""
 
 _PREFIXES: dict[Scheme, str] = {
     "BIO": "BI",
     "IOB1": "BI",
     "BIOES": "BIES",
+    "BIOS": "BIS",
     "BMES": "BMES",
     "BILOU": "BILU",
     "IO": "",
@@ -144,15 +149,16 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
     if prefixes <= {"B", "I"}:
         iob1 = inside_opens and not begin_spurious
         return "IOB1" if iob1 else "BIO"
-    candidates: tuple[Scheme, ...] = ("BIOES", "BMES", "BILOU")
-    for scheme in candidates:
+    if prefixes <= {"B", "I", "S"} and "I" in prefixes:  # nothing could end what I goes on with
+        return "BIOS"
+    for scheme in CLOSING_SCHEMES:
         if prefixes <= set(_PREFIXES[scheme]):
             return scheme
     # Name the prefix that appeared last: the one that made the file fit no scheme.
     sentence, position, tag = max(first_seen[prefix] for prefix in prefixes)
     raise SchemeError(
         f"tag {tag!r} mixes schemes: this file has prefixes {', '.join(sorted(prefixes))}; "
-        "expected those of one of BIO, BIOES, BMES, BILOU",
+        "expected those of one of BIO, BIOES, BIOS, BMES, BILOU",
         sentence,
         position,
     )
@@ -181,7 +187,7 @@ def decode_tags(
     """
     spans: list[TokenSpan] = []
     repairs: list[Repair] = []
-    has_last = scheme in ("BIOES", "BMES", "BILOU")
+    has_last = scheme in CLOSING_SCHEMES
     start, label, role = -1, "", "O"  # the open entity and the role of its last token
 
     def close(position: int) -> None:
@@ -247,6 +253,8 @@ def _prefix(scheme: Scheme, position: int, span: TokenSpan, previous: TokenSpan)
         return "B" if is_first and touches else "I"
     if scheme == "BIO":
         return "B" if is_first else "I"
+    if scheme == "BIOS":
+        return ("S" if is_last else "B") if is_first else "I"
     inside, last, single = tuple(_PREFIXES[scheme].replace("B", ""))
     if is_first:
         return single if is_last else "B"

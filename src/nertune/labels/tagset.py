@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nertune.labels.scheme import (
+    CLOSING_SCHEMES,
     Scheme,
     SchemeError,
     TokenSpan,
@@ -105,12 +106,14 @@ class TagSet:
     def spell(self, label: str, num_units: int) -> list[list[int]]:
         """The tag ids by which one entity of so many units can be named.
 
-        One sequence, but in IOB1 two: behind an entity of the same type it begins with `B-`.
+        One sequence, but in IOB1 two: behind an entity of the same type it begins with `B-`. In
+        BIOS a single unit may be `B-`, too.
         """
         ids = self._ids_of_parts
         firsts = {"IO": "I", "IOB1": "IB"}.get(self.scheme, "B")
-        if self.scheme not in ("BIOES", "BMES", "BILOU"):
+        if self.scheme not in CLOSING_SCHEMES:
             roles = [first + "I" * (num_units - 1) for first in firsts]
+            roles += ["S"] * (self.scheme == "BIOS" and num_units == 1)
         else:
             roles = ["S" if num_units == 1 else "B" + "I" * (num_units - 2) + "E"]
         return [
@@ -128,7 +131,7 @@ class TagSet:
     @cached_property
     def legal_end_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may end with tag k."""
-        must_close = self.scheme in ("BIOES", "BMES", "BILOU")
+        must_close = self.scheme in CLOSING_SCHEMES
         return np.array([not must_close or role in "OES" for role, _ in self._parts])
 
     @cached_property
@@ -136,7 +139,7 @@ class TagSet:
         """`[previous, next]`: whether one tag may follow another."""
         if self.scheme in ("IO", "IOB1"):
             return np.ones((len(self), len(self)), dtype=bool)
-        must_close = self.scheme != "BIO"
+        must_close = self.scheme in CLOSING_SCHEMES
         legal = np.zeros((len(self), len(self)), dtype=bool)
         for i, (role, _) in enumerate(self._parts):
             for j, (next_role, _) in enumerate(self._parts):

@@ -202,7 +202,7 @@ def _probabilities(
     chain: Chain,
 ) -> list[float]:
     """The probabilities of all spans, document by document; S spellings, C units in them."""
-    owners: list[int] = []  # the span of each spelling; in IOB1 a span can be spelled in two ways
+    owners: list[int] = []  # the span of each spelling: IOB1 and BIOS have two of some
     columns: list[int] = []
     firsts: list[int] = []
     ids: list[list[int]] = []

@@ -25,6 +25,7 @@ STYLES = [
         ("BIO", " ", "-", "\r\n", 1),
         ("IOB1", "\t", "_", "\n", 0),
         ("BIOES", " ", "-", "\n", 2),
+        ("BIOS", "\t", "-", "\n", 2),
         ("BMES", " ", "-", "\n", 1),
         ("BILOU", "\t", "_", "\r\n", 2),
     ]
@@ -145,6 +146,7 @@ def test_the_recognised_scheme_is_said_and_can_be_overridden(scheme: str) -> Non
         "BIO": "B-A I-A O",
         "IOB1": "I-A I-A O",
         "BIOES": "B-A E-A O",
+        "BIOS": "B-A I-A S-A",
         "BMES": "B-A M-A E-A",
         "BILOU": "B-A L-A O",
         "IO": "A A O",
