@@ -145,3 +145,13 @@ def test_predictions_are_written_as_they_come(predictor: Predictor) -> None:
     write_predictions(predictor, documents(), "jsonl", stream, Console(file=io.StringIO()))
     assert seen[-1] > 500
     assert stream.getvalue().count("\n") == 600
+
+
+def test_tokens_that_two_columns_cannot_hold_are_left_out(predictor: Predictor) -> None:
+    """A file that parts its columns with spaces may have a TAB for a token."""
+    text = "王\t明\0京"
+    tokens = tuple((i, i + 1) for i in range(len(text)))
+    lines = written(predictor, [Document(text, tokens=tokens), Document("北京")], "conll").split(
+        "\n"
+    )
+    assert [line.partition("\t")[0] for line in lines if line] == ["王", "明", "京", "北", "京"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from nertune.types import Document
 
 __all__ = ["highlight", "write_predictions"]
 
+_UNWRITABLE = re.compile("[\t\n\0]")
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
 
@@ -34,14 +36,16 @@ def write_predictions(
     Args:
         predictor: the tagger.
         documents: what to tag.
-        format: `text`, `jsonl` or `conll`; texts without any unit have no place in `conll` and
-            are left out.
+        format: `text`, `jsonl` or `conll`; what has no place in `conll` is left out: texts without
+            any unit, and tokens that are a TAB or hold a line end or a NUL.
         stream: where `jsonl` and `conll` go.
         console: where `text` goes; coloured if it is a terminal.
     """
     tagged = predictor.tag_documents(documents)
     if format == "conll":
-        fitted = (_on_tokens(d, d.tokens or predictor.visible_units(d)) for d in tagged)
+        fitted = (
+            _on_tokens(d, _writable(d, d.tokens or predictor.visible_units(d))) for d in tagged
+        )
         write_documents(stream, (d for d in fitted if d.tokens), format="conll")
         return
     for document in tagged:
@@ -50,6 +54,11 @@ def write_predictions(
         else:
             console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
         stream.flush()
+
+
+def _writable(document: Document, tokens: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """The tokens that a line of two columns can hold."""
+    return [(a, b) for a, b in tokens if not _UNWRITABLE.search(document.text, a, b)]
 
 
 def _on_tokens(document: Document, tokens: Sequence[tuple[int, int]]) -> Document:
