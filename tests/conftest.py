@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -24,3 +26,11 @@ def real_data() -> Path:
     if not (folder / "peoples" / "test").is_file():
         pytest.skip(f"the public data sets are not in {folder} (set NERTUNE_DATA)")
     return folder
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts: it is ignored where tests run in the background, in children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -421,6 +421,7 @@ def test_a_reader_that_goes_away(model: Path) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
     path = recipe(tmp_path, train={"epochs": 100_000, "patience": 0})
     process = subprocess.Popen(
