@@ -16,6 +16,7 @@ from nertune.types import Document
 __all__ = ["Duplicates", "Leakage", "SharedText", "find_duplicates", "find_leakage"]
 
 _Key = tuple[tuple[int, int, str], ...]
+_MOST_IDS = 20  # places that are named of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,6 @@ class SharedText:
     text: str
     ids: tuple[str, ...]
     conflicting: bool
-
-
-_MOST_IDS = 20  # places that are named of a text
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from nertune.runs.advice_state import SEARCH_SEED, AdviceState, Question
 from nertune.runs.candidates import FAMILIES, NAMES, Candidate, Family, Plan, ideal_epochs
 from nertune.runs.child import RunRequest, run_in_subprocess
 from nertune.runs.compare import compare
-from nertune.runs.comparison import Comparison, Estimate, count_dev, say_silent
+from nertune.runs.comparison import Arm, Comparison, Estimate, count_dev, say_silent
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import write_text
 
@@ -57,16 +57,7 @@ def conclude(
     if comparison is not None:
         arms = dict(zip(chosen, comparison.arms, strict=True))
         folders = {family: list(arm.folders) for family, arm in arms.items()}
-        costs = {
-            family: Cost(
-                trainable=arm.trainable_parameters,
-                share=arm.trainable_share,
-                seconds_per_epoch=arm.seconds_per_epoch.mean,
-                peak_bytes=arm.peak_memory_bytes.mean,
-                stored_bytes=4 * arm.trainable_parameters,
-            )
-            for family, arm in arms.items()
-        }
+        costs = {family: _arm_cost(arm) for family, arm in arms.items()}
     else:
         runs = {family: question.run_folder(candidate) for family, candidate in chosen.items()}
         folders = {
@@ -189,6 +180,17 @@ def _search_scores(
     found = [o for o in outcomes if o.candidate in chosen.values()]
     epochs = min(len(outcome.dev_f1) for outcome in found)
     return {o.candidate.family: Estimate.of([o.best(epochs)]) for o in found}
+
+
+def _arm_cost(arm: Arm) -> Cost:
+    """From the last comparison."""
+    return Cost(
+        trainable=arm.trainable_parameters,
+        share=arm.trainable_share,
+        seconds_per_epoch=arm.seconds_per_epoch.mean,
+        peak_bytes=arm.peak_memory_bytes.mean,
+        stored_bytes=4 * arm.trainable_parameters,
+    )
 
 
 def _search_cost(candidate: Candidate, outcomes: Sequence[Outcome]) -> Cost:
