@@ -90,12 +90,6 @@ def test_figures_over_seeds(bench: Bench) -> None:
     assert written["scores"]["micro"]["support"] == 240
 
 
-def test_estimate_of_few_values() -> None:
-    assert Estimate.of([2.0]) == Estimate(2.0, None, (2.0,))
-    assert Estimate.of([1.0, 3.0]).deviation == pytest.approx(2**0.5)
-    assert Estimate.of([None, None]) == Estimate(None, None, (None, None))
-
-
 def test_finished_runs_are_reused_and_said_so(bench: Bench) -> None:
     recipes = bench.recipe("a"), bench.recipe("b", 0.002)
     first = bench.compare(*recipes)
