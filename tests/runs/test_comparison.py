@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from helpers.bench import documents
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.evaluation.metrics import document_counts
