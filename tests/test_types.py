@@ -81,3 +81,12 @@ def test_values_are_values() -> None:
 
 def test_an_empty_text_is_a_document() -> None:
     assert Document("").entities == ()
+
+
+def test_metadata_stay_with_other_entities() -> None:
+    document = Document("王明", (Entity(0, 2, "PER"),), "a:1", meta={"source": ["x", 1]})
+    other = document.with_entities([])
+    assert (other.id, other.meta) == ("a:1", {"source": ["x", 1]})
+    assert document == pickle.loads(pickle.dumps(document))
+    assert hash(document)
+    assert Document("王明", meta={"a": 1}) != Document("王明")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 __all__ = ["Document", "Entity"]
 
@@ -49,6 +50,7 @@ class Document:
         id: where it came from, e.g. `"train.conll:412"`.
         tokens: the source's own token spans `(start, end)` where it had them, so that
             writing gives back what was read; `None` for raw text.
+        meta: what else the source said of it, as JSON values; it comes back with the answer.
 
     Raises:
         ValueError: an entity or a token reaches beyond the text.
@@ -58,6 +60,7 @@ class Document:
     entities: tuple[Entity, ...] = ()
     id: str = ""
     tokens: tuple[tuple[int, int], ...] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entities", tuple(sorted(self.entities, key=lambda e: e.key)))
