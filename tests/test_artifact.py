@@ -26,6 +26,7 @@ from helpers.tiny import (
 from nertune.artifact import hash_encoder, load_model, read_manifest
 from nertune.errors import ArtifactError, ModelError, TokenizerError
 from nertune.inference.predictor import Predictor
+from nertune.models.decoding import viterbi
 from nertune.tokens.batching import collate
 from nertune.types import Document
 
@@ -217,6 +218,52 @@ def test_a_foreign_model(tags: list[str], scheme: str, labels: tuple[str, ...], 
     assert {e.label for e in document.entities} <= set(labels)
     starts = {start for start, _ in predictor.visible_units(document)}
     assert {e.start for e in document.entities} <= starts
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme", "labels", "outside"),
+    [
+        ("B I O", "BIO", ("ENTITY",), 2),
+        ("O I", "IOB1", ("ENTITY",), 0),
+        ("o b-per i-per", "BIO", ("per",), 0),
+        ("O PER-B PER-I LOC-B LOC-I", "BIO", ("LOC", "PER"), 0),
+        ("O PER_B PER_I", "BIO", ("PER",), 0),
+        ("O PER/B PER/M PER/E PER/S", "BMES", ("PER",), 0),
+        ("O B/PER I/PER", "BIO", ("PER",), 0),
+        ("O B-PER I-PER X", "BIO", ("PER",), 0),
+        ("[PAD] O B-PER I-PER [CLS] [SEP]", "BIO", ("PER",), 1),
+        ("<pad> O PER LOC", "IO", ("LOC", "PER"), 1),
+        ("IGNORE O B I", "BIO", ("ENTITY",), 1),
+    ],
+)
+def test_other_spellings_of_tags(
+    tags: str, scheme: str, labels: tuple[str, ...], outside: int, tmp_path: Path
+) -> None:
+    """Special labels win every unit by far, and yet none is an entity."""
+    names = tags.split()
+    special = [n for n in names if n[0] in "[<" or n in ("X", "IGNORE")]
+    bias = [50.0 if n in special else -1.0 if i == outside else 0.0 for i, n in enumerate(names)]
+    predictor = Predictor.load(foreign(tmp_path / "m", names, bias), device="cpu")
+    assert (predictor.tagset.scheme, predictor.tagset.labels) == (scheme, labels)
+    document = predictor.tag("王小明在北京 Tom newsing")
+    assert document.entities
+    assert {e.label for e in document.entities} <= set(labels)
+    _, emissions = predictor.emissions([document])
+    chain = predictor.tagger.chain()
+    (ids,) = viterbi(emissions, chain)
+    assert not {names[i] for i in ids} & set(special)
+    assert chain.tagset.legal_start_K[ids[0]]
+    assert chain.tagset.legal_end_K[ids[-1]]
+    assert chain.tagset.legal_KK[ids[:-1], ids[1:]].all()
+
+
+def test_a_foreign_model_is_read_after_the_advice_was_followed(tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "m", ["LABEL_0", "LABEL_1", "LABEL_2"])
+    with pytest.raises(ModelError, match=r'its config.json .*"id2label": {"0": "O", "1"'):
+        load_model(folder, device="cpu")
+    names = {"0": "O", "1": "B-PER", "2": "I-PER"}
+    edit_json(folder / "config.json", lambda c: c.update(id2label=names))
+    assert load_model(folder, device="cpu").tagset.labels == ("PER",)
 
 
 def test_a_foreign_iob1_model_finds_what_its_tags_say(tmp_path: Path) -> None:

@@ -530,7 +530,9 @@ def _load_foreign(name: str) -> Predictor:
     except (ValueError, KeyError) as error:
         reason = f"output {error} has no name" if isinstance(error, KeyError) else error
         raise ModelError(
-            f"{name}: its outputs cannot be read as tags: {reason}; set id2label in its config.json"
+            f"{name}: its outputs cannot be read as tags: {reason}; name each of the "
+            f"{config.num_labels} in its config.json (of a hub model: in a local copy), e.g. "
+            '"id2label": {"0": "O", "1": "B-PER", "2": "I-PER", …}'
         ) from error
     tokenizer = load_tokenizer(name)
     _refuse_misfit(name, model, tokenizer, tagset)

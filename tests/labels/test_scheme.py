@@ -21,6 +21,7 @@ from nertune.labels.scheme import (
     decode_tags,
     detect_scheme,
     encode_tags,
+    normalize_tags,
     split_tag,
 )
 
@@ -148,6 +149,47 @@ def test_repairs_say_what_was_wrong_where() -> None:
 def test_split_tag_refuses_tags_of_no_or_another_scheme(tag: str, scheme: Scheme) -> None:
     with pytest.raises(ValueError, match="is not in scheme"):
         split_tag(tag, scheme)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-PER I-PER", "O B-PER I-PER"),
+        ("O B_PER I_PER", "O B_PER I_PER"),  # `split_tag` reads these
+        ("B I O", "B-ENTITY I-ENTITY O"),
+        ("o b i", "O B-ENTITY I-ENTITY"),
+        ("I O", "I-ENTITY O"),
+        ("B M E S O", "B-ENTITY M-ENTITY E-ENTITY S-ENTITY O"),
+        ("o b-per i-per", "O B-per I-per"),
+        ("O b_PER i_PER", "O B-PER I-PER"),
+        ("O B/PER I/PER", "O B-PER I-PER"),
+        ("O PER-B PER-I", "O B-PER I-PER"),
+        ("O PER_B PER_I LOC_B", "O B-PER I-PER B-LOC"),
+        ("O PER/B PER/I", "O B-PER I-PER"),
+        ("o per-b per-i", "O B-per I-per"),
+        ("O creative-work-B creative-work-I", "O B-creative-work I-creative-work"),
+        ("O B-PER I-PER X", "O B-PER I-PER -"),
+        ("O B-X I-X X", "O B-X I-X -"),
+        ("B I O X pad", "B-ENTITY I-ENTITY O - -"),
+        ("O PER-B PER-I IGNORE", "O B-PER I-PER -"),
+        ("[PAD] O B-PER I-PER [CLS] [SEP]", "- O B-PER I-PER - -"),
+        ("<pad> O B-PER I-PER <s> </s> <START> [unused1]", "- O B-PER I-PER - - - -"),
+        ("O PER LOC [PAD]", "O PER LOC -"),
+        # Types that only look like something else.
+        ("O PER X", "O PER X"),
+        ("O e-mail s-class", "O e-mail s-class"),
+        ("O vitamin-e hepatitis-b PER", "O vitamin-e hepatitis-b PER"),
+        ("O S M", "O S M"),
+        ("O B LOC", "O B LOC"),
+        ("O B-PER PER", "O B-PER PER"),  # a mixture is refused by `detect_scheme`
+        ("O B-PER I", "O B-PER I"),
+    ],
+)
+def test_normalize_tags(tags: str, expected: str) -> None:
+    found = normalize_tags(tags.split())
+    assert [found[tag] or "-" for tag in tags.split()] == expected.split()
+    backwards = normalize_tags(reversed(tags.split()))
+    assert backwards == found
 
 
 def test_split_tag_cuts_at_the_first_mark_only() -> None:

@@ -99,11 +99,36 @@ def test_foreign_schemes(tags: tuple[str, ...], scheme: Scheme) -> None:
         (("LABEL_0", "LABEL_1"), "LABEL_0, LABEL_1"),
         (("O", "B-PER", "PER"), "'PER' has no prefix"),
         (("O", "B-PER", "M-PER", "L-PER"), "mixes schemes"),
+        (("B-PER", "I-PER"), 'is O, which stands for "no entity"'),
+        (("X", "B-PER", "I-PER"), 'is O, which stands for "no entity"'),
+        (("O", "[PAD]"), "names an entity"),
+        (("O", "B-PER", "b-PER"), "B-PER and b-PER name the same tag"),
+        (("O", "o", "PER"), "O and o name the same tag"),
+        (("O", "B-PER", "B_PER"), "B-PER and B_PER name the same tag"),
     ],
 )
 def test_foreign_outputs_that_are_no_tags_are_refused(tags: tuple[str, ...], fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment):
         TagSet.from_foreign(tags)
+
+
+def test_special_outputs_are_in_no_legal_sequence() -> None:
+    for tags in (
+        ["[PAD]", "O", "B-PER", "I-PER", "X"],
+        ["[PAD]", "O", "I-PER", "B-LOC", "X"],
+        ["[PAD]", "O", "PER", "LOC", "<s>"],
+        ["[PAD]", "O", "B-P", "S-P", "[SEP]"],
+    ):
+        tagset = TagSet.from_foreign(tags)
+        for special in (0, 4):
+            assert not tagset.legal_start_K[special]
+            assert not tagset.legal_end_K[special]
+            assert not tagset.legal_KK[special].any()
+            assert not tagset.legal_KK[:, special].any()
+        assert tagset.legal_KK[1, 1]
+        assert tagset.legal_start_K[1]
+        assert tagset.legal_end_K[1]
+        assert tagset.spell("X", 1) == []
 
 
 def test_a_tag_may_not_stand_twice_or_out_of_scheme() -> None:

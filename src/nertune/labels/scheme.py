@@ -12,20 +12,22 @@ Every scheme becomes entities once, at the edge. Inside nertune only BIO2 tags e
 | BILOU  | B     | I      | L    | U      | Ratinov & Roth, 2009                       |
 | IO     |       |        |      |        | the bare type; neighbours of a type merge  |
 
-A prefix is followed by `-` or `_`. Reading is lenient as conlleval is: an inside tag without
-a beginning opens an entity; what was mended is counted, and `strict` readers refuse it.
+A prefix is followed by `-` or `_`; `normalize_tags` brings other spellings (`b-per`, `PER-B`, a
+bare `B`) into this form. Reading is lenient as conlleval is: an inside tag without a beginning
+opens an entity; what was mended is counted, and `strict` readers refuse it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 __all__ = [
     "CLOSING_SCHEMES",
     "SCHEMES",
+    "UNTYPED_LABEL",
     "Repair",
     "Scheme",
     "SchemeError",
@@ -34,6 +36,7 @@ __all__ = [
     "decode_tags",
     "detect_scheme",
     "encode_tags",
+    "normalize_tags",
     "split_tag",
 ]
 
@@ -41,6 +44,8 @@ Scheme = Literal["BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 CLOSING_SCHEMES: tuple[Scheme, ...] = ("BIOES", "BMES", "BILOU")
 """Those in which an entity of several tokens has a last tag of its own."""
+UNTYPED_LABEL = "ENTITY"
+"""The label of entities whose tags name no type (`B`, `I`, `O`)."""
 
 _PREFIXES: dict[Scheme, str] = {
     "BIO": "BI",
@@ -52,6 +57,16 @@ _PREFIXES: dict[Scheme, str] = {
     "IO": "",
 }
 _TAG = re.compile(r"([BIMELSU])[-_](.+)", re.DOTALL)
+_LOOSE_TAG = re.compile(r"([BIMELSU])[-_/](.+)", re.DOTALL | re.IGNORECASE)
+_SUFFIXED_TAG = re.compile(r"(.+)[-_/]([BIMELSU])", re.DOTALL | re.IGNORECASE)
+_BARE_TAG = re.compile(r"[BIMELSU]", re.IGNORECASE)
+# What stands for padding and the tokenizer's own tokens. In brackets it can be nothing else.
+_BRACKETED = re.compile(
+    r"\[(pad|cls|sep|unk|mask|bos|eos|start|stop|end|ignored?|unused\d*)\]"
+    r"|</?(pad|cls|sep|unk|mask|s|bos|eos|start|stop|end|ignored?)>",
+    re.IGNORECASE,
+)
+_SPECIAL_WORDS = ("x", "pad", "cls", "sep", "bos", "eos", "start", "stop", "ignore", "ignored")
 _FIRST, _INSIDE, _LAST, _SINGLE = "BIES"
 _ROLE = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
@@ -107,6 +122,65 @@ def split_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
         allowed = ", ".join(f"{prefix}-TYPE" for prefix in _PREFIXES[scheme])
         raise ValueError(f"tag {tag!r} is not in scheme {scheme} (expected O, {allowed})")
     return _ROLE[match[1]], match[2]
+
+
+def normalize_tags(tags: Iterable[str]) -> dict[str, str | None]:
+    """What each tag of an inventory (a model's outputs, a file's distinct tags) stands for.
+
+    Recognised are lower case (`o`, `b-per`; the label stays as it is), `/` behind the prefix, the
+    type before the letter (`PER-B`, `PER_I`), and letters without a type (`B`, `I`), which are of
+    the label `UNTYPED_LABEL`. A spelling counts only if all tags but `O` and special ones have it:
+    `B` beside `LOC` is a type. Special are `[PAD]`, `<pad>`, `[CLS]`, … and, where the other tags
+    have such letters, `X`, `PAD`, `IGNORE`, …: they name no unit's tag.
+
+    Args:
+        tags: the inventory; its order does not matter.
+
+    Returns:
+        Tag -> a tag as `split_tag` reads it, or `None` for a special one. What is of no known
+        spelling stands for itself; `detect_scheme` refuses it where others have a prefix.
+    """
+    inventory = list(dict.fromkeys(tags))
+    normal: dict[str, str | None] = {tag: "O" for tag in inventory if tag in ("O", "o")}
+    normal |= {tag: None for tag in inventory if _BRACKETED.fullmatch(tag)}
+    rest = [tag for tag in inventory if tag not in normal]
+    words = [tag for tag in rest if tag.lower() in _SPECIAL_WORDS]
+    typed = [tag for tag in rest if tag not in words]
+    spell = _spelling(typed)
+    if spell is None:  # bare types, or a mixture
+        prefixed = any(_LOOSE_TAG.fullmatch(tag) for tag in typed)
+        return normal | {tag: None if prefixed and tag in words else tag for tag in rest}
+    return normal | {tag: spell(tag) for tag in typed} | dict.fromkeys(words)
+
+
+def _spelling(tags: Sequence[str]) -> Callable[[str], str] | None:
+    """How to bring tags, all spelled alike, into the form that `split_tag` reads."""
+
+    def letters(pattern: re.Pattern[str], group: int) -> set[str]:
+        """Those of the tags, or none where some tag is not of the pattern."""
+        found = [pattern.fullmatch(tag) for tag in tags]
+        return {m[group].upper() for m in found if m} if all(found) else set()
+
+    def by_prefix(tag: str) -> str:
+        match = _LOOSE_TAG.fullmatch(tag)
+        assert match is not None
+        return tag if _TAG.fullmatch(tag) else f"{match[1].upper()}-{match[2]}"
+
+    def by_suffix(tag: str) -> str:
+        match = _SUFFIXED_TAG.fullmatch(tag)
+        assert match is not None
+        return f"{match[2].upper()}-{match[1]}"
+
+    if letters(_TAG, 1):
+        return by_prefix
+    # Other spellings are types as well (`e-mail`, `vitamin-e`, `S`): B or I must be among them.
+    if letters(_LOOSE_TAG, 1) & set("BI"):
+        return by_prefix
+    if letters(_SUFFIXED_TAG, 2) & set("BI"):
+        return by_suffix
+    if letters(_BARE_TAG, 0) & set("BI"):
+        return lambda tag: f"{tag.upper()}-{UNTYPED_LABEL}"
+    return None
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:

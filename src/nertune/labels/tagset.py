@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from nertune.labels.scheme import (
     bio_tags,
     decode_tags,
     detect_scheme,
+    normalize_tags,
     split_tag,
 )
 
@@ -29,19 +30,25 @@ class TagSet:
     Args:
         tags: the tag of each output, in order; must hold `O` unless the scheme says otherwise.
         scheme: how they are to be read.
+        special: outputs that stand for no unit's tag, e.g. `[PAD]`: no legal sequence has them.
 
     Raises:
         ValueError: a tag is not in the scheme, or a tag stands twice.
     """
 
-    def __init__(self, tags: Sequence[str], scheme: Scheme = "BIO"):
+    def __init__(
+        self, tags: Sequence[str], scheme: Scheme = "BIO", *, special: Collection[int] = ()
+    ):
         if len(set(tags)) != len(tags):
             raise ValueError(f"a tag stands twice in {list(tags)}")
         self.tags = tuple(tags)
         self.scheme: Scheme = scheme
-        self._parts = [split_tag(tag, scheme) for tag in self.tags]
+        self._parts = [
+            ("O", "") if i in special else split_tag(tag, scheme) for i, tag in enumerate(self.tags)
+        ]
+        self._usable_K = np.array([i not in special for i in range(len(self.tags))])
         self._ids = {tag: i for i, tag in enumerate(self.tags)}
-        self._ids_of_parts = {part: i for i, part in enumerate(self._parts)}
+        self._ids_of_parts = {part: i for i, part in enumerate(self._parts) if self._usable_K[i]}
         self._outside = {i for i, (role, _) in enumerate(self._parts) if role == "O"}
 
     @classmethod
@@ -53,22 +60,37 @@ class TagSet:
     def from_foreign(cls, tags: Sequence[str]) -> TagSet:
         """The tag set of somebody else's model, its scheme read off the tags themselves.
 
-        An inventory of `B-` and `I-` is BIO2 unless some type has `I-` only, which only IOB1 has.
+        Other spellings than nertune's own are recognised and special labels never predicted; see
+        `normalize_tags`. An inventory of `B-` and `I-` is BIO2 unless some type has `I-` only,
+        which only IOB1 has.
 
         Raises:
-            ValueError: the tags name no entities (e.g. `LABEL_0`).
+            ValueError: the tags name no entities (e.g. `LABEL_0`), none stands for "no entity", or
+                two name the same.
         """
         if all(tag.startswith("LABEL_") for tag in tags):
             raise ValueError(f"its outputs are named {tags[0]}, {tags[-1]}, … and not after tags")
+        normal = normalize_tags(tags)
+        read = {tag: found for tag, found in normal.items() if found is not None}
+        if "O" not in read.values():
+            raise ValueError(f'none of {", ".join(tags)} is O, which stands for "no entity"')
+        if set(read.values()) == {"O"}:
+            raise ValueError("none of its outputs names an entity")
         try:
-            scheme = detect_scheme([[tag] for tag in sorted(tags)])
+            scheme = detect_scheme([[tag] for tag in sorted(read.values())])
         except SchemeError as error:
             raise ValueError(str(error)) from error
         if scheme in ("BIO", "IOB1"):
-            begun = {tag[2:] for tag in tags if tag.startswith("B")}
-            inside = {tag[2:] for tag in tags if tag.startswith("I")}
+            begun = {tag[2:] for tag in read.values() if tag.startswith("B")}
+            inside = {tag[2:] for tag in read.values() if tag.startswith("I")}
             scheme = "IOB1" if inside - begun else "BIO"
-        return cls(tags, scheme)
+        same: dict[tuple[str, str], str] = {}
+        for tag, found in read.items():
+            other = same.setdefault(split_tag(found, scheme), tag)
+            if other != tag:
+                raise ValueError(f"{other} and {tag} name the same tag")
+        special = {i for i, tag in enumerate(tags) if normal[tag] is None}
+        return cls([normal[tag] or tag for tag in tags], scheme, special=special)
 
     def __len__(self) -> int:
         return len(self.tags)
@@ -126,19 +148,22 @@ class TagSet:
     def legal_start_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may begin with tag k."""
         free = self.scheme in ("IO", "IOB1")
-        return np.array([free or role in "OBS" for role, _ in self._parts])
+        legal_K = np.array([free or role in "OBS" for role, _ in self._parts])
+        return legal_K & self._usable_K
 
     @cached_property
     def legal_end_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may end with tag k."""
         must_close = self.scheme in CLOSING_SCHEMES
-        return np.array([not must_close or role in "OES" for role, _ in self._parts])
+        legal_K = np.array([not must_close or role in "OES" for role, _ in self._parts])
+        return legal_K & self._usable_K
 
     @cached_property
     def legal_KK(self) -> NDArray[np.bool_]:
         """`[previous, next]`: whether one tag may follow another."""
+        usable_KK = self._usable_K[:, None] & self._usable_K
         if self.scheme in ("IO", "IOB1"):
-            return np.ones((len(self), len(self)), dtype=bool)
+            return usable_KK
         must_close = self.scheme in CLOSING_SCHEMES
         legal = np.zeros((len(self), len(self)), dtype=bool)
         for i, (role, _) in enumerate(self._parts):
@@ -147,7 +172,7 @@ class TagSet:
                     legal[i, j] = self.continues_KK[i, j]
                 else:
                     legal[i, j] = not must_close or role in "OES"
-        return legal
+        return legal & usable_KK
 
     @cached_property
     def continues_KK(self) -> NDArray[np.bool_]:
