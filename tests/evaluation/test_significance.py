@@ -96,6 +96,19 @@ def test_deterministic_and_symmetric(num_seeds: int, effect: float) -> None:
     assert forth.num_seeds == num_seeds
 
 
+def test_one_seed_tells_two_models_apart_and_no_arms() -> None:
+    """However far apart they are: the noise of training was not seen."""
+    arm, baseline = simulate(np.random.default_rng(16), num_seeds=1, effect=2.0)
+    forth, back = fast(arm, baseline), fast(baseline, arm)
+    assert forth.ci95[0] > 0.1
+    assert forth.verdict == back.verdict == "models differ"
+    assert {d.verdict for d in correct_for_many([forth, back])} == {"models differ"}
+    far = correct_for_many([forth] * 20)  # p is 1 / 500 before it is corrected
+    assert far[0].p_value < 0.05
+    assert far[0].verdict == "models differ"
+    assert {d.verdict for d in correct_for_many([forth] * 30)} == {"models cannot be told apart"}
+
+
 def exhaustive_p_value(arm: Counts, baseline: Counts) -> float:
     def statistic(one: Counts, other: Counts) -> float:
         def f1(counts: Counts) -> float:
@@ -169,7 +182,7 @@ def test_equal_arms_and_tiny_sets() -> None:
     assert same.verdict == "not distinguishable"
     single = np.array([[[1, 1, 1]]])
     result = fast(single, np.array([[[1, 0, 0]]]))
-    assert (result.verdict, result.ci95) == ("not distinguishable", (-1.0, 1.0))
+    assert (result.verdict, result.ci95) == ("models cannot be told apart", (-1.0, 1.0))
     nothing = np.zeros((2, 5, 3), dtype=np.int64)
     assert fast(nothing, nothing).verdict == "not distinguishable"
     assert json.loads(json.dumps(result.to_dict()))["ci95"] == [-1.0, 1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,7 @@ def test_the_verdict_is_told_from_the_side_of_the_choice(
         data={},
     )
     assert advice.verdict == told
+    assert advice.difference is not None
+    once = replace(advice, difference=replace(advice.difference, num_seeds=1))
+    assert once.verdict.endswith("one training each, and another seed may give another order")
+    assert "of these two trained models" in once.verdict

@@ -3,11 +3,14 @@ predictions and leaves them where a run does."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from helpers.bench import Bench, documents
 from nertune.config import Settings, load_settings
@@ -18,7 +21,8 @@ from nertune.runs.child import RunRequest
 from nertune.runs.compare import arm_names, compare
 from nertune.runs.comparison import Estimate
 from nertune.runs.folder import RunFolder
-from nertune.runs.report import to_markdown
+from nertune.runs.html import to_html
+from nertune.runs.report import render_terminal, to_markdown
 from nertune.types import Document, Entity
 
 
@@ -51,6 +55,25 @@ def test_trains_each_arm_with_each_seed_and_tells_them_apart(bench: Bench) -> No
     assert comparison.types == ("LOC", "MISC", "PER")
     assert comparison.support("MISC") == 0
     assert comparison.notices == ()
+
+
+def test_with_one_seed_models_are_told_apart_and_no_methods(bench: Bench) -> None:
+    weak, strong = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
+    shown = bench.compare(weak, strong, seeds=1)
+    difference = shown.arms[1].difference
+    assert difference is not None
+    assert difference.ci95[0] > 0
+    assert difference.verdict == "models differ"
+    like = bench.compare(weak, bench.recipe("like", 0.003), seeds=1).arms[1].difference
+    assert like is not None
+    assert like.verdict == "models cannot be told apart"
+    stream = io.StringIO()
+    render_terminal(shown, Console(file=stream, width=100))
+    for text in (stream.getvalue(), to_markdown(shown), to_html(shown)):
+        assert not re.search(r"better|worse", text)
+        plain = " ".join(text.split())
+        assert "these two models differ; another seed may give another order" in plain
+        assert "Not tested: the methods" in plain
 
 
 def test_other_baseline_turns_the_verdict(bench: Bench) -> None:
@@ -341,7 +364,8 @@ def test_what_spoils_a_comparison_is_said(bench: Bench) -> None:
     recipes = [bench.recipe(name, test=dev) for name in "abc"]
     notices = "\n".join(bench.compare(*recipes, seeds=1).notices)
     assert "Development and test data are the same" in notices
-    assert "One seed" in notices
+    assert "One training each (seed 1)" in notices
+    assert "--seeds 3 or more" in notices
     assert "corrected for their number (Holm" in notices
 
 

@@ -27,9 +27,17 @@ FAILED = Trial(1, "failed", None, {"train.rate": 9.0}, None, None, None)
         ),
         (
             BEST,
-            Difference(-0.25, (-0.3, 0.01), 0.06, "not distinguishable", 1),
+            Difference(-0.25, (-0.3, 0.01), 0.06, "models cannot be told apart", 1),
             "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; with 1 "
-            "further seed -25.0 points [-30.0, +1.0]: not distinguishable",
+            "further seed -25.0 points [-30.0, +1.0]: the two models cannot be told apart, and "
+            "another seed may give another order: --confirm 3 or more tells settings apart",
+        ),
+        (
+            BEST,
+            Difference(0.25, (0.2, 0.3), 0.001, "models differ", 1),
+            "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; with 1 "
+            "further seed +25.0 points [+20.0, +30.0]: the two models differ, and another seed may "
+            "give another order: --confirm 3 or more tells settings apart",
         ),
         (
             BEST,

@@ -13,7 +13,9 @@ and which seed the training happened to get. `compare_arms` asks about both:
    is often "significantly better". Sentences and seeds are crossed, and resampling both is then
    mildly conservative (Owen, 2007, *The pigeonhole bootstrap*).
 
-Both must agree before anything is called better or worse.
+Both must agree before anything is called better or worse. With one seed an arm there is no seed
+noise to count: then two trained models are told apart, never two ways to train one, and the verdict
+says so.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ __all__ = [
     "student_quantile",
 ]
 
-Verdict = Literal["better", "worse", "not distinguishable"]
+Verdict = Literal[
+    "better", "worse", "not distinguishable", "models differ", "models cannot be told apart"
+]
+"""The last two are about one trained model of each arm; the first three about the arms."""
 Counts = NDArray[np.int64]  # [num_seeds, num_sentences, 3]: gold, predicted, correct
 
 
@@ -54,9 +59,11 @@ class Difference:
         ci95: hierarchical bootstrap interval of the difference.
         p_value: of the randomisation test, two-sided, in (0, 1]; corrected where several arms are
             held against one baseline (`correct_for_many`).
-        verdict: `"better"` or `"worse"` only if `p_value` < 0.05 *and* `ci95` excludes 0.
-        num_seeds: trainings of each arm. With one, seed noise is unknown, and the verdict
-            tells two trained models apart, not two ways to train one.
+        verdict: `"better"` or `"worse"` only if `p_value` < 0.05 *and* `ci95` excludes 0; with one
+            seed, under the same condition, `"models differ"`, since another seed may give another
+            order.
+        num_seeds: trainings of each arm. With one, seed noise is unknown: `p_value` and `ci95` are
+            about the choice of sentences alone.
     """
 
     difference: float
@@ -107,7 +114,8 @@ def compare_arms(
     difference = _difference(arm, baseline)
     p_value = randomisation_p_value(arm, baseline, num_permutations=num_permutations, seed=seed)
     low, high = hierarchical_interval(arm, baseline, num_resamples=num_resamples, seed=seed)
-    return Difference(difference, (low, high), p_value, _verdict(p_value, low, high), len(arm))
+    verdict = _verdict(p_value, low, high, len(arm))
+    return Difference(difference, (low, high), p_value, verdict, len(arm))
 
 
 def correct_for_many(differences: Sequence[Difference]) -> list[Difference]:
@@ -122,11 +130,15 @@ def correct_for_many(differences: Sequence[Difference]) -> list[Difference]:
     for rank, i in enumerate(order):
         one = differences[i]
         least = min(1.0, max(least, (len(order) - rank) * one.p_value))
-        corrected[i] = replace(one, p_value=least, verdict=_verdict(least, *one.ci95))
+        verdict = _verdict(least, *one.ci95, one.num_seeds)
+        corrected[i] = replace(one, p_value=least, verdict=verdict)
     return corrected
 
 
-def _verdict(p_value: float, low: float, high: float) -> Verdict:
+def _verdict(p_value: float, low: float, high: float, num_seeds: int) -> Verdict:
+    if num_seeds < 2:
+        is_apart = p_value < 0.05 and not low <= 0 <= high
+        return "models differ" if is_apart else "models cannot be told apart"
     if p_value < 0.05 and low > 0:
         return "better"
     return "worse" if p_value < 0.05 and high < 0 else "not distinguishable"

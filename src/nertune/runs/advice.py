@@ -134,12 +134,17 @@ class Advice:
         sign = 1 if self.choice == "lora" else -1
         low, high = sorted(100 * sign * bound for bound in self.difference.ci95)
         seeds = self.difference.num_seeds
+        sure = f"confidence {self.certainty:.0%} that it is not more than a point worse"
+        if seeds == 1:  # nothing is known of the noise of training, so nothing of the methods
+            sure = (
+                f"{sure} on other documents, of these two trained models; one training each, and "
+                "another seed may give another order"
+            )
         return (
             f"{told}: dev micro-F1 {mean or 0.0:.4f} against {self.scores[other].mean or 0.0:.4f} "
             f"of {NAMES[other]} ({self.chosen[other].told}), "
             f"{100 * sign * self.difference.difference:+.1f} points [{low:+.1f}, {high:+.1f}], "
-            f"{seeds} seed{'s' * (seeds > 1)}; confidence {self.certainty:.0%} that it is not "
-            "more than a point worse"
+            f"{seeds} seed{'s' * (seeds > 1)}; {sure}"
         )
 
     def to_dict(self) -> dict[str, Any]:

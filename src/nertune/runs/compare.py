@@ -475,8 +475,9 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
         )
     if len({plan.seed for plan in plans}) == 1 and len(arms) > 1:
         notices.append(
-            "One seed: the test tells these trained models apart, not the recipes. "
-            "Use --seeds 3 or more to count the noise of training."
+            f"One training each (seed {plans[0].seed}). Tested: whether these trained models would "
+            "differ on other documents of this kind. Not tested: the methods, since another seed "
+            "may give another order; use --seeds 3 or more to compare methods."
         )
     if len(arms) > 2:
         notices.append(

@@ -365,8 +365,9 @@ def say_silent(arms: Sequence[Arm], split: Split) -> list[str]:
         scores = [record[split]["micro"] for record in arm.records]
         silent = sum(row["support"] > 0 and not row["predicted"] for row in scores)
         if silent:
+            seeds = f"{silent} of {len(scores)} seeds" if len(scores) > 1 else "its one seed"
             notices.append(
-                f"{arm.name} predicted no entity with {silent} of {len(scores)} seeds: most often "
+                f"{arm.name} predicted no entity with {seeds}: most often "
                 "its rate is too high for the encoder, or its training too short. This says "
                 "nothing of its way of tuning."
             )
@@ -377,7 +378,8 @@ def say_unfinished(arms: Sequence[Arm]) -> list[str]:
     """Of arms below the best one that were still improving when their training ended."""
     best = max(arm.score("micro").f1.mean or 0.0 for arm in arms)
     return [
-        f"{arm.name} was best on dev in its last epoch with every seed: more epochs may still "
+        f"{arm.name} was best on dev in its last epoch with "
+        f"{'every' if len(arm.records) > 1 else 'its one'} seed: more epochs may still "
         "improve it."
         for arm in arms
         if (arm.score("micro").f1.mean or 0.0) < best

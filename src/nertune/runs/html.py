@@ -81,10 +81,15 @@ def to_html(comparison: Comparison, *, figure: bytes | None = None, remark: str 
 def _examples(comparison: Comparison) -> str:
     if not comparison.examples:
         return ""
+    which = (
+        "Documents that most seeds of one configuration get wholly right and most of the other's "
+        "wrong; the prediction is that of the wrong one's first such seed."
+        if len(comparison.seeds) > 1
+        else "Documents that one trained model gets wholly right and the other wrong."
+    )
     parts = [
         "<h2>Right here, wrong there</h2>",
-        "<p>Documents that most seeds of one arm get wholly right and most of the other wrong; the "
-        "prediction is that of the wrong arm's first such seed. <mark>right</mark> "
+        f"<p>{which} <mark>right</mark> "
         '<mark class="wrong">wrong</mark> <mark class="missed">missed</mark></p>',
     ]
     for (right, wrong), group in groupby(comparison.examples, key=lambda e: (e.right, e.wrong)):
@@ -105,8 +110,12 @@ def _example(example: Example, seeds: int) -> str:
         for e in gold.entities
         if e.key not in answered and not taken & set(range(e.start, e.end))
     ]
-    winner = f"{escape(example.right)}, {example.seeds_right} of {seeds} seeds: as gold"
-    loser = f"{escape(example.wrong)}, {example.seeds_wrong} of {seeds} seeds wrong"
+    right_in, wrong_in = "", ""
+    if seeds > 1:
+        right_in = f", {example.seeds_right} of {seeds} seeds"
+        wrong_in = f", {example.seeds_wrong} of {seeds} seeds"
+    winner = f"{escape(example.right)}{right_in}: as gold"
+    loser = f"{escape(example.wrong)}{wrong_in}: wrong"
     return (
         f'<div class="example"><p class="who">{winner}</p>'
         f'<p dir="auto">{_marked(gold, [(e, "") for e in gold.entities], first, last)}</p>'

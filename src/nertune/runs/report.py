@@ -20,7 +20,7 @@ from rich.text import Text
 import nertune
 from nertune.errors import MissingDependencyError
 from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES
-from nertune.evaluation.significance import Difference
+from nertune.evaluation.significance import Difference, Verdict
 from nertune.runs.comparison import Arm, Comparison, Estimate, ScoreEstimate
 from nertune.runs.figure import save_figure
 from nertune.runs.record import write_text
@@ -30,15 +30,34 @@ __all__ = ["render_terminal", "save", "to_markdown", "verdict_sentence"]
 _NOTHING = "–"
 _MINUS = "−"
 _MIB = 2**20
-_VERDICT_STYLES = {"better": "bold green", "worse": "bold red", "not distinguishable": "yellow"}
+_VERDICT_STYLES: dict[Verdict, str] = {
+    "better": "bold green",
+    "worse": "bold red",
+    "not distinguishable": "yellow",
+    "models differ": "bold",  # no colour of a winner: there is none with one seed
+    "models cannot be told apart": "yellow",
+}
+_VERDICT_CELLS: dict[Verdict, str] = {
+    "not distinguishable": "not\ndistinguishable",
+    "models differ": "models\ndiffer",
+    "models cannot be told apart": "models not\ntold apart",
+}
+_VERDICT_SENTENCES: dict[Verdict, str] = {
+    "models differ": "these two models differ; another seed may give another order",
+    "models cannot be told apart": "these two models cannot be told apart",
+}
 
 
 def verdict_sentence(arm: str, baseline: str, difference: Difference) -> str:
-    """E.g. `lora vs bert: −3.1 points micro-F1 [−5.0, −1.2], p = .004: worse`."""
+    """E.g. `lora vs bert: −3.1 points micro-F1 [−5.0, −1.2], p = .004: worse`.
+
+    With one seed the sentence is about two trained models: `…: these two models differ; …`.
+    """
     low, high = difference.ci95
     return (
         f"{arm} vs {baseline}: {_points(difference.difference)} points micro-F1 "
-        f"[{_points(low)}, {_points(high)}], {_p_value(difference.p_value)}: {difference.verdict}"
+        f"[{_points(low)}, {_points(high)}], {_p_value(difference.p_value)}: "
+        f"{_VERDICT_SENTENCES.get(difference.verdict, difference.verdict)}"
     )
 
 
@@ -83,7 +102,7 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     parts += ["## Averages", _averages_markdown(arms)]
     if differences:
         parts += [f"## Difference to {_escaped(baseline)}", _differences_markdown(differences)]
-        parts.append(_METHOD)
+        parts.append(_METHOD if len(comparison.seeds) > 1 else _METHOD_ONE_SEED)
     if comparison.sizes:
         parts += ["## By amount of training data", _sizes_markdown(comparison), _SIZES]
     parts += ["## By type", _types_markdown(comparison)]
@@ -177,16 +196,16 @@ def _difference_cell(difference: Difference | None) -> Text:
     if difference is None:
         return Text("baseline", style="dim")
     low, high = difference.ci95
-    words = difference.verdict.replace(" ", "\n")
+    words = _VERDICT_CELLS.get(difference.verdict, difference.verdict)
     return Text(f"{_points(difference.difference)}\n[{_points(low)}, {_points(high)}]\n").append(
         words, style=_VERDICT_STYLES[difference.verdict]
     )
 
 
 def _verdict_text(arm: str, baseline: str, difference: Difference) -> Text:
-    sentence = verdict_sentence(arm, baseline, difference)
-    head = sentence.removesuffix(difference.verdict)
-    return Text(head).append(difference.verdict, style=_VERDICT_STYLES[difference.verdict])
+    words = _VERDICT_SENTENCES.get(difference.verdict, difference.verdict)
+    head = verdict_sentence(arm, baseline, difference).removesuffix(words)
+    return Text(head).append(words, style=_VERDICT_STYLES[difference.verdict])
 
 
 def _scores_table(comparison: Comparison) -> Table:
@@ -260,8 +279,9 @@ def _sizes_table(comparison: Comparison, arms: Sequence[Arm]) -> Table:
             cells.append(_compact(point.f1[arm.name], _percent))
             if arm.name in point.differences:
                 difference = point.differences[arm.name]
-                cells.append(Text(_points(difference.difference),
-                                  style=_VERDICT_STYLES[difference.verdict]))  # fmt: skip
+                low, high = difference.ci95
+                told = f"{_points(difference.difference)} [{_points(low)}, {_points(high)}]"
+                cells.append(Text(told, style=_VERDICT_STYLES[difference.verdict]))
         table.add_row(f"{point.documents:,} ({_share(point.share)})", *cells)
     return table
 
@@ -292,6 +312,14 @@ _METHOD = (
     "(cf. Reimers & Gurevych, 2017). *Better* or *worse* is said only if p < .05 and the interval "
     "excludes 0."
 )
+_METHOD_ONE_SEED = (
+    "The difference is configuration minus baseline in micro F1, as a fraction, of one trained "
+    "model each. p comes from a paired approximate randomisation test over documents (Noreen, "
+    "1989; Yeh, 2000), the interval from a paired bootstrap over documents. Both say whether these "
+    "two models would also differ on other documents of the same kind; *models differ* is said "
+    "only if p < .05 and the interval excludes 0. Neither says anything about the methods: that "
+    "takes three or more seeds (Reimers & Gurevych, 2017)."
+)
 _READING = (
     "Scores are fractions, mean ± sample standard deviation over seeds. An exact match has the "
     "gold's start, end and type; *untyped* asks only for start and end, *overlap* for the type and "
@@ -309,7 +337,7 @@ _ERRORS = (
 _SIZES = (
     "Each seed draws the documents, the same for all arms; with a share s of them recipes train "
     "for s^(−2/3) times their epochs. Verdicts are corrected for the number of arms, not for that "
-    "of amounts."
+    "of amounts. With one seed they are about two trained models, not about the arms."
 )
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "

@@ -93,7 +93,10 @@ class SweepResult:
             return f"{sentence}; the best of {done} flatters itself: --confirm trains both again"
         found = self.difference
         low, high = (100 * bound for bound in found.ci95)
-        return (
-            f"{sentence}; with {found.num_seeds} further seed{'s' * (found.num_seeds > 1)} "
-            f"{100 * found.difference:+.1f} points [{low:+.1f}, {high:+.1f}]: {found.verdict}"
-        )
+        gained = f"{100 * found.difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
+        if found.num_seeds == 1:
+            return (
+                f"{sentence}; with 1 further seed {gained}: the two {found.verdict}, and another "
+                "seed may give another order: --confirm 3 or more tells settings apart"
+            )
+        return f"{sentence}; with {found.num_seeds} further seeds {gained}: {found.verdict}"
