@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES, _Touching, analyse, known_names
+from nertune.evaluation.analysis import (
+    ERROR_KINDS,
+    NOTHING,
+    NOVELTIES,
+    _Touching,
+    analyse,
+    known_names,
+)
 from nertune.evaluation.metrics import score
 from nertune.types import Document, Entity
 
@@ -83,3 +90,45 @@ def test_what_touches_an_entity(others: list[tuple[int, int, str]], one: tuple[i
     expected = [e for e in entities if e.start < asked.end and asked.start < e.end]
     found = _Touching(entities).of(asked)
     assert sorted(e.key for e in found) == sorted(e.key for e in expected)
+
+
+def confusions(gold: Document, predicted: Document) -> dict[tuple[str, str], int]:
+    return dict(analyse([gold], [predicted], {}).confusions)
+
+
+def test_confused_types_by_hand() -> None:
+    gold = document((0, 3, "PER"), (4, 8, "ORG"))
+    assert confusions(gold, gold) == {("PER", "PER"): 1, ("ORG", "ORG"): 1}
+    assert confusions(gold, document((1, 3, "LOC"))) == {("PER", "LOC"): 1, ("ORG", NOTHING): 1}
+    spurious = {("PER", NOTHING): 1, ("ORG", NOTHING): 1, (NOTHING, "PER"): 1}
+    assert confusions(gold, document((8, 10, "PER"))) == spurious
+    one = document((4, 8, "ORG"))
+    # The same span goes before the same type, the same type before a longer shared part.
+    assert confusions(one, document((4, 8, "LOC"), (4, 5, "ORG"))) == {("ORG", "LOC"): 1}
+    assert confusions(one, document((4, 7, "LOC"), (7, 8, "ORG"))) == {("ORG", "ORG"): 1}
+    assert confusions(one, document((4, 7, "LOC"), (7, 8, "PER"))) == {("ORG", "LOC"): 1}
+    assert confusions(one, document((4, 8, "LOC"), (4, 8, "ORG"))) == {("ORG", "ORG"): 1}
+
+
+@given(st.lists(st.tuples(ENTITIES, ENTITIES), max_size=4))
+def test_confused_types_agree_with_the_kinds_of_errors(
+    cases: list[tuple[list[tuple[int, int, str]], ...]],
+) -> None:
+    gold, predicted = (
+        [document(*{(s, min(11, s + n), label) for s, n, label in case[side]}) for case in cases]
+        for side in (0, 1)
+    )
+    found = analyse(gold, predicted, {})
+    pairs = found.confusions
+    same = sum(n for (one, other), n in pairs.items() if one == other)
+    missed = sum(n for (_, other), n in pairs.items() if other == NOTHING)
+    spurious = sum(n for (one, _), n in pairs.items() if one == NOTHING)
+    assert same == found.kinds["correct"] + found.kinds["boundary"]
+    assert missed == found.kinds["missed"]
+    assert spurious == found.kinds["spurious"]
+    assert sum(pairs.values()) - same - missed - spurious == (
+        found.kinds["type"] + found.kinds["both"]
+    )
+    for label in ("PER", "LOC"):
+        support = sum(e.label == label for d in gold for e in d.entities)
+        assert sum(n for (one, _), n in pairs.items() if one == label) == support

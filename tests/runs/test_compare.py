@@ -294,7 +294,7 @@ def test_how_many_names_are_seen_is_said_only_where_it_is_the_same_for_all(bench
     recipes = bench.recipe("a"), bench.recipe("b", train=str(other))
     comparison = bench.compare(*recipes, other_training_data=True)
     assert comparison.novelty is None
-    assert "| arm | seen | other type | unseen |" in to_markdown(comparison)
+    assert "| configuration | seen | other type | unseen |" in to_markdown(comparison)
     assert comparison.to_dict()["gold_by_novelty"] is None
 
 

@@ -114,7 +114,7 @@ def test_markdown_tables_can_be_read_back() -> None:
     shown = comparison()
     markdown = report.to_markdown(shown, figure="report.svg")
     rows = [line.strip("| ").split(" | ") for line in table(markdown, "Averages")]
-    assert rows[0] == ["average", "arm", "precision", "recall", "F1"]
+    assert rows[0] == ["average", "configuration", "precision", "recall", "F1"]
     found = {(average, arm): f1 for average, arm, _, _, f1 in rows[2:]}
     for arm in shown.arms:
         micro = arm.score("micro").f1

@@ -5,13 +5,26 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal, get_args
 
 from nertune.types import Document, Entity
 
-__all__ = ["ERROR_KINDS", "NOVELTIES", "Analysis", "ErrorKind", "Novelty", "analyse", "known_names"]
+__all__ = [
+    "ERROR_KINDS",
+    "NOTHING",
+    "NOVELTIES",
+    "Analysis",
+    "ErrorKind",
+    "Novelty",
+    "analyse",
+    "known_names",
+]
+
+NOTHING = ""
+"""In the place of a type, in `Analysis.confusions`: of a gold entity that no prediction meets, and
+of a prediction that meets no gold entity."""
 
 ErrorKind = Literal["correct", "boundary", "type", "both", "missed", "spurious"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -32,11 +45,14 @@ class Analysis:
         kinds: entities of each error kind.
         gold: gold entities by novelty.
         found: those of them that were found exactly.
+        confusions: entities by (gold type, predicted type), either of which may be `NOTHING`. The
+            gold entities of a type add up to its support.
     """
 
     kinds: Mapping[ErrorKind, int]
     gold: Mapping[Novelty, int]
     found: Mapping[Novelty, int]
+    confusions: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def recall(self, novelty: Novelty) -> float | None:
         """Share of a novelty's gold entities that were found, in [0, 1]; `None` without any."""
@@ -58,7 +74,8 @@ def analyse(
     """Count error kinds and novelties.
 
     A gold entity is judged by the best prediction that shares a character with it; a predicted one
-    is spurious if it shares none with any gold entity.
+    is spurious if it shares none with any gold entity. The best one has the gold's start and end,
+    or else its type, or else the longest shared part.
 
     Args:
         gold, predicted: the same documents in the same order.
@@ -67,19 +84,25 @@ def analyse(
     kinds: Counter[ErrorKind] = Counter()
     totals: Counter[Novelty] = Counter()
     found: Counter[Novelty] = Counter()
+    confusions: Counter[tuple[str, str]] = Counter()
     for reference, answer in zip(gold, predicted, strict=True):
         answers, references = _Touching(answer.entities), _Touching(reference.entities)
         for entity in reference.entities:
-            kind = _kind(entity, answers.of(entity))
+            touching = answers.of(entity)
+            kind = _kind(entity, touching)
+            confusions[entity.label, _best_label(entity, touching)] += 1
             novelty = _novelty(reference.surface(entity), entity.label, names)
             kinds[kind] += 1
             totals[novelty] += 1
             found[novelty] += kind == "correct"
-        kinds["spurious"] += sum(not references.of(entity) for entity in answer.entities)
+        spurious = [entity for entity in answer.entities if not references.of(entity)]
+        kinds["spurious"] += len(spurious)
+        confusions.update((NOTHING, entity.label) for entity in spurious)
     return Analysis(
         {kind: kinds[kind] for kind in ERROR_KINDS},
         {novelty: totals[novelty] for novelty in NOVELTIES},
         {novelty: found[novelty] for novelty in NOVELTIES},
+        dict(confusions),
     )
 
 
@@ -104,6 +127,18 @@ def _kind(entity: Entity, touching: Sequence[Entity]) -> ErrorKind:
     if any(other.label == entity.label for other in touching):
         return "boundary"
     return "both" if touching else "missed"
+
+
+def _best_label(entity: Entity, touching: Sequence[Entity]) -> str:
+    """The type of the prediction that a gold entity is judged by, in agreement with `_kind`."""
+
+    def merit(other: Entity) -> tuple[bool, bool, bool, int]:
+        same_span = (other.start, other.end) == (entity.start, entity.end)
+        same_label = other.label == entity.label
+        shared = min(other.end, entity.end) - max(other.start, entity.start)
+        return same_span and same_label, same_span, same_label, shared
+
+    return max(touching, key=merit).label if touching else NOTHING
 
 
 def _novelty(surface: str, label: str, names: Mapping[str, set[str]]) -> Novelty:

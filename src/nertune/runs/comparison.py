@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 import nertune
 from nertune.data.corpus import Corpus, load_corpus
-from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES, Analysis, ErrorKind, Novelty
+from nertune.evaluation.analysis import (
+    ERROR_KINDS,
+    NOTHING,
+    NOVELTIES,
+    Analysis,
+    ErrorKind,
+    Novelty,
+)
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.significance import Difference
 from nertune.runs.folder import RunFolder
@@ -221,6 +228,12 @@ class Arm:
         """The recall of names that training showed, or did not show, in [0, 1]."""
         return Estimate.of(analysis.recall(novelty) for analysis in self.analyses)
 
+    def confused(self, gold: str, predicted: str) -> Estimate:
+        """How many entities of a gold type were predicted as another; either may be `NOTHING`."""
+        return Estimate.of(
+            analysis.confusions.get((gold, predicted), 0) for analysis in self.analyses
+        )
+
     @property
     def types(self) -> set[str]:
         """Every type that gold or a prediction of any seed has."""
@@ -252,12 +265,27 @@ class Arm:
             "seconds": self.seconds.to_dict(),
             "peak_memory_bytes": self.peak_memory_bytes.to_dict(),
             "best_epochs": list(self.best_epochs),
+            "settings": self.records[0].get("settings"),
+            "learning_rates": self.records[0].get("rates"),
             "epochs": [epoch.to_dict() for epoch in self.epochs],
             "scores": scores,
             "errors": {kind: self.errors(kind).to_dict() for kind in ERROR_KINDS},
+            "confusions": self._confusions(),
             "recall_by_novelty": {novelty: self.recall(novelty).to_dict() for novelty in NOVELTIES},
             "difference": None if self.difference is None else self.difference.to_dict(),
         }
+
+    def _confusions(self) -> list[dict[str, Any]]:
+        """For JSON: the pairs that occur; `null` is no entity."""
+        pairs = sorted({pair for analysis in self.analyses for pair in analysis.confusions})
+        return [
+            {
+                "gold": None if gold == NOTHING else gold,
+                "predicted": None if predicted == NOTHING else predicted,
+                "count": self.confused(gold, predicted).to_dict(),
+            }
+            for gold, predicted in pairs
+        ]
 
 
 @dataclass(frozen=True, slots=True)

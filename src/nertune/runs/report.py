@@ -19,9 +19,19 @@ from rich.text import Text
 
 import nertune
 from nertune.errors import MissingDependencyError
-from nertune.evaluation.analysis import ERROR_KINDS, NOVELTIES
+from nertune.evaluation.analysis import ERROR_KINDS, NOTHING, NOVELTIES
 from nertune.evaluation.significance import Difference, Verdict
 from nertune.runs.comparison import Arm, Comparison, Estimate, ScoreEstimate
+from nertune.runs.configurations import (
+    CONFIGURATION_HEADINGS,
+    DATA_HEADINGS,
+    configuration_rows,
+    data_rows,
+    describe_encoder,
+    describe_rates,
+    describe_tuning,
+    differing_settings,
+)
 from nertune.runs.figure import save_figure
 from nertune.runs.record import write_text
 
@@ -30,6 +40,7 @@ __all__ = ["render_terminal", "save", "to_markdown", "verdict_sentence"]
 _NOTHING = "–"
 _MINUS = "−"
 _MIB = 2**20
+_FEW_TYPES, _FEW_CONFIGURATIONS = 6, 3  # whose confusions a terminal shows
 _VERDICT_STYLES: dict[Verdict, str] = {
     "better": "bold green",
     "worse": "bold red",
@@ -62,8 +73,13 @@ def verdict_sentence(arm: str, baseline: str, difference: Difference) -> str:
 
 
 def render_terminal(comparison: Comparison, console: Console) -> None:
-    """Prints the overview, the verdicts in words, the scores by type and the learning curves."""
+    """Prints what was compared, the overview, the verdicts in words, and the scores by type.
+
+    Then the confused types, where they are few, and the learning curves.
+    """
     console.print(Text(_subject(comparison)))
+    for arm in comparison.arms:
+        console.print(Text(_configuration(arm)))
     console.print(_overview(comparison))
     for arm in comparison.arms:
         if arm.difference is not None:
@@ -74,6 +90,9 @@ def render_terminal(comparison: Comparison, console: Console) -> None:
     if comparison.sizes:
         _print_by_arms(_sizes_table, comparison, console)
     console.print(_scores_table(comparison))
+    if len(comparison.types) <= _FEW_TYPES and len(comparison.arms) <= _FEW_CONFIGURATIONS:
+        for arm in comparison.arms:
+            _print_confusions(comparison, arm, console)
     _print_by_arms(_epochs_table, comparison, console)
 
 
@@ -94,6 +113,7 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
             verdict_sentence(_escaped(arm.name), _escaped(baseline), d) for arm, d in differences
         ]
         parts += ["## Verdict", "\n".join(f"- {sentence}" for sentence in sentences)]
+    parts += ["## What was compared", *_compared_markdown(comparison)]
     if figure:
         parts.append(f"![Learning curves and F1 by type]({figure})")
     if remark:
@@ -107,6 +127,7 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
         parts += ["## By amount of training data", _sizes_markdown(comparison), _SIZES]
     parts += ["## By type", _types_markdown(comparison)]
     parts += ["## Kinds of errors", _errors_markdown(arms), _ERRORS]
+    parts += ["## Confused types", *_confusions_markdown(comparison)]
     parts += ["## Names that training showed", _novelty_markdown(comparison), _NOVELTY]
     parts += ["## By epoch", _epochs_markdown(arms)]
     parts.append(_READING)
@@ -164,6 +185,28 @@ def _subject(comparison: Comparison) -> str:
     )
 
 
+def _configuration(arm: Arm) -> str:
+    """In one line, e.g. `bert: mini-zh, fine-tuned in full; learning rates: encoder 4e-4, …`."""
+    told = f"{arm.name}: {describe_encoder(arm)}, {describe_tuning(arm)}"
+    return f"{told}; learning rates: {describe_rates(arm)}"
+
+
+def _print_confusions(comparison: Comparison, arm: Arm, console: Console) -> None:
+    """Unless the analysis is missing, or the table is wider than the terminal."""
+    if not arm.analyses:
+        return
+    headings, rows = _confusions(comparison, arm)
+    over = _over_seeds(comparison)
+    table = _table(f"Confused types of {arm.name} (gold in rows, predicted in columns{over})")
+    for number, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    unbounded = console.options.update(max_width=10**6)
+    if Measurement.get(console, unbounded, table).maximum <= console.width:
+        console.print(table)
+
+
 def _table(title: str) -> Table:
     """One that leaves as much room to figures as 80 columns allow."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
@@ -171,7 +214,7 @@ def _table(title: str) -> Table:
 
 def _overview(comparison: Comparison) -> Table:
     table = _table("Overview (P, R, F1 in percent, micro average)")
-    table.add_column("arm", overflow="fold")
+    table.add_column("", overflow="fold")
     headings = ("trainable\nparameters", "s/\nepoch", "peak\nMiB", "best\nepoch")
     for heading in (*headings, "P", "R", "F1", "macro\nF1"):
         table.add_column(heading, justify="right")
@@ -212,7 +255,7 @@ def _scores_table(comparison: Comparison) -> Table:
     table = _table("Scores by type (percent)")
     table.add_column("type", overflow="fold")
     table.add_column("gold", justify="right")
-    table.add_column("arm", overflow="fold")
+    table.add_column("", overflow="fold")
     for heading in ("P", "R", "F1", "untyped\nF1", "overlap\nF1"):
         table.add_column(heading, justify="right")
     blocks = [(name, _type_rows(name)) for name in comparison.types]
@@ -306,7 +349,8 @@ def _epochs_table(_: Comparison, arms: Sequence[Arm]) -> Table:
 # ---------------------------------------------------------------------------------- Markdown
 
 _METHOD = (
-    "The difference is the mean over seeds of arm minus baseline in micro F1, as a fraction. "
+    "The difference is the mean over seeds of configuration minus baseline in micro F1, as a "
+    "fraction. "
     "p comes from a paired approximate randomisation test over documents (Noreen, 1989; Yeh, "
     "2000), the interval from a hierarchical paired bootstrap over documents and seeds "
     "(cf. Reimers & Gurevych, 2017). *Better* or *worse* is said only if p < .05 and the interval "
@@ -334,16 +378,78 @@ _ERRORS = (
     "characters with it but has another *boundary*, another *type*, or *both*, or it is *missed*; "
     "a *spurious* prediction shares no character with any gold entity."
 )
+_CONFUSIONS = (
+    "Entities by gold type (rows) and predicted type (columns){over}. A gold entity is paired with "
+    "the prediction that shares characters with it: the one of the same start and end, else one of "
+    "the same type, else the longest shared part; so the diagonal counts right types, with another "
+    "boundary too. *(missed)*: no prediction shares a character; *(spurious)*: a prediction that "
+    "shares none with any gold entity; · : none."
+)
+_DIFFERING = (
+    "Settings in which the configurations differ; *default*: chosen by encoder and method (the "
+    "learning rates above are those used); – : of no effect there."
+)
 _SIZES = (
-    "Each seed draws the documents, the same for all arms; with a share s of them recipes train "
-    "for s^(−2/3) times their epochs. Verdicts are corrected for the number of arms, not for that "
-    "of amounts. With one seed they are about two trained models, not about the arms."
+    "Each seed draws the documents, the same for all configurations; with a share s of them "
+    "recipes train for s^(−2/3) times their epochs. Verdicts are corrected for the number of "
+    "configurations, not for that of amounts. With one seed they are about two trained models, not "
+    "about the configurations."
 )
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
     "the same type; *other type*: with other types only; *unseen*: not at all (cf. Augenstein et "
     "al., 2017)."
 )
+
+
+def _compared_markdown(comparison: Comparison) -> list[str]:
+    parts = [
+        _markdown_table(CONFIGURATION_HEADINGS, configuration_rows(comparison), num_left=9),
+        _markdown_table(DATA_HEADINGS, data_rows(comparison), num_left=6),
+    ]
+    if len(comparison.arms) > 1:
+        rows = differing_settings(comparison.arms)
+        if rows:
+            names = [arm.name for arm in comparison.arms]
+            parts += [
+                _DIFFERING,
+                _markdown_table(("setting", *names), rows, num_left=len(names) + 1),
+            ]
+        else:
+            parts.append("The configurations differ in no setting.")
+    return parts
+
+
+def _confusions(comparison: Comparison, arm: Arm) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: a row a gold type, a column a predicted one; missed and spurious last."""
+    decimals = 0 if len(comparison.seeds) == 1 else 1
+    types = list(comparison.types)
+
+    def count(gold: str, predicted: str) -> str:
+        mean = arm.confused(gold, predicted).mean
+        return _NOTHING if mean is None else f"{mean:.{decimals}f}" if mean else "·"
+
+    rows = [
+        [gold, *(count(gold, predicted) for predicted in (*types, NOTHING)),
+         str(comparison.support(gold))]
+        for gold in types
+    ]  # fmt: skip
+    rows.append(["(spurious)", *(count(NOTHING, predicted) for predicted in types), "", ""])
+    return ["", *types, "(missed)", "gold"], rows
+
+
+def _confusions_markdown(comparison: Comparison) -> list[str]:
+    parts = [_CONFUSIONS.format(over=_over_seeds(comparison))]
+    for arm in comparison.arms:
+        headings, rows = _confusions(comparison, arm)
+        headings[0] = "gold type ↓, predicted type →"
+        parts += [f"### {_escaped(arm.name)}", _markdown_table(headings, rows, num_left=1)]
+    return parts
+
+
+def _over_seeds(comparison: Comparison) -> str:
+    seeds = len(comparison.seeds)
+    return "" if seeds == 1 else f"; mean over {seeds} seeds"
 
 
 def _sizes_markdown(comparison: Comparison) -> str:
@@ -357,8 +463,8 @@ def _sizes_markdown(comparison: Comparison) -> str:
                 against = [*map(_points, (found.difference, *found.ci95)), found.verdict]
             score = _inline(point.f1[arm.name], "{:.3f}".format)
             rows.append([documents, arm.name, score, *against])
-    head = ("documents", "arm", "micro F1", f"points against {comparison.baseline}", "95 % from",
-            "95 % to", "verdict")  # fmt: skip
+    head = ("documents", "configuration", "micro F1", f"points against {comparison.baseline}",
+            "95 % from", "95 % to", "verdict")  # fmt: skip
     return _markdown_table(head, rows, num_left=2)
 
 
@@ -367,7 +473,7 @@ def _errors_markdown(arms: Sequence[Arm]) -> str:
         [arm.name, *(_inline(arm.errors(kind), "{:.1f}".format) for kind in ERROR_KINDS)]
         for arm in arms
     ]
-    return _markdown_table(("arm", *ERROR_KINDS), rows, num_left=1)
+    return _markdown_table(("configuration", *ERROR_KINDS), rows, num_left=1)
 
 
 def _novelty_markdown(comparison: Comparison) -> str:
@@ -377,12 +483,12 @@ def _novelty_markdown(comparison: Comparison) -> str:
         for arm in comparison.arms
     ]
     headings = [f"{novelty} ({gold[novelty]})" if gold else novelty for novelty in NOVELTIES]
-    return _markdown_table(("arm", *headings), rows, num_left=1)
+    return _markdown_table(("configuration", *headings), rows, num_left=1)
 
 
 def _cost_markdown(arms: Sequence[Arm]) -> str:
     headings = (
-        "arm",
+        "configuration",
         "trainable parameters",
         "all parameters",
         "share",
@@ -413,11 +519,13 @@ def _averages_markdown(arms: Sequence[Arm]) -> str:
         for arm in arms:
             row = arm.score(name)
             rows.append([name, arm.name, *map(_fraction, (row.precision, row.recall, row.f1))])
-    return _markdown_table(("average", "arm", "precision", "recall", "F1"), rows, num_left=2)
+    return _markdown_table(
+        ("average", "configuration", "precision", "recall", "F1"), rows, num_left=2
+    )
 
 
 def _differences_markdown(differences: Sequence[tuple[Arm, Difference]]) -> str:
-    headings = ("arm", "micro F1", "95 % from", "95 % to", "p", "verdict")
+    headings = ("configuration", "micro F1", "95 % from", "95 % to", "p", "verdict")
     rows = [
         [arm.name, *(f"{x:+.4f}" for x in (d.difference, *d.ci95)), f"{d.p_value:.4f}", d.verdict]
         for arm, d in differences
@@ -426,7 +534,9 @@ def _differences_markdown(differences: Sequence[tuple[Arm, Difference]]) -> str:
 
 
 def _types_markdown(comparison: Comparison) -> str:
-    headings = ("type", "gold", "arm", "precision", "recall", "F1", "untyped F1", "overlap F1")
+    headings = (
+        "type", "gold", "configuration", "precision", "recall", "F1", "untyped F1", "overlap F1",
+    )  # fmt: skip
     rows = []
     for name in comparison.types:
         for arm in comparison.arms:
@@ -444,7 +554,7 @@ def _epochs_markdown(arms: Sequence[Arm]) -> str:
         for arm in arms
         for epoch in arm.epochs[index : index + 1]
     ]
-    return _markdown_table(("epoch", "arm", "loss", "dev micro F1"), rows, num_left=2)
+    return _markdown_table(("epoch", "configuration", "loss", "dev micro F1"), rows, num_left=2)
 
 
 def _markdown_table(
