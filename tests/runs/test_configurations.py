@@ -108,7 +108,7 @@ def test_a_report_says_what_was_compared_and_which_types_were_confused(bench: Be
     stream = io.StringIO()
     render_terminal(shown, Console(file=stream, width=80))
     assert "weak: mini-zh, fine-tuned in full" in stream.getvalue()
-    assert "Confused types of weak" in stream.getvalue()
+    assert "Confused types (gold types in rows" in stream.getvalue()
     section = markdown.split("## Confused types", 1)[1].split("\n## ", 1)[0]
     assert "mean over 2 seeds" in section
     table = section.split("### strong", 1)[1].strip().splitlines()

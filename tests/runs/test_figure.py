@@ -71,6 +71,22 @@ def test_a_font_with_the_characters_is_taken_only_when_needed(
     assert figure._fonts("人")[0] == ["DejaVu Sans"]
 
 
+def test_the_lower_row_has_a_legend_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn: list[Any] = []
+    save = figures.Figure.savefig
+    monkeypatch.setattr(
+        figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    figure.save_figure(comparison(names=("bert", "lora", "lstm")), tmp_path)
+    upper, lower = drawn[0].legends
+    below = [t for t in drawn[0].axes if t.get_title(loc="left").startswith("F1 on the test data")]
+    assert [text.get_text() for text in lower.get_texts()] == ["bert", "lora", "lstm"]
+    box = below[0].get_tightbbox()
+    assert lower.get_window_extent().y0 >= 0
+    assert lower.get_window_extent().y1 <= box.y0 < box.y1 <= upper.get_window_extent().y0
+
+
 METHODS = ("full", "lora", "lora-top2", "rslora", "dora", "pissa", "lora-plus", "adalora", "ia3",
            "vera", "oft")  # fmt: skip
 

@@ -73,6 +73,19 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
     assert "lora, 2 of 3 seeds: as gold" in html
 
 
+def test_what_is_wide_scrolls_inside_its_box() -> None:
+    """A phone shows 390 pixels: the page must not be wider, only what lies in a box of its own."""
+    shown = comparison(names=("bert", "x" * 90, "lstm"), types=("T" * 60, "LOC"))
+    html = page(shown, figure=b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    wide = len(re.findall(r"<table|<img", html))
+    assert wide > 6
+    assert len(re.findall(r'<div class="scroll"><(?:table|img)', html)) == wide
+    style = html.split("<style>", 1)[1].split("</style>", 1)[0]
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", style)
+    assert re.search(r"body \{[^}]*overflow-wrap: anywhere", style)  # names in headings and text
+    assert not re.search(r"(?<!max-)width: *(?:\d{3,}px|[5-9]\d(?:\.\d+)?rem)", style)
+
+
 def test_texts_and_labels_cannot_break_out() -> None:
     gold = Document(f"{EVIL}北京", [Entity(0, len(EVIL), EVIL)])
     evil = Example(gold, EVIL, "<b>", Document(f"{EVIL}北京"), 1, 1)

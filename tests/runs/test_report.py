@@ -87,6 +87,19 @@ def test_one_seed_shows_no_deviation() -> None:
     assert shown.to_dict()["arms"][0]["scores"]["micro"]["f1"]["sd"] is None
 
 
+def test_one_seed_shows_the_interval_of_its_f1() -> None:
+    shown = comparison(num_seeds=1)
+    shown.arms[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
+    text = rendered(shown)
+    assert "below F1: its 95 % interval" in " ".join(text.split())
+    assert "85.1–" in text
+    assert "93.7 " in text
+    assert "[0.8512, 0.9371]" in table(report.to_markdown(shown), "Averages")[2]
+    several = comparison(num_seeds=2)
+    several.arms[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
+    assert "0.8512" not in report.to_markdown(several)  # of one of the two
+
+
 def test_names_with_markup_are_shown_as_they_are() -> None:
     shown = comparison(names=("a[bold]b", "x|y", "lora_r8"), types=("[red]", "B*", "_C_"))
     text = rendered(shown, width=120)

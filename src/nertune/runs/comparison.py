@@ -213,6 +213,14 @@ class Arm:
         """An average: `"micro"`, `"macro"`, `"untyped"` or `"overlap"`."""
         return ScoreEstimate.of([record[self.split][name] for record in self.records])
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of a single run's micro F1, over documents; several seeds have a deviation instead."""
+        if len(self.records) != 1:
+            return None
+        found = self.records[0][self.split]["micro"].get("f1_ci95")
+        return None if found is None else (found[0], found[1])
+
     def type_score(
         self, name: str, way: Literal["exact", "untyped", "overlap"] = "exact"
     ) -> ScoreEstimate:

@@ -77,8 +77,10 @@ def save_figure(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
         row_inches = max(0.26, 0.10 + 0.075 * len(comparison.arms))
         bottom = 0.9 + num_rows * row_inches
         heights = [3.2, *([3.0] if comparison.sizes else []), bottom]
+        labels = [readable(arm.name) for arm in comparison.arms]
+        legend = 0.15 + 0.21 * math.ceil(len(labels) / _num_columns(labels))
         figure = Figure(
-            figsize=(_INCHES, 0.4 + sum(heights)), layout="constrained", facecolor="white"
+            figsize=(_INCHES, 2 * legend + sum(heights)), layout="constrained", facecolor="white"
         )
         _draw(comparison, figure, heights, readable)
         return tuple(
@@ -120,14 +122,15 @@ def _draw(
         loss_axes.set_ylim(bottom=0)
     _draw_types(type_axes, comparison, readable)
     labels = [readable(arm.name) for arm in comparison.arms]
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=_num_columns(labels),
-        frameon=False,
-        handlelength=_HANDLE_EM,
-    )
+    for place in ("upper", "lower"):  # a reader sees one of them beside every panel
+        figure.legend(
+            handles,
+            labels,
+            loc=f"outside {place} center",
+            ncols=_num_columns(labels),
+            frameon=False,
+            handlelength=_HANDLE_EM,
+        )
 
 
 def _num_columns(labels: Sequence[str]) -> int:
@@ -194,8 +197,10 @@ def _draw_sizes(axes: Axes, comparison: Comparison) -> None:
     axes.set_xticks(documents, [f"{number:,}" for number in documents])
     axes.minorticks_off()
     axes.set_xlabel("training documents")
-    axes.set_title(f"Micro F1 on the {comparison.split} data by amount of training data",
-                   loc="left")  # fmt: skip
+    whiskers = "; whiskers: ± 1 s.d. over seeds" if len(comparison.seeds) > 1 else ""
+    axes.set_title(
+        f"Micro F1 on the {comparison.split} data by amount of training data{whiskers}", loc="left"
+    )
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from html import escape
 from itertools import groupby
@@ -18,19 +19,21 @@ _CONTEXT = 240  # characters of a long document that are shown around its entiti
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5d6b7a; --line: #d9dee4; --tint: #f4f6f8; }
-body { margin: 0; color: var(--ink); background: #fff; line-height: 1.5;
+body { margin: 0; color: var(--ink); background: #fff; line-height: 1.5; overflow-wrap: anywhere;
   font-family: system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .4rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { margin: .5rem 0; } blockquote { margin: .6rem 0; padding: .1rem .9rem; background: #fff8e6;
   border-left: 3px solid #e0a800; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; overflow-wrap: normal; margin: .6rem 0; }
+.scroll img { max-width: none; width: max(100%, 40rem); height: auto; }
+table { border-collapse: collapse; width: max-content; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td:not([style*="right"]), th:not([style*="right"]) { white-space: normal; max-width: 24rem;
+  overflow-wrap: break-word; }
 th { color: var(--soft); font-weight: 600; text-align: left; }
 tbody tr:hover { background: var(--tint); }
-img { max-width: 100%; height: auto; }
 .example { margin: .7rem 0; padding: .6rem .9rem; background: var(--tint); border-radius: .4rem;
   break-inside: avoid; }
 .example p { margin: .15rem 0; } .who { color: var(--soft); font-size: .8rem; }
@@ -39,7 +42,9 @@ mark.wrong { background: #f9d2c8; }
 mark.missed { background: none; border-bottom: 2px dotted #c0392b; }
 mark small { color: var(--soft); font-size: .68em; margin-left: .2em; }
 @media print { main { max-width: none; padding: 0; } table { font-size: .72rem; } .scroll {
-  overflow: visible; } h2 { break-after: avoid; } }
+  overflow: visible; } .scroll img { width: 100%; } h2 { break-after: avoid; } }
+@media (max-width: 40rem) { main { padding: 1rem .8rem 3rem; } th, td { padding: .28rem .45rem; }
+  td:not([style*="right"]), th:not([style*="right"]) { max-width: 11rem; } }
 """
 
 
@@ -69,6 +74,7 @@ def to_html(comparison: Comparison, *, figure: bytes | None = None, remark: str 
     body = converter.convert(text)
     body = body.replace("<table>", '<div class="scroll"><table>')
     body = body.replace("</table>", "</table></div>")
+    body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="scroll">\1</div>', body)
     title = escape(" · ".join(arm.name for arm in comparison.arms))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -91,8 +91,7 @@ def render_terminal(comparison: Comparison, console: Console) -> None:
         _print_by_arms(_sizes_table, comparison, console)
     console.print(_scores_table(comparison))
     if len(comparison.types) <= _FEW_TYPES and len(comparison.arms) <= _FEW_CONFIGURATIONS:
-        for arm in comparison.arms:
-            _print_confusions(comparison, arm, console)
+        _print_confusions(comparison, console)
     _print_by_arms(_epochs_table, comparison, console)
 
 
@@ -124,7 +123,8 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
         parts += [f"## Difference to {_escaped(baseline)}", _differences_markdown(differences)]
         parts.append(_METHOD if len(comparison.seeds) > 1 else _METHOD_ONE_SEED)
     if comparison.sizes:
-        parts += ["## By amount of training data", _sizes_markdown(comparison), _SIZES]
+        parts += ["## By amount of training data", _sizes_markdown(comparison)]
+        parts.append(_SIZES if len(comparison.seeds) > 1 else _SIZES + _SIZES_ONE_SEED)
     parts += ["## By type", _types_markdown(comparison)]
     parts += ["## Kinds of errors", _errors_markdown(arms), _ERRORS]
     parts += ["## Confused types", *_confusions_markdown(comparison)]
@@ -191,29 +191,40 @@ def _configuration(arm: Arm) -> str:
     return f"{told}; learning rates: {describe_rates(arm)}"
 
 
-def _print_confusions(comparison: Comparison, arm: Arm, console: Console) -> None:
-    """Unless the analysis is missing, or the table is wider than the terminal."""
-    if not arm.analyses:
+def _print_confusions(comparison: Comparison, console: Console) -> None:
+    """Unless the analyses are missing, or a table is wider than the terminal."""
+    if not all(arm.analyses for arm in comparison.arms):
         return
-    headings, rows = _confusions(comparison, arm)
-    over = _over_seeds(comparison)
-    table = _table(f"Confused types of {arm.name} (gold in rows, predicted in columns{over})")
-    for number, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
+    tables = []
+    for arm in comparison.arms:
+        headings, rows = _confusions(comparison, arm)
+        table = _table("")
+        for number, heading in enumerate([arm.name, *headings[1:]]):
+            table.add_column(Text(heading), justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        tables.append(table)
     unbounded = console.options.update(max_width=10**6)
-    if Measurement.get(console, unbounded, table).maximum <= console.width:
+    if any(Measurement.get(console, unbounded, t).maximum > console.width for t in tables):
+        return
+    over = _over_seeds(comparison)
+    title = f"Confused types (gold types in rows, predicted ones in columns{over})"
+    console.print(Text(title, style="italic"))
+    for table in tables:
         console.print(table)
 
 
 def _table(title: str) -> Table:
     """One that leaves as much room to figures as 80 columns allow."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    return Table(
+        title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0
+    )
 
 
 def _overview(comparison: Comparison) -> Table:
-    table = _table("Overview (P, R, F1 in percent, micro average)")
+    has_interval = any(arm.interval is not None for arm in comparison.arms)
+    below = "; below F1: its 95 % interval" if has_interval else ""
+    table = _table(f"Overview (P, R, F1 in percent, micro average{below})")
     table.add_column("", overflow="fold")
     headings = ("trainable\nparameters", "s/\nepoch", "peak\nMiB", "best\nepoch")
     for heading in (*headings, "P", "R", "F1", "macro\nF1"):
@@ -227,12 +238,17 @@ def _overview(comparison: Comparison) -> Table:
             _stacked(arm.seconds_per_epoch, _seconds),
             _stacked(_scaled(arm.peak_memory_bytes, 1 / _MIB), "{:.0f}".format),
             _stacked(Estimate.of(arm.best_epochs), "{:.3g}".format),
-            *(_stacked(part, _percent) for part in (micro.precision, micro.recall, micro.f1)),
+            *(_stacked(part, _percent) for part in (micro.precision, micro.recall)),
+            _stacked(micro.f1, _percent) + _below(arm.interval),
             _stacked(arm.score("macro").f1, _percent),
             _difference_cell(arm.difference),
             end_section=arm is not comparison.arms[-1],
         )
     return table
+
+
+def _below(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"\n{_percent(interval[0])}–\n{_percent(interval[1])}"
 
 
 def _difference_cell(difference: Difference | None) -> Text:
@@ -369,7 +385,8 @@ _READING = (
     "gold's start, end and type; *untyped* asks only for start and end, *overlap* for the type and "
     "one shared character. Macro averages over the types that have gold or predictions. Loss is "
     "the mean in nats per token; seconds an epoch are training alone; peak memory is that of the "
-    "run's own process. – : undefined, as there is neither gold nor prediction, or not measured."
+    "run's own process. With one seed the micro F1 comes with its 95 % bootstrap interval over "
+    "documents. – : undefined, as there is neither gold nor prediction, or not measured."
 )
 
 
@@ -392,9 +409,9 @@ _DIFFERING = (
 _SIZES = (
     "Each seed draws the documents, the same for all configurations; with a share s of them "
     "recipes train for s^(−2/3) times their epochs. Verdicts are corrected for the number of "
-    "configurations, not for that of amounts. With one seed they are about two trained models, not "
-    "about the configurations."
+    "configurations, not for that of amounts."
 )
+_SIZES_ONE_SEED = " With one seed they are about two trained models, not about the configurations."
 _NOVELTY = (
     "Recall of gold entities, exact. *Seen*: the same characters stand in the training data with "
     "the same type; *other type*: with other types only; *unseen*: not at all (cf. Augenstein et "
@@ -518,7 +535,10 @@ def _averages_markdown(arms: Sequence[Arm]) -> str:
     for name in ("micro", "macro", "untyped", "overlap"):
         for arm in arms:
             row = arm.score(name)
-            rows.append([name, arm.name, *map(_fraction, (row.precision, row.recall, row.f1))])
+            cells = [*map(_fraction, (row.precision, row.recall, row.f1))]
+            if name == "micro" and arm.interval is not None:
+                cells[-1] += f" [{arm.interval[0]:.4f}, {arm.interval[1]:.4f}]"
+            rows.append([name, arm.name, *cells])
     return _markdown_table(
         ("average", "configuration", "precision", "recall", "F1"), rows, num_left=2
     )
