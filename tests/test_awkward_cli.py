@@ -210,7 +210,7 @@ def test_train(case: Case, path: Path, tmp_path: Path) -> None:
         "[train]\nepochs = 1\nbatch_tokens = 4096\n",
         encoding="utf-8",
     )
-    done = run("train", recipe)
+    done = run("train", recipe, "--test")
     left = sorted(p.name for p in (tmp_path / "run").iterdir())
     if check(done, case.train, path, case.line if case.train == case.inspect else None):
         assert left == ["log.jsonl", "model", "record.json", "test.predictions.jsonl"]

@@ -34,7 +34,7 @@ def trained() -> Path:
     values = {"epochs": 40, "patience": 0, "batch_tokens": 80, "rate": 0.02}
     # Without dev the last epoch is kept: the first with an F1 of 1 would just be good enough.
     settings = make_settings(folder, "full", {"train": values, "data": {"dev": ""}})
-    assert train(settings)["test"]["micro"]["f1"] == 1.0
+    assert train(settings, score_test=True)["test"]["micro"]["f1"] == 1.0
     return settings.run.dir
 
 
@@ -541,7 +541,7 @@ def test_files_are_joined_as_in_training(tmp_path: Path) -> None:
     shape = {"hidden_size": 32, "dropout": 0.0, "unknown": 0.0}
     longer = {"epochs": 40, "rate": 0.02, "patience": 0}
     path = recipe(tmp_path, data=files, lstm=shape, train=longer)
-    record = json.loads(run("train", path, "--json").stdout)
+    record = json.loads(run("train", path, "--test", "--json").stdout)
     scores = record["test"]["micro"]
     assert scores["f1"]  # so that how the text is read makes a difference
     test = files["test"]

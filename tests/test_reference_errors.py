@@ -231,7 +231,7 @@ def test_labels_outside_the_tag_set_never_reach_the_loss(tmp_path: Path) -> None
     strange = Document("猫在家", (Entity(0, 1, "ANIMAL"),))
     test = str(write_jsonl(tmp_path / "test.jsonl", [strange]))
     settings = make_settings(tmp_path, "full", {"data": {"dev": test, "test": test}})
-    assert quiet(settings)["test"]["types"]["ANIMAL"]["recall"] == 0
+    assert quiet(settings, score_test=True)["test"]["types"]["ANIMAL"]["recall"] == 0
     predictor = make_predictor(settings)
     with pytest.raises(ValueError, match="is not among the model's"):
         prepare_examples([strange], predictor.segmenter, predictor.tagset)
@@ -290,7 +290,7 @@ def test_text_beyond_the_window_is_neither_cut_nor_unscored(tmp_path: Path) -> N
     settings = make_settings(
         tmp_path, "full", {"data": {"test": str(write_jsonl(tmp_path / "t.jsonl", [long]))}}
     )
-    assert quiet(settings)["test"]["micro"]["support"] == 1
+    assert quiet(settings, score_test=True)["test"]["micro"]["support"] == 1
     predictor = Predictor.load(settings.run.dir, device="cpu")
     encoding, windows = predictor.segmenter.segment(long)
     assert len(windows) > 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -54,6 +55,7 @@ __all__ = [
     "EXPORT_FOLDER",
     "FORMAT_VERSION",
     "Manifest",
+    "add_metrics",
     "find_graph",
     "hash_encoder",
     "load_model",
@@ -216,8 +218,7 @@ def save_model(
             metrics=metrics or {},
             files={p.name: hash_file(p) for p in sorted(draft.iterdir()) if p.name != "README.md"},
         )
-        text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
-        (draft / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (draft / _MANIFEST).write_text(_manifest_text(manifest), encoding="utf-8")
         (draft / "README.md").write_text(_model_card(manifest), encoding="utf-8")
         draft.chmod(0o755)
         for file in draft.iterdir():
@@ -226,6 +227,32 @@ def save_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def _manifest_text(manifest: Manifest) -> str:
+    values = manifest.model_dump(mode="json")
+    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+
+def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) -> None:
+    """Note further scores of a saved tagger, in its manifest and its model card.
+
+    Args:
+        folder: from `save_model`.
+        metrics: scores by split; those of other splits stay.
+        data: replaces what the manifest says about the data.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+    """
+    manifest = read_manifest(folder)
+    told = manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}, "data": data})
+    card = _model_card(told)
+    for name, text in ((_MANIFEST, _manifest_text(told)), ("README.md", card)):
+        draft = folder / f".{name}.{os.getpid()}"
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(0o644)
+        draft.replace(folder / name)
 
 
 def move_into_place(draft: Path, folder: Path) -> None:

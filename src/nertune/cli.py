@@ -117,11 +117,14 @@ def root(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML).")],
     set_: Sets = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Also score data.test; with --resume a finished run's.")
+    ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Train a tagger, save it, score it."""
+    """Train a tagger, save it, score it on dev; on test only when asked."""
     from nertune.config import load_settings
 
     settings = load_settings(recipe, set_ or [])
@@ -129,7 +132,9 @@ def train(
     from nertune.runs.view import print_record
 
     try:
-        record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+        record = run(
+            settings, console=_stderr(), score_test=test, resume=resume, overwrite=overwrite
+        )
     except KeyboardInterrupt as error:  # caught here, since typer would end without a word
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error

@@ -71,7 +71,9 @@ class DataSettings(Section):
 
     train: str = Field(description="Training file.")
     dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
-    test: str = Field("", description="Scored once, with the best weights.")
+    test: str = Field(
+        "", description="For final scores: read only by `train --test` and `compare --test`."
+    )
     format: Literal["auto", "conll", "jsonl"] = "auto"
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"
     join: Literal["auto", "none", "space"] = Field(

@@ -21,4 +21,9 @@ def run_here(request: RunRequest) -> None:
         request.recipe,
         [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
     )
-    train(settings, console=Console(file=io.StringIO()), resume=request.start == "resume")
+    train(
+        settings,
+        console=Console(file=io.StringIO()),
+        score_test=request.score_test,
+        resume=request.start == "resume",
+    )

@@ -50,6 +50,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "--resume" not in first
     assert second[-1] == "--resume"
+    run_in_subprocess(request(tmp_path, start="resume", score_test=True))
+    assert "--test" not in (*first, *second)
+    assert asked[2][-2:] == ["--resume", "--test"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ def run(
     """The record, and what was said on the way."""
     stream = io.StringIO()
     settings = make_settings(folder, variant, overrides or FAST)
-    record = train(settings, console=Console(file=stream, width=80))
+    record = train(
+        settings, console=Console(file=stream, width=80), score_test=bool(settings.data.test)
+    )
     return record, stream.getvalue()
 
 

@@ -108,7 +108,7 @@ def test_a_whole_run(
     }
     values["model"] = {**values["model"], "encoder": str(encoder), "unit": "word"}
     settings = parse_settings(values)
-    record = train(settings, console=Console(file=io.StringIO()))
+    record = train(settings, console=Console(file=io.StringIO()), score_test=True)
     losses = [epoch["loss"] for epoch in record["epochs"]]
     assert losses[-1] < losses[0]
     loaded = load_model(settings.run.dir, device="cpu")

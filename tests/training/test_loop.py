@@ -406,7 +406,7 @@ def test_the_same_seed_gives_the_same_record(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         torch.rand(7)  # what was drawn before must not matter
-        records.append(train(settings_of(tmp_path / name, "lora", epochs=2)))
+        records.append(train(settings_of(tmp_path / name, "lora", epochs=2), score_test=True))
     one, other = ([(e["loss"], e["dev"]) for e in r["epochs"]] for r in records)
     assert one == other
     assert records[0]["test"] == records[1]["test"]

@@ -165,7 +165,7 @@ def test_the_command_line_killed_and_resumed(tmp_path: Path) -> None:
     refused = run("train", recipe)
     assert refused.code == 2
     assert "holds an unfinished run; use --resume" in refused.error
-    done = run_process("train", recipe, "--resume", "--json")
+    done = run_process("train", recipe, "--resume", "--test", "--json")
     assert done.code == 0, done.stderr
     assert "resumed: epoch" in done.stderr
     assert json.loads(done.stdout)["status"] == "finished"
@@ -217,7 +217,6 @@ def changed(settings: Settings, section: str, **values: Any) -> Settings:
         ("lstm", {"hidden_size": 8}, "lstm.hidden_size"),
         ("model", {"decoder": "softmax"}, "model.decoder"),
         ("data", {"dev": ""}, "data.dev"),
-        ("data", {"test": ""}, "data.test"),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -257,7 +256,7 @@ def test_another_encoder_of_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_the_same_data_elsewhere_may_be_resumed(killed: Settings) -> None:
     moved = Path(killed.data.train).rename(killed.run.dir.parent / "moved.jsonl")
     settings = changed(killed, "data", train=str(moved), dev=str(moved), test=str(moved))
-    train(settings, resume=True)
+    train(settings, score_test=True, resume=True)
     assert_same_run(killed.run.dir, uninterrupted("lstm-crf"))
 
 
@@ -314,7 +313,7 @@ def test_files_that_are_no_checkpoints_do_not_matter(killed: Settings) -> None:
     folder = killed.run.dir / "checkpoints"
     (folder / ".draft-1").mkdir(exist_ok=True)
     (folder / ".draft-1" / "weights.safetensors").write_bytes(b"half")
-    train(killed, resume=True)
+    train(killed, score_test=True, resume=True)
     assert_same_run(killed.run.dir, uninterrupted("lstm-crf"))
 
 
@@ -349,7 +348,7 @@ def test_a_damaged_record(text: str, tmp_path: Path) -> None:
 
 def test_overwrite_starts_again_and_spares_what_is_not_the_runs(killed: Settings) -> None:
     (killed.run.dir / "notes.txt").write_text("mine")
-    train(killed, overwrite=True)
+    train(killed, score_test=True, overwrite=True)
     assert (killed.run.dir / "notes.txt").read_text() == "mine"
     (killed.run.dir / "notes.txt").unlink()
     assert_same_run(killed.run.dir, uninterrupted("lstm-crf"))
@@ -359,5 +358,5 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -
     settings = run_settings(tmp_path, "lstm", "run")
     assert train_in_child(settings, bomb=TRAINING[0]) == KILLED
     assert CheckpointStore(settings.run.dir / "checkpoints").latest() is None
-    train(settings, resume=True)
+    train(settings, score_test=True, resume=True)
     assert_same_run(settings.run.dir, uninterrupted("lstm"))

@@ -31,7 +31,8 @@ class RunRequest:
         seed: of the run.
         folder: the run's folder, where `record.json` and the predictions have to be afterwards.
         overrides: `section.key=value`, without seed and folder.
-        start: `"new"`; or `"resume"` a killed run.
+        start: `"new"`; or `"resume"` a killed run, or a finished one that has to be scored on test.
+        score_test: also score `data.test`; without it that file is not read.
     """
 
     arm: str
@@ -40,6 +41,7 @@ class RunRequest:
     folder: Path
     overrides: tuple[str, ...]
     start: Literal["new", "resume"]
+    score_test: bool = False
 
 
 RunArm = Callable[[RunRequest], None]
@@ -64,6 +66,8 @@ def run_in_subprocess(request: RunRequest) -> None:
     command.append("--json")
     if request.start == "resume":
         command.append("--resume")
+    if request.score_test:
+        command.append("--test")
     code, last_line = _run(command)
     if code:
         raise TrainingError(f"{request.arm}, seed {request.seed}: {_reason(code, last_line)}")

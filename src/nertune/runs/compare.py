@@ -318,7 +318,17 @@ def _ensure_run(
             folder.remove_run()  # before the new stamp is there, which would have it resumed
         write_json(plan.stamp_path, stamp)
     start: Literal["new", "resume"] = "resume" if is_resumed else "new"
-    run_arm(RunRequest(plan.arm, plan.recipe, plan.seed, plan.folder, plan.overrides, start))
+    run_arm(
+        RunRequest(
+            arm=plan.arm,
+            recipe=plan.recipe,
+            seed=plan.seed,
+            folder=plan.folder,
+            overrides=plan.overrides,
+            start=start,
+            score_test=plan.split == "test",
+        )
+    )
     record = _read_json(plan.folder / "record.json")
     if record is None or record.get("status") != "finished":
         raise TrainingError(

@@ -15,12 +15,18 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import hash_encoder, save_model
+from nertune.artifact import add_metrics, hash_encoder, load_model, save_model
 from nertune.config import DataSettings, Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
-from nertune.data.splits import load_splits
-from nertune.errors import ConfigError, DataError, MissingDependencyError, TrainingError
+from nertune.data.splits import SPLITS, load_splits
+from nertune.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    TrainingError,
+)
 from nertune.evaluation.metrics import Scores, score
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import LostEntity, continuation_ids
@@ -60,19 +66,23 @@ def train(
     settings: Settings,
     *,
     console: Console | None = None,
+    score_test: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
 ) -> dict[str, Any]:
     """Train, save and score one tagger.
 
-    Everything goes into `settings.run.dir`: `model/`, `record.json`, `log.jsonl`, predictions of
-    dev and test, and while it runs `checkpoints/`. The test file is scored once, at the end.
+    Everything goes into `settings.run.dir`: `model/`, `record.json`, `log.jsonl`, the predictions
+    of what is scored, and while it runs `checkpoints/`. A test set is for final scores only, so
+    `data.test` is not even read unless `score_test` asks for it.
 
     Args:
         settings: the run.
         console: where notices and progress go; stderr by default.
-        resume: go on with a killed run; a finished one is returned as it is.
+        score_test: also score `data.test`, once, with the weights that are kept.
+        resume: go on with a killed run. A finished one is not trained again: with `score_test` its
+            model is scored if it was not before, else its record is returned as it is.
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
 
@@ -87,6 +97,10 @@ def train(
             f"settings: expected nertune.config.Settings, got {type(settings).__name__}; make them "
             "with parse_settings({'data': {'train': …}}) or load_settings(recipe)"
         )
+    if score_test and not settings.data.test:
+        raise ConfigError(
+            "--test: data.test is empty; name the file to score, e.g. --set data.test=FILE"
+        )
     console = console or Console(stderr=True)
     folder = RunFolder(settings.run.dir)
     if torch.cuda.is_available():  # what earlier runs of this process left in cycles
@@ -94,7 +108,11 @@ def train(
         torch.cuda.empty_cache()
     with folder.locked():
         try:
-            return _train(settings, folder, console, observers, resume=resume, overwrite=overwrite)
+            if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
+                return _go_on(finished, settings, folder, console, score_test=score_test)
+            return _train(
+                settings, folder, console, observers, score_test=score_test, resume=resume
+            )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -121,16 +139,13 @@ def _train(
     console: Console,
     observers: Sequence[Observer],
     *,
+    score_test: bool,
     resume: bool,
-    overwrite: bool,
 ) -> dict[str, Any]:
-    if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
-        notify(console, f"{settings.run.dir}: finished before, nothing to do")
-        return finished
     started = time.perf_counter()
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    corpora = _load_corpora(settings.data, settings.run.seed, console)
+    corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=score_test)
     _say_leakage(corpora, console)
 
     accelerator = _accelerator(settings)
@@ -166,8 +181,54 @@ def _train(
     return record
 
 
-def _load_corpora(data: DataSettings, seed: int, console: Console) -> _Corpora:
-    loaded = load_splits(data)
+def _go_on(
+    record: dict[str, Any],
+    settings: Settings,
+    folder: RunFolder,
+    console: Console,
+    *,
+    score_test: bool,
+) -> dict[str, Any]:
+    """What is left to do for a finished run: nothing, or its scores on test."""
+    if not score_test or record.get("test") is not None:
+        notify(console, f"{settings.run.dir}: finished before, nothing to do")
+        if score_test:
+            _refuse_other_test(record, settings, folder)
+        return record
+    notify(console, f"{settings.run.dir}: finished before, its model is scored on test")
+    corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=True)
+    _say_leakage(corpora, console)
+    assert corpora.test is not None
+    if not folder.model.exists():
+        raise CheckpointError(
+            f"{folder.model}: the finished run's model is gone; use --overwrite to train again"
+        )
+    predictor = load_model(folder.model, device=settings.run.device)
+    scores = _score_split("test", corpora.test, predictor, folder).to_dict()
+    data = {**record["data"], "test": describe_data(corpora.test)}
+    add_metrics(folder.model, {"test": scores}, data=data)
+    own = record["settings"]
+    own = {**own, "data": {**own["data"], "test": settings.data.test}}
+    record = {**record, "settings": own, "data": data, "test": scores}
+    folder.finish(record)
+    return record
+
+
+def _refuse_other_test(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:
+    """A score of another file must not pass for what was asked for."""
+    test = load_splits(settings.data)["test"]
+    if test.sha256 != record["data"]["test"]["sha256"]:
+        raise CheckpointError(
+            f"{folder.path}: the run was scored on a test file of other content "
+            f"({record['data']['test']['path']}); score {settings.data.test} with "
+            f"nertune evaluate {folder.model} {settings.data.test}"
+        )
+
+
+def _load_corpora(
+    data: DataSettings, seed: int, console: Console, *, with_test: bool
+) -> _Corpora:
+    loaded = load_splits(data, SPLITS if with_test else ("train", "dev"))
     loaded["train"] = loaded["train"].take_share(data.train_share, seed)
     for split, corpus in loaded.items():
         counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
@@ -180,6 +241,8 @@ def _load_corpora(data: DataSettings, seed: int, console: Console) -> _Corpora:
         raise DataError("holds no entity to learn from", path=train.path)
     if corpora.dev is None:
         notify(console, "no data.dev: nothing chooses an epoch, so the last one is kept")
+    if data.test and not with_test:
+        notify(console, f"data.test is not scored: add --test, or nertune evaluate MODEL {data.test}")
     for split, corpus in corpora.items():
         if unseen := sorted(set(corpus.labels) - set(train.labels)):
             notify(
@@ -341,9 +404,9 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """What a resumed run must share with the killed one to end with the same weights."""
     values = settings.to_dict()
-    for key in ("dir", "name"):
-        values["run"].pop(key)
-    values["data"] = data_hashes
+    for section, key in (("run", "dir"), ("run", "name"), ("train", "checkpoint_steps")):
+        values[section].pop(key)
+    values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}
     flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
     if settings.model.emitter == "encoder":  # its frozen weights are in no checkpoint
         flat["encoder"] = hash_encoder(settings.model.encoder)

@@ -17,7 +17,9 @@ from nertune.runs.record import write_json
 __all__ = ["RunFolder"]
 
 # What decides nothing about the result.
-_FREE = (("run", "dir"), ("run", "name"), ("pretrain", "output"))
+_FREE = (
+    ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"), ("pretrain", "output"),
+)  # fmt: skip
 
 
 class _HasSections(Protocol):
@@ -166,9 +168,11 @@ class RunFolder:
                 f"{self.record}: is damaged; use --overwrite to train again"
             ) from error
         now = settings.to_dict()
+        # A test file that was not scored has had no part in the run.
+        free = _FREE if record.get("test") is not None else (*_FREE, ("data", "test"))
         for section, values in now.items():
             for key, value in values.items():
-                if (section, key) not in _FREE:
+                if (section, key) not in free:
                     earlier = before.get(section, {}).get(key)
                     if earlier != value:
                         raise CheckpointError(

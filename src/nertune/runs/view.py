@@ -77,7 +77,12 @@ def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> N
     scored = [record[split]["micro"] for split in ("dev", "test") if record[split]]
     if any(row["support"] and not row["predicted"] for row in scored):
         console.print(Text(_say_nothing_found(record), style="yellow"), soft_wrap=True)
-    for line in (f"model: {folder}/model", f"next:  nertune predict {folder}/model 'some text'"):
+    lines = [f"model: {folder}/model"]
+    test = record.get("settings", {}).get("data", {}).get("test")
+    if test and not record["test"]:
+        lines.append(f"test:  not scored; nertune evaluate {folder}/model {test}")
+    lines.append(f"next:  nertune predict {folder}/model 'some text'")
+    for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 

@@ -34,6 +34,8 @@ __all__ = [
 
 _TENSOR_FILES = ("weights", "best", "optimizer", "rng")
 _STATE, _DIGESTS = "state.json", "sha256.json"
+# Part of earlier versions' fingerprints, but without a part in the weights.
+_FREE = frozenset({"data.test", "train.checkpoint_minutes", "train.checkpoint_steps"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def refuse_other_run(checkpoint: Checkpoint, fingerprint: Mapping[str, Any] | No
     """
     before, now = checkpoint.state["fingerprint"] or {}, fingerprint or {}
     for key in {**now, **before}:
-        if before.get(key) != now.get(key):
+        if key not in _FREE and before.get(key) != now.get(key):
             raise CheckpointError(
                 f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
                 f"with the same settings, or {_ADVICE}"
