@@ -88,9 +88,7 @@ def _train(values: dict[str, Any], resume: bool, bomb: Bomb | None) -> None:
     with ExitStack() as stack, folder.with_name("stderr.txt").open("a") as stream:
         if bomb is not None:
             stack.enter_context(_armed(bomb))
-        train(
-            parse_settings(values), console=Console(file=stream), score_test=True, resume=resume
-        )
+        train(parse_settings(values), console=Console(file=stream), score_test=True, resume=resume)
 
 
 def _armed(bomb: Bomb) -> Any:

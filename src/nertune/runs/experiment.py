@@ -225,9 +225,7 @@ def _refuse_other_test(record: dict[str, Any], settings: Settings, folder: RunFo
         )
 
 
-def _load_corpora(
-    data: DataSettings, seed: int, console: Console, *, with_test: bool
-) -> _Corpora:
+def _load_corpora(data: DataSettings, seed: int, console: Console, *, with_test: bool) -> _Corpora:
     loaded = load_splits(data, SPLITS if with_test else ("train", "dev"))
     loaded["train"] = loaded["train"].take_share(data.train_share, seed)
     for split, corpus in loaded.items():
@@ -242,7 +240,9 @@ def _load_corpora(
     if corpora.dev is None:
         notify(console, "no data.dev: nothing chooses an epoch, so the last one is kept")
     if data.test and not with_test:
-        notify(console, f"data.test is not scored: add --test, or nertune evaluate MODEL {data.test}")
+        notify(
+            console, "data.test is not scored: add --test, or nertune evaluate MODEL {data.test}"
+        )
     for split, corpus in corpora.items():
         if unseen := sorted(set(corpus.labels) - set(train.labels)):
             notify(
