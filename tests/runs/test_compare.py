@@ -76,6 +76,45 @@ def test_with_one_seed_models_are_told_apart_and_no_methods(bench: Bench) -> Non
         assert "Not tested: the methods" in plain
 
 
+def test_document_borders_of_the_test_data_decide_what_is_resampled(bench: Bench) -> None:
+    """From the file over the runs to the report; only the borders differ."""
+    made = documents(2, 80)
+    found = {}
+    for name, size in (("sentences", 80), ("documents", 5)):
+        lines = []
+        for index, document in enumerate(made):
+            if index % size == 0:
+                lines += ["-DOCSTART- O", ""]
+            tags = ["O"] * len(document.text)
+            for entity in document.entities:
+                tags[entity.start : entity.end] = [f"B-{entity.label}", f"I-{entity.label}"]
+            lines += [f"{c}\t{t}" for c, t in zip(document.text, tags, strict=True)] + [""]
+        path = bench.folder / f"{name}.conll"
+        path.write_text("\n".join(lines).replace("-DOCSTART- O", "-DOCSTART-\tO"))
+        recipes = [bench.recipe(n, r, test=str(path)) for n, r in (("a", 0.001), ("b", 0.002))]
+        found[name] = bench.compare(*recipes, output=bench.folder / name)
+    one, other = (found[name].arms[1].difference for name in ("sentences", "documents"))
+    assert one is not None
+    assert other is not None
+    assert one.difference == other.difference
+    assert one.ci95 != other.ci95
+    assert found["sentences"].data["source_documents"] is None
+    assert found["documents"].data["source_documents"] == 16
+    markdown = to_markdown(found["documents"])
+    assert "(16 documents, 80 sentences, 240 entities" in markdown
+    assert "Field & Welsh, 2007" in markdown
+    assert "Every text counts as a document of its own" in to_markdown(found["sentences"])
+
+
+def test_little_test_data_is_said(bench: Bench) -> None:
+    few = bench.folder / "few.jsonl"
+    save_documents(few, documents(3, 9))
+    recipes = [bench.recipe(name, test=str(few)) for name in "ab"]
+    notices = bench.compare(*recipes).notices
+    assert any("Test data of 9 documents: with fewer" in notice for notice in notices)
+    assert any("Test data of 27 gold entities: with fewer than 50" in n for n in notices)
+
+
 def test_other_baseline_turns_the_verdict(bench: Bench) -> None:
     recipes = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
     turned = bench.compare(*recipes, baseline="strong").arms[0].difference

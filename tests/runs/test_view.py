@@ -50,6 +50,19 @@ def test_what_the_cells_say() -> None:
     assert "95 % interval" in text
 
 
+def test_what_the_interval_was_resampled_over() -> None:
+    scores = scores_of([(0, 3, "PER")], [(0, 3, "PER")])
+    text = shown(scores | {"documents": 231, "source_documents": 17})
+    assert "test (17 documents, 231 sentences)" in text
+    assert "95 % interval over 17 documents (231 sentences) [" in text
+    assert "to resample" not in text
+    text = shown(scores | {"documents": 231})
+    assert "95 % interval over 231 documents [" in text
+    few = shown(scores | {"documents": 231, "source_documents": 3}, width=200)
+    assert "3 documents: with fewer than 10 to resample the interval is unreliable" in few
+    assert "1 gold entity: with fewer than 50" in few
+
+
 def test_nothing_to_score() -> None:
     text = shown(scores_of([], []))
     assert rows(text)["micro"][:3] == ["–", "–", "–"]

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nertune.errors import DataError
-from nertune.evaluation.resampling import chunk_sizes
+from nertune.evaluation.resampling import chunk_sizes, source_documents, sum_by_source
 from nertune.types import Document
 
 __all__ = [
@@ -108,9 +108,11 @@ class Scores:
 
     Attributes:
         exact, untyped, overlap: the three ways to match (see the module's text).
-        micro_f1_ci95: 95 % bootstrap interval of the exact micro F1 over documents; `None`
-            where F1 is undefined or there are fewer than two documents.
+        micro_f1_ci95: 95 % bootstrap interval of the exact micro F1 over documents, whole source
+            documents where their borders are known; `None` where F1 is undefined or there are
+            fewer than two documents.
         num_documents: how many documents were scored.
+        num_sources: how many source documents they were cut from; `None` where that is not known.
     """
 
     exact: ScoreTable
@@ -118,6 +120,7 @@ class Scores:
     overlap: ScoreTable
     micro_f1_ci95: tuple[float, float] | None
     num_documents: int
+    num_sources: int | None = None
 
     @property
     def micro(self) -> Score:
@@ -135,10 +138,14 @@ class Scores:
         return self.exact.types
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. `untyped` and `overlap` stand at the top (micro averages) and in each type."""
+        """For JSON. `untyped` and `overlap` stand at the top (micro averages) and in each type.
+
+        `source_documents` is there only where it is known.
+        """
         interval = None if self.micro_f1_ci95 is None else list(self.micro_f1_ci95)
         return {
             "documents": self.num_documents,
+            **({} if self.num_sources is None else {"source_documents": self.num_sources}),
             "micro": {**asdict(self.micro), "f1_ci95": interval},
             "macro": asdict(self.macro),
             "types": {
@@ -179,20 +186,26 @@ def score(
     for gold_keys, predicted_keys in pairs:
         _count_document(gold_keys, predicted_keys, counts)
     names = sorted(counts)
+    sources = source_documents(gold)
     interval = None
     if num_resamples:
-        interval = bootstrap_interval(_exact_counts(pairs), num_resamples=num_resamples, seed=seed)
+        resampled = sum_by_source(_exact_counts(pairs), sources)
+        interval = bootstrap_interval(resampled, num_resamples=num_resamples, seed=seed)
     return Scores(
         exact=_table({name: counts[name].score(counts[name].exact) for name in names}),
         untyped=_table({name: counts[name].score(counts[name].untyped) for name in names}),
         overlap=_table({name: counts[name].score(counts[name].overlap) for name in names}),
         micro_f1_ci95=interval,
         num_documents=len(pairs),
+        num_sources=None if sources is None else int(sources.max()) + 1,
     )
 
 
 def document_counts(gold: Sequence[Document], predicted: Sequence[Document]) -> NDArray[np.int64]:
     """The exact counts of each document, from which micro F1 is made.
+
+    Where the gold documents are sentences of known source documents (`source_documents`), a row is
+    a source document: what resamples rows draws or swaps whole ones.
 
     Returns:
         `[num_documents, 3]`: gold entities, predicted entities, correct predictions.
@@ -200,7 +213,7 @@ def document_counts(gold: Sequence[Document], predicted: Sequence[Document]) -> 
     Raises:
         DataError: the two sides do not hold the same texts in the same order.
     """
-    return _exact_counts(_paired_keys(gold, predicted))
+    return sum_by_source(_exact_counts(_paired_keys(gold, predicted)), source_documents(gold))
 
 
 def f1_from_counts(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -217,7 +230,8 @@ def bootstrap_interval(
 
     Documents with the same counts are interchangeable, so a resample is one multinomial draw
     over the distinct rows: the same distribution as drawing documents one by one, much faster.
-    It is the noise of the choice of documents; the noise of training is not in it.
+    Rows that are whole source documents make it a cluster bootstrap (Field & Welsh, 2007). It is
+    the noise of the choice of documents; the noise of training is not in it.
 
     Args:
         counts: `[num_documents, 3]` from `document_counts`.

@@ -1,7 +1,10 @@
 """Is one arm better than another, or is it luck?
 
 Two kinds of luck stand between two F1 scores: which sentences happened to be in the test set,
-and which seed the training happened to get. `compare_arms` asks about both:
+and which seed the training happened to get. `compare_arms` asks about both. A *sentence* here is a
+row of counts: where the test data say which sentences make up a document, `document_counts` gives
+whole documents, and these are swapped and drawn (Field & Welsh, 2007, *Bootstrapping clustered
+data*), since sentences of one document depend on each other.
 
 1. **Paired approximate randomisation** over sentences (Noreen, 1989, *Computer-Intensive Methods
    for Testing Hypotheses*; Yeh, 2000, *More accurate tests for the statistical significance of

@@ -26,6 +26,7 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.evaluation.analysis import Novelty, analyse, known_names
 from nertune.evaluation.metrics import document_counts
+from nertune.evaluation.resampling import caveats, source_documents
 from nertune.evaluation.significance import compare_arms, correct_for_many
 from nertune.runs.child import RunArm, RunRequest, run_in_subprocess
 from nertune.runs.comparison import (
@@ -138,6 +139,7 @@ def compare(
                 plan, fresh, run_arm or run_in_subprocess, say, position
             )
     scored = plans[0].scored
+    sources = source_documents(scored.documents)
     arms, counts, predicted = [], {}, {}
     for name, recipe in zip(names, recipes, strict=True):
         own = [plan for plan in plans if plan.arm == name]
@@ -162,6 +164,7 @@ def compare(
             "path": str(scored.path),
             "sha256": scored.sha256,
             "documents": len(scored.documents),
+            "source_documents": None if sources is None else int(sources.max()) + 1,
             "entities": scored.num_entities,
         },
         notices=_notices(plans, arms, split),
@@ -489,6 +492,13 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
             "differ on other documents of this kind. Not tested: the methods, since another seed "
             "may give another order; use --seeds 3 or more to compare methods."
         )
+    scored = plans[0].scored
+    sources = source_documents(scored.documents)
+    num_documents = len(scored.documents) if sources is None else int(sources.max()) + 1
+    notices += [
+        f"{split.capitalize()} data of {caveat}."
+        for caveat in caveats(num_documents, scored.num_entities)
+    ]
     if len(arms) > 2:
         notices.append(
             f"{len(arms) - 1} arms are held against the baseline; p-values are corrected for their "

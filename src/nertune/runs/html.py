@@ -28,7 +28,8 @@ p { margin: .5rem 0; } blockquote { margin: .6rem 0; padding: .1rem .9rem; backg
   border-left: 3px solid #e0a800; }
 .scroll { overflow-x: auto; overflow-wrap: normal; margin: .6rem 0; }
 .scroll img { max-width: none; width: max(100%, 40rem); height: auto; }
-table { border-collapse: collapse; width: max-content; font-size: .88rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: max-content; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td:not([style*="right"]), th:not([style*="right"]) { white-space: normal; max-width: 24rem;
   overflow-wrap: break-word; }
@@ -41,8 +42,8 @@ mark { background: #cfe6f7; border-radius: .2rem; padding: .05rem .15rem; }
 mark.wrong { background: #f9d2c8; }
 mark.missed { background: none; border-bottom: 2px dotted #c0392b; }
 mark small { color: var(--soft); font-size: .68em; margin-left: .2em; }
-@media print { main { max-width: none; padding: 0; } table { font-size: .72rem; } .scroll {
-  overflow: visible; } .scroll img { width: 100%; } h2 { break-after: avoid; } }
+@media print { main { max-width: none; padding: 0; } table { width: auto; font-size: .72rem; }
+  .scroll { overflow: visible; } .scroll img { width: 100%; } h2 { break-after: avoid; } }
 @media (max-width: 40rem) { main { padding: 1rem .8rem 3rem; } th, td { padding: .28rem .45rem; }
   td:not([style*="right"]), th:not([style*="right"]) { max-width: 11rem; } }
 """

@@ -122,6 +122,8 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     if differences:
         parts += [f"## Difference to {_escaped(baseline)}", _differences_markdown(differences)]
         parts.append(_METHOD if len(comparison.seeds) > 1 else _METHOD_ONE_SEED)
+        is_known = bool(comparison.data.get("source_documents"))
+        parts.append(_BORDERS if is_known else _NO_BORDERS)
     if comparison.sizes:
         parts += ["## By amount of training data", _sizes_markdown(comparison)]
         parts.append(_SIZES if len(comparison.seeds) > 1 else _SIZES + _SIZES_ONE_SEED)
@@ -179,10 +181,18 @@ def _subject(comparison: Comparison) -> str:
     data, seeds = comparison.data, comparison.seeds
     numbers = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     return (
-        f"Scored on {comparison.split} data {data['path']} ({data['documents']} documents, "
+        f"Scored on {comparison.split} data {data['path']} ({_resampled(comparison)}, "
         f"{data['entities']} entities, sha256 {data['sha256'][:12]}…), {numbers}, "
         f"nertune {nertune.__version__}"
     )
+
+
+def _resampled(comparison: Comparison) -> str:
+    """How many documents were scored, and how many sentences where it is known what they are of."""
+    data = comparison.data
+    if sources := data.get("source_documents"):
+        return f"{sources:,} documents, {data['documents']:,} sentences"
+    return f"{data['documents']:,} documents"
 
 
 def _configuration(arm: Arm) -> str:
@@ -371,6 +381,15 @@ _METHOD = (
     "2000), the interval from a hierarchical paired bootstrap over documents and seeds "
     "(cf. Reimers & Gurevych, 2017). *Better* or *worse* is said only if p < .05 and the interval "
     "excludes 0."
+)
+_BORDERS = (
+    "The test data say which sentences make up a document: the test swaps and the interval draws "
+    "whole documents, since their sentences depend on each other (Field & Welsh, 2007)."
+)
+_NO_BORDERS = (
+    "Every text counts as a document of its own. If several are cut from one source, they depend "
+    "on each other and intervals are too narrow: say which belong together with -DOCSTART- lines, "
+    "or with a key `document` in JSONL."
 )
 _METHOD_ONE_SEED = (
     "The difference is configuration minus baseline in micro F1, as a fraction, of one trained "

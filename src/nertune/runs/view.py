@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nertune.evaluation.resampling import caveats
 from nertune.training.rates import DEFAULT_ENCODER_FACTOR
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
         title: what was scored.
         console: where to.
     """
-    console.print(Text(f"{title} ({scores['documents']:,} documents)"), soft_wrap=True)
+    sources = scores.get("source_documents")  # not in what earlier versions wrote
+    texts = f"{scores['documents']:,} {'sentences' if sources else 'documents'}"
+    counted = f"{sources:,} documents, {texts}" if sources else texts
+    console.print(Text(f"{title} ({counted})"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
     table.add_column("type", overflow="fold")  # a long name is folded, a number never cut
     for name in ("P", "R", "F1", "gold", "pred.", "untyped", "overlap"):
@@ -55,10 +59,14 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
     )
     interval = scores["micro"].get("f1_ci95")
     if interval:
+        over = f"{sources:,} documents ({texts})" if sources else texts
         console.print(
-            f"micro-F1 {scores['micro']['f1']:.4f}, 95 % interval over documents "
-            f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+            f"micro-F1 {scores['micro']['f1']:.4f}, 95 % interval over {over} "
+            f"[{interval[0]:.4f}, {interval[1]:.4f}]",
+            soft_wrap=True,
         )
+        for caveat in caveats(sources or scores["documents"], scores["micro"]["support"]):
+            console.print(Text(f"Note: {caveat}", style="yellow"), soft_wrap=True)
 
 
 def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> None:

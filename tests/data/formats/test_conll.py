@@ -176,6 +176,10 @@ def test_docstart_lines_are_skipped_and_counted() -> None:
     file = read("-DOCSTART- -X- O O\n\na O\n-DOCSTART-\nb O\n-DOCSTART- O\n")
     assert [document.text for document in file.documents] == ["a", "b"]
     assert "3 -DOCSTART- lines skipped" in file.notices
+    assert [document.meta for document in file.documents] == [{"document": 1}, {"document": 2}]
+    # A single one says nothing of borders: the rest of the file may hold many documents.
+    top = read("-DOCSTART- O\n\na O\n\nb O\n")
+    assert [document.meta for document in top.documents] == [{}, {}]
 
 
 @pytest.mark.parametrize("name", ["scheme", "join"])

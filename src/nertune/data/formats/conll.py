@@ -108,11 +108,15 @@ class ConllFile:
 
 
 class _Sentence(NamedTuple):
-    """A sentence of the file; its n-th token stands on line `line + n`."""
+    """A sentence of the file; its n-th token stands on line `line + n`.
+
+    `document` counts the `-DOCSTART-` lines above it.
+    """
 
     line: int
     tokens: list[str]
     tags: list[str]
+    document: int = 0
 
 
 def read(
@@ -127,7 +131,8 @@ def read(
     """Read two-column CoNLL.
 
     The separator is a TAB or a single space, the same in the whole file; a token may itself be
-    white space. `-DOCSTART-` lines are skipped. `#` begins a token, not a comment.
+    white space. `-DOCSTART-` lines are skipped; where they part the file, `Document.meta` has the
+    number of each sentence's `document`. `#` begins a token, not a comment.
 
     Args:
         text: the file's text.
@@ -259,7 +264,7 @@ def _scan(lines: Sequence[str], separator: str, path: Path) -> tuple[list[_Sente
             current = None
             continue
         if current is None:
-            current = _Sentence(number, [], [])
+            current = _Sentence(number, [], [], num_skipped)
             sentences.append(current)
             first_data_line = first_data_line or number
         current.tokens.append(row[0])
@@ -397,11 +402,14 @@ def _choose_join(sentences: Iterable[_Sentence], join: Join) -> tuple[str, float
 
 
 def _build(
-    sentences: Iterable[_Sentence], scheme: Scheme, glue: str, path: Path
+    sentences: Sequence[_Sentence], scheme: Scheme, glue: str, path: Path
 ) -> tuple[tuple[Document, ...], list[TagRepair]]:
     documents: list[Document] = []
     repairs: list[TagRepair] = []
+    # One such line, on top of the file, says nothing of borders.
+    has_borders = len({sentence.document for sentence in sentences}) > 1
     for sentence in sentences:
+        meta = {"document": sentence.document} if has_borders else {}
         tokens = tuple(_token_spans(sentence.tokens, len(glue)))
         entities: tuple[Entity, ...] = ()
         if sentence.tags.count("O") != len(sentence.tags):
@@ -412,7 +420,8 @@ def _build(
             )
             repairs += (TagRepair(sentence.line + r.position, r.tag, r.reason) for r in mended)
         text = glue.join(sentence.tokens)
-        documents.append(Document(text, entities, f"{path.name}:{sentence.line}", tokens))
+        name = f"{path.name}:{sentence.line}"
+        documents.append(Document(text, entities, name, tokens, meta))
     return tuple(documents), repairs
 
 
