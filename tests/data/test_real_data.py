@@ -10,6 +10,8 @@ from nertune.data.corpus import load_corpus, save_corpus
 from nertune.data.duplicates import find_leakage
 from nertune.data.statistics import describe
 from nertune.errors import DataError
+from nertune.labels.align import align_entities
+from nertune.tokens.units import choose_unit, cut_units
 
 # file: documents, entities
 SETS = {
@@ -127,3 +129,11 @@ def test_other_formats_are_refused_with_advice(real_data: Path, name: str, fragm
         load_corpus(real_data / "formats" / name)
     assert fragment in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_the_rule_for_words_loses_no_entity_of_wnut17(split: str, real_data: Path) -> None:
+    """Its tokens (`U.S.`, `@name`, `:)`) are unions of nertune's words."""
+    documents = load_corpus(real_data / "wnut17" / f"{split}.conll").documents
+    assert choose_unit(documents) == "word"
+    assert not [lost for d in documents for lost in align_entities(d, cut_units(d, "word")).lost]

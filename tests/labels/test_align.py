@@ -139,12 +139,37 @@ def test_the_same_with_a_real_tokenizer(
 
 @settings(max_examples=150)
 @given(flat_documents())
-def test_characters_express_every_flat_entity(document: Document) -> None:
-    found = align_entities(document, cut_units(document, "char"))
+def test_characters_express_every_flat_entity_that_leaves_marks_where_they_belong(
+    document: Document,
+) -> None:
+    units = cut_units(document, "char")
+    starts, ends = {a for a, _ in units}, {b for _, b in units}
+    found = align_entities(document, units)
+    assert {item.entity for item in found.lost} == {
+        e for e in document.entities if e.start not in starts or e.end not in ends
+    }
+
+
+MARKED = [
+    Document("นายสมศักดิ์ทำงานที่บุรีรัมย์", (Entity(3, 11, "PER"), Entity(19, 28, "LOC"))),
+    Document("อยู่กระบี่", (Entity(4, 10, "LOC"),)),
+    Document("か\u3099く\u3099へ", (Entity(0, 4, "LOC"),)),
+    Document("去葛\U000e0100。", (Entity(1, 3, "LOC"),)),
+    Document("我❤\ufe0f和👍\U0001f3fd。", (Entity(1, 3, "X"), Entity(4, 6, "X"))),
+    Document("Jose\u0301 是", (Entity(0, 5, "PER"),)),
+]
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+@pytest.mark.parametrize("document", MARKED, ids=lambda d: ascii(d.text))
+def test_an_entity_that_ends_in_a_mark_is_not_lost(
+    mini_zh: EncoderTokenizer, document: Document, unit: str
+) -> None:
+    """BERT's tokenizer drops accents, tone signs and selectors."""
+    encoding = encode_document(document, mini_zh, unit)  # type: ignore[arg-type]
+    found = align_entities(document, encoding.units)
     assert found.lost == []
-    assert [(span.first, span.last, span.label) for span in found.spans] == [
-        entity.key for entity in document.entities
-    ]
+    assert spans_to_entities(found.spans, encoding.units) == list(document.entities)
 
 
 def test_no_label_shifts_behind_a_digit_run(mini_zh: EncoderTokenizer) -> None:

@@ -54,9 +54,25 @@ def test_every_unit_has_one_piece() -> None:
 
 
 def test_text_that_spells_a_special_entry_is_text() -> None:
-    document = Document("[PAD] [UNK] x", tokens=((0, 5), (6, 11), (12, 13)))
-    tokenizer = CharTokenizer.from_documents([document], "word")
+    tokenizer = CharTokenizer(["[PAD]", "[UNK]", "[SPACE]", "x"])
     assert tokenizer.encode_units(["[PAD]", "[UNK]", "x"]) == [[UNK], [UNK], [3]]
+
+
+def test_an_unknown_character_with_marks_is_read_as_the_character() -> None:
+    """A vocabulary of 0.1.0 has the marks as entries of their own."""
+    tokenizer = CharTokenizer(["[SPACE]", "か", "e", "\u3099", "e\u0301", "คน"])
+    か, e, accented = 3, 4, 6
+    units = ["か", "か\u3099", "e\u0301", "e\u0301\u0302", "ค\u0e35", "ee\u0301", "\u3099"]
+    assert tokenizer.encode_units(units) == [[か], [か], [accented], [e], [UNK], [UNK], [5]]
+    assert tokenizer.encode_units([" \u0301"]) == [[UNK]]
+
+
+def test_characters_with_marks_are_entries(tmp_path: Path) -> None:
+    document = Document("ที่ไหน ❤\ufe0f")
+    tokenizer = CharTokenizer.from_documents([document])
+    assert set(tokenizer.characters[3:]) == {"ที่", "ไ", "ห", "น", "❤\ufe0f"}
+    tokenizer.save(tmp_path)
+    assert CharTokenizer.from_file(tmp_path / "chars.txt").characters == tokenizer.characters
 
 
 ODD = "\r\x00\x0b\x1c\x85\u2028\u2029\ufeff\u200b\u0301\u3000 \U0001f600[]<>#\ud800"

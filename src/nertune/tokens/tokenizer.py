@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nertune.errors import DataError, MissingDependencyError, TokenizerError
-from nertune.tokens.units import Unit, cut_units
+from nertune.tokens.units import Unit, cut_units, is_marked_character
 from nertune.types import Document
 
 __all__ = [
@@ -103,6 +103,8 @@ def encode_document(document: Document, tokenizer: Tokenizer, unit: Unit) -> Enc
 class CharTokenizer:
     """One id per unit (a character; a word with `unit = "word"`), for taggers without an encoder.
 
+    A character with marks that is no entry has the id of the character without them.
+
     Args:
         characters: the vocabulary; ids 0 and 1 are `[PAD]` and `[UNK]`, the rest follow in order.
             `[SPACE]` stands for every white-space character.
@@ -147,9 +149,10 @@ class CharTokenizer:
         entries = []
         for number, line in enumerate(lines, 1):
             entry = line if line == "\r" else line.removesuffix("\r")
-            if unit == "char" and len(entry) > 1 and not re.fullmatch(r"[\[<]\w+[\]>]", entry):
+            if unit == "char" and not _is_character(entry):
                 raise DataError(
-                    f"got {entry[:20]!r}, expected one character or a name like [UNK] a line",
+                    f"got {entry[:20]!r}, expected one character (with its combining marks) or a "
+                    "name like [UNK] a line",
                     path=path,
                     line=number,
                 )
@@ -182,6 +185,8 @@ class CharTokenizer:
         found = self._ids.get(unit)
         if found is None and unit.isspace():
             found = self._ids.get(self.SPACE)
+        if found is None and is_marked_character(unit):
+            found = self._ids.get(unit[0])
         return 1 if found is None else found
 
     def fingerprint(self) -> str:
@@ -189,6 +194,15 @@ class CharTokenizer:
 
     def save(self, folder: Path) -> None:
         (folder / "chars.txt").write_text("\n".join(self.characters) + "\n", encoding="utf-8")
+
+
+def _is_character(entry: str) -> bool:
+    """Whether a line of chars.txt is one character with its marks, or the name of an entry."""
+    return (
+        len(entry) <= 1
+        or is_marked_character(entry)
+        or re.fullmatch(r"[\[<]\w+[\]>]", entry) is not None
+    )
 
 
 def _is_entry(surface: str) -> bool:

@@ -1,7 +1,8 @@
 """Units: the characters or words that a model labels.
 
-A unit never shares a piece with another one, so that no entity boundary which stands between
-two units can fall inside a piece.
+How a text is cut depends on the text alone, so a model reads it the same from columns, JSONL or
+standard input. A unit never shares a token with another one, so that no entity boundary which
+stands between two units can fall inside a token.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
+from nertune.data.formats.conll import CHARACTER_SHARE
 from nertune.types import Document
 
-__all__ = ["Unit", "UnitChoice", "choose_unit", "cut_units", "is_unspaced"]
+__all__ = ["Unit", "UnitChoice", "choose_unit", "cut_units", "is_marked_character", "is_unspaced"]
 
 Unit = Literal["char", "word"]
 UnitChoice = Literal["char", "word", "auto"]
@@ -25,32 +27,40 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
-# One character of an unspaced script, else a run of word characters, else one other character;
-# combining marks (outside \w in `re`) and joiners stay with the run that they belong to.
-_MARKS = "\u200c\u200d" + "".join(
-    chr(code)
-    for code in range(0x300, 0x20000)
-    if unicodedata.category(character := chr(code))[0] == "M"
-    and not _UNSPACED_CHARACTER.match(character)
+# What belongs to the character before it: combining marks (vowel and tone signs, accents, dakuten,
+# variation selectors, keycaps), joiners, skin tones, and the tag characters of flags.
+_MARKS = "\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\U000e0100-\U000e01ef" + "".join(
+    c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M"
 )
-_WORD = re.compile(f"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\\w{_MARKS}])+|[^\\w\\s]", re.UNICODE)
+_MARK = re.compile(f"[{_MARKS}]")
+_CHARACTER = re.compile(rf"\s|\S[{_MARKS}]*")
+_LETTERS = rf"[^\W{_UNSPACED}]+"
+# One character of an unspaced script, else a run of word characters, else one other character;
+# each with its marks.
+_WORD = re.compile(
+    rf"[{_UNSPACED}][{_MARKS}]*|{_LETTERS}(?:[{_MARKS}]+(?:{_LETTERS})?)*|[^\w\s][{_MARKS}]*"
+)
+_MARKED_CHARACTER = re.compile(rf"\S[{_MARKS}]+")
+_SAMPLE = 200_000  # letters, or source tokens, that decide the unit
 
 
 def cut_units(document: Document, unit: Unit) -> list[tuple[int, int]]:
-    """The spans that a model of this unit labels.
+    """The spans that a model of this unit labels; they depend on the document's text alone.
 
-    `char`: every code point. `word`: the document's own tokens where it has them, else runs of
-    letters and digits, with punctuation and each character of an unspaced script (Chinese,
-    Japanese, Thai, …) on its own.
+    `char`: every character. `word`: runs of letters and digits, with punctuation and each
+    character of an unspaced script (Chinese, Japanese, Thai, …) on its own. Either way a combining
+    mark, a joiner, a variation selector or an emoji's modifier belongs to the character before it;
+    behind white space and at the text's start it is a unit of its own.
 
     Returns:
         Half-open spans in code points, in order, none empty, none overlapping.
     """
-    if unit == "char":
-        return [(i, i + 1) for i in range(len(document.text))]
-    if document.tokens is not None:
-        return list(document.tokens)
-    return [match.span() for match in _WORD.finditer(document.text)]
+    text = document.text
+    if unit == "word":
+        return [match.span() for match in _WORD.finditer(text)]
+    if _MARK.search(text) is None:
+        return [(i, i + 1) for i in range(len(text))]
+    return [match.span() for match in _CHARACTER.finditer(text)]
 
 
 def is_unspaced(character: str) -> bool:
@@ -58,14 +68,28 @@ def is_unspaced(character: str) -> bool:
     return _UNSPACED_CHARACTER.match(character) is not None
 
 
+def is_marked_character(unit: str) -> bool:
+    """Whether it is one character and the marks that belong to it."""
+    return _MARKED_CHARACTER.fullmatch(unit) is not None
+
+
 def choose_unit(documents: Iterable[Document], choice: UnitChoice = "auto") -> Unit:
-    """`auto` decides: characters where most letters are of an unspaced script, else words."""
+    """`auto` decides: characters where the annotation or the script asks for them, else words.
+
+    The annotation does where nearly all source tokens are single characters, whatever the script;
+    the script where most letters are of an unspaced one.
+    """
     if choice != "auto":
         return choice
-    unspaced = letters = 0
+    unspaced = letters = single = tokens = 0
     for document in documents:
+        lengths = [end - start for start, end in document.tokens or ()]
+        single += lengths.count(1)
+        tokens += len(lengths)
         unspaced += len(_UNSPACED_CHARACTER.findall(document.text))
         letters += sum(1 for c in document.text if unicodedata.category(c)[0] == "L")
-        if letters > 200_000:
+        if letters > _SAMPLE or tokens > _SAMPLE:
             break
+    if tokens and single >= CHARACTER_SHARE * tokens:
+        return "char"
     return "char" if letters and 2 * unspaced >= letters else "word"

@@ -27,6 +27,7 @@ from nertune.labels.scheme import (
 from nertune.types import Document, Entity
 
 __all__ = [
+    "CHARACTER_SHARE",
     "ConllFile",
     "ConllStyle",
     "Join",
@@ -42,8 +43,9 @@ Join = Literal["auto", "none", "space"]
 Misfit = Literal["error", "widen"]
 Spans = Sequence[tuple[int, int]]
 
+CHARACTER_SHARE = 0.8
+"""From this share of tokens that are one character on, a file holds characters, not words."""
 _DOCSTART = "-DOCSTART-"
-_CHARACTER_SHARE = 0.8
 _SEPARATOR_SAMPLE = 50  # data lines that decide the separator
 _NAMES = {"\t": "TAB", " ": "a space"}
 # Tags that are read as bare types only because their prefix is not where it should be.
@@ -397,7 +399,7 @@ def _choose_join(sentences: Iterable[_Sentence], join: Join) -> tuple[str, float
         num_single += lengths.count(1)
     share = num_single / num_tokens
     if join == "auto":
-        join = "none" if share >= _CHARACTER_SHARE else "space"
+        join = "none" if share >= CHARACTER_SHARE else "space"
     return ("" if join == "none" else " "), share
 
 
