@@ -72,7 +72,7 @@ class DataSettings(Section):
     train: str = Field(description="Training file.")
     dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
     test: str = Field(
-        "", description="For final scores: read only by `train --test` and `compare --test`."
+        "", description="For final scores: read only by `train --test` and `compare`."
     )
     format: Literal["auto", "conll", "jsonl"] = "auto"
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"

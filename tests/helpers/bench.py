@@ -51,7 +51,7 @@ class FakeTrainer:
         skill = SKILL[settings.train.rate]
         rng = random.Random(f"{request.arm} {request.seed}")
         scores: dict[str, Any] = {"dev": None, "test": None}
-        corpora = load_splits(settings.data)
+        corpora = load_splits(settings.data, ("train", "dev", *["test"] * request.score_test))
         for split in ("dev", "test"):
             if split in corpora:
                 gold = corpora[split].documents

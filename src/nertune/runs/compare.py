@@ -309,7 +309,8 @@ def _ensure_run(
                 f"{position}: reused, {plan.folder} is finished with the same settings and data{by}"
             )
             return found
-        what = f"training again, {reason}"
+        is_resumed = not fresh and _lacks_only_test(found, plan, stamp)
+        what = "trained before, scoring on test" if is_resumed else f"training again, {reason}"
     elif plan.folder.exists() and any(plan.folder.iterdir()):
         is_resumed = not fresh and _is_same_request(_read_json(plan.stamp_path), stamp)
         reason = "as asked" if fresh else "what was begun there has other settings or data"
@@ -365,8 +366,28 @@ def _is_same_request(earlier: Mapping[str, Any] | None, stamp: Mapping[str, Any]
     return {**earlier, "encoder": None} == {**stamp, "encoder": None}
 
 
+def _lacks_only_test(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> bool:
+    """Whether a finished run was trained as the plan asks, but not scored on test."""
+    if plan.split != "test" or not RunFolder(plan.folder).model.is_dir():
+        return False
+    if record.get("test") is None:  # then the test file had no part in the run
+        data = {k: v for k, v in stamp["data"].items() if k != "test"}
+        settings = record.get("settings", {})
+        name = stamp["settings"]["data"]["test"]
+        record = {**record, "settings": {**settings, "data": {**settings["data"], "test": name}}}
+        return not _why_trained_otherwise(record, plan, {**stamp, "data": data})
+    return not _why_trained_otherwise(record, plan, stamp) and not _predictions_path(plan).is_file()
+
+
 def _why_not(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
     """Why a finished run is not what the plan asks for; empty if it is."""
+    if reason := _why_trained_otherwise(record, plan, stamp):
+        return reason
+    return "" if _predictions_path(plan).is_file() else "its predictions are missing"
+
+
+def _why_trained_otherwise(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
+    """Its settings, data or encoder, where they are not those of the plan."""
     settings = _comparable(record.get("settings", {}))
     if settings != stamp["settings"]:
         return first_difference(settings, stamp["settings"])
@@ -375,7 +396,7 @@ def _why_not(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
             return f"data.{split} holds other data now"
     if stamp["encoder"] not in (None, record.get("encoder_sha256")):
         return f"the weights of {plan.settings.model.encoder} have changed"
-    return "" if _predictions_path(plan).is_file() else "its predictions are missing"
+    return ""
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,10 +190,12 @@ def _go_on(
     score_test: bool,
 ) -> dict[str, Any]:
     """What is left to do for a finished run: nothing, or its scores on test."""
-    if not score_test or record.get("test") is not None:
+    if score_test and record.get("test") is not None:
+        _refuse_other_test(record, settings, folder)
+    # Scores without the predictions that they were counted from cannot be compared.
+    has_test = record.get("test") is not None and folder.predictions("test").is_file()
+    if not score_test or has_test:
         notify(console, f"{settings.run.dir}: finished before, nothing to do")
-        if score_test:
-            _refuse_other_test(record, settings, folder)
         return record
     notify(console, f"{settings.run.dir}: finished before, its model is scored on test")
     corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=True)
