@@ -610,6 +610,13 @@ def _model_card(manifest: Manifest) -> str:
                 )
                 lines.append(f"| {name} | {cells} | {row.get('support', '')} |")
             lines.append("")
+            if interval := scores["micro"].get("f1_ci95"):
+                number = scores.get("source_documents") or scores.get("documents")
+                lines.append(
+                    f"Micro F1: 95 % interval [{interval[0]:.4f}, {interval[1]:.4f}] over "
+                    f"{number} documents (bootstrap); of this one training."
+                )
+                lines.append("")
     if manifest.data:
         lines += ["## Data", ""]
         lines += [

@@ -106,6 +106,17 @@ def test_document_borders_of_the_test_data_decide_what_is_resampled(bench: Bench
     assert "Every text counts as a document of its own" in to_markdown(found["sentences"])
 
 
+def test_configurations_that_are_the_same_are_named(bench: Bench) -> None:
+    copy = bench.folder / "copy.jsonl"
+    save_documents(copy, documents(0))
+    one, two = bench.recipe("one"), bench.recipe("two", train=str(copy))
+    two.write_text(two.read_text() + "\n[lora]\nrank = 4\n")  # of no effect without LoRA
+    shown = bench.compare(one, two, bench.recipe("other", 0.002))
+    assert "one and two are the same configuration" in " ".join(shown.notices)
+    told = " ".join(bench.compare(one, bench.recipe("other", 0.002)).notices)
+    assert "same configuration" not in told
+
+
 def test_little_test_data_is_said(bench: Bench) -> None:
     few = bench.folder / "few.jsonl"
     save_documents(few, documents(3, 9))

@@ -92,6 +92,9 @@ def test_what_a_run_leaves(variant: str, tmp_path: Path) -> None:
     assert predictor.manifest is not None
     assert predictor.manifest.metrics["test"] == record["test"]
     assert predictor.manifest.data == record["data"]
+    low, high = record["test"]["micro"]["f1_ci95"]
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert card.count(f"95 % interval [{low:.4f}, {high:.4f}] over 8 documents") == 2  # dev, test
 
 
 def test_the_best_epoch_is_the_one_in_the_model(tmp_path: Path) -> None:

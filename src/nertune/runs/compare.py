@@ -38,6 +38,7 @@ from nertune.runs.comparison import (
     say_silent,
     say_unfinished,
 )
+from nertune.runs.configurations import used_settings
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import first_difference, write_json
 from nertune.types import Document
@@ -500,6 +501,7 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
             "Development and test data are the same: the test data chose each run's best epoch, "
             "so the scores are optimistic."
         )
+    notices += _say_identical(plans)
     if len({_dev_hash(plan) for plan in plans}) > 1:
         told = {plan.arm: plan.corpora["dev"].path if "dev" in plan.corpora else "none"
                 for plan in plans}  # fmt: skip
@@ -532,6 +534,30 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
             "compared."
         )
     return (*notices, *say_silent(arms, split), *say_unfinished(arms))
+
+
+def _say_identical(plans: Sequence[_Plan]) -> list[str]:
+    """Of configurations that differ in their names alone."""
+    alike: dict[str, list[str]] = {}
+    for plan in plans:
+        if plan.seed == plans[0].seed:
+            alike.setdefault(_essence(plan), []).append(plan.arm)
+    return [
+        f"{' and '.join(names)} are the same configuration: they have the same settings, data and "
+        "encoder, and differ in their names alone."
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def _essence(plan: _Plan) -> str:
+    """What decides a run's numbers, whatever its files are called."""
+    stamp = plan.stamp
+    files = {f"data.{split}" for split in stamp["data"]}
+    if stamp["encoder"] is not None:
+        files.add("model.encoder")
+    used = {k: v for k, v in used_settings(stamp["settings"]).items() if k not in files}
+    return json.dumps([used, stamp["data"], stamp["encoder"]], sort_keys=True)
 
 
 def _dev_hash(plan: _Plan) -> str | None:

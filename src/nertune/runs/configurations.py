@@ -17,6 +17,7 @@ __all__ = [
     "describe_rates",
     "describe_tuning",
     "differing_settings",
+    "used_settings",
 ]
 
 CONFIGURATION_HEADINGS = (
@@ -165,7 +166,7 @@ def differing_settings(arms: Sequence[Arm]) -> list[list[str]]:
     What a configuration does not use is `–`: LoRA's rank where there is no LoRA, the encoder of a
     BiLSTM. A key is shown where those that use it differ.
     """
-    flat = [_used(_settings(arm)) for arm in arms]
+    flat = [used_settings(_settings(arm)) for arm in arms]
     keys = dict.fromkeys(key for values in flat for key in values)
     rows = []
     for key in keys:
@@ -175,8 +176,12 @@ def differing_settings(arms: Sequence[Arm]) -> list[list[str]]:
     return rows
 
 
-def _used(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """By `section.key`, without what names a run and without what has no effect."""
+def used_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """By `section.key`, without what names a run and without what has no effect.
+
+    Args:
+        settings: by section, as a record has them.
+    """
     model = settings.get("model", {})
     is_lstm, tuning = model.get("emitter") == "lstm", model.get("tuning")
     unused = {"lstm": not is_lstm, "lora": tuning != "lora", "peft": tuning != "peft"}
