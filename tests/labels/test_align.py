@@ -15,7 +15,7 @@ from nertune.labels.align import (
     continuation_ids,
     spans_to_entities,
 )
-from nertune.labels.scheme import TokenSpan, decode_tags
+from nertune.labels.scheme import TokenSpan, encode_tags
 from nertune.labels.tagset import TagSet
 from nertune.tokens.batching import collate
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document, load_tokenizer
@@ -92,29 +92,69 @@ def mini_zh() -> EncoderTokenizer:
     return load_tokenizer("mini-zh")
 
 
+def ends_without_blanks(document: Document, units: list[tuple[int, int]], entity: Entity) -> Entity:
+    """What an entity is trained on as: character by character, as long as one has to go."""
+    blank = {
+        i
+        for i, c in enumerate(document.text)
+        if not (unit := next((document.text[a:b] for a, b in units if a <= i < b), "")).strip()
+        and (not unit or c.isspace())
+    }
+    start, end = entity.start, entity.end
+    while start < end and start in blank:
+        start += 1
+    while start < end and end - 1 in blank:
+        end -= 1
+    return Entity(start, end, entity.label) if start < end else entity
+
+
 def check(document: Document, units: list[tuple[int, int]]) -> None:
     """What must hold of any document and any units."""
     found = align_entities(document, units)
     back = spans_to_entities(found.spans, units)
-    # Each entity is in exactly one of the two places, as often as the document has it.
-    assert Counter(back) + Counter(item.entity for item in found.lost) == Counter(document.entities)
-    assert decode_tags(found.tags, "BIO") == (found.spans, [])
-    assert len(found.tags) == len(units)
+    lost, trimmed = Counter(i.entity for i in found.lost), Counter(i.entity for i in found.trimmed)
+    # Each entity is expressed, or trimmed and expressed, or lost: as often as the document has it.
+    as_it_is = Counter(document.entities) - lost - trimmed
+    cut = Counter(ends_without_blanks(document, units, e) for e in trimmed.elements())
+    assert Counter(back) == as_it_is + cut
+    assert as_it_is + lost + trimmed == Counter(document.entities)
+    known = encode_tags(found.spans, len(units))
+    touched = [
+        any(e.start < end and start < e.end for e in lost) and tag == "O"
+        for (start, end), tag in zip(units, known, strict=True)
+    ]
+    assert found.tags == [
+        None if unsaid else tag for tag, unsaid in zip(known, touched, strict=True)
+    ]
     starts, ends = {a for a, _ in units}, {b for _, b in units}
+    for item in found.trimmed:
+        assert (
+            item.entity.start not in starts
+            or item.entity.end not in ends
+            or (
+                document.text[item.entity.start].isspace()
+                or document.text[item.entity.end - 1].isspace()
+            )
+        )
     for item in found.lost:
         entity = item.entity
         assert (item.document_id, item.text) == ("d", document.text[entity.start : entity.end])
+        rest = ends_without_blanks(document, units, entity)
         rivals = [
             kept
             for kept in back
-            if kept.start < entity.end
-            and entity.start < kept.end
-            and kept.end - kept.start >= entity.end - entity.start
+            if kept.start < rest.end
+            and rest.start < kept.end
+            and kept.end - kept.start >= rest.end - rest.start
         ]
-        if entity.start not in starts:
-            assert item.reason.startswith("it begins "), item
-        elif entity.end not in ends:
-            assert item.reason.startswith("it ends "), item
+        if item.reason.startswith("it holds nothing"):
+            assert not any(
+                a < entity.end and entity.start < b and document.text[a:b].strip() for a, b in units
+            )
+        elif rest.start not in starts:
+            assert item.reason.startswith("it begins inside"), item
+        elif rest.end not in ends:
+            assert item.reason.startswith("it ends inside"), item
         else:
             assert item.reason.startswith("it overlaps "), item
             assert rivals, f"{item} was given up for nothing that is kept"
@@ -146,7 +186,9 @@ def test_characters_express_every_flat_entity_that_leaves_marks_where_they_belon
     starts, ends = {a for a, _ in units}, {b for _, b in units}
     found = align_entities(document, units)
     assert {item.entity for item in found.lost} == {
-        e for e in document.entities if e.start not in starts or e.end not in ends
+        e
+        for e in document.entities
+        if e.start not in starts or e.end not in ends or not document.surface(e).strip()
     }
 
 
@@ -256,15 +298,64 @@ def test_an_entity_that_cannot_be_said_gives_way() -> None:
     [
         (1, 4, "it begins inside the unit '1998'"),
         (0, 3, "it ends inside the unit '1998'"),
-        (4, 7, "it begins with U+0020, which the tokenizer drops"),
-        (0, 5, "it ends with U+0020, which the tokenizer drops"),
         (1, 6, "it begins inside the unit '1998'"),
+        (4, 5, "it holds nothing but white space and what the tokenizer drops"),
     ],
 )
 def test_reasons(start: int, end: int, reason: str) -> None:
     document = Document("1998 北京", (Entity(start, end, "X"),))
     (lost,) = align_entities(document, [(0, 4), (5, 6), (6, 7)]).lost
     assert lost.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "tags", "reason"),
+    [
+        (4, 7, ["O", "B-X", "I-X", "O"], "it begins in white space (U+0020)"),
+        (0, 5, ["B-X", "O", "O", "O"], "it ends in white space (U+0020)"),
+        (5, 9, ["O", "B-X", "I-X", "O"], "it ends in white space (U+3000)"),
+        (5, 8, ["O", "B-X", "I-X", "O"], "it ends with U+200B, which the tokenizer drops"),
+        (4, 9, ["O", "B-X", "I-X", "O"], "it begins in white space (U+0020)"),
+    ],
+)
+@pytest.mark.parametrize("blanks_are_units", [False, True])
+def test_blank_ends_are_cut_off(
+    start: int, end: int, tags: list[str], reason: str, *, blanks_are_units: bool
+) -> None:
+    """Whether or not the blanks are units, which they are for an LSTM that reads characters."""
+    document = Document("1998 北京\u200b\u3000了", (Entity(start, end, "X"),), id="d")
+    units = [(0, 4), (5, 6), (6, 7), (9, 10)]
+    if blanks_are_units:
+        units = sorted([*units, (4, 5), (8, 9)])
+    found = align_entities(document, units)
+    assert not found.lost
+    assert [tag for tag, (a, _) in zip(found.tags, units, strict=True) if a not in (4, 8)] == tags
+    (item,) = found.trimmed
+    assert (item.document_id, item.entity, item.text, item.reason) == (
+        "d", document.entities[0], document.text[start:end], reason,
+    )  # fmt: skip
+
+
+def test_units_of_what_is_lost_have_no_tag() -> None:
+    text = "ab cd ef"
+    units = [(0, 2), (3, 5), (6, 8)]
+    cases = {
+        (Entity(1, 8, "A"),): [None, None, None],
+        (Entity(1, 5, "A"),): [None, None, "O"],
+        (Entity(1, 5, "A"), Entity(3, 8, "B")): [None, "B-B", "I-B"],
+        (Entity(0, 5, "A"), Entity(3, 8, "B")): ["B-A", "I-A", None],
+        (Entity(0, 8, "A"), Entity(3, 5, "B")): ["B-A", "I-A", "I-A"],
+    }
+    for entities, tags in cases.items():
+        assert align_entities(Document(text, entities), units).tags == tags
+
+
+def test_of_one_entity_with_and_without_a_blank_one_is_kept() -> None:
+    document = Document("ab cd", (Entity(0, 2, "A"), Entity(0, 3, "A")))
+    found = align_entities(document, [(0, 2), (3, 5)])
+    assert (found.spans, found.tags) == ([TokenSpan(0, 1, "A")], ["B-A", "O"])
+    assert [item.entity for item in found.lost] == [Entity(0, 3, "A")]
+    assert found.trimmed == []
 
 
 def test_without_units_everything_is_lost() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nertune.inference.predictor import Predictor
-from nertune.labels.align import continuation_ids
+from nertune.labels.align import UNKNOWN, continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.lstm import BiLstmEmitter
@@ -134,6 +134,38 @@ def test_all_pieces_is_the_mean_over_pieces() -> None:
         torch.tensor(gold),
     )
     torch.testing.assert_close(tagger(batch), expected)
+
+
+@pytest.mark.parametrize("name", ["softmax", "crf", "pieces"])
+def test_units_without_a_tag_are_no_part_of_the_mean(name: str) -> None:
+    tokenizer = CharTokenizer.from_documents([Document(TEXT)])
+    tagger = Tagger(LookUp(tokenizer.vocabulary_size, len(TAGS)), decoder(name))
+    continuation = continuation_ids(TAGS.tags) if name == "pieces" else None
+
+    def loss(*documents: Document) -> Tensor:
+        examples = prepare_examples(documents, Segmenter(tokenizer, "char", 99, 2), TAGS)
+        assert any(UNKNOWN in tags for tags in examples.tags)
+        found: Tensor = tagger(
+            collate(examples.windows, pad_id=0, tags=examples.tags, continuation=continuation)
+        )
+        return found
+
+    part = Document(TEXT, (Entity(0, 2, "PER"), Entity(1, 3, "PER")))  # which overlap
+    assert loss(part) > 0
+    examples = prepare_examples([part], Segmenter(tokenizer, "char", 99, 2), TAGS)
+    (row,) = examples.tags
+    alone = collate(
+        examples.windows, pad_id=0, tags=[[UNKNOWN] * len(row)], continuation=continuation
+    )
+    assert tagger(alone).item() == 0
+    # Beside a text in which nothing is known, the mean stays what it is.
+    both = collate(
+        examples.windows * 2,
+        pad_id=0,
+        tags=[row, [UNKNOWN] * len(row)],
+        continuation=continuation,
+    )
+    torch.testing.assert_close(tagger(both), loss(part))
 
 
 @pytest.mark.parametrize("name", ["softmax", "crf"])

@@ -132,7 +132,9 @@ def test_gold_that_units_cannot_express_is_listed_and_scored(tmp_path: Path) -> 
     data = write_jsonl(tmp_path / "data.jsonl", [*SENTENCES, inside])
     record, said = run(tmp_path, "full", merged(FAST, {"model": {"unit": "word"}}))
     assert f"{data.name}:9: PERSON 'Tom': it ends inside the unit 'Tomas'" in said
-    assert "entities cannot be expressed by the model's units" in said
+    for split in ("train", "dev", "test"):  # which are one file
+        assert f"{split}: 1 of 19 entities (5.3 %) cannot be expressed by the model's units" in said
+    assert said.index("dev: 1 of 19") < said.index("epoch ")
     assert record["test"]["micro"]["support"] == sum(len(d.entities) for d in [*SENTENCES, inside])
 
 
@@ -245,12 +247,41 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_entities_that_no_unit_can_express_at_all(tmp_path: Path) -> None:
-    """Training goes on (the model learns O), but says what it could not learn."""
-    write_jsonl(tmp_path / "data.jsonl", [Document("Tomas", (Entity(0, 3, "PERSON"),))])
-    record, said = run(tmp_path, "full", merged(FAST, {"model": {"unit": "word"}}))
-    assert "1 entities cannot be expressed" in said
-    assert record["test"]["micro"]["recall"] == 0
+def test_entities_most_of_which_no_unit_can_express(tmp_path: Path) -> None:
+    """Refused before training, with the setting that keeps them."""
+    texts = ["Tomas在北京", "Tomas在", "北京"]
+    entities = [[(0, 3), (6, 8)], [(0, 3)], [(0, 2)]]
+    documents = [
+        Document(text, tuple(Entity(a, b, "X") for a, b in spans))
+        for text, spans in zip(texts, entities, strict=True)
+    ]
+    data = write_jsonl(tmp_path / "data.jsonl", documents)
+    words = merged(FAST, {"model": {"unit": "word"}})
+    _, said = run(tmp_path, "full", words)  # half of them are not most
+    assert "train: 2 of 4 entities (50.0 %) cannot be expressed" in said
+    write_jsonl(data, documents[:2])
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, "full", merged(words, {"run": {"dir": str(tmp_path / "most")}}))
+    message = str(caught.value)
+    assert "2 of 3 entities (66.7 %) cannot be expressed by units of words" in message
+    assert "data.jsonl:1: X 'Tom': it ends inside the unit 'Tomas'" in message
+    assert 'set model.unit = "char", which expresses 3 of them' in message
+    record, said = run(tmp_path, "full", merged(FAST, {"run": {"dir": str(tmp_path / "char")}}))
+    assert record["test"]["micro"]["support"] == 3
+    assert "cannot be expressed" not in said
+
+
+def test_entities_that_no_unit_at_all_can_express(tmp_path: Path) -> None:
+    nested = Document("北京大学", (Entity(0, 4, "A"), Entity(0, 2, "B"), Entity(2, 4, "C")))
+    write_jsonl(tmp_path / "data.jsonl", [nested])
+    for unit in ("char", "word"):
+        with pytest.raises(DataError, match=r"2 of 3 .*; check that .* do not overlap") as caught:
+            run(
+                tmp_path,
+                "full",
+                merged(FAST, {"model": {"unit": unit}, "run": {"dir": str(tmp_path / unit)}}),
+            )
+        assert "model.unit" not in str(caught.value)
 
 
 def test_no_model_is_left_if_scoring_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

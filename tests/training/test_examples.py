@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
-from nertune.labels.align import align_entities
+from nertune.labels.align import IGNORED, UNKNOWN, align_entities, continuation_ids
+from nertune.tokens.batching import collate
 from nertune.training.examples import prepare_examples
 from nertune.types import Document, Entity
 
@@ -20,7 +21,7 @@ def test_windows_put_together_are_the_document(
     overrides = {"model": {"max_pieces": max_pieces, "stride": stride}}
     predictor = make_predictor(make_settings(tmp_path, variant, overrides))
     examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
-    assert not examples.lost
+    assert not examples.coverage.lost
     tags: dict[int, list[int]] = {}
     for window, ids in zip(examples.windows, examples.tags, strict=True):
         assert len(ids) == window.num_units == len(window.positions)
@@ -40,10 +41,35 @@ def test_what_units_cannot_express_is_listed(tmp_path: Path) -> None:
     whole = Entity(4, 6, "LOCATION")
     document = Document("Tom 北京", (inside, whole), id="a.jsonl:1")
     examples = prepare_examples([document], predictor.segmenter, predictor.tagset)
-    assert [(lost.document_id, lost.entity) for lost in examples.lost] == [("a.jsonl:1", inside)]
-    assert "inside the unit 'Tom'" in examples.lost[0].reason
-    tags = [predictor.tagset.tags[i] for i in examples.tags[0]]
-    assert tags == ["O", "B-LOCATION", "I-LOCATION"]
+    assert [(lost.document_id, lost.entity) for lost in examples.coverage.lost] == [
+        ("a.jsonl:1", inside)
+    ]
+    assert "inside the unit 'Tom'" in examples.coverage.lost[0].reason
+    known = predictor.tagset.encode(["B-LOCATION", "I-LOCATION"])
+    assert examples.tags == [[UNKNOWN, *known]]
+    assert (examples.num_units, examples.coverage.num_entities) == (2, 2)
+    assert examples.count_targets(all_pieces=True) == [2]
+
+
+def test_all_pieces_of_a_unit_without_a_tag_are_left_out(tmp_path: Path) -> None:
+    predictor = make_predictor(make_settings(tmp_path, "full", {"model": {"unit": "word"}}))
+    text = "abc OK def 北京"
+    document = Document(text, (Entity(0, 2, "PERSON"), Entity(4, 10, "PERSON")))
+    examples = prepare_examples([document], predictor.segmenter, predictor.tagset)
+    batch = collate(
+        examples.windows,
+        pad_id=0,
+        tags=examples.tags,
+        continuation=continuation_ids(predictor.tagset.tags),
+    )
+    assert batch.piece_tags_BL is not None
+    targets_L = batch.piece_tags_BL[0] >= 0
+    assert set(batch.piece_tags_BL[0, ~targets_L].tolist()) == {IGNORED}
+    sizes = [len(ids) for ids in predictor.segmenter.segment(document)[0].piece_ids]
+    assert sizes[0] > 1
+    assert targets_L.nonzero().flatten().tolist() == [*range(1 + sizes[0], 1 + sum(sizes))]
+    assert examples.count_targets(all_pieces=True) == [sum(sizes[1:])] == [int(targets_L.sum())]
+    assert examples.count_targets() == [4]
 
 
 def test_texts_without_pieces_have_no_window(tmp_path: Path) -> None:

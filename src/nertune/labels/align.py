@@ -3,11 +3,14 @@
 A tag belongs to a unit. With the piece strategy `first` the unit's first piece carries it and
 the others are ignored; with `all` the other pieces carry the tag's continuation (`B-X` becomes
 `I-X`) while training. Decoding always reads the first piece of each unit.
+
+Gold that tags cannot say is no reason to teach the opposite: an entity is trained on without the
+white space at its ends, and the units of one that cannot be said at all have no tag.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +20,7 @@ from nertune.types import Document, Entity
 
 __all__ = [
     "IGNORED",
+    "UNKNOWN",
     "Alignment",
     "LostEntity",
     "PieceStrategy",
@@ -26,14 +30,16 @@ __all__ = [
 ]
 
 IGNORED = -100
-"""The tag id of positions that never enter a loss or a CRF."""
+"""The tag id of positions that hold no unit (padding): they never enter a loss or a CRF."""
+UNKNOWN = -101
+"""The tag id of a unit whose tag the gold does not say: no loss, and a CRF sums over its tags."""
 
 PieceStrategy = Literal["first", "all"]
 
 
 @dataclass(frozen=True, slots=True)
 class LostEntity:
-    """A gold entity that no sequence of tags over these units can express.
+    """A gold entity that no sequence of tags over these units can express as it is.
 
     Attributes:
         document_id: `Document.id`.
@@ -53,15 +59,19 @@ class Alignment:
     """A document's gold in units.
 
     Attributes:
-        spans: the entities that units can express.
-        tags: their BIO2 tags, one per unit.
+        spans: the entities that units can express, those of `trimmed` without their ends.
+        tags: their BIO2 tags, one per unit; `None` where the gold does not say one, which is in the
+            units of lost entities that no kept one covers.
         lost: the entities that units cannot express; they stay in the Document and are scored
             as missed.
+        trimmed: the entities that are trained on without the white space, or the characters that
+            the tokenizer drops, at their ends; they, too, stay in the Document as they are.
     """
 
     spans: list[TokenSpan]
-    tags: list[str]
+    tags: list[str | None]
     lost: list[LostEntity]
+    trimmed: list[LostEntity]
 
 
 def align_entities(document: Document, units: Sequence[tuple[int, int]]) -> Alignment:
@@ -73,42 +83,97 @@ def align_entities(document: Document, units: Sequence[tuple[int, int]]) -> Alig
         document: a text with entities.
         units: the spans that the model labels, in order (`Encoding.units`).
     """
-    starts = [start for start, _ in units]
-    ends = [end for _, end in units]
+    cut = _Cut(document, units)
     kept: list[TokenSpan] = []
     lost: list[LostEntity] = []
+    trimmed: list[LostEntity] = []
     taken: dict[int, Entity] = {}
-    for entity in sorted(document.entities, key=lambda e: (e.start - e.end, e.start, e.label)):
-        first = bisect_left(starts, entity.start)
-        last = bisect_left(ends, entity.end)
-        begins = first < len(units) and starts[first] == entity.start
-        finishes = last < len(units) and ends[last] == entity.end
-        if not begins or not finishes:
-            reason = _misfit(document, entity, units, begins)
-        elif other := next((taken[i] for i in range(first, last + 1) if i in taken), None):
+    unknown: set[int] = set()
+    found = [(entity, *cut.trim(entity)) for entity in document.entities]
+    for entity, first, last in sorted(found, key=cut.priority):
+        reason = cut.misfit(entity, first, last)
+        if not reason and (
+            other := next((taken[i] for i in range(first, last) if i in taken), None)
+        ):
             reason = f"it overlaps {other.label} {document.surface(other)!r}, which was kept"
-        else:
-            kept.append(TokenSpan(first, last + 1, entity.label))
-            taken.update(dict.fromkeys(range(first, last + 1), entity))
+        if reason:
+            unknown.update(range(*cut.touched(entity)))
+            lost.append(LostEntity(document.id, entity, document.surface(entity), reason))
             continue
-        lost.append(LostEntity(document.id, entity, document.surface(entity), reason))
+        kept.append(TokenSpan(first, last, entity.label))
+        taken.update(dict.fromkeys(range(first, last), entity))
+        if reason := cut.trimming(entity, first, last):
+            trimmed.append(LostEntity(document.id, entity, document.surface(entity), reason))
     kept.sort()
-    lost.sort(key=lambda item: item.entity.key)
-    return Alignment(kept, encode_tags(kept, len(units)), lost)
+    for items in (lost, trimmed):
+        items.sort(key=lambda item: item.entity.key)
+    tags: list[str | None] = [*encode_tags(kept, len(units))]
+    for i in unknown - taken.keys():
+        tags[i] = None
+    return Alignment(kept, tags, lost, trimmed)
 
 
-def _misfit(
-    document: Document, entity: Entity, units: Sequence[tuple[int, int]], begins: bool
-) -> str:
-    """Why an entity's boundary is not a unit's."""
-    edge = entity.end if begins else entity.start
-    side = "ends" if begins else "begins"
-    found = bisect_left(units, (edge,)) - 1  # the last unit that begins before it
-    if found >= 0 and units[found][0] < edge < units[found][1]:
-        start, end = units[found]
-        return f"it {side} inside the unit {document.text[start:end]!r}"
-    character = document.text[edge - 1 if begins else edge]
-    return f"it {side} with U+{ord(character):04X}, which the tokenizer drops"
+class _Cut:
+    """A document's text as units cut it."""
+
+    def __init__(self, document: Document, units: Sequence[tuple[int, int]]):
+        self._text = document.text
+        self._units = units
+        self._starts = [start for start, _ in units]
+        self._ends = [end for _, end in units]
+
+    def touched(self, entity: Entity) -> tuple[int, int]:
+        """The units that share a character with an entity: a half-open range of their indices."""
+        first = bisect_right(self._ends, entity.start)
+        return first, max(first, bisect_left(self._starts, entity.end))
+
+    def trim(self, entity: Entity) -> tuple[int, int]:
+        """The same without white space at the ends; empty if nothing else is left."""
+        first, last = self.touched(entity)
+        while first < last and self._is_blank(first):
+            first += 1
+        while first < last and self._is_blank(last - 1):
+            last -= 1
+        return first, last
+
+    def _is_blank(self, unit: int) -> bool:
+        return self._surface(unit).isspace()
+
+    def priority(self, found: tuple[Entity, int, int]) -> tuple[int, int, str, int]:
+        """What comes first is kept; the length is that without trimmed ends."""
+        entity, first, last = found
+        if first == last:
+            return entity.start - entity.end, entity.start, entity.label, entity.end
+        start = max(entity.start, self._starts[first])
+        end = min(entity.end, self._ends[last - 1])
+        return start - end, start, entity.label, entity.end
+
+    def misfit(self, entity: Entity, first: int, last: int) -> str:
+        """Why no units begin and end with the entity; empty if some do."""
+        if first == last:
+            return "it holds nothing but white space and what the tokenizer drops"
+        if self._starts[first] < entity.start:
+            return f"it begins inside the unit {self._surface(first)!r}"
+        if self._ends[last - 1] > entity.end:
+            return f"it ends inside the unit {self._surface(last - 1)!r}"
+        return ""
+
+    def _surface(self, unit: int) -> str:
+        return self._text[self._starts[unit] : self._ends[unit]]
+
+    def trimming(self, entity: Entity, first: int, last: int) -> str:
+        """What was cut off the entity's ends; empty if nothing was."""
+        if self._starts[first] != entity.start:
+            return self._cut_off("begins", self._text[entity.start])
+        if self._ends[last - 1] != entity.end:
+            return self._cut_off("ends", self._text[entity.end - 1])
+        return ""
+
+    def _cut_off(self, side: str, character: str) -> str:
+        code = f"U+{ord(character):04X}"
+        if character.isspace():
+            return f"it {side} in white space ({code})"
+        return f"it {side} with {code}, which the tokenizer drops"
 
 
 def spans_to_entities(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nertune.labels.align import IGNORED
+from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.models.crf import Decoder
 from nertune.models.decoding import Chain
 from nertune.tokens.batching import Batch
@@ -47,25 +47,31 @@ class Tagger(nn.Module):
         return torch.device("cpu") if first is None else first.device
 
     def forward(self, batch: Batch) -> Tensor:
-        """The batch's mean loss per unit, in nats: comparable between all kinds of tagger.
+        """The batch's mean loss per labelled unit, in nats: comparable between all taggers.
 
-        Cross-entropy for softmax, negative log-likelihood of the sequence for a CRF; with the
-        piece strategy `all`, the mean over all pieces.
+        Cross-entropy for softmax, negative log-likelihood of the known tags for a CRF; with the
+        piece strategy `all`, the mean over all labelled pieces. Units whose tag is `UNKNOWN` are no
+        labelled ones; where there is no other, the loss is 0.
         """
         inputs = [batch.piece_ids_BL, batch.attention_BL]
         if batch.states_BLD is not None:
             inputs.append(batch.states_BLD)
         emissions_BLK = self.emitter(*inputs)
         if batch.piece_tags_BL is not None:
-            return functional.cross_entropy(
+            summed = functional.cross_entropy(
                 emissions_BLK.flatten(0, 1).float(),
                 batch.piece_tags_BL.flatten(),
                 ignore_index=IGNORED,
+                reduction="sum",
             )
+            return summed / (batch.piece_tags_BL != IGNORED).sum().clamp(min=1)
         assert batch.tags_BU is not None, "a loss needs gold tags"
         emissions_BUK = _pick(emissions_BLK, batch.positions_BU)
-        loss = self._decoder.loss(emissions_BUK, batch.tags_BU, batch.first_B, batch.last_B)
-        return loss / batch.mask_BU.sum()
+        summed = self._decoder.loss(
+            emissions_BUK, batch.tags_BU, batch.mask_BU, batch.first_B, batch.last_B
+        )
+        labelled_BU = batch.mask_BU & (batch.tags_BU != UNKNOWN)
+        return summed / labelled_BU.sum().clamp(min=1)
 
     @torch.inference_mode()
     def emit(self, batch: Batch) -> list[NDArray[np.float32]]:

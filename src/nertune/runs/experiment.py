@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from nertune.errors import (
 )
 from nertune.evaluation.metrics import Scores, score
 from nertune.inference.predictor import Predictor
-from nertune.labels.align import LostEntity, continuation_ids
+from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
@@ -39,7 +39,7 @@ from nertune.runs.record import describe_data, peak_memory_bytes, software_versi
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
-from nertune.training.examples import Examples, prepare_examples
+from nertune.training.examples import Coverage, Examples, measure_coverage, prepare_examples
 from nertune.training.loop import FitResult, Observer, fit
 from nertune.training.optimizer import group_parameters, group_rates
 from nertune.training.states import StateStore, count_state_bytes, store_states
@@ -157,7 +157,7 @@ def _train(
     )  # fmt: skip
 
     scores = {
-        name: _score_split(name, corpus, predictor, folder)
+        name: _score_split(name, corpus, predictor, folder, console)
         for name, corpus in corpora.items()
         if name != "train"
     }
@@ -206,7 +206,7 @@ def _go_on(
             f"{folder.model}: the finished run's model is gone; use --overwrite to train again"
         )
     predictor = load_model(folder.model, device=settings.run.device)
-    scores = _score_split("test", corpora.test, predictor, folder).to_dict()
+    scores = _score_split("test", corpora.test, predictor, folder, console).to_dict()
     data = {**record["data"], "test": describe_data(corpora.test)}
     add_metrics(folder.model, {"test": scores}, data=data)
     own = record["settings"]
@@ -313,7 +313,11 @@ def _fit(
 ) -> tuple[FitResult, dict[str, Any]]:
     """What came of training, and what was done about frozen layers."""
     examples = prepare_examples(corpus.documents, predictor.segmenter, predictor.tagset)
-    _say_lost("train", examples.lost, console)
+    examples.coverage.refuse_if_mostly_lost(corpus.path, corpus.documents, predictor.segmenter)
+    coverages = {"train": examples.coverage}
+    if dev is not None:
+        coverages["dev"] = measure_coverage(dev.documents, predictor.segmenter)
+    _say_coverage(coverages, console)
     trainable, total = _count_parameters(predictor)
     notify(console, f"{settings.run.name}: {trainable:,} of {total:,} parameters train, "
                     f"unit {predictor.segmenter.unit}, {accelerator.device}")  # fmt: skip
@@ -425,21 +429,21 @@ def _quick_scores(predictor: Predictor, corpus: Corpus) -> dict[str, float]:
     }
 
 
-def _score_split(name: str, corpus: Corpus, predictor: Predictor, folder: RunFolder) -> Scores:
+def _score_split(
+    name: str, corpus: Corpus, predictor: Predictor, folder: RunFolder, console: Console
+) -> Scores:
+    if name == "test":  # dev's was said before training
+        coverage = measure_coverage(corpus.documents, predictor.segmenter)
+        _say_coverage({name: coverage}, console)
     predicted: Sequence[Document] = list(predictor.tag_documents(corpus.documents))
     save_documents(folder.predictions(name), predicted, format="predictions")
     return score(corpus.documents, predicted, types=predictor.tagset.labels)
 
 
-def _say_lost(split: str, lost: Sequence[LostEntity], console: Console) -> None:
-    if not lost:
-        return
-    notify(console, f"{split}: {len(lost)} entities cannot be expressed by the model's units; "
-                    "they are not trained on, and still scored as missed:")  # fmt: skip
-    for item in lost[:5]:
-        notify(console, f"  {item.document_id}: {item.entity.label} {item.text!r}: {item.reason}")
-    if len(lost) > 5:
-        notify(console, "  … all of them: nertune data inspect FILE --model ENCODER")
+def _say_coverage(coverages: Mapping[str, Coverage], console: Console) -> None:
+    for split, coverage in coverages.items():
+        for line in coverage.describe(split):
+            notify(console, line)
 
 
 def _count_parameters(predictor: Predictor) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class ModelFit:
         pieces: the documents' lengths in pieces.
         window_pieces: the most pieces of text that one window takes; `None` if not known.
         longer_than_window: how many documents need several windows (nothing is cut off).
-        lost: every entity that the units cannot express.
+        lost: every entity that the units cannot express as it is, so that it will be missed.
     """
 
     unit: Unit
@@ -212,7 +212,8 @@ def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
     for document in corpus.documents:
         encoding = encode_document(document, tokenizer, unit)
         lengths.append(encoding.num_pieces)
-        lost += align_entities(document, encoding.units).lost
+        alignment = align_entities(document, encoding.units)
+        lost += [*alignment.lost, *alignment.trimmed]
     longer = 0 if window is None else sum(length > window for length in lengths)
     return ModelFit(unit, summarize_lengths(lengths), window, longer, tuple(lost))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertune.labels.align import IGNORED
+from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.tokens.windows import Window
 
 __all__ = ["Batch", "collate", "epoch_batches", "sorted_batches"]
@@ -30,8 +30,10 @@ class Batch:
         positions_BU: int64 index of each owned unit's first piece, 0 at padding.
         mask_BU: bool, whether there is a unit; every row begins with a unit.
         first_B, last_B: bool, whether the owned units begin or end their document.
-        tags_BU: int64 tag ids, `IGNORED` at padding; `None` when there is no gold.
-        piece_tags_BL: int64 tag ids of all pieces (strategy `all`), `IGNORED` elsewhere.
+        tags_BU: int64 tag ids, `UNKNOWN` where the gold does not say one, `IGNORED` at padding;
+            `None` when there is no gold.
+        piece_tags_BL: int64 tag ids of all pieces of labelled units (strategy `all`), `IGNORED`
+            elsewhere.
         states_BLD: what an encoder's frozen layers give for the pieces; `None` computes it.
     """
 
@@ -109,11 +111,12 @@ def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 
 def _spread(window: Window, tags: Sequence[int], continuation: Sequence[int]) -> list[int]:
-    """The tag of every piece of the owned units."""
+    """The tag of every piece of the owned units whose tag is known."""
     row = [IGNORED] * len(window.piece_ids)
     ends = [*window.positions[1:], window.owned_end]
     for start, end, tag in zip(window.positions, ends, tags, strict=True):
-        row[start:end] = [tag] + [continuation[tag]] * (end - start - 1)
+        if tag != UNKNOWN:
+            row[start:end] = [tag] + [continuation[tag]] * (end - start - 1)
     return row
 
 

@@ -3,14 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from nertune.labels.align import LostEntity, align_entities
+from nertune.errors import DataError
+from nertune.labels.align import UNKNOWN, LostEntity, align_entities
 from nertune.labels.tagset import TagSet
+from nertune.tokens.tokenizer import encode_document
 from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document
 
-__all__ = ["Examples", "prepare_examples"]
+__all__ = ["Coverage", "Examples", "measure_coverage", "prepare_examples"]
+
+_NUM_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a corpus's gold the model's units express.
+
+    Attributes:
+        num_entities: gold entities in all.
+        lost: those that no tags can express; they are not trained on, and neither are the units
+            that they touch.
+        trimmed: those that are trained on without the white space at their ends.
+    """
+
+    num_entities: int
+    lost: list[LostEntity]
+    trimmed: list[LostEntity]
+
+    def describe(self, split: str) -> list[str]:
+        """Lines for the user about what is not expressed as it is; none if all is."""
+        trained_on = split == "train"
+        lines: list[str] = []
+        for items, what in (
+            (
+                self.lost,
+                "cannot be expressed by the model's units: "
+                + ("the units that they touch are not trained on, and " if trained_on else "")
+                + "they are scored as missed",
+            ),
+            (
+                self.trimmed,
+                "begin or end in white space, or in characters that the tokenizer drops: "
+                + ("they are trained on without, and " if trained_on else "")
+                + "scored as they stand",
+            ),
+        ):
+            if items:
+                lines.append(f"{split}: {self._share(items)} {what}")
+                lines += [f"  {_name(item)}" for item in items[:_NUM_SHOWN]]
+                if len(items) > _NUM_SHOWN:
+                    lines.append("  … all of them: nertune data inspect FILE --model ENCODER")
+        return lines
+
+    def _share(self, items: Sequence[LostEntity]) -> str:
+        percent = 100 * len(items) / self.num_entities
+        return f"{len(items):,} of {self.num_entities:,} entities ({percent:.1f} %)"
+
+    def refuse_if_mostly_lost(
+        self, path: Path, documents: Sequence[Document], segmenter: Segmenter
+    ) -> None:
+        """Refuse to train on data most of whose entities cannot be expressed.
+
+        Raises:
+            DataError: more than half are lost; it says what would keep them.
+        """
+        if not _is_mostly_lost(self):
+            return
+        advice = "check that the offsets fit the text, and that entities do not overlap"
+        if segmenter.unit == "word":
+            as_characters = measure_coverage(documents, replace(segmenter, unit="char"))
+            kept = as_characters.num_entities - len(as_characters.lost)
+            if not _is_mostly_lost(as_characters):
+                advice = f'set model.unit = "char", which expresses {kept:,} of them'
+        units = {"word": "words", "char": "characters"}[segmenter.unit]
+        raise DataError(
+            f"{self._share(self.lost)} cannot be expressed by units of {units}, so there is little "
+            f"to learn from; e.g. {_name(self.lost[0])}; {advice}",
+            path=path,
+        )
+
+
+def _is_mostly_lost(coverage: Coverage) -> bool:
+    return 2 * len(coverage.lost) > coverage.num_entities
+
+
+def _name(item: LostEntity) -> str:
+    return f"{item.document_id}: {item.entity.label} {item.text!r}: {item.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +99,29 @@ class Examples:
     """Windows with the tag ids of their owned units.
 
     Attributes:
-        windows, tags: parallel lists.
-        lost: gold entities that no tags can express; they are not trained on.
+        windows, tags: parallel lists; a tag id is `UNKNOWN` where the gold does not say one.
+        coverage: what became of the gold entities.
     """
 
     windows: list[Window]
     tags: list[list[int]]
-    lost: list[LostEntity]
+    coverage: Coverage
 
     @property
     def num_units(self) -> int:
         """Units that enter an epoch's loss."""
-        return sum(map(len, self.tags))
+        return sum(self.count_targets())
+
+    def count_targets(self, *, all_pieces: bool = False) -> list[int]:
+        """For each window how many of its units, or their pieces, enter the loss."""
+        if not all_pieces:
+            return [len(tags) - tags.count(UNKNOWN) for tags in self.tags]
+        counts = []
+        for window, tags in zip(self.windows, self.tags, strict=True):
+            ends = [*window.positions[1:], window.owned_end]
+            spans = zip(window.positions, ends, tags, strict=True)
+            counts.append(sum(end - start for start, end, tag in spans if tag != UNKNOWN))
+        return counts
 
 
 def prepare_examples(
@@ -40,13 +132,34 @@ def prepare_examples(
     Raises:
         ValueError: an entity's label is not in the tag set.
     """
-    examples = Examples([], [], [])
+    windows: list[Window] = []
+    tags: list[list[int]] = []
+    lost: list[LostEntity] = []
+    trimmed: list[LostEntity] = []
     for index, document in enumerate(documents):
-        encoding, windows = segmenter.segment(document, index)
+        encoding, cut = segmenter.segment(document, index)
         alignment = align_entities(document, encoding.units)
-        ids = tagset.encode(alignment.tags)
-        examples.lost.extend(alignment.lost)
-        for window in windows:
-            examples.windows.append(window)
-            examples.tags.append(ids[window.first_unit : window.first_unit + window.num_units])
-    return examples
+        known = iter(tagset.encode(tag for tag in alignment.tags if tag is not None))
+        ids = [UNKNOWN if tag is None else next(known) for tag in alignment.tags]
+        lost += alignment.lost
+        trimmed += alignment.trimmed
+        windows += cut
+        tags += [ids[w.first_unit : w.first_unit + w.num_units] for w in cut]
+    coverage = Coverage(_count_entities(documents), lost, trimmed)
+    return Examples(windows, tags, coverage)
+
+
+def measure_coverage(documents: Sequence[Document], segmenter: Segmenter) -> Coverage:
+    """How much of a corpus's gold a model's units express, without cutting windows."""
+    coverage = Coverage(_count_entities(documents), [], [])
+    for document in documents:
+        if document.entities:
+            encoding = encode_document(document, segmenter.tokenizer, segmenter.unit)
+            alignment = align_entities(document, encoding.units)
+            coverage.lost.extend(alignment.lost)
+            coverage.trimmed.extend(alignment.trimmed)
+    return coverage
+
+
+def _count_entities(documents: Sequence[Document]) -> int:
+    return sum(len(document.entities) for document in documents)
