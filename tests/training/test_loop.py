@@ -423,7 +423,7 @@ def test_more_epochs_of_windows_than_documents(tmp_path: Path) -> None:
     assert len(examples.windows) > 3
     assert examples.num_units == len(long.text)
     assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.tags) == 30
-    assert examples.lost == []
+    assert examples.coverage.lost == []
     assert train(settings)["epochs"][0]["loss"] > 0
 
 

@@ -213,7 +213,8 @@ def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
         encoding = encode_document(document, tokenizer, unit)
         lengths.append(encoding.num_pieces)
         alignment = align_entities(document, encoding.units)
-        lost += [*alignment.lost, *alignment.trimmed]
+        missed = [*alignment.lost, *alignment.trimmed]
+        lost += sorted(missed, key=lambda item: item.entity.key)
     longer = 0 if window is None else sum(length > window for length in lengths)
     return ModelFit(unit, summarize_lengths(lengths), window, longer, tuple(lost))
 
