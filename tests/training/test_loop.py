@@ -22,7 +22,7 @@ from nertune.config import Settings, TrainSettings
 from nertune.errors import TrainingError
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
-from nertune.labels.align import continuation_ids
+from nertune.labels.align import UNKNOWN, continuation_ids
 from nertune.runs.experiment import train
 from nertune.tokens.batching import collate, epoch_batches
 from nertune.training.examples import Examples, prepare_examples
@@ -197,7 +197,7 @@ def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3, 100])
 def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> None:
-    """One SGD step a group, along the mean of its batches' gradients; a short last group too."""
+    """One SGD step a group, along the gradient of its mean over units; a short last group too."""
     values = {"optimizer": "sgd", "rate": 0.1, "momentum": 0.0, "epochs": 1, "batch_tokens": 30}
     settings = make_settings(
         tmp_path,
@@ -217,18 +217,91 @@ def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> N
     for start in range(0, len(batches), accumulate):
         group = batches[start : start + accumulate]
         reference.tagger.zero_grad()
+        num_units = sum(len(examples.tags[i]) for chosen in group for i in chosen)
         for chosen in group:
             batch = collate(
                 [examples.windows[i] for i in chosen],
                 pad_id=0,
                 tags=[examples.tags[i] for i in chosen],
             )
-            (reference.tagger(batch) / len(group)).backward()
+            (reference.tagger(batch) * batch.num_units / num_units).backward()
         with torch.no_grad():
             for parameter in reference.tagger.parameters():
                 parameter -= 0.1 * parameter.grad
     for name, tensor in weights_of(reference).items():
         assert torch.allclose(weights_of(predictor)[name], tensor, atol=1e-6), name
+
+
+NESTED = (*(Entity(7 * i, 7 * i + 3, "PERSON") for i in range(7)), Entity(1, 4, "TIME"))
+UNEQUAL = (Document("王小明在北京。" * 7, NESTED), Document("李华", (Entity(0, 2, "PERSON"),)))
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "softmax": {"model": {"emitter": "lstm"}},
+    "crf": {"model": {"emitter": "lstm", "decoder": "crf"}},
+    "pieces": {"model": {"pieces": "all", "unit": "word"}},
+    "frozen": {"model": {"tuning": "frozen"}},
+    "adalora": {"model": {"tuning": "peft"}, "peft": {"method": "adalora", "targets": ["query"]}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_accumulated_step_is_that_of_one_batch(kind: str, tmp_path: Path) -> None:
+    """However unequal the batches are, and where units have no tag; AdaLoRA's penalty once."""
+    encoder = shutil.copytree(tiny_bert(), tmp_path / "encoder")
+    config = json.loads((encoder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (encoder / "config.json").write_text(json.dumps(config))
+    documents = UNEQUAL
+    if kind == "pieces":  # words of six pieces and of one
+        text = "abcdef " * 8
+        documents = (Document(text, (Entity(0, 6, "PERSON"), Entity(7, 11, "TIME"))), UNEQUAL[1])
+    steps, losses = [], []
+    for accumulate, batch_tokens in ((1, 10_000), (2, 1)):
+        values = {"optimizer": "sgd", "momentum": 0.0, "epochs": 1, "accumulate": accumulate}
+        overrides: dict[str, dict[str, Any]] = {
+            **KINDS[kind],
+            "lstm": {"dropout": 0.0, "unknown": 0.0},
+            "train": PLAIN | values | {"rate": 0.5, "head_rate": 0.5, "batch_tokens": batch_tokens},
+        }
+        overrides["model"] = {"encoder": str(encoder), **KINDS[kind]["model"]}
+        predictor = make_predictor(make_settings(tmp_path, "full", overrides))
+        before = weights_of(predictor)
+        examples = examples_of(predictor, documents)
+        assert (len(examples.windows), len(examples.coverage.lost)) == (2, 1)
+        spy = Spy(predictor)
+        result = fit(
+            predictor.tagger,
+            examples,
+            make_settings(tmp_path, "full", overrides).train,
+            accelerator=Accelerator(cpu=True),
+            seed=1,
+            pad_id=0,
+            continuation=continuation_ids(predictor.tagset.tags) if kind == "pieces" else None,
+            observer=spy,
+        )
+        assert spy.batches[-1][1] == accumulate  # batches of the one step
+        after = weights_of(predictor)
+        steps.append(torch.cat([(after[n] - before[n]).double().flatten() for n in before]))
+        losses.append(result.history[0].loss)
+    assert torch.cosine_similarity(steps[0], steps[1], dim=0) > 0.999999
+    assert float(steps[1].norm()) == pytest.approx(float(steps[0].norm()), rel=1e-4)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_an_epoch_in_which_nothing_is_known_changes_nothing(tmp_path: Path) -> None:
+    predictor = make_predictor(make_settings(tmp_path, "lstm-crf"))
+    unknown = examples_of(predictor, [Document("北京大学", (Entity(0, 4, "TIME"),))])
+    unknown.tags[0][:] = [UNKNOWN] * 4
+    before = weights_of(predictor)
+    result = fit(
+        predictor.tagger,
+        unknown,
+        settings_of(tmp_path, "lstm-crf", epochs=1, optimizer="sgd", **PLAIN).train,
+        accelerator=Accelerator(cpu=True),
+        seed=1,
+        pad_id=0,
+    )
+    assert result.history[0].loss == 0
+    assert equal(weights_of(predictor), before)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])

@@ -45,7 +45,8 @@ class EpochReport:
 
     Attributes:
         epoch: counted from 1.
-        loss: mean loss per unit over the epoch, in nats.
+        loss: mean loss per labelled unit over the epoch, in nats; per piece with the piece
+            strategy `all`.
         seconds: training time, without evaluation and checkpoints.
         tokens_per_second: units trained per second (padding not counted).
         dev: `precision`, `recall`, `f1` (micro) on the dev set, if there is one.
@@ -100,7 +101,8 @@ class _Progress:
     epoch: int = 1
     batch: int = 0  # batches of the epoch that are done
     step: int = 0
-    loss_sum: float = 0.0  # over the epoch's units so far, nats
+    loss_sum: float = 0.0  # over the epoch's targets so far, nats
+    targets: int = 0  # labelled units, or their pieces with the piece strategy `all`
     units: int = 0
     seconds: float = 0.0
     history: list[EpochReport] = field(default_factory=list)
@@ -222,7 +224,8 @@ def fit(
                 pause = raised
         progress.finished = _is_done(progress, settings)
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        progress.loss_sum, progress.units, progress.seconds = 0.0, 0, 0.0
+        progress.loss_sum, progress.targets = 0.0, 0
+        progress.units, progress.seconds = 0, 0.0
         save_checkpoint()
         if pause is not None and not progress.finished:
             try:
@@ -266,6 +269,7 @@ def _train_epoch(
     if accelerator.device.type != "mps":  # which has no float64
         loss_sum = loss_sum.to(accelerator.device)
     started = time.perf_counter() - progress.seconds
+    targets = examples.count_targets(all_pieces=continuation is not None)
 
     def prepare(chosen: Sequence[int]) -> Batch:
         batch = collate(
@@ -287,16 +291,20 @@ def _train_epoch(
     for number, batch in enumerate(prepared, start=progress.batch):
         chosen = batches[number]
         group_start = number - number % settings.accumulate
-        group_size = min(settings.accumulate, len(batches) - group_start)
-        with accelerator.autocast():
-            loss = tagger(batch)
-        penalty = 0.0 if ranks is None else ranks.penalty()
-        accelerator.backward((loss + penalty) / group_size)
-        num_units = sum(len(examples.tags[i]) for i in chosen)
-        loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * num_units
-        progress.units += num_units
+        group = batches[group_start : group_start + settings.accumulate]
+        group_size = len(group)
         progress.batch = number + 1
         is_step = progress.batch - group_start == group_size
+        num_targets = sum(targets[i] for i in chosen)
+        # The group's loss is the mean over all that it holds, as if it were one batch.
+        share = num_targets / max(1, sum(targets[i] for indices in group for i in indices))
+        with accelerator.autocast():
+            loss = tagger(batch)
+        penalty = ranks.penalty() if ranks is not None and is_step else 0.0
+        accelerator.backward(share * loss + penalty)
+        loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * num_targets
+        progress.targets += num_targets
+        progress.units += sum(len(examples.tags[i]) for i in chosen)
         if is_step:
             done = (progress.epoch - 1 + group_start / len(batches)) / settings.epochs
             # The middle of the step, so that neither the first nor the last has rate zero.
@@ -348,7 +356,7 @@ def _report(observer: Observer, progress: _Progress, num_batches: int) -> None:
         progress.epoch,
         progress.batch,
         num_batches,
-        progress.loss_sum / progress.units,
+        progress.loss_sum / max(1, progress.targets),
         progress.units / max(progress.seconds, 1e-9),
     )
 
@@ -365,7 +373,7 @@ def _finish_epoch(
     progress.history.append(
         EpochReport(
             epoch=progress.epoch,
-            loss=progress.loss_sum / progress.units,
+            loss=progress.loss_sum / max(1, progress.targets),
             seconds=progress.seconds,
             tokens_per_second=progress.units / max(progress.seconds, 1e-9),
             dev=dev,
@@ -412,6 +420,7 @@ def _to_json(progress: _Progress, accelerator: Accelerator) -> dict[str, Any]:
             "batch": progress.batch,
             "step": progress.step,
             "loss_sum": progress.loss_sum,
+            "targets": progress.targets,
             "units": progress.units,
             "seconds": progress.seconds,
             "best_epoch": progress.best_epoch,
@@ -442,8 +451,9 @@ def _restore(
     scaler = getattr(accelerator, "scaler", None)
     if scaler is not None and saved.state["scaler"]:
         scaler.load_state_dict(saved.state["scaler"])
+    values = saved.state["progress"]
     return _Progress(
-        **saved.state["progress"],
+        **{"targets": values["units"], **values},  # version 0.1.0 had no count of its own
         history=[EpochReport(**report) for report in saved.state["history"]],
     )
 
