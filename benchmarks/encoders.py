@@ -136,7 +136,8 @@ def compare(
         if encoder is not None:
             text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
         if arm == "old-lora":
-            text = text.replace("rate = 2e-3", f"rate = {OLD_LORA_RATE}")
+            # The head's too, whose key ends in the same.
+            text = text.replace("learning_rate = 2e-3", f"learning_rate = {OLD_LORA_RATE}")
         text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {round(int(m[1]) * longer)}", text)
         (recipes / f"{arm}.toml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "nertune", "compare"]

@@ -33,22 +33,23 @@ from nertune.config import read_toml
 from nertune.runs.record import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
-Grid = tuple[str, tuple[float, ...]]  # the rate that matters for a method, and its values
+BOTH = "learning_rate+head_learning_rate"
+Grid = tuple[str, tuple[float, ...]]  # the rates that matter for a method, and their values
 GRIDS: dict[str, Grid] = {
-    "rslora": ("rate", (5e-4, 1e-3, 2e-3)),
-    "dora": ("rate", (1e-3, 2e-3, 4e-3)),
-    "pissa": ("rate", (5e-4, 1e-3, 2e-3)),
-    "lora-plus": ("rate", (5e-4, 1e-3, 2e-3)),
-    "adalora": ("adapter_rate", (2e-3, 4e-3, 8e-3)),
-    "ia3": ("adapter_rate", (2e-2, 5e-2, 1e-1)),
-    "vera": ("adapter_rate", (1e-2, 3e-2, 1e-1)),
-    "oft": ("adapter_rate", (1e-3, 2e-3, 4e-3)),
+    "rslora": (BOTH, (5e-4, 1e-3, 2e-3)),
+    "dora": (BOTH, (1e-3, 2e-3, 4e-3)),
+    "pissa": (BOTH, (5e-4, 1e-3, 2e-3)),
+    "lora-plus": (BOTH, (5e-4, 1e-3, 2e-3)),
+    "adalora": ("learning_rate", (2e-3, 4e-3, 8e-3)),
+    "ia3": ("learning_rate", (2e-2, 5e-2, 1e-1)),
+    "vera": ("learning_rate", (1e-2, 3e-2, 1e-1)),
+    "oft": ("learning_rate", (1e-3, 2e-3, 4e-3)),
 }
 # Chosen on dev before: those of recipes/peoples.
 CHOSEN: dict[str, dict[str, float]] = {
-    "full": {"rate": 4e-3, "encoder_factor": 0.1, "head_rate": 1e-3},
-    "lora": {"rate": 2e-3},
-    "lora-top2": {"rate": 2e-3},
+    "full": {"learning_rate": 4e-4, "head_learning_rate": 1e-3},
+    "lora": {"learning_rate": 2e-3, "head_learning_rate": 2e-3},
+    "lora-top2": {"learning_rate": 2e-3, "head_learning_rate": 2e-3},
 }
 
 
@@ -77,7 +78,10 @@ TASKS = {
     "peoples": Task(10, grids=GRIDS),
     "weibo": Task(
         10,
-        grids={"full": ("rate", (1.6e-3, 4e-3, 1e-2)), "lora": ("rate", (1e-3, 2e-3, 4e-3))},
+        grids={
+            "full": ("learning_rate", (1.6e-4, 4e-4, 1e-3)),
+            "lora": (BOTH, (1e-3, 2e-3, 4e-3)),
+        },
         search={"train.epochs": 10},
         base="peoples",
     ),
@@ -87,19 +91,19 @@ TASKS = {
         5,
         methods=(*CHOSEN, *GRIDS, "lstm"),
         grids={
-            "full": ("rate", (5e-4, 1e-3, 2e-3)),
-            "lora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
-            "lora-top2": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
-            "rslora": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
-            "dora": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
-            "pissa": ("adapter_rate", (2.5e-4, 5e-4, 1e-3)),
-            "lora-plus": ("adapter_rate", (1.25e-4, 2.5e-4, 5e-4)),
-            "adalora": ("adapter_rate", (2e-3, 4e-3, 8e-3)),
-            "ia3": ("adapter_rate", (5e-3, 1e-2, 2e-2)),
-            "vera": ("adapter_rate", (3e-3, 1e-2, 3e-2)),
-            "oft": ("adapter_rate", (5e-4, 1e-3, 2e-3)),
+            "full": ("learning_rate", (5e-5, 1e-4, 2e-4)),
+            "lora": ("learning_rate", (2.5e-4, 5e-4, 1e-3)),
+            "lora-top2": ("learning_rate", (5e-4, 1e-3, 2e-3)),
+            "rslora": ("learning_rate", (2.5e-4, 5e-4, 1e-3)),
+            "dora": ("learning_rate", (5e-4, 1e-3, 2e-3)),
+            "pissa": ("learning_rate", (2.5e-4, 5e-4, 1e-3)),
+            "lora-plus": ("learning_rate", (1.25e-4, 2.5e-4, 5e-4)),
+            "adalora": ("learning_rate", (2e-3, 4e-3, 8e-3)),
+            "ia3": ("learning_rate", (5e-3, 1e-2, 2e-2)),
+            "vera": ("learning_rate", (3e-3, 1e-2, 3e-2)),
+            "oft": ("learning_rate", (5e-4, 1e-3, 2e-3)),
         },
-        common={"head_rate": 2e-3},
+        common={"head_learning_rate": 2e-3},
         search={"train.epochs": 5, "data.train_share": 0.3},
     ),
 }
@@ -139,7 +143,7 @@ def search(method: str, arguments: argparse.Namespace) -> None:
         if not is_finished(folder):
             path = arguments.output / "search" / method / f"{rate:g}.toml"
             changes = {"data.test": "", **arguments.task.search}
-            write_recipe(path, method, arguments, {key: rate}, changes)
+            write_recipe(path, method, arguments, dict.fromkeys(key.split("+"), rate), changes)
             command = [sys.executable, "-m", "nertune", "train", str(path), "--overwrite"]
             command += ["--set", f"run.dir={folder}", "--set", "run.seed=1"]
             for override in arguments.set:
@@ -159,7 +163,9 @@ def compare(arguments: argparse.Namespace) -> None:
     """Each method at its rate, all seeds, against full tuning."""
     task = arguments.task
     rows = {**(read_rates(task.base) if task.base else {}), **read_rates(arguments.data)}
-    rates = {**CHOSEN, **{name: {row["key"]: row["rate"]} for name, row in rows.items()}}
+    rates = dict(CHOSEN)
+    for name, row in rows.items():
+        rates[name] = dict.fromkeys(row["key"].split("+"), row["rate"])
     recipes = []
     for method in arguments.only or task.methods:
         if method in task.grids and method not in rows:

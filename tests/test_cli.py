@@ -18,7 +18,14 @@ import pytest
 from safetensors import SafetensorError
 
 from helpers.commands import Outcome, environment_of_children, run, run_process
-from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_bert, write_jsonl
+from helpers.tiny import (
+    SENTENCES,
+    make_settings,
+    session_folder,
+    tiny_bert,
+    tiny_rates,
+    write_jsonl,
+)
 from nertune import __version__
 from nertune.inference.predictor import Predictor
 from nertune.runs.experiment import train
@@ -31,7 +38,7 @@ def trained() -> Path:
     """A run that has learned `SENTENCES`."""
     folder = session_folder() / "cli"
     folder.mkdir()
-    values = {"epochs": 40, "patience": 0, "batch_tokens": 80, "rate": 0.02}
+    values = {"epochs": 40, "patience": 0, "batch_tokens": 80, **tiny_rates(0.02, {})}
     # Without dev the last epoch is kept: the first with an F1 of 1 would just be good enough.
     settings = make_settings(folder, "full", {"train": values, "data": {"dev": ""}})
     assert train(settings, score_test=True)["test"]["micro"]["f1"] == 1.0
@@ -124,7 +131,7 @@ def test_train_again(tmp_path: Path) -> None:
         (["--set", "trian.epochs=3"], ["unknown section [trian]; did you mean train?"]),
         (["--set", "epochs=3"], ["expected section.key=value"]),
         (["--set", "train.epochs=0"], ["train.epochs", "greater than or equal to 1, got 0"]),
-        (["--set", "train.rate=fast"], ["train.rate", "got 'fast'"]),
+        (["--set", "train.learning_rate=fast"], ["train.learning_rate", "got 'fast'"]),
         (["--set", "model.emitter=gru"], ["model.emitter", "'encoder' or 'lstm'"]),
         (["--set", "data.train=absent.jsonl"], ["absent.jsonl: no such file"]),
         (["--set", "data.train="], ["data.train is empty"]),
@@ -539,7 +546,7 @@ def test_files_are_joined_as_in_training(tmp_path: Path) -> None:
         (tmp_path / f"{split}.conll").write_text("\n\n".join(blocks), encoding="utf-8")
         files[split] = str(tmp_path / f"{split}.conll")
     shape = {"hidden_size": 32, "dropout": 0.0, "unknown": 0.0}
-    longer = {"epochs": 40, "rate": 0.02, "patience": 0}
+    longer = {"epochs": 40, "learning_rate": 0.02, "patience": 0}
     path = recipe(tmp_path, data=files, lstm=shape, train=longer)
     record = json.loads(run("train", path, "--test", "--json").stdout)
     scores = record["test"]["micro"]

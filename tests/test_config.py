@@ -63,7 +63,7 @@ def test_settings_cannot_be_changed(recipe: Path) -> None:
 
 def test_plain_values_read_back_as_the_same_settings(recipe: Path) -> None:
     """What a record keeps is enough to run again."""
-    overrides = ["lora.layers=[0, -1]", 'lora.ranks={"0" = 4}', "train.head_rate=1e-4"]
+    overrides = ["lora.layers=[0, -1]", 'lora.ranks={"0" = 4}', "train.head_learning_rate=1e-4"]
     settings = load_settings(recipe, overrides)
     assert Settings.model_validate(settings.to_dict()) == settings
     assert settings.to_dict()["run"]["dir"] == "runs/my-run"
@@ -106,12 +106,12 @@ def test_unknown_keys_are_named_with_the_nearest(values: dict[str, Any], expecte
             "valid integer, unable to parse string as an integer, got 'many'",
         ),
         ("train", "epochs", 2.5, "got 2.5"),
-        ("train", "rate", 0, "greater than 0, got 0"),
-        ("train", "rate", 11, "less than or equal to 10, got 11"),
-        ("train", "rate", float("nan"), "got nan"),
+        ("train", "learning_rate", 0, "greater than 0, got 0"),
+        ("train", "learning_rate", 11, "less than or equal to 10, got 11"),
+        ("train", "learning_rate", float("nan"), "got nan"),
         ("train", "warmup", 1, "less than 1, got 1"),
         ("train", "optimizer", "lion", "'adamw', 'adam' or 'sgd', got 'lion'"),
-        ("train", "head_rate", -1, "got -1"),
+        ("train", "head_learning_rate", -1, "got -1"),
         ("run", "seed", -1, "got -1"),
         ("run", "seed", 2**32, f"got {2**32}"),
         ("run", "device", "gpu", "got 'gpu'"),
@@ -217,7 +217,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     [
         ("train.epochs=5", "train", "epochs", 5),
         ("train.epochs = 5", "train", "epochs", 5),
-        (" train.rate=1e-4", "train", "rate", 1e-4),
+        (" train.learning_rate=1e-4", "train", "learning_rate", 1e-4),
         ("train.tensorboard=true", "train", "tensorboard", True),
         ("model.encoder=some-owner/bert", "model", "encoder", "some-owner/bert"),
         ('model.encoder="mini-zh"', "model", "encoder", "mini-zh"),
@@ -240,9 +240,9 @@ def test_overrides(recipe: Path, override: str, section: str, key: str, expected
 
 def test_the_last_override_wins_over_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text('[data]\ntrain = "a"\n[train]\nepochs = 7\nrate = 2e-3\n')
+    path.write_text('[data]\ntrain = "a"\n[train]\nepochs = 7\nlearning_rate = 2e-3\n')
     settings = load_settings(path, ["train.epochs=8", "train.epochs=9"])
-    assert (settings.train.epochs, settings.train.rate) == (9, 2e-3)
+    assert (settings.train.epochs, settings.train.learning_rate) == (9, 2e-3)
 
 
 @pytest.mark.parametrize("override", ["epochs=5", "train.epochs", "train.=5", "", "=", "train=5"])
@@ -355,14 +355,3 @@ def test_shipped_recipes_differ_in_the_tagger_only() -> None:
         assert len({arm.data.model_dump_json() for arm in arms}) == 1
         taggers = {(str(a.model), str(a.lora), str(a.peft), a.train.lora_plus) for a in arms}
         assert len(taggers) == len(arms)
-
-
-def test_a_share_of_a_rate_needs_the_rate() -> None:
-    values = {"data": {"train": "x"}, "train": {"encoder_factor": 0.02}}
-    with pytest.raises(
-        ConfigError, match=r"encoder_factor = 0\.02 is a share of rate.*set train\.rate"
-    ):
-        parse_settings(values)
-    values["train"] |= {"rate": 1e-3}  # type: ignore[dict-item]
-    assert parse_settings(values).train.encoder_factor == 0.02
-    assert parse_settings({"data": {"train": "x"}}).train.encoder_factor is None

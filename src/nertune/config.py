@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import logging
 import os
 import re
 import tomllib
@@ -19,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nertune.errors import ConfigError
+from nertune.setting_names import upgrade_values
 
 __all__ = [
     "DataSettings",
@@ -36,9 +38,12 @@ __all__ = [
     "nearest",
     "parse_settings",
     "read_toml",
+    "upgrade_values",
     "validate",
     "with_changes",
 ]
+
+_LOGGER = logging.getLogger("nertune")
 
 Tuning = Literal["full", "frozen", "top", "bitfit", "lora", "peft"]
 """What of an encoder trains."""
@@ -224,23 +229,18 @@ class TrainSettings(Section):
     batch_tokens: int = Field(1024, ge=1, description="Padded pieces in a batch, at most.")
     accumulate: int = Field(1, ge=1, description="Batches per step.")
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    rate: Rate | None = Field(
+    learning_rate: Rate | None = Field(
         None,
-        description="Learning rate; the groups below derive from it. By default they are chosen by "
-        "the encoder and by what of it trains.",
+        description="Peak rate of what is tuned: the encoder's weights, the adapter, the BiLSTM; "
+        'with tuning = "frozen" the head. By default that of the encoder and the method.',
     )
-    encoder_factor: float | None = Field(
-        None, gt=0, le=1, description="Encoder's share of `rate` under full tuning; by default a "
-        "tenth."
-    )  # fmt: skip
-    head_rate: Rate | None = Field(None, description="Of the head; `rate` by default.")
-    adapter_rate: Rate | None = Field(
-        None, description="Of an adapter's weights; `rate` by default."
+    head_learning_rate: Rate | None = Field(
+        None, description="Of the head; by default 1e-3, beside an adapter 2e-3."
     )
+    crf_learning_rate: Rate = Field(1e-2, description="Of the CRF's transitions.")
     lora_plus: float = Field(
         1.0, gt=0, le=100, description="B's rate as a multiple of A's (LoRA+; Hayou et al., 2024)."
     )
-    crf_rate: Rate = Field(1e-2, description="Of transitions.")
     weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
     momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
     warmup: Share = Field(0.1, description="Share of all steps.")
@@ -265,15 +265,6 @@ class TrainSettings(Section):
     )  # fmt: skip
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
-    @model_validator(mode="after")
-    def _has_a_base(self) -> TrainSettings:
-        if self.encoder_factor is not None and self.rate is None:
-            raise ValueError(
-                f"encoder_factor = {self.encoder_factor:g} is a share of rate, which is not given: "
-                "set train.rate too"
-            )
-        return self
-
 
 class Settings(Section):
     """All settings of a run."""
@@ -285,6 +276,24 @@ class Settings(Section):
     lora: LoraSettings = LoraSettings()
     peft: PeftSettings = PeftSettings()
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _one_rate_each(self) -> Settings:
+        rate, head = self.train.learning_rate, self.train.head_learning_rate
+        if head is None:
+            return self
+        if self.model.emitter == "lstm":
+            raise ValueError(
+                f"train.head_learning_rate = {head:g}: a BiLSTM trains with one rate, its output "
+                "layer too: set train.learning_rate instead"
+            )
+        if self.model.tuning == "frozen" and rate is not None and rate != head:
+            raise ValueError(
+                f'with model.tuning = "frozen" the head is all that is tuned, so '
+                f"train.learning_rate = {rate:g} and train.head_learning_rate = {head:g} are both "
+                "its rate: set one of them, or both to the same"
+            )
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -328,13 +337,17 @@ def read_toml(recipe: Path) -> dict[str, Any]:
 
 
 def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
-    """Validate settings.
+    """Validate settings. Names that 0.1.0 had are read, and a warning says what as.
 
     Raises:
         ConfigError: names the key, what it got, what was expected, and the nearest known key.
     """
+    values, notices = upgrade_values(values, source=source)
     _refuse_unknown(values, source)
-    return validate(Settings, values, source=source)
+    settings = validate(Settings, values, source=source)
+    for notice in notices:
+        _LOGGER.warning("%s: %s", source, notice)
+    return settings
 
 
 def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:

@@ -48,7 +48,7 @@ class FakeTrainer:
             [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
         )
         request.folder.mkdir(parents=True, exist_ok=True)
-        skill = SKILL[settings.train.rate]
+        skill = SKILL[settings.train.learning_rate]
         rng = random.Random(f"{request.arm} {request.seed}")
         scores: dict[str, Any] = {"dev": None, "test": None}
         corpora = load_splits(settings.data, ("train", "dev", *["test"] * request.score_test))
@@ -109,7 +109,7 @@ class Bench:
         lines = [f'{split} = "{file}"' for split, file in files.items()]
         path = self.folder / f"{name}.toml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(["[data]", *lines, "[train]", f"rate = {rate}"]))
+        path.write_text("\n".join(["[data]", *lines, "[train]", f"learning_rate = {rate}"]))
         return path
 
     def compare(self, *recipes: Path, **options: Any) -> Comparison:

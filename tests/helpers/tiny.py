@@ -26,6 +26,7 @@ __all__ = [
     "make_settings",
     "save_predictor",
     "tiny_bert",
+    "tiny_rates",
     "write_jsonl",
 ]
 
@@ -133,11 +134,28 @@ def make_settings(
         "model": {"encoder": str(tiny_bert()), "unit": "char", **VARIANTS[variant]},
         "lstm": {"embedding_size": 16, "hidden_size": 16, "layers": 1, "dropout": 0.1},
         "lora": {"targets": ["query", "key", "value", "intermediate", "output"]},
-        "train": {"epochs": 3, "batch_tokens": 40, "rate": 1e-2, "encoder_factor": 0.2},
+        "train": {"epochs": 3, "batch_tokens": 40},
     }
     for section, changes in (overrides or {}).items():
         values[section] = {**values.get(section, {}), **changes}
+    values["train"] = tiny_rates(1e-2, values["model"]) | values["train"]
     return parse_settings(values)
+
+
+def tiny_rates(rate: float, model: Mapping[str, Any], *, encoder: float = 0.2) -> dict[str, float]:
+    """Learning rates at which the tiny taggers learn: everything has `rate` but the encoder.
+
+    Args:
+        rate: of the head, and of what is tuned.
+        model: `[model]`, or a value of `VARIANTS`.
+        encoder: the encoder's share of it where its own weights train.
+    """
+    tuning = model.get("tuning", "full")
+    if model.get("emitter") == "lstm" or tuning == "frozen":
+        return {"learning_rate": rate}
+    if tuning not in ("lora", "peft"):
+        return {"learning_rate": rate * encoder, "head_learning_rate": rate}
+    return {"learning_rate": rate, "head_learning_rate": rate}
 
 
 def make_predictor(settings: Settings, *, noise: float = 0.5) -> Predictor:

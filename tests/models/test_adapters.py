@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from transformers import BertForTokenClassification
 
-from helpers.tiny import SENTENCES, make_predictor, make_settings
+from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_rates
 from nertune.artifact import load_model
 from nertune.config import Settings, parse_settings
 from nertune.errors import ConfigError, MissingDependencyError
@@ -58,7 +58,8 @@ def settings_of(method: str, folder: Path, **train_values: Any) -> Settings:
         "model": {"tuning": "peft"},
         "peft": {"method": method, "options": OPTIONS.get(method, {})},
     }
-    changes = {"epochs": 2, "rate": 0.02, **values.get("train", {}), **train_values}
+    rates = tiny_rates(0.02, values["model"])
+    changes = {"epochs": 2, **rates, **values.get("train", {}), **train_values}
     return make_settings(folder, "full", {**values, "train": changes})
 
 
@@ -259,7 +260,7 @@ def test_a_step_that_was_left_out_does_not_spoil_adaloras_weighing(tmp_path: Pat
 
 
 def test_lora_plus_gives_b_its_multiple(tmp_path: Path) -> None:
-    settings = settings_of("lora+", tmp_path, lora_plus=16, rate=1e-3)
+    settings = settings_of("lora+", tmp_path, lora_plus=16, learning_rate=1e-3)
     optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)
     peaks = {group["name"]: group["peak"] for group in optimizer.param_groups}
     assert peaks["adapter_b"] == pytest.approx(16e-3)
@@ -270,7 +271,7 @@ def test_lora_plus_gives_b_its_multiple(tmp_path: Path) -> None:
 def test_methods_without_a_rate_have_their_own_multiple(
     method: str, factor: float, tmp_path: Path
 ) -> None:
-    settings = settings_of(method, tmp_path, rate=None, encoder_factor=None)
+    settings = settings_of(method, tmp_path, learning_rate=None, head_learning_rate=None)
     optimizer, _ = build_optimizer(make_predictor(settings).tagger, settings.train)
     peaks = {group["name"]: group["peak"] for group in optimizer.param_groups}
     assert peaks["adapter"] == pytest.approx(factor * 5e-4)  # of a narrow BERT

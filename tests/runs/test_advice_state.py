@@ -50,7 +50,10 @@ def test_another_question_is_refused(question: Question, tmp_path: Path) -> None
     )  # fmt: skip
     for other, part in (
         (replace(question, minutes=11.0), "minutes"),
-        (replace(question, values={**question.values, "train": {"rate": 0.1}}), "settings"),
+        (
+            replace(question, values={**question.values, "train": {"learning_rate": 0.1}}),
+            "settings",
+        ),
         (replace(question, data=few), "data"),
     ):
         with pytest.raises(ConfigError, match=f"holds an advice on other {part}"):
@@ -72,7 +75,9 @@ def test_a_folder_is_refused_before_anything_is_written(question: Question) -> N
 
 
 def test_a_recipe_has_the_plans_length(question: Question) -> None:
-    candidate = Candidate("lora-1", "lora", "rank 2", 0.1, {"lora.rank": 2, "train.rate": 0.1})
+    candidate = Candidate(
+        "lora-1", "lora", "rank 2", 0.1, {"lora.rank": 2, "train.learning_rate": 0.1}
+    )
     plan = Plan(share=0.5, epochs=7, first=3, shapes=False, seeds=1, seconds=0.0)
     values = question.recipe(candidate, plan, {"run.seed": 4})
     settings = parse_settings(values)

@@ -66,7 +66,7 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert advice.choice == ("lora" if lead > -0.005 else "full")
     settings = load_settings(advice.recipe)
     assert settings.model.tuning == advice.choice
-    assert settings.train.rate == advice.chosen[advice.choice].changes["train.rate"]
+    assert settings.train.learning_rate == advice.chosen[advice.choice].rate
     assert settings.data.train_share == 1.0
     assert settings.data.train.endswith("train.jsonl")
     assert settings.train.epochs == 6

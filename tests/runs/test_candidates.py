@@ -34,7 +34,7 @@ def test_candidates_are_settings_that_hold() -> None:
     rates = try_rates(config)
     assert [c.family for c in rates] == ["full", "lora"] * 3
     shapes = try_shapes(rates[3], config)
-    assert {c.changes["train.rate"] for c in shapes} == {rates[3].changes["train.rate"]}
+    assert {c.rate for c in shapes} == {rates[3].rate}
     everything = [*rates, *shapes]
     assert len({c.name for c in everything}) == len({c.told for c in everything}) == 10
     for candidate in everything:
@@ -45,9 +45,9 @@ def test_candidates_are_settings_that_hold() -> None:
         settings = parse_settings(values)
         assert settings.model.tuning == candidate.family
         assert settings.lora.alpha == 4 * settings.lora.rank
-        if candidate.family == "full":  # what people read is the encoder's rate
-            rate = settings.train.rate * settings.train.encoder_factor
-            assert float(candidate.told.removeprefix("rate ")) == pytest.approx(rate)
+        assert settings.train.learning_rate == candidate.rate
+        if candidate.family == "full":
+            assert float(candidate.told.removeprefix("rate ")) == candidate.rate
     assert [c.title for c in shapes][-1] == "LoRA, rank 8, rate 1e-3, upper 2 layers"
 
 

@@ -194,7 +194,7 @@ def test_changed_settings_or_data_are_trained_again(bench: Bench) -> None:
     bench.recipe("b", 0.003)
     bench.compare(*recipes)
     assert bench.starts == [("b", 1, "new"), ("b", 2, "new")]
-    assert bench.messages[1].endswith("training again, train.rate was 0.002, is 0.003")
+    assert bench.messages[1].endswith("training again, train.learning_rate was 0.002, is 0.003")
     bench.compare(*recipes, overrides=["train.epochs=3"])
     assert len(bench.starts) == 4
     assert bench.trainer.requests[0].overrides == ("train.epochs=3",)
@@ -215,9 +215,11 @@ def test_a_recipe_that_changes_meanwhile_is_refused(bench: Bench) -> None:
         bench.recipe("a", 0.002)
         bench.trainer(request)
 
-    with pytest.raises(TrainingError, match=r"a, seed 1: train.rate was 0.002, is 0.001: the rec"):
+    with pytest.raises(
+        TrainingError, match=r"a, seed 1: train.learning_rate was 0.002, is 0.001: the rec"
+    ):
         compare([recipe], seeds=2, output=bench.folder / "out", run_arm=edited)
-    assert bench.compare(recipe).arms[0].records[0]["settings"]["train"]["rate"] == 0.002
+    assert bench.compare(recipe).arms[0].records[0]["settings"]["train"]["learning_rate"] == 0.002
 
 
 def test_splits_are_read_as_a_run_reads_them(bench: Bench) -> None:

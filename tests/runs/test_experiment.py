@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from helpers.tiny import SENTENCES, VARIANTS, make_settings, write_jsonl
+from helpers.tiny import SENTENCES, VARIANTS, make_settings, tiny_rates, write_jsonl
 from nertune.errors import ConfigError, DataError, ModelError, NertuneError, TrainingError
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
@@ -98,7 +98,9 @@ def test_what_a_run_leaves(variant: str, tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_the_one_in_the_model(tmp_path: Path) -> None:
-    record, _ = run(tmp_path, "full", {"train": {"epochs": 8, "patience": 0, "rate": 0.05}})
+    record, _ = run(
+        tmp_path, "full", {"train": {"epochs": 8, "patience": 0, **tiny_rates(0.05, {})}}
+    )
     f1s = [e["dev"]["f1"] for e in record["epochs"]]
     assert f1s[record["best_epoch"] - 1] == max(f1s) == record["dev"]["micro"]["f1"]
     assert max(f1s) > 0
@@ -142,7 +144,9 @@ def test_texts_longer_than_the_window_are_not_cut_off(tmp_path: Path) -> None:
     """An entity at the end of 300 characters, with a window of 62."""
     long = Document("好" * 290 + "北京。", (Entity(290, 292, "LOCATION"),))
     write_jsonl(tmp_path / "data.jsonl", [long, *SENTENCES[:3]])
-    overrides = {"train": {"epochs": 25, "patience": 0, "rate": 0.02, "batch_tokens": 200}}
+    overrides = {
+        "train": {"epochs": 25, "patience": 0, "batch_tokens": 200, **tiny_rates(0.02, {})}
+    }
     record, said = run(tmp_path, "full", overrides)
     assert "cannot be expressed" not in said
     assert record["dev"]["micro"]["f1"] == 1.0
@@ -163,7 +167,7 @@ def test_data_with_awkward_texts_train_and_score(tmp_path: Path) -> None:
 
 def test_one_sentence_of_one_character(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "data.jsonl", [Document("王", (Entity(0, 1, "PERSON"),))])
-    record, _ = run(tmp_path, "lstm-crf", {"train": {"epochs": 30, "rate": 0.1}})
+    record, _ = run(tmp_path, "lstm-crf", {"train": {"epochs": 30, "learning_rate": 0.1}})
     assert record["test"]["micro"]["f1"] == 1.0
 
 

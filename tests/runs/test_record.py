@@ -113,7 +113,7 @@ print(high, peak_memory_bytes("cpu"))
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ({"train": {"rate": 0.1}}, {"train": {"rate": 0.2}}, "train.rate was 0.1, is 0.2"),
+        ({"train": {"warmup": 0.1}}, {"train": {"warmup": 0.2}}, "train.warmup was 0.1, is 0.2"),
         ({"a": 1, "b": {}}, {"a": 1, "b": {"c": [2]}}, "b.c was null, is [2]"),
         ({"a": {"x": 1}}, {"a": {"x": 1, "y": None}}, "a.y was null, is null"),  # only now there
     ],

@@ -23,11 +23,11 @@ def write_recipe(folder: Path, space: str, dev: str = "sample:dev") -> Path:
     ("model", "wanted"),
     [
         ({"emitter": "lstm"}, "lstm.dropout"),
-        ({"tuning": "full"}, "train.encoder_factor"),
+        ({"tuning": "full"}, "train.head_learning_rate"),
         ({"tuning": "lora"}, "lora.rank"),
-        ({"tuning": "lora"}, "train.head_rate"),
-        ({"tuning": "peft"}, "train.adapter_rate"),
-        ({"tuning": "frozen"}, "train.rate"),
+        ({"tuning": "lora"}, "train.head_learning_rate"),
+        ({"tuning": "peft"}, "train.learning_rate"),
+        ({"tuning": "frozen"}, "train.learning_rate"),
     ],
 )
 def test_every_method_has_a_space(model: dict[str, Any], wanted: str) -> None:
@@ -42,9 +42,12 @@ def test_a_recipe_without_a_space_gets_the_default_of_its_method(tmp_path: Path)
 
 
 def test_a_recipe_says_what_is_searched(tmp_path: Path) -> None:
-    text = '"train.rate" = {low = 1e-3, high = 1e-1, log = true}\n"train.epochs" = [3, 9]'
+    text = '"train.learning_rate" = {low = 1e-3, high = 1e-1, log = true}\n"train.epochs" = [3, 9]'
     values, _, space = read_space(write_recipe(tmp_path, text))
-    assert space == {"train.rate": Range(low=1e-3, high=1e-1, log=True), "train.epochs": (3, 9)}
+    assert space == {
+        "train.learning_rate": Range(low=1e-3, high=1e-1, log=True),
+        "train.epochs": (3, 9),
+    }
     assert "space" not in values  # what remains can be trained
 
 
@@ -61,12 +64,12 @@ def test_ranges_know_whole_numbers() -> None:
     [
         ('"rate" = [1, 2]', 'expected "section.key"'),
         ('"train.rat" = [0.1, 0.2]', "unknown key train.rat"),
-        ('"train.rate" = [0.1]', "expected a list of two values or more"),
-        ('"train.rate" = 0.1', "expected a list of two values or more"),
-        ('"train.rate" = {low = 0.1, high = 0.01}', "expected low < high"),
-        ('"train.rate" = {low = 0.0, high = 0.01, log = true}', "low must be above 0"),
-        ('"train.rate" = {low = 0.1, high = 0.2, lgo = true}', "lgo"),
-        ('"train.rate" = [-1.0, 0.2]', "train.rate"),
+        ('"train.learning_rate" = [0.1]', "expected a list of two values or more"),
+        ('"train.learning_rate" = 0.1', "expected a list of two values or more"),
+        ('"train.learning_rate" = {low = 0.1, high = 0.01}', "expected low < high"),
+        ('"train.learning_rate" = {low = 0.0, high = 0.01, log = true}', "low must be above 0"),
+        ('"train.learning_rate" = {low = 0.1, high = 0.2, lgo = true}', "lgo"),
+        ('"train.learning_rate" = [-1.0, 0.2]', "train.learning_rate"),
         ('"data.train" = ["a", "b"]', "not a setting of the model"),
     ],
 )

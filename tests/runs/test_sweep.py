@@ -38,11 +38,13 @@ unit = "char"
 [train]
 epochs = 3
 batch_tokens = 40
-rate = 1e-4
+learning_rate = 1e-4
+head_learning_rate = 1e-4
 """
+FAST = ["train.learning_rate=0.02", "train.head_learning_rate=0.02"]
 SPACE = """
 [space]
-"train.rate" = {low = 1e-3, high = 1e-1, log = true}
+"train.learning_rate" = {low = 1e-3, high = 1e-1, log = true}
 "lora.rank" = [2, 4]
 "lora.targets" = [["qv"], ["all-linear"]]
 "lora.alpha" = {low = 4, high = 16, step = 4}
@@ -74,8 +76,13 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
     assert "points against the recipe" in result.verdict
     assert "with 1 further seed " in result.verdict
     for trial in result.trials[1:]:
-        assert trial.values.keys() == {"train.rate", "lora.rank", "lora.targets", "lora.alpha"}
-        assert 1e-3 <= trial.values["train.rate"] <= 1e-1
+        assert trial.values.keys() == {
+            "train.learning_rate",
+            "lora.rank",
+            "lora.targets",
+            "lora.alpha",
+        }
+        assert 1e-3 <= trial.values["train.learning_rate"] <= 1e-1
         assert trial.values["lora.alpha"] in (4, 8, 12, 16)
         assert trial.values["lora.targets"] in (["qv"], ["all-linear"])
     for trial in result.trials:
@@ -83,7 +90,7 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
             assert 50 * 2**20 < (trial.peak_bytes or 0) < 8 * 2**30
     # The winner can be trained as it stands, and has its test file back.
     values = tomllib.loads(result.winner.read_text(encoding="utf-8"))
-    assert values["train"]["rate"] == result.best.values["train.rate"]
+    assert values["train"]["learning_rate"] == result.best.values["train.learning_rate"]
     assert values["data"]["test"].endswith("there-is-no-such-file.jsonl")
     assert load_settings(result.winner).lora.rank == result.best.values["lora.rank"]
     described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
@@ -111,22 +118,24 @@ def test_more_trials_confirm_another_winner_anew(recipe: Path, tmp_path: Path) -
     assert folders == ["0000-988", f"{later.best.number:04d}-988"]
     assert later.confirmed["base"] == first.confirmed["base"]
     record = json.loads((output / "confirm" / folders[1] / "record.json").read_text())
-    assert record["settings"]["train"]["rate"] == later.best.values["train.rate"]
+    assert record["settings"]["train"]["learning_rate"] == later.best.values["train.learning_rate"]
 
 
 def test_nothing_better_is_said_to_be_so(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = {low = 1e-8, high = 1e-7}\n')
-    changes = ["model.tuning=full", "train.rate=0.02", "train.epochs=25"]
+    recipe = write_recipe(
+        tmp_path, '\n[space]\n"train.learning_rate" = {low = 1e-8, high = 1e-7}\n'
+    )
+    changes = ["model.tuning=full", *FAST, "train.epochs=25"]
     result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
     assert result.best is result.base
     assert "none of 3 trials beats the recipe as it stands" in result.verdict
-    assert load_settings(result.winner).train.rate == 0.02
+    assert load_settings(result.winner).train.learning_rate == 0.02
 
 
 def test_a_trial_that_is_behind_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STARTUP", 1)
-    recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = [1e-9, 1e-8]\n')
-    changes = ["model.tuning=full", "train.rate=0.02", "train.epochs=25"]
+    recipe = write_recipe(tmp_path, '\n[space]\n"train.learning_rate" = [1e-9, 1e-8]\n')
+    changes = ["model.tuning=full", *FAST, "train.epochs=25"]
     result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
     assert "pruned" in {t.state for t in result.trials[1:]}
     assert result.best is result.base
@@ -270,7 +279,12 @@ def test_a_killed_sweep_loses_one_trial(recipe: Path, tmp_path: Path) -> None:
 def test_options_of_a_peft_method_can_be_searched(tmp_path: Path) -> None:
     space = '\n[space]\n"peft.options.r" = [4, 8]\n'
     recipe = write_recipe(tmp_path, space)
-    changes = ["model.tuning=peft", "peft.method=vera", "train.rate=0.01", "train.epochs=1"]
+    changes = [
+        "model.tuning=peft",
+        "peft.method=vera",
+        "train.learning_rate=0.01",
+        "train.epochs=1",
+    ]
     result = sweep(recipe, output=tmp_path / "out", trials=2, overrides=changes)
     assert result.trials[1].values["peft.options.r"] in (4, 8)
 

@@ -25,7 +25,7 @@ def test_the_front_is_what_nothing_betters(points: list[tuple[float, float]]) ->
 
 
 def trial(number: int, state: str = "complete", f1: float | None = 0.5) -> Trial:
-    values = {} if number == 0 else {"train.rate": 10.0**-number}
+    values = {} if number == 0 else {"train.learning_rate": 10.0**-number}
     done = state == "complete"
     return Trial(
         number=number,
@@ -45,7 +45,7 @@ def trial(number: int, state: str = "complete", f1: float | None = 0.5) -> Trial
         (trial(0, f1=0.0), trial(1, f1=0.7), trial(2, "pruned", 0.1), trial(3, "failed", None)),
     ],
 )
-@pytest.mark.parametrize("importance", [{}, {"train.rate": 0.9, "lora.rank": 0.1}])
+@pytest.mark.parametrize("importance", [{}, {"train.learning_rate": 0.9, "lora.rank": 0.1}])
 def test_every_kind_of_trial_can_be_drawn(
     trials: tuple[Trial, ...], importance: dict[str, float], tmp_path: Path
 ) -> None:

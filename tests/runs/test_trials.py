@@ -11,8 +11,8 @@ from nertune.evaluation.significance import Difference
 from nertune.runs.trials import SweepResult, Trial
 
 BASE = Trial(0, "complete", 0.5, {}, 10, 1.0, 2**20)
-BEST = Trial(2, "complete", 0.625, {"train.rate": 0.01}, 10, 1.0, 2**20)
-FAILED = Trial(1, "failed", None, {"train.rate": 9.0}, None, None, None)
+BEST = Trial(2, "complete", 0.625, {"train.learning_rate": 0.01}, 10, 1.0, 2**20)
+FAILED = Trial(1, "failed", None, {"train.learning_rate": 9.0}, None, None, None)
 
 
 @pytest.mark.parametrize(

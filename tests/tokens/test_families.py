@@ -24,7 +24,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from helpers.tiny import write_jsonl
+from helpers.tiny import tiny_rates, write_jsonl
 from nertune.artifact import load_model
 from nertune.config import parse_settings
 from nertune.data.corpus import load_corpus
@@ -103,9 +103,10 @@ def test_a_whole_run(
     values: dict[str, dict[str, Any]] = {
         "run": {"name": "run", "dir": str(tmp_path / "run"), "device": "cpu", "threads": 1},
         "data": {"train": data, "dev": data, "test": data},
-        "train": {"epochs": 3, "batch_tokens": 60, "rate": 0.02, "encoder_factor": 0.3},
+        "train": {"epochs": 3, "batch_tokens": 60},
         **WAYS[way],
     }
+    values["train"] |= tiny_rates(0.02, values["model"], encoder=0.3)
     values["model"] = {**values["model"], "encoder": str(encoder), "unit": "word"}
     settings = parse_settings(values)
     record = train(settings, console=Console(file=io.StringIO()), score_test=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.tiny import make_settings
+from helpers.tiny import VARIANTS, make_settings, tiny_rates
 from nertune.errors import ConfigError
 from nertune.runs.experiment import train
 from nertune.training.accelerator import build_accelerator
@@ -53,7 +53,7 @@ def test_fp16_wants_a_gpu(tmp_path: Path) -> None:
 def test_a_run_in_bf16_learns_and_keeps_float32(
     variant: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    train_values = {"epochs": 8, "rate": 0.02, "precision": "bf16"}
+    train_values = {"epochs": 8, "precision": "bf16", **tiny_rates(0.02, VARIANTS[variant])}
     settings = make_settings(tmp_path, variant, {**changes, "train": train_values})
     record = train(settings)
     losses = [epoch["loss"] for epoch in record["epochs"]]

@@ -17,7 +17,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_bert, write_jsonl
+from helpers.tiny import (
+    SENTENCES,
+    VARIANTS,
+    make_predictor,
+    make_settings,
+    tiny_bert,
+    tiny_rates,
+    write_jsonl,
+)
 from nertune.config import Settings, TrainSettings
 from nertune.errors import TrainingError
 from nertune.evaluation.metrics import score
@@ -117,7 +125,7 @@ def settings_of(folder: Path, variant: str, **train_values: Any) -> Settings:
 def test_overfits_eight_sentences(variant: str, tmp_path: Path) -> None:
     values = {"epochs": 45, "patience": 0}
     if not variant.startswith("lora"):  # a random base lets an adapter learn more slowly
-        values |= {"batch_tokens": 80, "rate": 0.02}
+        values |= {"batch_tokens": 80, **tiny_rates(0.02, VARIANTS[variant])}
     record = train(settings := make_settings(tmp_path, variant, {"train": values}))
     assert record["dev"]["micro"]["f1"] == 1.0
     assert record["epochs"][-1]["loss"] < record["epochs"][0]["loss"] / 4
@@ -130,7 +138,7 @@ def test_overfits_eight_sentences(variant: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_each_optimizer_learns(optimizer: str, tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "lstm", epochs=8, optimizer=optimizer, rate=0.1)
+    settings = settings_of(tmp_path, "lstm", epochs=8, optimizer=optimizer, learning_rate=0.1)
     result = fit_tiny(make_predictor(settings, noise=0), settings.train)
     losses = [report.loss for report in result.history]
     assert losses[-1] < 0.85 * losses[0]
@@ -140,7 +148,7 @@ def test_all_pieces_can_carry_tags(tmp_path: Path) -> None:
     """Words of several pieces, each of which is trained on."""
     overrides = {
         "model": {"unit": "word", "pieces": "all"},
-        "train": {"epochs": 6, "rate": 0.02, "encoder_factor": 1.0},
+        "train": {"epochs": 6, "learning_rate": 0.02, "head_learning_rate": 0.02},
     }
     predictor = make_predictor(make_settings(tmp_path, "full", overrides), noise=0)
     settings = make_settings(tmp_path, "full", overrides).train
@@ -189,7 +197,11 @@ def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
     assert examples.num_units == sum(len(d.text) for d in SENTENCES)
     for batch_tokens in (1, 50, 1000):
         frozen = TrainSettings(
-            optimizer="sgd", rate=1e-12, epochs=1, batch_tokens=batch_tokens, crf_rate=1e-12
+            optimizer="sgd",
+            learning_rate=1e-12,
+            crf_learning_rate=1e-12,
+            epochs=1,
+            batch_tokens=batch_tokens,
         )
         found = fit_tiny(predictor, frozen).history[0].loss
         assert found == pytest.approx(expected, rel=1e-5)
@@ -198,7 +210,13 @@ def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("accumulate", [1, 2, 3, 100])
 def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> None:
     """One SGD step a group, along the gradient of its mean over units; a short last group too."""
-    values = {"optimizer": "sgd", "rate": 0.1, "momentum": 0.0, "epochs": 1, "batch_tokens": 30}
+    values = {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "epochs": 1,
+        "batch_tokens": 30,
+    }
     settings = make_settings(
         tmp_path,
         "lstm",
@@ -533,7 +551,12 @@ def test_a_compiled_model_learns_the_same(variant: str, tmp_path: Path) -> None:
     for compiled in (False, True):
         # Not Adam, which blows rounding of tiny gradients up to whole steps.
         settings = settings_of(
-            tmp_path, variant, epochs=2, compile=compiled, optimizer="sgd", rate=0.05
+            tmp_path,
+            variant,
+            epochs=2,
+            compile=compiled,
+            optimizer="sgd",
+            **tiny_rates(0.05, VARIANTS[variant]),
         )
         predictor = make_predictor(settings)
         for module in predictor.tagger.modules():

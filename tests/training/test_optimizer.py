@@ -112,30 +112,7 @@ def test_groups_of_the_lstm() -> None:
     assert all(name.startswith("emitter.") for name in groups["lstm"])
 
 
-def test_rates_follow_from_the_base_rate() -> None:
-    """The encoder at a tenth of the rate, as in the reference study; an adapter at all of it."""
-    rates = group_rates(TrainSettings(rate=2e-3), encoder("lora"))
-    assert rates["encoder"] == pytest.approx(2e-4)
-    assert rates["adapter"] == rates["head"] == rates["lstm"] == 2e-3
-    assert rates["crf"] == TrainSettings().crf_rate
-    assert rates["crf"] >= rates["head"]
-
-
-def test_rates_of_their_own() -> None:
-    settings = TrainSettings(
-        rate=1e-3, encoder_factor=0.5, adapter_rate=2e-3, head_rate=3e-3, crf_rate=4e-3
-    )
-    assert group_rates(settings, encoder("full")) == {
-        "encoder": 5e-4,
-        "adapter": 2e-3,
-        "adapter_b": 2e-3,
-        "head": 3e-3,
-        "crf": 4e-3,
-        "lstm": 1e-3,
-    }
-
-
-def test_without_a_base_rate_they_follow_from_the_encoder() -> None:
+def test_rates_that_are_not_given_follow_from_the_encoder() -> None:
     """Rates at which the bundled encoder learns best make a BERT predict nothing at all."""
 
     def rates(tagger: Tagger, **settings: Any) -> dict[str, float]:
@@ -151,7 +128,7 @@ def test_without_a_base_rate_they_follow_from_the_encoder() -> None:
     assert rates(encoder("lora"), lora_plus=4) == {
         "adapter": 1.25e-4, "adapter_b": 5e-4, "head": 2e-3
     }  # fmt: skip
-    assert rates(encoder("lora"), adapter_rate=3e-3, head_rate=4e-3) == {
+    assert rates(encoder("lora"), learning_rate=3e-3, head_learning_rate=4e-3) == {
         "adapter": 3e-3, "adapter_b": 3e-3, "head": 4e-3
     }  # fmt: skip
     assert rates(lstm()) == {"lstm": 2e-3}
@@ -160,7 +137,7 @@ def test_without_a_base_rate_they_follow_from_the_encoder() -> None:
 @pytest.mark.parametrize("build", BUILDS)
 def test_the_optimizer_has_the_groups_rates(build: str) -> None:
     tagger = BUILDS[build]()
-    settings = TrainSettings(rate=1e-3, head_rate=7e-4, adapter_rate=5e-4, crf_rate=3e-3)
+    settings = TrainSettings(learning_rate=1e-3, head_learning_rate=7e-4, crf_learning_rate=3e-3)
     optimizer, names = build_optimizer(tagger, settings)
     by_id = {id(parameter): name for name, parameter in tagger.named_parameters()}
     in_order = [by_id[id(p)] for group in optimizer.param_groups for p in group["params"]]
@@ -204,7 +181,7 @@ def test_kinds(name: Any, kind: type) -> None:
 def test_a_step_moves_each_group_by_its_rate() -> None:
     """Adam's first step is the rate itself, whatever the gradient."""
     tagger = encoder("full")
-    settings = TrainSettings(optimizer="adam", rate=1e-3, crf_rate=5e-2)
+    settings = TrainSettings(optimizer="adam", learning_rate=1e-3, crf_learning_rate=5e-2)
     optimizer, _ = build_optimizer(tagger, settings)
     before = {name: p.detach().clone() for name, p in tagger.named_parameters()}
     for parameter in tagger.parameters():

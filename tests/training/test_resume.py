@@ -24,7 +24,12 @@ from nertune.training.checkpoint import CheckpointStore
 # Each kind of tagger with another optimizer, schedule and batching, so that all state counts.
 RUNS: dict[str, dict[str, Any]] = {
     "full": {"optimizer": "adamw", "schedule": "cosine"},
-    "lora": {"optimizer": "sgd", "rate": 0.05, "accumulate": 2},
+    "lora": {
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "head_learning_rate": 0.05,
+        "accumulate": 2,
+    },
     "lora-crf": {"optimizer": "adamw", "checkpoint_steps": 1, "accumulate": 3},
     "lstm": {"optimizer": "adam", "schedule": "constant", "clip_norm": 0},
     "lstm-crf": {"optimizer": "adamw", "weight_decay": 0.1},
@@ -210,7 +215,7 @@ def changed(settings: Settings, section: str, **values: Any) -> Settings:
 @pytest.mark.parametrize(
     ("section", "values", "key"),
     [
-        ("train", {"rate": 0.02}, "train.rate was 0.01 and is 0.02 now"),
+        ("train", {"learning_rate": 0.02}, "train.learning_rate was 0.01 and is 0.02 now"),
         ("train", {"epochs": 9}, "train.epochs was 5 and is 9 now"),
         ("run", {"seed": 5}, "run.seed"),
         ("lstm", {"dropout": 0.2}, "lstm.dropout"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import nertune.runs.experiment as experiment
 from helpers.children import KILLED, Bomb, train_in_child
-from helpers.tiny import SENTENCES, make_predictor, make_settings
+from helpers.tiny import SENTENCES, VARIANTS, make_predictor, make_settings, tiny_rates
 from nertune.config import Settings
 from nertune.inference.predictor import Predictor
 from nertune.models.bert import EncoderEmitter
@@ -83,7 +83,9 @@ def trained(folder: Path, settings: Settings, *, stored: bool) -> dict[str, Tens
 @pytest.mark.parametrize("variant", ["lora", "lora-crf", "frozen"])
 def test_the_same_training_to_rounding(variant: str, tmp_path: Path) -> None:
     """With dropout above the frozen layers drawn alike."""
-    settings = settings_of(tmp_path, variant, epochs=4, optimizer="sgd", rate=0.05)
+    settings = settings_of(
+        tmp_path, variant, epochs=4, optimizer="sgd", **tiny_rates(0.05, VARIANTS[variant])
+    )
     start = {n: t.clone() for n, t in trainable_tensors(make_predictor(settings).tagger).items()}
     plain = trained(tmp_path, settings, stored=False)
     stored = trained(tmp_path, settings, stored=True)
@@ -105,7 +107,8 @@ def test_a_run_uses_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(FrozenPrefix, "states", counted)
     said = io.StringIO()
     record = train(
-        settings_of(tmp_path, epochs=30, rate=0.03), console=Console(file=said, width=200)
+        settings_of(tmp_path, epochs=30, **tiny_rates(0.03, VARIANTS["lora"])),
+        console=Console(file=said, width=200),
     )
     assert sum(calls) == len(SENTENCES)  # once, whatever the epochs
     assert "the frozen layers ran once" in said.getvalue()

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from nertune.config import apply_override, parse_settings
+from nertune.config import apply_override, parse_settings, upgrade_values
 from nertune.errors import ConfigError, NertuneError
 from nertune.runs.advice import Advice, Outcome
 from nertune.runs.advice_data import find_data, load_data
@@ -63,8 +63,9 @@ _PILOT_DOCUMENTS = 500
 _SLACK = 0.9  # of the time left is planned with
 _CHOSEN_HERE = (
     "model.tuning", "model.emitter", "lora.rank", "lora.alpha", "lora.targets", "lora.layers",
-    "lora.ranks", "lora.alphas", "lora.rslora", "train.rate",
-    "train.head_rate", "train.adapter_rate", "train.lora_plus", "train.encoder_factor",
+    "lora.ranks", "lora.alphas", "lora.rslora", "train.learning_rate",
+    "train.head_learning_rate", "train.lora_plus",
+    "train.rate", "train.head_rate", "train.adapter_rate", "train.encoder_factor",  # of 0.1.0
     "train.epochs", "train.patience",
     "data.train_share", "data.train", "data.dev", "data.test", "run.dir", "run.name", "run.seed",
 )  # fmt: skip
@@ -113,6 +114,7 @@ def advise(
         }
         for override in overrides:
             apply_override(values, override)
+        values, notices = upgrade_values(values, source="advise")
         encoder_config = read_measures(encoder)
         refuse_folder(output, resume=resume)
         found = load_data(parse_settings(values, source="advise").data, output / "data")
@@ -120,8 +122,9 @@ def advise(
         question = Question(found, values, output, minutes)
         state = AdviceState(question, say)
         found.save()
-        if found.notice:
-            state.note(found.notice)
+        for notice in (*notices, found.notice):
+            if notice:
+                state.note(notice)
         search = _Search(question, state, encoder_config)
         search.run()
         return conclude(question, state, search.outcomes, search.plan, search.seed_seconds)

@@ -35,7 +35,6 @@ PROCESS_SECONDS = 8.0
 """To start a process and to import PyTorch."""
 
 _LEAST_DOCUMENTS = 1000  # of those that are left out to save time
-_LARGEST_FACTOR = 10  # between the rate as it is set and the encoder's
 _STEPS: dict[Family, float] = {"full": 2.5, "lora": 2.0}  # from one rate to the next
 _MOST_RATES = 6
 _LEARNED_MORE = 0.9  # of another's loss
@@ -179,9 +178,8 @@ def _full(rate: float) -> Candidate:
     rate = _round(rate)
     changes = {
         "model.tuning": "full",
-        "train.rate": _round(_LARGEST_FACTOR * rate),
-        "train.encoder_factor": 1 / _LARGEST_FACTOR,
-        "train.head_rate": HEAD_RATES["full"],
+        "train.learning_rate": rate,
+        "train.head_learning_rate": HEAD_RATES["full"],
     }
     return Candidate(f"full-{rate:g}", "full", f"rate {_short(rate)}", rate, changes)
 
@@ -199,8 +197,8 @@ def _lora(
         "lora.alpha": 4 * rank,  # the update's scale stays the same
         "lora.layers": layers,
         "lora.targets": [targets],
-        "train.rate": rate,
-        "train.head_rate": HEAD_RATES["adapter"],
+        "train.learning_rate": rate,
+        "train.head_learning_rate": HEAD_RATES["adapter"],
     }
     return Candidate(f"lora-{rate:g}-{rank}-{layers}-{targets}", "lora", told, rate, changes)
 

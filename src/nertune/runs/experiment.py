@@ -322,7 +322,8 @@ def _fit(
     notify(console, f"{settings.run.name}: {trainable:,} of {total:,} parameters train, "
                     f"unit {predictor.segmenter.unit}, {accelerator.device}")  # fmt: skip
     rates = _rates(settings, predictor)
-    notify(console, "rates: " + ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items()))
+    told = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
+    notify(console, f"learning rates: {told}")
     tracker = None
     if settings.train.tensorboard:
         accelerator.init_trackers("tensorboard")

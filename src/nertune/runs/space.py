@@ -8,8 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nertune.config import Settings, apply_override, parse_settings, read_toml, with_changes
+from nertune.config import (
+    Settings,
+    apply_override,
+    parse_settings,
+    read_toml,
+    upgrade_values,
+    with_changes,
+)
 from nertune.errors import ConfigError
+from nertune.setting_names import OLD_RATES
 
 __all__ = ["Range", "Space", "default_space", "read_space"]
 
@@ -55,7 +63,8 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     """A recipe with a section `[space]`, or without: then the method's default.
 
     Returns:
-        The recipe's values, its settings, and the space.
+        The recipe's values, its settings, and the space. Where the space has names of 0.1.0 the
+        values keep theirs too, and each trial is translated whole.
 
     Raises:
         ConfigError: the file, a setting or a range cannot be used.
@@ -70,6 +79,8 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     if not isinstance(wanted, Mapping):
         raise ConfigError(f"{path}: space must be a section: write [space]")
     space = {key: _read_range(path, key, given) for key, given in wanted.items()}
+    if not any(key.removeprefix("train.") in OLD_RATES for key in space):
+        values, _ = upgrade_values(values, source=str(path))
     space = space or default_space(settings)
     firsts = {k: c[0] if isinstance(c, tuple) else c.ends[0] for k, c in space.items()}
     parse_settings(with_changes(values, firsts), source=f"{path}: space")
@@ -94,8 +105,11 @@ def _read_range(path: Path, key: str, given: Any) -> Range | tuple[Any, ...]:
 
 
 def default_space(settings: Settings) -> Space:
-    """What is worth a search, by the way of tuning."""
-    space: Space = {"train.rate": Range(low=3e-4, high=1e-2, log=True)}
+    """What is worth a search, by the tuning method."""
+    rate = "train.learning_rate"
+    if settings.model.tuning == "frozen" and settings.train.head_learning_rate is not None:
+        rate = "train.head_learning_rate"  # the same there, and the recipe has chosen the name
+    space: Space = {rate: Range(low=3e-4, high=1e-2, log=True)}
     if settings.model.emitter == "lstm":
         return space | {
             "lstm.dropout": Range(low=0.2, high=0.7),
@@ -104,13 +118,14 @@ def default_space(settings: Settings) -> Space:
         }
     tuning = settings.model.tuning
     if tuning in ("full", "top", "bitfit"):
-        space["train.encoder_factor"] = Range(low=0.02, high=0.5, log=True)
+        space["train.learning_rate"] = Range(low=6e-6, high=5e-3, log=True)
+        space["train.head_learning_rate"] = Range(low=3e-4, high=1e-2, log=True)
         space["train.batch_tokens"] = (256, 512, 1024)
     elif tuning == "lora":
         space |= {
             # The head apart, so that it still learns at the low rates that some encoders need.
-            "train.rate": Range(low=1e-4, high=1e-2, log=True),
-            "train.head_rate": Range(low=5e-4, high=5e-3, log=True),
+            "train.learning_rate": Range(low=1e-4, high=1e-2, log=True),
+            "train.head_learning_rate": Range(low=5e-4, high=5e-3, log=True),
             "lora.rank": (4, 8, 16, 32),
             "lora.alpha": (8, 16, 32, 64),
             "lora.dropout": Range(low=0.0, high=0.3),
@@ -118,6 +133,7 @@ def default_space(settings: Settings) -> Space:
             "train.batch_tokens": (256, 512, 1024),
         }
     elif tuning == "peft":
-        space["train.adapter_rate"] = Range(low=1e-3, high=1e-1, log=True)
+        space["train.learning_rate"] = Range(low=1e-3, high=1e-1, log=True)
+        space["train.head_learning_rate"] = Range(low=3e-4, high=1e-2, log=True)
     space["train.warmup"] = Range(low=0.0, high=0.3)
     return space

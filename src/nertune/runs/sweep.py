@@ -19,7 +19,7 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from nertune.config import Settings, parse_settings, with_changes
+from nertune.config import Settings, parse_settings, upgrade_values, with_changes
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_arms
@@ -279,9 +279,9 @@ def _train(
     run: dict[str, Any] = {"run.dir": str(folder), "run.name": folder.name, "data.test": ""}
     if seed is not None:
         run["run.seed"] = seed
-    settings = parse_settings(
-        with_changes(values, {**chosen, **run}), source=f"trial {folder.name}"
-    )
+    # Upgraded here, where nobody is told again: `read_space` did.
+    changed, _ = upgrade_values(with_changes(values, {**chosen, **run}))
+    settings = parse_settings(changed, source=f"trial {folder.name}")
     if watch is not None:
         watch.last = settings.train.epochs
     quiet = Console(file=io.StringIO())
@@ -404,7 +404,7 @@ def _importance(study: Any, optuna: Any) -> dict[str, float]:
 
 
 def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
-    recipe = with_changes(values, best.values)
+    recipe, _ = upgrade_values(with_changes(values, best.values))
     for key in ("dir", "name"):
         recipe.get("run", {}).pop(key, None)
     path = output / _WINNER

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nertune.evaluation.resampling import caveats
-from nertune.training.rates import DEFAULT_ENCODER_FACTOR
 
 if TYPE_CHECKING:
     from nertune.runs.advice import Advice
@@ -98,21 +97,13 @@ def _say_nothing_found(record: Mapping[str, Any]) -> str:
     """What to try when a tagger predicts no entity: a rate that this encoder bears."""
     rates = record.get("rates") or {}
     told = "No entity was predicted. "
-    if "adapter" in rates:
-        setting, rate = "adapter_rate", rates["adapter"]
-    elif "encoder" in rates:
-        share = record["settings"]["train"]["encoder_factor"] or DEFAULT_ENCODER_FACTOR
-        setting, rate = "rate", rates["encoder"] / share
-    elif "lstm" in rates:
-        setting, rate = "rate", rates["lstm"]
-    else:  # the head alone trains, which no rate of these can spoil
+    rate = next((rates[group] for group in ("adapter", "encoder", "lstm") if group in rates), None)
+    if rate is None:  # the head alone trains, which no rate of these can spoil
         return told + "The training is most likely too short: try more epochs."
-    advice = f"--set train.{setting}={rate / 4:.3g}"
-    if "encoder" in rates:
-        advice += f" --set train.head_rate={rates['head']:.3g}"
     return (
-        f"{told}Most often train.{setting} ({rate:.3g}) is too high for what is trained, or the "
-        f"training is too short: try {advice}, or more epochs. `nertune advise` searches rates."
+        f"{told}Most often train.learning_rate ({rate:.3g}) is too high for what is trained, or "
+        f"the training is too short: try --set train.learning_rate={rate / 4:.3g}, or more epochs. "
+        "`nertune advise` searches rates."
     )
 
 

@@ -397,7 +397,7 @@ def _refuse_infinite(progress: _Progress) -> None:
     if not math.isfinite(progress.loss_sum):
         raise TrainingError(
             f"the loss is no longer finite in epoch {progress.epoch}, batch {progress.batch}: "
-            'lower train.rate, or use train.precision = "fp32"'
+            'lower train.learning_rate, or use train.precision = "fp32"'
         )
 
 

@@ -12,13 +12,7 @@ from nertune.config import TrainSettings
 from nertune.models.bert import EncoderEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import head_names
-from nertune.training.rates import (
-    DEFAULT_ENCODER_FACTOR,
-    HEAD_RATES,
-    LSTM_RATE,
-    method_factor,
-    suggest_rates,
-)
+from nertune.training.rates import HEAD_RATES, LSTM_RATE, method_factor, suggest_rates
 
 __all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
 
@@ -53,39 +47,32 @@ def _group(tagger: Tagger, name: str) -> GroupName:
 def group_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, float]:
     """Each group's peak learning rate.
 
-    With a base rate, the encoder's is a tenth of it by default (the reference study's rule for
-    full fine-tuning); an adapter starts at zero effect and wants the whole of it, and LoRA's B may
-    have a multiple of it. Without one they are chosen by the encoder and by what of it trains.
+    `learning_rate` is that of what is tuned: the encoder's weights, the adapter (LoRA's B has
+    `lora_plus` times as much), the BiLSTM, or the head of a frozen encoder. What is not given
+    depends on the encoder and the tuning method.
     """
-    rate = settings.rate
-    if rate is None:
-        return _chosen_rates(settings, tagger)
-    return {
-        "encoder": rate * (settings.encoder_factor or DEFAULT_ENCODER_FACTOR),
-        "adapter": settings.adapter_rate or rate,
-        "adapter_b": (settings.adapter_rate or rate) * settings.lora_plus,
-        "head": settings.head_rate or rate,
-        "crf": settings.crf_rate,
-        "lstm": rate,
+    given = settings.learning_rate
+    rates: dict[GroupName, float] = {
+        "crf": settings.crf_learning_rate,
+        "lstm": given or LSTM_RATE,
     }
-
-
-def _chosen_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, float]:
-    rates: dict[GroupName, float] = {"crf": settings.crf_rate, "lstm": LSTM_RATE}
     if not isinstance(tagger.emitter, EncoderEmitter):
         return rates
     model: Any = tagger.emitter.model
     suggested = suggest_rates(model.config)
     adapters = getattr(model, "peft_config", {})
     factor = max((method_factor(a.peft_type.value) for a in adapters.values()), default=1.0)
+    trained = group_parameters(tagger)
     # Biases alone (BitFit) bear what an adapter does.
-    matrices = (p.ndim > 1 for p in group_parameters(tagger).get("encoder", {}).values())
-    adapter = settings.adapter_rate or factor * suggested.adapter / settings.lora_plus
+    matrices = any(p.ndim > 1 for p in trained.get("encoder", {}).values())
+    adapter = given or factor * suggested.adapter / settings.lora_plus
+    head_alone = not trained.keys() & {"encoder", "adapter", "adapter_b"}
+    head = settings.head_learning_rate or (given if head_alone else None)
     return rates | {
-        "encoder": suggested.encoder if any(matrices) else suggested.adapter,
+        "encoder": given or (suggested.encoder if matrices else suggested.adapter),
         "adapter": adapter,
         "adapter_b": adapter * settings.lora_plus,
-        "head": settings.head_rate or HEAD_RATES["adapter" if adapters else "full"],
+        "head": head or HEAD_RATES["adapter" if adapters else "full"],
     }
 
 

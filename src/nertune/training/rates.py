@@ -1,4 +1,4 @@
-"""Peak learning rates where a recipe names none: by the encoder and by what of it trains."""
+"""Peak learning rates where a recipe names none: by the encoder and the tuning method."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "DEFAULT_ENCODER_FACTOR",
     "HEAD_RATES",
     "LSTM_RATE",
     "SuggestedRates",
@@ -18,9 +17,6 @@ HEAD_RATES = {"full": 1e-3, "adapter": 2e-3}
 """Of the linear layer, beside an encoder that trains itself and beside an adapter."""
 
 LSTM_RATE = 2e-3
-
-DEFAULT_ENCODER_FACTOR = 0.1
-"""The encoder's share of a base rate: the reference study's rule for full fine-tuning."""
 
 _WIDE = 512
 _NORM_FIRST = ("modernbert",)  # their residual stream bears higher rates
