@@ -199,6 +199,7 @@ def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
         frozen = TrainSettings(
             optimizer="sgd",
             learning_rate=1e-12,
+            head_learning_rate=1e-12,
             crf_learning_rate=1e-12,
             epochs=1,
             batch_tokens=batch_tokens,
