@@ -69,7 +69,7 @@ def test_the_settings_that_differ_and_no_others(bench: Bench) -> None:
         "model.decoder": ["softmax", "softmax", "crf"],
         "train.epochs": ["12", "12", "20"],
         "train.batch_tokens": ["1024", "256", "1024"],
-        "train.rate": ["1e-3", "2e-3", "3e-3"],
+        "train.learning_rate": ["1e-3", "2e-3", "3e-3"],
     }
     markdown = to_markdown(shown)
     assert "| setting | full | lora | lstm |" in markdown
@@ -123,7 +123,7 @@ def test_a_report_says_what_was_compared_and_which_types_were_confused(bench: Be
     written = json.loads(json.dumps(strong.to_dict()))
     pairs = {(c["gold"], c["predicted"]): c["count"]["mean"] for c in written["confusions"]}
     assert pairs["LOC", None] == strong.confused("LOC", "").mean
-    assert written["settings"]["train"]["rate"] == 0.002
+    assert written["settings"]["train"]["learning_rate"] == 0.002
 
 
 def test_many_types_are_not_shown_in_a_terminal(bench: Bench) -> None:
