@@ -67,7 +67,7 @@ def test_columns_jsonl_and_raw_text_score_the_same(
             "data": {"train": str(write_columns(tmp_path / "train.conll", sentences[:40]))},
             "model": {"emitter": "lstm"},
             "lstm": {"embedding_size": 32, "hidden_size": 32, "layers": 1},
-            "train": {"epochs": 20, "rate": 0.02, "batch_tokens": 200},
+            "train": {"epochs": 20, "learning_rate": 0.02, "batch_tokens": 200},
         }
     )
     train(settings, console=Console(file=io.StringIO()))

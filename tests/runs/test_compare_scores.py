@@ -30,7 +30,7 @@ class Shop:
 
     def recipe(self, test: Path | None, **train: Any) -> Path:
         changes = {"data": {"test": "" if test is None else str(test)},
-                   "train": {"epochs": 2, "rate": 0.05, **train}}  # fmt: skip
+                   "train": {"epochs": 2, "learning_rate": 0.05, **train}}  # fmt: skip
         values = make_settings(self.folder, "lstm", changes).model_dump(
             mode="json", exclude_none=True
         )

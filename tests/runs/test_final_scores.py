@@ -27,7 +27,9 @@ def settings(tmp_path: Path) -> Settings:
     """Of a run whose test file is not its training file."""
     test = write_jsonl(tmp_path / "test.jsonl", UNSEEN)
     return make_settings(
-        tmp_path, "lstm", {"data": {"test": str(test)}, "train": {"epochs": 2, "rate": 0.05}}
+        tmp_path,
+        "lstm",
+        {"data": {"test": str(test)}, "train": {"epochs": 2, "learning_rate": 0.05}},
     )
 
 
