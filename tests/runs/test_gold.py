@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from helpers.tiny import make_settings, write_jsonl
+from helpers.tiny import VARIANTS, make_settings, tiny_rates, write_jsonl
 from nertune.runs.experiment import train
 from nertune.types import Document, Entity
 
@@ -49,12 +49,13 @@ def trained(
     folder.mkdir()
     data = str(write_jsonl(folder / "data.jsonl", documents))
     test = str(write_jsonl(folder.parent / "test.jsonl", sentences(0)))
+    variant = "lstm-crf" if model["decoder"] == "crf" else "lstm"
+    rates = tiny_rates(0.02, {**VARIANTS[variant], **model})
     overrides = {
         "data": {"train": data, "dev": test, "test": ""},
         "model": dict(model),
-        "train": {"epochs": epochs, "patience": 0, "batch_tokens": 120, "rate": 0.02},
+        "train": {"epochs": epochs, "patience": 0, "batch_tokens": 120, **rates},
     }
-    variant = "lstm-crf" if model["decoder"] == "crf" else "lstm"
     settings = make_settings(folder, variant, overrides)
     console = Console(record=True, width=400, file=(folder / "said").open("w"))
     record = train(settings, console=console)

@@ -279,7 +279,9 @@ def test_an_accumulated_step_is_that_of_one_batch(kind: str, tmp_path: Path) -> 
         overrides: dict[str, dict[str, Any]] = {
             **KINDS[kind],
             "lstm": {"dropout": 0.0, "unknown": 0.0},
-            "train": PLAIN | values | {"rate": 0.5, "head_rate": 0.5, "batch_tokens": batch_tokens},
+            "train": PLAIN
+            | values
+            | {"batch_tokens": batch_tokens, **tiny_rates(0.5, KINDS[kind]["model"])},
         }
         overrides["model"] = {"encoder": str(encoder), **KINDS[kind]["model"]}
         predictor = make_predictor(make_settings(tmp_path, "full", overrides))
