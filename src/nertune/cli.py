@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import signal
@@ -111,6 +112,31 @@ def root(
     ] = False,
 ) -> None:
     """Named-entity recognition by fine-tuning: train, evaluate, predict, compare."""
+    _show_warnings()
+
+
+class _Warnings(logging.Handler):
+    """Shows what the library warns of on stderr, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line that was not printed yet."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_warnings() -> None:
+    """Have one such handler, of this command; an application's own handlers stay as they are."""
+    logger = logging.getLogger("nertune")
+    for handler in [h for h in logger.handlers if isinstance(h, _Warnings)]:
+        logger.removeHandler(handler)
+    if not logger.handlers:
+        logger.addHandler(_Warnings())
 
 
 @app.command()
