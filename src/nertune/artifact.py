@@ -47,7 +47,7 @@ from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.device import choose_device
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
-from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from nertune.tokens.tokenizer import CharTokenizer, EncodingStyle, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
 __all__ = [
@@ -88,6 +88,7 @@ class Manifest(BaseModel):
         tags, scheme: what its outputs stand for, in order.
         encoder: the base encoder's name as the recipe had it; empty for an LSTM.
         encoder_sha256: hash over the base encoder's weight files; checked for adapters.
+        encoding: how its tokenizer encodes units; what says nothing is of version 0.1.0.
         tokenizer_sha256: `Tokenizer.fingerprint`.
         lstm: the LSTM's shape.
         settings, data, metrics: of the run that trained it, for the reader.
@@ -108,6 +109,7 @@ class Manifest(BaseModel):
     scheme: Scheme = "BIO"
     encoder: str = ""
     encoder_sha256: str = ""
+    encoding: EncodingStyle = "isolated"
     tokenizer_sha256: str
     lstm: LstmSettings | None = None
     settings: dict[str, Any] = {}
@@ -211,6 +213,7 @@ def save_model(
             scheme=predictor.tagset.scheme,
             encoder=encoder,
             encoder_sha256=hash_encoder(encoder) if encoder else "",
+            encoding=predictor.segmenter.tokenizer.style,
             tokenizer_sha256=predictor.segmenter.tokenizer.fingerprint(),
             lstm=lstm,
             settings=settings or {},
@@ -403,7 +406,7 @@ def _load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     tokenizer: Tokenizer = (
         CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
         if manifest.emitter == "lstm"
-        else load_tokenizer(folder)
+        else load_tokenizer(folder, manifest.encoding)
     )
     if tokenizer.fingerprint() != manifest.tokenizer_sha256:
         raise ArtifactError(f"{folder}: its tokenizer is not the one that the tagger learned with")

@@ -139,6 +139,11 @@ def test_no_entity_is_lost_and_each_piece_knows_its_unit(
             if unit == "char" or "年" not in document.text:  # 1998年 is one word and a character
                 assert not alignment.lost
             assert all(encoding.piece_ids)
-            # A unit's pieces are those of the unit on its own.
+            # A unit's pieces depend on it and on whether white space stands before it.
             for (start, end), pieces in zip(encoding.units, encoding.piece_ids, strict=True):
-                assert tokenizer.encode_units([document.text[start:end]]) == [pieces]
+                begins = start == 0 or document.text[start - 1] == " "
+                assert tokenizer.encode_units([document.text[start:end]], [begins]) == [pieces]
+                names = tokenizer.backend.convert_ids_to_tokens(pieces)
+                assert names[0] not in ("▁", "Ġ")
+                if unit == "char" and document.text[start].isascii():
+                    assert len(names) == 1

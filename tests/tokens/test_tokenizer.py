@@ -206,15 +206,21 @@ def test_bert_marks_in_text_are_text(mini_zh: EncoderTokenizer) -> None:
 def test_byte_level_units_begin_as_words(kind: str, make_tokenizer: Callable[..., Path]) -> None:
     """Pre-training saw ` cat`, not `cat`, wherever a word stood behind a space."""
     tokenizer = load_tokenizer(make_tokenizer(kind))
-    assert names(tokenizer, "cat", "the", " ") == [["Ġcat"], ["Ġthe"], ["Ġ"]]
-    assert names(tokenizer, "在")[0][0].startswith("Ġ")
+    assert names(tokenizer, "cat", "the", " ") == [["Ġcat"], ["Ġthe"], []]
+    # Where it goes on in a word, it is read without the sign.
+    for ids in tokenizer.encode_units(["the", "在"], [False, False]):
+        assert not tokenizer.backend.convert_ids_to_tokens(ids)[0].startswith("Ġ")
     assert tokenizer.prefix_ids == [0]
     assert tokenizer.suffix_ids == [1]
 
 
 def test_metaspace_units_begin_as_words(make_tokenizer: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(make_tokenizer("unigram"))
-    assert all(pieces[0].startswith("▁") for pieces in names(tokenizer, "cat", "在", "1998"))
+    assert names(tokenizer, "cat") == [["▁cat"]]
+    # But a sign on its own carries no tag, and one character is one piece where there is one.
+    found = names(tokenizer, *"在年京的")
+    assert [len(pieces) for pieces in found] == [1] * 4
+    assert all(pieces != ["▁"] for pieces in found)
 
 
 def test_units_do_not_influence_each_other(any_tokenizer: Path) -> None:

@@ -176,7 +176,7 @@ def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
             own: Tokenizer = (
                 CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
                 if is_lstm
-                else load_tokenizer(folder)
+                else load_tokenizer(folder, manifest.encoding)
             )
             return _Reader(own, manifest.unit, manifest.max_pieces)
     from nertune.models.build import LONGEST_DEFAULT_WINDOW

@@ -1,7 +1,8 @@
 """Text to pieces: a character vocabulary for the LSTM, or any fast Hugging Face tokenizer.
 
-Both see one unit at a time, so a unit's pieces depend on nothing but the unit, and a piece
-always knows the unit that it belongs to. That takes the place of offset arithmetic.
+Both see one unit at a time, so a unit's pieces depend on nothing but the unit and whether white
+space stands before it, and a piece always knows the unit that it belongs to. That takes the place
+of offset arithmetic.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from nertune.errors import DataError, MissingDependencyError, TokenizerError
 from nertune.tokens.units import Unit, cut_units, is_marked_character
@@ -23,10 +25,17 @@ __all__ = [
     "CharTokenizer",
     "EncoderTokenizer",
     "Encoding",
+    "EncodingStyle",
     "Tokenizer",
     "encode_document",
     "load_tokenizer",
 ]
+
+EncodingStyle = Literal["isolated", "running"]
+"""`isolated`: every unit is a word of its own, as version 0.1.0 read all text. `running`: a unit is
+encoded as in running text, so with the sign for a word's start (SentencePiece's `▁`, byte-level
+BPE's `Ġ`) only behind white space and at the text's start, and never by that sign alone. Without
+such a sign (WordPiece) both are the same."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _CACHE_LIMIT = 200_000  # units; about 40 MB
@@ -73,8 +82,20 @@ class Tokenizer(Protocol):
         """Special pieces behind a window, e.g. [SEP]."""
         ...
 
-    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
-        """The piece ids of each unit; empty where the tokenizer drops it."""
+    @property
+    def style(self) -> EncodingStyle:
+        """How units are encoded; stored with the model."""
+        ...
+
+    def encode_units(
+        self, units: Sequence[str], begins: Sequence[bool] | None = None
+    ) -> list[list[int]]:
+        """The piece ids of each unit; empty where the tokenizer drops it.
+
+        Args:
+            units: their texts.
+            begins: whether each stands behind white space or at the text's start; `None`: all do.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -95,7 +116,8 @@ def encode_document(document: Document, tokenizer: Tokenizer, unit: Unit) -> Enc
     """
     spans = cut_units(document, unit)
     text = document.text
-    pieces = tokenizer.encode_units([text[start:end] for start, end in spans])
+    begins = [start == 0 or text[start - 1].isspace() for start, _ in spans]
+    pieces = tokenizer.encode_units([text[start:end] for start, end in spans], begins)
     kept = [(span, ids) for span, ids in zip(spans, pieces, strict=True) if ids]
     return Encoding(units=[span for span, _ in kept], piece_ids=[ids for _, ids in kept])
 
@@ -178,7 +200,13 @@ class CharTokenizer:
     def suffix_ids(self) -> list[int]:
         return []
 
-    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
+    @property
+    def style(self) -> EncodingStyle:
+        return "isolated"
+
+    def encode_units(
+        self, units: Sequence[str], begins: Sequence[bool] | None = None
+    ) -> list[list[int]]:
         return [[self._id(unit)] for unit in units]
 
     def _id(self, unit: str) -> int:
@@ -216,17 +244,18 @@ def _is_entry(surface: str) -> bool:
 
 
 class EncoderTokenizer:
-    """A fast Hugging Face tokenizer, asked for one unit at a time.
+    """A fast Hugging Face tokenizer, asked for one unit at a time; threads may share it.
 
     Args:
         backend: a `transformers` tokenizer.
         name: where it came from, for messages.
+        style: how units are encoded.
 
     Raises:
         TokenizerError: the tokenizer is a slow (Python) one, or knows no piece at all.
     """
 
-    def __init__(self, backend: Any, name: str):
+    def __init__(self, backend: Any, name: str, style: EncodingStyle = "running"):
         if not getattr(backend, "is_fast", False):
             raise TokenizerError(
                 f"{name}: its tokenizer ({type(backend).__name__}) is a slow one, which cannot "
@@ -241,11 +270,16 @@ class EncoderTokenizer:
             )
         self.backend = backend
         self.name = name
-        self._cache: dict[str, list[int]] = {}
+        self.style: EncodingStyle = style
+        # Replaced when it is full and never emptied, so that a thread which reads it can go on.
+        self._cache: dict[str | tuple[str, bool], list[int]] = {}
+        self._lock = threading.Lock()
         # A unit that spells a special piece ("</s>") is text; a Unigram vocabulary holds it whole.
         unknown = backend.unk_token_id
         self._plain = {} if unknown is None else dict.fromkeys(special_ids, unknown)
-        self._lacks_word_start = _lacks_word_start(backend)
+        self._start = _word_start(backend)
+        self._lacks_word_start = _lacks_word_start(backend, self._start, style)
+        self._inside: Any = None  # the same tokenizer for units that continue a word
         special: list[int] = backend("", add_special_tokens=True)["input_ids"]
         if len(special) == 2:
             self._prefix, self._suffix = special[:1], special[1:]
@@ -276,27 +310,74 @@ class EncoderTokenizer:
         stated = int(min(self.backend.model_max_length, 10**9))
         return stated if stated < 10**9 else None
 
-    def encode_units(self, units: Sequence[str]) -> list[list[int]]:
+    def encode_units(
+        self, units: Sequence[str], begins: Sequence[bool] | None = None
+    ) -> list[list[int]]:
+        keys: Sequence[str | tuple[str, bool]] = units
+        if self._reads_running_text:
+            keys = list(zip(units, begins or [True] * len(units), strict=True))
         cache = self._cache
-        new = [unit for unit in dict.fromkeys(units) if unit not in cache]
+        found = {key: ids for key in dict.fromkeys(keys) if (ids := cache.get(key)) is not None}
+        new = [key for key in dict.fromkeys(keys) if key not in found]
         if new:
-            if len(cache) + len(new) > _CACHE_LIMIT:
-                cache.clear()
-                new = list(dict.fromkeys(units))
-            # A lone surrogate cannot be written as UTF-8, which the tokenizer works in.
-            words = [[_LONE_SURROGATE.sub("\ufffd", self._begin_word(unit))] for unit in new]
-            encoded = self.backend(
-                words,
-                is_split_into_words=True,
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
-            plain = [[self._plain.get(i, i) for i in ids] for ids in encoded]
-            cache.update(zip(new, plain, strict=True))
-        return [cache[unit] for unit in units]
+            with self._lock:  # the tokenizer's own settings change while it encodes
+                encoded = dict(zip(new, self._encode(new), strict=True))
+                if len(self._cache) + len(encoded) > _CACHE_LIMIT:
+                    self._cache = encoded
+                else:
+                    self._cache.update(encoded)
+            found |= encoded
+        return [found[key] for key in keys]
+
+    @property
+    def _reads_running_text(self) -> bool:
+        return self.style == "running" and self._start is not None
+
+    def _encode(self, keys: Sequence[str | tuple[str, bool]]) -> list[list[int]]:
+        """The pieces of units, which are not in the cache."""
+        units = [key if isinstance(key, str) else key[0] for key in keys]
+        as_words = self._encode_words(units)
+        if not self._reads_running_text:
+            return as_words
+        inside = self._encode_inside(units)
+        return [
+            self._choose(unit, word if key[1] else None, rest)
+            for key, unit, word, rest in zip(keys, units, as_words, inside, strict=True)
+        ]
+
+    def _choose(self, unit: str, word: list[int] | None, inside: list[int]) -> list[int]:
+        """A unit's pieces: of two ways to spell it, if it begins a word; else `word` is `None`."""
+        assert self._start is not None
+        if unit.isspace():
+            return []  # the sign in the piece behind it says that it was there
+        ids = inside if word is None else word
+        is_known = len(inside) == 1 and inside[0] not in (self._start.id, self.backend.unk_token_id)
+        if len(ids) > 1 and is_known:
+            return inside  # one piece, where the vocabulary knows the unit without the sign alone
+        if ids[:1] == [self._start.id] and self._start.sign not in unit:
+            return ids[1:]
+        return ids
+
+    def _encode_words(self, units: Sequence[str]) -> list[list[int]]:
+        # A lone surrogate cannot be written as UTF-8, which the tokenizer works in.
+        words = [[_LONE_SURROGATE.sub("\ufffd", self._begin_word(unit))] for unit in units]
+        encoded = self.backend(
+            words,
+            is_split_into_words=True,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return [[self._plain.get(i, i) for i in ids] for ids in encoded]
+
+    def _encode_inside(self, units: Sequence[str]) -> list[list[int]]:
+        if self._inside is None:
+            self._inside = _without_word_start(self.backend.backend_tokenizer)
+        texts = [_LONE_SURROGATE.sub("\ufffd", unit) for unit in units]
+        encoded = self._inside.encode_batch_fast(texts, add_special_tokens=False)
+        return [[self._plain.get(i, i) for i in found.ids] for found in encoded]
 
     def _begin_word(self, unit: str) -> str:
         return " " + unit if self._lacks_word_start and not unit.startswith(" ") else unit
@@ -305,6 +386,8 @@ class EncoderTokenizer:
         state = json.loads(self.backend.backend_tokenizer.to_str())
         state.pop("truncation", None)
         state.pop("padding", None)
+        if self._reads_running_text:
+            state["style"] = self.style
         text = json.dumps(state, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -314,8 +397,14 @@ class EncoderTokenizer:
         self.backend.save_pretrained(folder)
 
 
-def load_tokenizer(name_or_folder: str | Path) -> EncoderTokenizer:
+def load_tokenizer(
+    name_or_folder: str | Path, style: EncodingStyle = "running"
+) -> EncoderTokenizer:
     """The fast tokenizer of a bundled encoder, a folder, or a hub name.
+
+    Args:
+        name_or_folder: where it is.
+        style: how it encodes units; a trained tagger's is in its manifest.
 
     Raises:
         TokenizerError: there is none, or only a slow one.
@@ -340,7 +429,7 @@ def load_tokenizer(name_or_folder: str | Path) -> EncoderTokenizer:
         raise TokenizerError(
             f"{name_or_folder}: no tokenizer can be loaded from there ({first_line})"
         ) from error
-    return EncoderTokenizer(backend, str(name_or_folder))
+    return EncoderTokenizer(backend, str(name_or_folder), style)
 
 
 def _is_byte_level(backend: Any) -> bool:
@@ -348,9 +437,61 @@ def _is_byte_level(backend: Any) -> bool:
     return inner is not None and "ByteLevel" in repr(inner.pre_tokenizer)
 
 
-def _lacks_word_start(backend: Any) -> bool:
-    """Whether it is byte-level and `add_prefix_space` had no effect (ModernBERT, Qwen, …)."""
-    if not _is_byte_level(backend):
+class _WordStart(NamedTuple):
+    """The sign that a vocabulary has for the white space before a word, and its piece's id."""
+
+    sign: str
+    id: int | None
+
+
+def _word_start(backend: Any) -> _WordStart | None:
+    """`▁` (SentencePiece), `Ġ` (byte-level BPE), or `None` (WordPiece, …)."""
+    inner = backend.backend_tokenizer
+    parts = repr(inner.pre_tokenizer) + repr(inner.normalizer)
+    if "ByteLevel" in parts:
+        sign = "\u0120"
+    elif "Metaspace" in parts or "Prepend" in parts:
+        sign = "\u2581"
+    else:
+        return None
+    return _WordStart(sign, inner.token_to_id(sign))
+
+
+def _lacks_word_start(backend: Any, start: _WordStart | None, style: EncodingStyle) -> bool:
+    """Whether a word on its own is read without the sign (ModernBERT, Qwen, …)."""
+    inner = backend.backend_tokenizer
+    if start is None or (style == "isolated" and not _is_byte_level(backend)):
         return False
-    pieces = backend.backend_tokenizer.encode("a", add_special_tokens=False).tokens
-    return not "".join(pieces).startswith("\u0120")  # the byte-level sign for a space
+    text = "a" if inner.normalizer is None else inner.normalizer.normalize_str("a")
+    if inner.pre_tokenizer is not None:
+        text = inner.pre_tokenizer.pre_tokenize_str(text)[0][0]
+    return not text.startswith(start.sign)
+
+
+def _without_word_start(tokenizer: Any) -> Any:
+    """The same tokenizer, but it puts no sign before a text."""
+    from tokenizers import Tokenizer as FastTokenizer
+
+    state = json.loads(tokenizer.to_str())
+    state |= {"truncation": None, "padding": None}
+    for part in ("normalizer", "pre_tokenizer"):
+        state[part] = _without_prefix(state[part])
+    changed = FastTokenizer.from_str(json.dumps(state))
+    changed.encode_special_tokens = True  # a unit that spells a special piece is text
+    return changed
+
+
+def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A normalizer or pre-tokenizer, as in a tokenizer.json, that adds nothing before a text."""
+    kind = None if part is None else part["type"]
+    if part is None or kind == "Prepend":
+        return None
+    if kind == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if kind == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    if kind == "Sequence":
+        name = "normalizers" if "normalizers" in part else "pretokenizers"
+        changed = [_without_prefix(inner) for inner in part[name]]
+        return {**part, name: [inner for inner in changed if inner is not None]}
+    return part
