@@ -259,7 +259,18 @@ def test_cut_all_lengths(unit: str, tmp_path: Path) -> None:
     cut = [predictor.segmenter.segment(document) for document in texts]
     assert [len(encoding.units) for encoding, _ in cut][:6] == [1, 2, 4, 8, 16, 32]
     assert len(cut[-1][1]) >= 3
-    assert cut_all_lengths(predictor, [Document("")]) == []
+
+
+@pytest.mark.parametrize("variant", ["full", "lstm"])
+@pytest.mark.parametrize("unit", ["char", "word"])
+@pytest.mark.parametrize("text", ["", "\u200b", " \n", "\x00\u200b\ufeff", "\u0301"])
+def test_texts_that_come_to_nothing_are_not_repeated_for_ever(
+    text: str, unit: str, variant: str, tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path, variant, {"model": {"max_pieces": 64, "unit": unit}})
+    predictor = make_predictor(settings)
+    for found in cut_all_lengths(predictor, [Document(text)]):  # an LSTM reads every character
+        assert predictor.segmenter.segment(found)[0].units
 
 
 def test_other_weights_are_not_exported_ones(tmp_path: Path) -> None:

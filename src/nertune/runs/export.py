@@ -353,16 +353,19 @@ def cut_all_lengths(
 ) -> list[Document]:
     """Texts of 1, 2, 4, … units, and one of several windows, cut from documents put together.
 
-    Where the documents are too short for that, they are repeated.
+    Where the documents are too short for that, they are repeated. There are no texts where that
+    gives no more units: the model reads none in them, or only marks that go together.
     """
     segmenter = predictor.segmenter
     joint = " " if segmenter.unit == "word" else ""
     text = joint.join(document.text for document in documents)
-    if not text.strip():
-        return []
-    while len(segmenter.segment(Document(text))[1]) < num_windows:
-        text += joint + text
     encoding, windows = segmenter.segment(Document(text))
+    while len(windows) < num_windows:
+        text += joint + text
+        num_units = len(encoding.units)
+        encoding, windows = segmenter.segment(Document(text))
+        if len(encoding.units) <= num_units:
+            return []
     longest = windows[num_windows - 1].first_unit + windows[num_windows - 1].num_units
     lengths = [2**power for power in range(longest.bit_length()) if 2**power < longest]
     ends = [(length, encoding.units[length - 1][1]) for length in (*lengths, longest)]
