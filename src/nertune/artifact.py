@@ -22,14 +22,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nertune
 from nertune.config import LstmSettings, Tuning
+from nertune.data.corpus import Reading
 from nertune.data.files import hash_file, shorten
-from nertune.data.formats.conll import Join
 from nertune.encoders import resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
@@ -63,7 +63,7 @@ __all__ = [
     "own_folder",
     "read_manifest",
     "save_model",
-    "trained_join",
+    "trained_reading",
     "weight_hashes",
 ]
 
@@ -118,10 +118,9 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
 
     @property
-    def joined(self) -> Join:
-        """What joined the tokens of the two-column file that it was trained on; else `auto`."""
-        found = (self.data.get("train") or {}).get("join")
-        return next((join for join in get_args(Join) if join == found), "auto")
+    def reading(self) -> Reading:
+        """How its training file was read; `auto` for what an older version did not write down."""
+        return Reading.from_record(self.data.get("train") or {})
 
     @model_validator(mode="after")
     def _fits(self) -> Manifest:
@@ -330,18 +329,18 @@ def own_folder(name: str) -> Path | None:
     return found[0] if found else None
 
 
-def trained_join(name: str) -> Join:
-    """What joins the tokens of two-column files for a model, so that they are read as in training.
+def trained_reading(name: str) -> Reading:
+    """How a model's training file was read, so that others are read alike.
 
     Args:
-        name: a folder, or any other name of a model, for which it is not known: `auto`.
+        name: a folder, or any other name of a model, for which nothing is known.
 
     Raises:
         ArtifactError: the folder is damaged.
         ModelError: the name cannot be one.
     """
     folder = own_folder(name)
-    return "auto" if folder is None else _parse_manifest(folder / _MANIFEST).joined
+    return Reading() if folder is None else _parse_manifest(folder / _MANIFEST).reading
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -53,6 +53,9 @@ Sets = Annotated[
 Format = Annotated[str, typer.Option(help="auto, conll or jsonl.")]
 SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BIOS, BMES, BILOU or IO.")]
 Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
+OffsetsOption = Annotated[
+    str, typer.Option(help="What offsets of JSONL count: auto, codepoint, utf16 or byte.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[
     str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
@@ -179,17 +182,24 @@ def evaluate(
     join: Annotated[
         str, typer.Option(help="How CoNLL tokens become text: auto (as in training), none, space.")
     ] = "auto",
+    offsets: OffsetsOption = "auto",
     device: Device = "auto",
     backend: BackendOption = "torch",
     as_json: Json = False,
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
-    from nertune.artifact import trained_join
-    from nertune.data.corpus import load_corpus
+    from nertune.artifact import trained_reading
+    from nertune.data.corpus import load_alike
     from nertune.data.samples import resolve_data
 
-    how = trained_join(model) if join == "auto" else join
-    corpus = load_corpus(resolve_data(str(file)), format=format, scheme=scheme, join=how)  # type: ignore[arg-type]
+    corpus = load_alike(
+        resolve_data(str(file)),
+        trained_reading(model),
+        format=format,  # type: ignore[arg-type]
+        scheme=scheme,  # type: ignore[arg-type]
+        join=join,  # type: ignore[arg-type]
+        offsets=offsets,  # type: ignore[arg-type]
+    )
     for notice in corpus.notices:
         _stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
     from nertune.evaluation.metrics import score
@@ -224,7 +234,7 @@ def predict(
     backend: BackendOption = "torch",
 ) -> None:
     """Find the entities in texts."""
-    from nertune.artifact import trained_join
+    from nertune.artifact import trained_reading
     from nertune.inference.output import write_predictions
     from nertune.inference.reading import read_inputs
 
@@ -232,7 +242,7 @@ def predict(
         raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
     if texts and file is not None:
         raise ConfigError("give texts or --file, not both")
-    how = trained_join(model) if file is not None else "auto"
+    how = trained_reading(model).join if file is not None else "auto"
     documents: Iterable[Document] = read_inputs(texts or [], file, input_format, join=how)
     first = _peek(documents)  # so that a missing file is told before a model is loaded
     predictor = _load(model, device, backend)
@@ -480,22 +490,31 @@ def inspect(
     format: Format = "auto",
     scheme: SchemeOption = "auto",
     join: Join = "auto",
+    offsets: OffsetsOption = "auto",
     unit: Annotated[str, typer.Option(help="auto, char or word.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse tags out of scheme.")] = False,
     as_json: Json = False,
 ) -> None:
     """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
-    from nertune.artifact import trained_join
-    from nertune.data.corpus import load_corpus
+    from nertune.artifact import trained_reading
+    from nertune.data.corpus import Reading, load_alike
     from nertune.data.samples import resolve_data
     from nertune.runs.inspect import inspect_corpora
     from nertune.runs.inspect_view import render
 
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
-    how = trained_join(model) if model and join == "auto" else join
+    like = trained_reading(model) if model else Reading()
     corpora = [
-        load_corpus(resolve_data(f), format=format, scheme=scheme, join=how, strict=strict)  # type: ignore[arg-type]
+        load_alike(
+            resolve_data(f),
+            like,
+            format=format,  # type: ignore[arg-type]
+            scheme=scheme,  # type: ignore[arg-type]
+            join=join,  # type: ignore[arg-type]
+            offsets=offsets,  # type: ignore[arg-type]
+            strict=strict,
+        )
         for f in files
     ]
     inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]

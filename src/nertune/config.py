@@ -84,6 +84,9 @@ class DataSettings(Section):
     join: Literal["auto", "none", "space"] = Field(
         "auto", description="How CoNLL tokens become text: character-level data joins without."
     )
+    offsets: Literal["auto", "codepoint", "utf16", "byte"] = Field(
+        "auto", description="What the offsets of JSONL count; auto: code points if they fit."
+    )
     strict: bool = Field(False, description="Refuse tags that break the scheme.")
     train_share: float = Field(
         1.0, gt=0, le=1, description="Share of the training documents to use, drawn by run.seed; "

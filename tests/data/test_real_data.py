@@ -117,9 +117,9 @@ def test_doccano(real_data: Path, tmp_path: Path) -> None:
     ("name", "fragment"),
     [
         ("seqeval_fixture/ground_truth.txt", ":1: expected 2 columns (token, tag), got 4"),
-        ("germeval_original_header/NER-de-dev.tsv", ":1: expected 2 columns (token, tag), got 3"),
-        ("conllu_plus/train.conllup", "the two-column format has no comments"),
-        ("webanno_tsv/test_input_v3.3.tsv", "the two-column format has no comments"),
+        ("germeval_original_header/NER-de-dev.tsv", ":2: expected 2 columns (token, tag), got 4"),
+        ("conllu_plus/train.conllup", ":4: expected 2 columns (token, tag), got 5"),
+        ("webanno_tsv/test_input_v3.3.tsv", ":1: expected 2 columns (token, tag), got 3"),
         ("label_studio/NER_DEV_PREAMBLE.json", ":1: not JSON"),
         ("gliner_json/sample_data.json", ":1: expected one JSON object a line"),
     ],

@@ -8,9 +8,9 @@ import pytest
 
 from nertune.config import DataSettings
 from nertune.data import splits
-from nertune.data.corpus import load_corpus
+from nertune.data.corpus import load_alike, load_corpus
 from nertune.data.splits import load_splits
-from nertune.errors import ConfigError
+from nertune.errors import ConfigError, DataError
 
 
 def write_conll(path: Path, num_words: int) -> str:
@@ -34,6 +34,54 @@ def test_what_joins_the_tokens_of_train_joins_those_of_the_others(tmp_path: Path
     assert asked["train"].joined == asked["dev"].joined == "space"
 
 
+def write_tags(path: Path, *tags: str) -> str:
+    path.write_text("\n".join(f"字\t{tag}" for tag in tags) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "alone", "together", "said"),
+    [
+        ("B-X I-X O B-X", "I-X I-X O", "IOB1", "BIO", "scheme BIO, as the training file"),
+        ("I-X B-X O", "B-X O B-X", "BIO", "IOB1", "scheme IOB1, as the training file"),
+        ("B-X M-X E-X S-X", "B-X E-X S-X", "BIOES", "BMES", "scheme BMES, as the training file"),
+        ("B-X I-X S-X O", "B-X I-X O", "BIO", "BIOS", "scheme BIOS, as the training file"),
+        ("X Y O", "Y Y", "", "IO", "scheme IO, as the training file"),
+        ("B-X I-X E-X O", "B-X I-X O", "BIO", "BIO", "the tags do not fit BIOES, the training"),
+        ("B-X I-X O", "B-X E-X S-X", "BIOES", "BIOES", "the tags do not fit BIO, the training"),
+        ("X Y O", "B-X I-X", "BIO", "BIO", "the tags do not fit IO, the training file's"),
+    ],
+)
+def test_dev_is_read_in_the_scheme_of_train(
+    train: str, dev: str, alone: str, together: str, said: str, tmp_path: Path
+) -> None:
+    names = [
+        write_tags(tmp_path / name, *tags.split()) for name, tags in (("t", train), ("d", dev))
+    ]
+    if alone:
+        assert load_corpus(names[1]).scheme == alone
+    else:
+        with pytest.raises(DataError, match="no tag is O"):
+            load_corpus(names[1])
+    found = load_splits(DataSettings(train=names[0], dev=names[1], test=names[1]))
+    assert found["dev"].scheme == found["test"].scheme == together
+    assert any(said in notice for notice in found["dev"].notices)
+
+
+def test_dev_is_read_with_the_offsets_of_train(tmp_path: Path) -> None:
+    party = '{"text": "🎉王明在京", "label": [[2, 4, "PER"]]}\n'
+    (tmp_path / "dev.jsonl").write_text(party, encoding="utf-8")
+    beyond = '{"text": "🎉京", "label": [[2, 3, "LOC"]]}\n'
+    (tmp_path / "train.jsonl").write_text(party + beyond, encoding="utf-8")
+    names = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "dev")}
+    found = load_splits(DataSettings(**names))
+    document = found["dev"].documents[0]
+    assert document.surface(document.entities[0]) == "王明"
+    assert any("read as UTF-16 units" in notice for notice in found["dev"].notices)
+    asked = load_splits(DataSettings(**{**names, "train": names["dev"]}, offsets="utf16"))
+    assert asked["train"].offsets == asked["dev"].offsets == "utf16"
+
+
 def test_jsonl_says_nothing_about_the_others(tmp_path: Path) -> None:
     found = load_splits(
         DataSettings(train="sample:train", dev=write_conll(tmp_path / "dev", 4)), ("train", "dev")
@@ -46,11 +94,11 @@ def test_jsonl_says_nothing_about_the_others(tmp_path: Path) -> None:
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
 
-    def count(path: Path, **options: object) -> object:
+    def count(path: Path, *more: object, **options: object) -> object:
         read.append(path)
-        return load_corpus(path, **options)  # type: ignore[arg-type]
+        return load_alike(path, *more, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(splits, "load_corpus", count)
+    monkeypatch.setattr(splits, "load_alike", count)
     cache: splits.CorpusCache = {}
     train, dev = (write_conll(tmp_path / name, n) for name, n in (("train", 1), ("dev", 4)))
     for _ in range(2):

@@ -133,7 +133,7 @@ def test_another_encoding(suffix: str, tmp_path: Path) -> None:
 def test_packed_in_a_way_that_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd\x04\x00")
-    assert "zstd data: unpack it with unzstd" in str(refusal(path))
+    assert "zstd data: unpack it with zstd -dc" in str(refusal(path))
 
 
 @pytest.mark.parametrize("suffix", PACK)

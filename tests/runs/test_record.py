@@ -58,9 +58,12 @@ def test_what_is_said_about_data(tmp_path: Path) -> None:
         "documents": 8,
         "entities": sum(len(d.entities) for d in SENTENCES),
         "join": "auto",
+        "scheme": "auto",
+        "offsets": "auto",
     }
     (tmp_path / "a.conll").write_text("one O\ntwo O\n", encoding="utf-8")
-    assert describe_data(load_corpus(tmp_path / "a.conll"))["join"] == "space"  # as it was read
+    described = describe_data(load_corpus(tmp_path / "a.conll"))  # as it was read
+    assert (described["join"], described["scheme"]) == ("space", "BIO")
 
 
 def test_versions() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO, get_args
+from typing import Any, Literal, TextIO, get_args
 
 from nertune.data.files import open_for_writing, read_text
 from nertune.data.formats import conll, jsonl
 from nertune.data.formats.conll import ConllStyle, Join, Misfit, SchemeChoice, Spans, TagRepair
+from nertune.data.formats.offsets import Offsets
+from nertune.data.formats.recognition import kind_of_content, kind_of_name
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError
 from nertune.labels.scheme import Scheme
@@ -19,7 +21,9 @@ from nertune.types import Document
 __all__ = [
     "Corpus",
     "ReadFormat",
+    "Reading",
     "WriteFormat",
+    "load_alike",
     "load_corpus",
     "save_corpus",
     "save_documents",
@@ -29,7 +33,28 @@ __all__ = [
 ReadFormat = Literal["auto", "conll", "jsonl"]
 WriteFormat = Literal["conll", "jsonl", "predictions"]
 
-_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_HEAD = 1 << 16  # characters that decide the format
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file was read, so that another one is read alike; `auto` where it does not say.
+
+    Attributes:
+        scheme: the tag scheme of a two-column file.
+        join: what joins its tokens.
+        offsets: what the offsets of a JSONL file count.
+    """
+
+    scheme: SchemeChoice = "auto"
+    join: Join = "auto"
+    offsets: Offsets = "auto"
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Reading:
+        """What a run's record says of a data file; older ones do not say all of it."""
+        known = {"scheme": get_args(Scheme), "join": get_args(Join), "offsets": get_args(Offsets)}
+        return cls(**{k: values[k] for k, choices in known.items() if values.get(k) in choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +70,7 @@ class Corpus:
         repairs: tags that broke the scheme and were mended.
         notices: what was recognised, skipped, dropped or mended, for the user to read.
         sha256: hash over texts and entities, see `content_hash`.
+        offsets: what the offsets of JSONL count; `auto` where nothing in the file decides.
     """
 
     path: Path
@@ -55,6 +81,12 @@ class Corpus:
     repairs: tuple[TagRepair, ...]
     notices: tuple[str, ...]
     sha256: str
+    offsets: Offsets = "auto"
+
+    @property
+    def reading(self) -> Reading:
+        """How the file was read."""
+        return Reading(self.scheme or "auto", self.joined, self.offsets)
 
     @property
     def scheme(self) -> Scheme | None:
@@ -99,6 +131,7 @@ def load_corpus(
     format: ReadFormat = "auto",
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
+    offsets: Offsets = "auto",
     strict: bool = False,
     ignore_tags: bool = False,
 ) -> Corpus:
@@ -109,27 +142,72 @@ def load_corpus(
         format: `auto` goes by the name (`.jsonl`), then by the first line.
         scheme: the tag scheme of a two-column file; `auto` recognises it.
         join: what joins tokens to a text: `none`, a `space`, or `auto`.
+        offsets: what the offsets of JSONL count: `codepoint`, `utf16`, `byte`, or `auto`.
         strict: refuse tags that break their scheme instead of mending them.
-        ignore_tags: of a two-column file the tokens alone.
+        ignore_tags: the texts alone (of a two-column file, the tokens), whatever they are labelled.
 
     Raises:
         DataError: the file or a line of it cannot be used; the message names both.
-        ConfigError: `format`, `scheme` or `join` is unknown.
+        ConfigError: `format`, `scheme`, `join` or `offsets` is unknown.
 
     Example:
         >>> corpus = load_corpus("train.conll")     # doctest: +SKIP
         >>> print(*corpus.notices, sep="\\n")       # doctest: +SKIP
     """
-    path = Path(path)
-    if format not in get_args(ReadFormat):
-        raise ConfigError(f"format={format!r} is unknown, expected auto, conll or jsonl")
+    asked = Reading(scheme, join, offsets)
+    return _load(Path(path), format, asked, Reading(), strict=strict, ignore_tags=ignore_tags)
+
+
+def load_alike(
+    path: str | Path,
+    like: Reading,
+    *,
+    format: ReadFormat = "auto",
+    scheme: SchemeChoice = "auto",
+    join: Join = "auto",
+    offsets: Offsets = "auto",
+    strict: bool = False,
+) -> Corpus:
+    """Read a file as another one was read, wherever `auto` leaves the choice and it fits.
+
+    Args:
+        path: the file.
+        like: how the other one was read.
+        format, scheme, join, offsets, strict: as for `load_corpus`.
+
+    Raises:
+        DataError: the file or a line of it cannot be used; the message names both.
+        ConfigError: `format`, `scheme`, `join` or `offsets` is unknown.
+    """
+    asked = Reading(scheme, like.join if join == "auto" else join, offsets)
+    return _load(Path(path), format, asked, like, strict=strict, ignore_tags=False)
+
+
+def _load(
+    path: Path,
+    format: ReadFormat,
+    asked: Reading,
+    like: Reading,
+    *,
+    strict: bool,
+    ignore_tags: bool,
+) -> Corpus:
+    for name, value, known in (
+        ("format", format, get_args(ReadFormat)),
+        ("offsets", asked.offsets, get_args(Offsets)),
+    ):
+        if value not in known:
+            choices = ", ".join(known[:-1])
+            raise ConfigError(f"{name}={value!r} is unknown, expected {choices} or {known[-1]}")
     text = read_text(path)
-    if format == "jsonl" or (format == "auto" and _looks_like_json(path, text)):
-        file = jsonl.read(text, path)
+    if format == "jsonl" or (format == "auto" and _is_json(path, text)):
+        file = jsonl.read(text, path, offsets=asked.offsets, prefer=like.offsets,
+                          ignore_tags=ignore_tags)  # fmt: skip
         sha256 = content_hash(file.documents)
-        return Corpus(path, file.documents, "jsonl", None, "", (), file.notices, sha256)
-    table = conll.read(text, path, scheme=scheme, join=join, strict=strict,
-                       ignore_tags=ignore_tags)  # fmt: skip
+        return Corpus(path, file.documents, "jsonl", None, "", (), file.notices, sha256,
+                      file.offsets)  # fmt: skip
+    table = conll.read(text, path, scheme=asked.scheme, join=asked.join, strict=strict,
+                       ignore_tags=ignore_tags, prefer=like.scheme)  # fmt: skip
     return Corpus(
         path=path,
         documents=table.documents,
@@ -142,16 +220,9 @@ def load_corpus(
     )
 
 
-def _looks_like_json(path: Path, text: str) -> bool:
-    if _bare_suffix(path) in _JSON_SUFFIXES:
-        return True
-    line = text.lstrip().split("\n", 1)[0].rstrip()
-    return line.startswith("{") and line.endswith("}") and '"text"' in line
-
-
-def _bare_suffix(path: Path) -> str:
-    """The suffix that names the format: `.jsonl` for `a.jsonl.gz`."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+def _is_json(path: Path, text: str) -> bool:
+    head = text[:_HEAD]
+    return "jsonl" in (kind_of_name(path), kind_of_content(head, is_whole=len(text) <= _HEAD))
 
 
 def write_documents(
@@ -240,4 +311,4 @@ def save_corpus(path: str | Path, corpus: Corpus) -> None:
 
 
 def _written_format(path: Path) -> WriteFormat:
-    return "jsonl" if _bare_suffix(path) in _JSON_SUFFIXES else "conll"
+    return "jsonl" if kind_of_name(path) == "jsonl" else "conll"

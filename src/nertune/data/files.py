@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import os
+import re
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,20 +17,31 @@ from typing import TextIO
 
 from nertune.errors import DataError
 
-__all__ = ["hash_file", "open_for_writing", "read_text", "refuse_foreign", "shorten", "split_lines"]
+__all__ = [
+    "explain_encoding",
+    "hash_file",
+    "open_for_writing",
+    "read_text",
+    "refuse_foreign",
+    "shell_command",
+    "shorten",
+    "split_lines",
+]
 
-# A file that begins so is no UTF-8 text. The first that fits is named.
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xfe\x00\x00", "UTF-32 text: convert it with iconv -f UTF-32 -t UTF-8"),
-    (b"\x00\x00\xfe\xff", "UTF-32 text: convert it with iconv -f UTF-32 -t UTF-8"),
-    (b"\xff\xfe", "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"),
-    (b"\x1f\x8b", "gzip data: give it a name that ends in .gz"),
-    (b"\xfd7zXZ\x00", "xz data: unpack it with xz -d, or pack it with gzip"),
-    (b"BZh91AY&SY", "bzip2 data: unpack it with bunzip2, or pack it with gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd data: unpack it with unzstd, or pack it with gzip"),
-    (b"PK\x03\x04", "a ZIP archive (or an .xlsx or .docx file): unpack or export it first"),
+# A file that begins so is no UTF-8 text. The first that fits is named, with what makes text of it.
+_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
+    (b"\xff\xfe\x00\x00", "UTF-32 text: convert it", "iconv -f UTF-32 -t UTF-8"),
+    (b"\x00\x00\xfe\xff", "UTF-32 text: convert it", "iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16 text: convert it", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text: convert it", "iconv -f UTF-16 -t UTF-8"),
+    (b"\x1f\x8b", "gzip data: give it a name that ends in .gz", ""),
+    (b"\xfd7zXZ\x00", "xz data: unpack it", "xz -dc"),
+    (b"BZh91AY&SY", "bzip2 data: unpack it", "bzip2 -dc"),
+    (b"\x28\xb5\x2f\xfd", "zstd data: unpack it", "zstd -dc"),
+    (b"PK\x03\x04", "a ZIP archive (or an .xlsx or .docx file): unpack or export it first", ""),
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # of a binary file
+_CHINESE = re.compile("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]")
 
 
 def read_text(path: Path) -> str:
@@ -48,16 +61,19 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line, column = _locate(data, error.start)
         raise DataError(
-            f"byte {column} of this line (0x{data[error.start]:02X}) is not UTF-8: is the file "
-            "binary, or in another encoding (then e.g. iconv -f GB18030 -t UTF-8)?",
+            f"byte {column} of this line (0x{data[error.start]:02X}) is not UTF-8: "
+            f"{explain_encoding(data, error.start, path)}",
             path=path,
             line=line,
         ) from error
     nul = data.find(0)
     if nul >= 0:
         line, column = _locate(data, nul)
-        utf16 = data[:4000].count(0) * 4 > len(data[:4000])
-        what = "UTF-16 text without a mark, or binary" if utf16 else "binary"
+        what = "binary"
+        if data[:4000].count(0) * 4 > len(data[:4000]):
+            order = "BE" if nul % 2 == 0 else "LE"
+            convert = shell_command(path, f"iconv -f UTF-16{order} -t UTF-8")
+            what = f"binary, or UTF-16 text without a mark: convert that with {convert}"
         raise DataError(
             f"byte {column} of this line is NUL: expected UTF-8 text, this file is {what}",
             path=path,
@@ -66,15 +82,55 @@ def read_text(path: Path) -> str:
     return text
 
 
+def explain_encoding(data: bytes, offset: int, path: Path | str) -> str:
+    """What may be the matter with bytes that are not UTF-8, and what to do about it.
+
+    Chinese is named only with what it then reads, since nearly any bytes make some Chinese text.
+    """
+    first = data.rfind(b"\n", 0, offset) + 1
+    line = data[first:].split(b"\n", 1)[0]
+    try:
+        is_text = not _CONTROL.search(data.decode("gb18030"))
+        read = line.decode("gb18030").strip()
+    except UnicodeDecodeError:
+        is_text, read = False, ""
+    if is_text and _CHINESE.search(read):
+        return (
+            f"if the line should read {shorten(read)}, the file is in GB18030, convert it: "
+            f"{shell_command(path, 'iconv -f GB18030 -t UTF-8')}"
+        )
+    return (
+        "is the file binary, or in another encoding? Then convert it (iconv -l lists encodings): "
+        f"{shell_command(path, 'iconv -f ENCODING -t UTF-8')}"
+    )
+
+
+def shell_command(path: Path | str, program: str) -> str:
+    """A command that puts a file through a program; what comes out goes to a new file.
+
+    Of `stdin` the program alone.
+    """
+    if path == "stdin":
+        return program
+    name = Path(path).name.removesuffix(".gz")
+    for suffix in (".xz", ".bz2", ".zst"):
+        name = name.removesuffix(suffix)
+    source, target = shlex.quote(str(path)), shlex.quote(f"fixed-{name}")
+    if str(path).endswith(".gz"):
+        return f"gzip -cd {source} | {program} > {target}"
+    return f"{program} < {source} > {target}"
+
+
 def refuse_foreign(head: bytes, path: Path | str) -> None:
     """Name what a file is that begins as no UTF-8 text does.
 
     Raises:
         DataError: its first bytes are those of another encoding, or of packed data.
     """
-    for signature, name in _SIGNATURES:
+    for signature, name, program in _SIGNATURES:
         if head.startswith(signature):
-            raise DataError(f"expected UTF-8 text, got {name}", path=path)
+            how = f" with {shell_command(path, program)}" if program else ""
+            raise DataError(f"expected UTF-8 text, got {name}{how}", path=path)
 
 
 def hash_file(path: Path) -> str:
@@ -122,7 +178,9 @@ def _locate(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The lines of a text, which end at `\n` or `\r\n` and nowhere else.
+    r"""The lines of a text, which end at `\n`, with any `\r` before it, and nowhere else.
+
+    Text that was converted to Windows line ends twice has `\r\r\n`.
 
     `str.splitlines` would also cut at U+2028, U+0085, form feeds and others, which may be tokens.
     """
@@ -130,7 +188,7 @@ def split_lines(text: str) -> list[str]:
     if lines[-1] == "":
         lines.pop()
     if "\r" in text:
-        lines = [line.removesuffix("\r") for line in lines]
+        lines = [line.rstrip("\r") for line in lines]
     return lines
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nertune.config import DataSettings
-from nertune.data.corpus import Corpus, load_corpus
-from nertune.data.formats.conll import Join
+from nertune.data.corpus import Corpus, Reading, load_alike
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 
@@ -14,7 +13,7 @@ __all__ = ["SPLITS", "CorpusCache", "load_splits"]
 
 SPLITS = ("train", "dev", "test")
 
-CorpusCache = dict[tuple[str, ...], Corpus]
+CorpusCache = dict[tuple[str | bool | Reading, ...], Corpus]
 """Files that were read before, by name and by how they were read."""
 
 
@@ -26,9 +25,9 @@ def load_splits(
 ) -> dict[str, Corpus]:
     """Read the corpora that settings name.
 
-    What joins the tokens of a two-column file is recognised on the training file and holds for the
-    others, so that the splits of a corpus are read alike. Every document is there: `train_share` is
-    not applied.
+    What is recognised on the training file (what joins tokens, the tag scheme, what offsets count)
+    holds for the others, so that the splits of a corpus are read alike; where their tags do not fit
+    its scheme, a notice says so. Every document is there: `train_share` is not applied.
 
     Args:
         data: which files, and how to read them; an empty name is left out.
@@ -43,22 +42,24 @@ def load_splits(
         raise ConfigError("data.train is empty: expected a file to train on, or sample:train")
     cache = {} if cache is None else cache
     corpora: dict[str, Corpus] = {}
-    join: Join = data.join
+    like = Reading()
     for split in splits:
         name: str = getattr(data, split)
         if not name:
             continue
-        how = (name, data.format, data.scheme, str(data.strict))
-        if (*how, join) not in cache:
-            corpus = load_corpus(
+        how = (name, data.format, data.scheme, data.join, data.offsets, data.strict)
+        if (*how, like) not in cache:
+            corpus = load_alike(
                 resolve_data(name),
+                like,
                 format=data.format,
                 scheme=data.scheme,
-                join=join,
+                join=data.join,
+                offsets=data.offsets,
                 strict=data.strict,
             )
-            cache[*how, join] = cache[*how, corpus.joined] = corpus
-        corpora[split] = cache[*how, join]
-        if split == "train" and corpora[split].format == "conll":
-            join = corpora[split].joined
+            cache[*how, like] = cache[*how, corpus.reading] = corpus
+        corpora[split] = cache[*how, like]
+        if split == "train":
+            like = corpora[split].reading
     return corpora

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +10,16 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from nertune.data.corpus import load_corpus
-from nertune.data.files import refuse_foreign
+from nertune.data.files import explain_encoding, refuse_foreign
 from nertune.data.formats.conll import Join
+from nertune.data.formats.recognition import Kind, kind_of_content, kind_of_name
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document
 
-__all__ = ["input_kind", "labelled_kind", "read_inputs"]
+__all__ = ["input_kind", "read_inputs"]
+
+_HEAD_BYTES = 1 << 16  # that decide what a file holds
 
 
 def read_inputs(
@@ -53,33 +55,17 @@ def read_inputs(
     return load_corpus(path, format=format, join=join, ignore_tags=True).documents
 
 
-def labelled_kind(path: Path) -> str:
-    """`conll` or `jsonl`, by the suffix; empty for any other."""
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        return "jsonl"
-    return "conll" if suffix in (".conll", ".bio", ".bioes", ".bmes", ".iob") else ""
-
-
-def input_kind(path: Path) -> str:
+def input_kind(path: Path) -> Kind:
     """`conll`, `jsonl` or `lines`: by the suffix, else by the first lines.
 
     Raises:
         DataError: the file cannot be read.
     """
-    kind = labelled_kind(path.with_suffix("") if path.suffix == ".gz" else path)
-    if kind:
+    if kind := kind_of_name(path):
         return kind
     with _open(path) as stream:
-        head = _read(stream, path, 1 << 16).decode("utf-8-sig", "replace").split("\n")[:50]
-    lines = [line.rstrip("\r") for line in head if line.strip()]
-    lines = [line for line in lines if not line.startswith("-DOCSTART-")]
-    if lines and lines[0].startswith("{") and '"text"' in lines[0]:
-        return "jsonl"
-    return "conll" if len(lines) > 1 and all(map(_TAGGED.fullmatch, lines[:-1])) else "lines"
-
-
-_TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)")
+        head = _read(stream, path, _HEAD_BYTES)
+    return kind_of_content(head.decode("utf-8-sig", "replace"), is_whole=len(head) < _HEAD_BYTES)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -114,13 +100,13 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[Document]:
                 refuse_foreign(line, name)
             raise DataError(
                 f"not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the "
-                "line; convert the text, e.g. iconv -f GB18030 -t UTF-8",
+                f"line: {explain_encoding(line, error.start, name)}",
                 path=name,
                 line=number,
             ) from error
         if "\x00" in text:
             raise DataError("holds a NUL byte: not a text file", path=name, line=number)
-        yield Document(text.removesuffix("\n").removesuffix("\r"), id=f"{name}:{number}")
+        yield Document(text.removesuffix("\n").rstrip("\r"), id=f"{name}:{number}")
 
 
 def _checked(text: str) -> str:

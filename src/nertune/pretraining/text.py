@@ -11,8 +11,9 @@ from typing import IO
 
 from nertune.data.corpus import load_corpus
 from nertune.data.files import refuse_foreign
+from nertune.data.formats.recognition import kind_of_name
 from nertune.errors import DataError
-from nertune.inference.reading import input_kind, labelled_kind
+from nertune.inference.reading import input_kind
 
 __all__ = ["Line", "read_lines"]
 
@@ -42,10 +43,10 @@ def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iter
 def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
     line = 0
     try:
-        if path.suffix == ".xz" and labelled_kind(path.with_suffix("")):
+        if path.suffix == ".xz" and kind_of_name(path.with_suffix("")):
             raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
         if path.suffix != ".xz" and input_kind(path) != "lines":
-            for line, document in enumerate(load_corpus(path).documents, 1):
+            for line, document in enumerate(load_corpus(path, ignore_tags=True).documents, 1):
                 yield line, " ".join(document.text.split())
             return
         with _open(path) as stream:

@@ -29,7 +29,7 @@ from nertune.artifact import (
     own_folder,
     weight_hashes,
 )
-from nertune.data.corpus import Corpus, load_corpus
+from nertune.data.corpus import Corpus, Reading, load_alike
 from nertune.data.files import hash_file
 from nertune.data.samples import resolve_data
 from nertune.errors import ArtifactError, ConfigError, ModelError
@@ -174,12 +174,11 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
             f"{named}, which chose the model's epoch, is not there: name labelled text with --dev"
         )
     settings = manifest.settings.get("data", {}) if not dev else {}
-    kept = {k: settings[k] for k in ("format", "scheme", "join") if k in settings}
+    kept = {k: settings[k] for k in ("format", "scheme", "join", "offsets") if k in settings}
     described = {} if dev else manifest.data.get("dev") or {}
     # As it was read then; any other file as the training file was.
-    asked = kept.get("join", "auto")
-    kept["join"] = described.get("join") or (manifest.joined if asked == "auto" else asked)
-    corpus = load_corpus(path, **kept)
+    like = Reading.from_record(described) if described else manifest.reading
+    corpus = load_alike(path, like, **kept)
     stated = described.get("sha256", corpus.sha256)
     if not dev and stated != corpus.sha256:
         raise ConfigError(

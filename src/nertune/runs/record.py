@@ -66,6 +66,8 @@ def describe_data(corpus: Corpus) -> dict[str, Any]:
         "documents": len(corpus.documents),
         "entities": corpus.num_entities,
         "join": corpus.joined,
+        "scheme": corpus.scheme or "auto",
+        "offsets": corpus.offsets,
     }
 
 

@@ -106,9 +106,130 @@ def test_overlapping_entities_are_kept_identical_ones_dropped() -> None:
 
 def test_records_without_entities_are_said_aloud() -> None:
     file = jsonl.read('{"text": "a", "spans": [[0, 1, "X"]]}\n{"text": "b"}\n', NAME)
+    assert [len(d.entities) for d in file.documents] == [1, 0]
     assert file.notices == (
-        '2 records without "entities" or "label", read as texts without entities',
+        "1 record without any of entities, label, labels, spans, ents among 2, read as text "
+        "without entities (first: line 2)",
     )
+    (notice,) = jsonl.read('{"text": "a", "lang": "zh"}\n{"text": "b"}\n', NAME).notices
+    assert notice.startswith("2 records, and none names entities (in one of entities, label")
+    assert "(other keys of line 1: 'lang')" in notice
+    assert jsonl.read('{"text": "a"}\n', NAME, ignore_tags=True).notices == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"start": 0, "end": 3, "label": "PER"}],
+        [[0, 3, "PER"]],
+        [["PER", 0, 3]],
+        {"PER": [[0, 3]]},
+        {"PER": {"abc": [{"startOffset": 0, "endOffset": 3}]}},
+        [{"begin": 0, "end": 3}],
+    ],
+)
+def test_entities_under_an_unknown_key_are_refused(value: Any) -> None:
+    lines = [{"text": "abc", "entities": [[0, 2, "PER"]]}, {"text": "abc", "entity_list": value}]
+    text = "\n".join(map(json.dumps, lines))
+    with pytest.raises(DataError, match=r"^x\.jsonl:2: the key 'entity_list' holds what look like"):
+        jsonl.read(text, NAME)
+    with pytest.raises(
+        DataError, match=r"^x\.jsonl:1: .* read from entities, label, labels, spans"
+    ):
+        jsonl.read(json.dumps(lines[1]), NAME)
+    (document,) = jsonl.read(json.dumps(lines[1]), NAME, ignore_tags=True).documents
+    assert document.meta == {"entity_list": value}
+    beside = jsonl.read(json.dumps({**lines[1], "entities": []}), NAME)
+    assert '1 records whose "entities" is empty hold what look like spans' in beside.notices[0]
+    whole = jsonl.read(json.dumps({**lines[1], "entities": [[0, 1, "X"]]}), NAME)
+    assert whole.notices == ()
+
+
+def test_what_prodigy_s_user_rejected_is_no_gold() -> None:
+    span = [{"start": 0, "end": 1, "label": "X"}]
+    answers = ("accept", "reject", "ignore", "accept")
+    text = "\n".join(json.dumps({"text": "ab", "spans": span, "answer": a}) for a in answers)
+    file = jsonl.read(text, NAME)
+    assert [d.id for d in file.documents] == ["x.jsonl:1", "x.jsonl:4"]
+    assert any(n.startswith("2 records skipped that Prodigy") for n in file.notices)
+    assert "first: line 2" in "".join(file.notices)
+    assert len(jsonl.read(text, NAME, ignore_tags=True).documents) == 4
+    with pytest.raises(DataError, match="all 1 records are rejected or ignored"):
+        jsonl.read(text.split("\n")[1], NAME)
+
+
+@pytest.mark.parametrize("given", [7, "d-7", 0])
+def test_ids_and_other_keys_survive(given: object) -> None:
+    record = {"text": "ab", "entities": [[0, 1, "X"]], "id": given, "meta": {"page": 3},
+              "label": "news", "tags": ["\ud83d"], "none": None}  # fmt: skip
+    (document,) = jsonl.read(json.dumps(record), NAME).documents
+    assert document.id == str(given)
+    again = json.loads(text_of([document]))
+    assert again == record
+    assert type(again["id"]) is type(given)
+    predicted = json.loads(text_of([document], predictions=True))
+    assert {**predicted, "entities": record["entities"]} == record
+    (other,) = jsonl.read('{"text": "a", "id": null, "entities": []}', NAME).documents
+    assert (other.id, other.meta) == ("x.jsonl:1", {"id": None})
+
+
+# Offsets. 🎉 is one code point, two UTF-16 units, four bytes.
+
+
+def spans_of(*records: dict[str, Any], **how: Any) -> tuple[list[str], jsonl.JsonlFile]:
+    file = jsonl.read("\n".join(map(json.dumps, records)), NAME, **how)
+    return [d.surface(e) for d in file.documents for e in d.entities], file
+
+
+PARTY = {"text": "🎉王明在京", "label": [[2, 4, "PER"]]}
+
+
+def test_utf16_offsets_are_read_where_code_points_do_not_fit() -> None:
+    beyond = {"text": "王在🎉京", "label": [[4, 5, "LOC"]]}
+    found, file = spans_of(PARTY, beyond)
+    assert (found, file.offsets) == (["王明", "京"], "utf16")
+    assert "offsets read as UTF-16 units" in file.notices[0]
+    stated = {"text": "🎉王明", "entities": [{"start": 2, "end": 4, "label": "P", "text": "王明"}]}
+    assert spans_of(stated)[0] == ["王明"]
+    assert spans_of(PARTY, stated)[0] == ["王明", "王明"]
+    assert spans_of(PARTY, beyond, {"text": "🎉🎉a", "label": [[4, 5, "X"]]})[0][-1] == "a"
+
+
+def test_offsets_that_nothing_decides_are_said() -> None:
+    found, file = spans_of({"text": "王", "label": [[0, 1, "PER"]]}, PARTY)
+    assert (found, file.offsets) == (["王", "明在"], "codepoint")
+    (notice,) = file.notices
+    assert "read as code points (first: line 2, PER '明在', as UTF-16 units '王明')" in notice
+    found, file = spans_of(PARTY, prefer="utf16")
+    assert (found, file.offsets) == (["王明"], "utf16")
+    assert (
+        "read as UTF-16 units (first: line 1, PER '王明', as code points '明在')" in file.notices[0]
+    )
+    decided = {"text": "🎉王明", "entities": [{"start": 1, "end": 2, "label": "P", "text": "王"}]}
+    found, file = spans_of(PARTY, decided)
+    assert (found, file.offsets, file.notices) == (["明在", "王"], "codepoint", ())
+    assert spans_of({"text": "王🎉", "label": [[0, 1, "PER"]]})[1].notices == ()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "span", "found"),
+    [("codepoint", [1, 3], "王明"), ("utf16", [2, 4], "王明"), ("byte", [4, 10], "王明")],
+)
+def test_the_unit_can_be_said(offsets: str, span: list[int], found: str) -> None:
+    record = {"text": "🎉王明在京", "label": [[*span, "PER"]]}
+    surfaces, file = spans_of(record, offsets=offsets)
+    assert (surfaces, file.offsets, file.notices) == ([found], offsets, ())
+
+
+def test_offsets_that_fit_in_no_unit_are_refused() -> None:
+    with pytest.raises(DataError, match=r":1: .* out of range: .* count UTF-16 units"):
+        spans_of({"text": "🎉a", "label": [[2, 4, "X"]]}, offsets="utf16")
+    with pytest.raises(DataError, match=r":1: .* ends inside a character, in UTF-16 units"):
+        spans_of({"text": "🎉a", "label": [[1, 3, "X"]]}, offsets="utf16")
+    with pytest.raises(DataError, match=r":1: .* out of range.*fit as UTF-8 bytes.* offsets byte"):
+        spans_of({"text": "王明在京", "label": [[3, 9, "X"]]})
+    with pytest.raises(DataError, match=r":2: .* out of range.*not all spans fit either$"):
+        spans_of(PARTY, {"text": "🎉a", "label": [[0, 99, "X"]]})
 
 
 def test_document_to_json_leaves_out_a_missing_score() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import shlex
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO, get_args
 
-from nertune.data.files import shorten, split_lines
+from nertune.data.files import shell_command, shorten, split_lines
+from nertune.data.formats import slash
 from nertune.errors import ConfigError, DataError
 from nertune.labels.scheme import (
     SCHEMES,
@@ -22,6 +22,7 @@ from nertune.labels.scheme import (
     decode_tags,
     detect_scheme,
     encode_tags,
+    normalize_tags,
     split_tag,
 )
 from nertune.types import Document, Entity
@@ -42,6 +43,7 @@ SchemeChoice = Literal["auto", Scheme]
 Join = Literal["auto", "none", "space"]
 Misfit = Literal["error", "widen"]
 Spans = Sequence[tuple[int, int]]
+_Split = Callable[[str], tuple[str, str] | None]
 
 CHARACTER_SHARE = 0.8
 """From this share of tokens that are one character on, a file holds characters, not words."""
@@ -50,6 +52,9 @@ _SEPARATOR_SAMPLE = 50  # data lines that decide the separator
 _NAMES = {"\t": "TAB", " ": "a space"}
 # Tags that are read as bare types only because their prefix is not where it should be.
 _MISPLACED_PREFIX = re.compile(r"[BIMELSU]|[bimelsu][-_].+|.+[-_][BIMELSU]", re.DOTALL)
+_PREFIXED = re.compile(r"[BIMELSU][-_].+|.+[-_][BIMELSU]|[BIMELSU]", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"[BIMELSU][-_].+", re.DOTALL)
+_COMMENT = re.compile(r"#+(\s|$)")
 # What may stand behind the separator: anything without white space, or a prefix and any type.
 _TAG_LIKE = re.compile(r"\S+\Z|[BIMELSU][-_]\S")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -110,15 +115,36 @@ class ConllFile:
 
 
 class _Sentence(NamedTuple):
-    """A sentence of the file; its n-th token stands on line `line + n`.
+    """A sentence of the file, with the line of each token.
 
     `document` counts the `-DOCSTART-` lines above it.
     """
 
-    line: int
+    lines: Sequence[int]
     tokens: list[str]
     tags: list[str]
     document: int = 0
+
+    @property
+    def line(self) -> int:
+        return self.lines[0]
+
+
+@dataclass(slots=True)
+class _Lines:
+    """What the lines of a file are.
+
+    Attributes:
+        sentences: in order.
+        docstarts: how many `-DOCSTART-` lines were skipped.
+        comments: the lines of comments, counted from 1.
+        padded: how many lines ended in white space.
+    """
+
+    sentences: list[_Sentence]
+    docstarts: int = 0
+    comments: list[int] = field(default_factory=list)
+    padded: int = 0
 
 
 def read(
@@ -129,12 +155,16 @@ def read(
     join: Join = "auto",
     strict: bool = False,
     ignore_tags: bool = False,
+    prefer: SchemeChoice = "auto",
 ) -> ConllFile:
     """Read two-column CoNLL.
 
     The separator is a TAB or a single space, the same in the whole file; a token may itself be
     white space. `-DOCSTART-` lines are skipped; where they part the file, `Document.meta` has the
-    number of each sentence's `document`. `#` begins a token, not a comment.
+    number of each sentence's `document`. Comments are skipped: lines before a sentence that begin
+    with `# ` and do not end in a tag. Any other `#` begins a token.
+
+    A file that has `token/TAG` items, a sentence a line, is read as well.
 
     Args:
         text: the file's text.
@@ -144,6 +174,7 @@ def read(
             tokens are single characters.
         strict: refuse tags that break the scheme instead of mending them.
         ignore_tags: read the tokens alone, whatever stands behind them; the scheme counts as BIO.
+        prefer: the scheme that `auto` takes where the tags fit it, e.g. that of the training file.
 
     Raises:
         DataError: a line cannot be read, or none holds a token.
@@ -152,37 +183,33 @@ def read(
     _check_choice("scheme", scheme, ("auto", *SCHEMES))
     _check_choice("join", join, get_args(Join))
     lines = split_lines(text)
+    if doubled := len(re.findall("\r\r+\n", text)):
+        notices = [f"{doubled} lines end in \\r\\r\\n (converted twice?), read as line ends"]
+    else:
+        notices = []
     separator = _detect_separator(lines)
-    sentences, num_skipped = _scan(lines, separator, path)
-    if not sentences:
+    if slash.fits(lines):
+        found = _Lines([_Sentence(*row) for row in slash.read(lines, path)])
+        notices.append("token/TAG items recognised, a sentence a line")
+    else:
+        found = _scan(lines, separator, path, bare_types=scheme == "IO")
+    if not found.sentences:
         raise DataError("the file holds no sentence", path=path)
+    notices += _say_skipped(found, lines)
+    sentences = found.sentences
     if ignore_tags:
         sentences = [s._replace(tags=["O"] * len(s.tokens)) for s in sentences]
     _check_tags(sentences, separator, path)
-    notices = []
-    if num_skipped:
-        notices.append(f"{num_skipped} {_DOCSTART} line{_s(num_skipped)} skipped")
-    if scheme == "auto":
-        scheme = _detect_scheme(sentences, path)
-        notices.append(f"scheme {scheme} recognised")
+    sentences, scheme, said = _settle_scheme(sentences, scheme, prefer, path)
+    if not ignore_tags:
+        notices += said
     glue, share = _choose_join(sentences, join)
     if join == "auto":
         how = "with a space" if glue else "without a space"
         notices.append(f"tokens joined {how} ({share:.0%} of them are single characters)")
     documents, repairs = _build(sentences, scheme, glue, path)
     if repairs:
-        first = repairs[0]
-        if strict:
-            raise DataError(
-                f"tag {first.tag!r}: {first.reason} in scheme {scheme}; strict reading refuses it "
-                "(without strict it is mended as conlleval does)",
-                path=path,
-                line=first.line,
-            )
-        notices.append(
-            f"{len(repairs)} tag{_s(len(repairs))} mended as conlleval does "
-            f"(first: line {first.line}, {first.tag}: {first.reason})"
-        )
+        notices.append(_say_repairs(repairs, scheme, path, strict=strict))
     style = ConllStyle(
         scheme=scheme,
         separator=separator,
@@ -191,6 +218,36 @@ def read(
         final_newlines=_count_final_newlines(text),
     )
     return ConllFile(documents, style, glue, tuple(repairs), tuple(notices))
+
+
+def _say_skipped(found: _Lines, lines: Sequence[str]) -> list[str]:
+    notices = []
+    if found.docstarts:
+        notices.append(f"{found.docstarts} {_DOCSTART} line{_s(found.docstarts)} skipped")
+    if found.comments:
+        first = found.comments[0]
+        notices.append(
+            f"{len(found.comments)} comment{_s(len(found.comments))} skipped (first: line {first}, "
+            f"{shorten(lines[first - 1])})"
+        )
+    if found.padded:
+        notices.append(f"white space at the end of {found.padded} line{_s(found.padded)} dropped")
+    return notices
+
+
+def _say_repairs(repairs: Sequence[TagRepair], scheme: Scheme, path: Path, *, strict: bool) -> str:
+    first = repairs[0]
+    if strict:
+        raise DataError(
+            f"tag {first.tag!r}: {first.reason} in scheme {scheme}; strict reading refuses it "
+            "(without strict it is mended as conlleval does)",
+            path=path,
+            line=first.line,
+        )
+    return (
+        f"{len(repairs)} tag{_s(len(repairs))} mended as conlleval does "
+        f"(first: line {first.line}, {first.tag}: {first.reason})"
+    )
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -209,10 +266,11 @@ def _detect_separator(lines: Sequence[str]) -> str:
     """TAB or space, whichever splits more of the first data lines in two."""
     tabs = spaces = num_seen = 0
     first_has_tab = False
-    for line in lines:
+    # A comment says nothing, unless what looks like one is all there is.
+    for line in [line for line in lines if not _COMMENT.match(line)] or lines:
         if _is_boundary(line):
             continue
-        by_tab, by_space = _split_at_tab(line), _split_at_space(line)
+        by_tab, by_space = _split(line, _split_at_tab), _split(line, _split_at_space)
         if by_tab is not None and _TAG_LIKE.match(by_tab[1]):
             tabs += 1
         elif by_space is not None and _TAG_LIKE.match(by_space[1]):
@@ -249,67 +307,106 @@ def _split_at_space(line: str) -> tuple[str, str] | None:
     return (token, tag) if token and tag and one_token and not tag.isspace() else None
 
 
-def _scan(lines: Sequence[str], separator: str, path: Path) -> tuple[list[_Sentence], int]:
-    """The sentences, and how many `-DOCSTART-` lines were skipped."""
+def _scan(lines: Sequence[str], separator: str, path: Path, *, bare_types: bool) -> _Lines:
+    """The sentences, and what else stands between them.
+
+    Args:
+        bare_types: any word may be a tag, so that a line of two columns is never a comment.
+    """
     split = _split_at_tab if separator == "\t" else _split_at_space
-    sentences: list[_Sentence] = []
-    num_skipped = first_data_line = 0
-    current: _Sentence | None = None
+    found = _Lines([])
+    first_data_line = 0
+    numbers: list[int] = []
+    tags_elsewhere: set[str] | None = None
     for number, line in enumerate(lines, 1):
-        row = split(line)
+        # A comment stands between sentences: behind a blank line, or another one.
+        if not numbers and _COMMENT.match(line):
+            row = _split(line, split)
+            if row is not None and not bare_types and line.startswith("# "):
+                tags_elsewhere = tags_elsewhere or _tags_elsewhere(lines, split)
+                row = row if _is_tag(row[1], tags_elsewhere) else None
+            if row is None:
+                found.comments.append(number)
+                continue
+        row = _split(line, split)
         if row is None or row[0] == _DOCSTART:
             if not _is_boundary(line):
-                raise DataError(
-                    _explain_line(line, separator, first_data_line, path), path=path, line=number
-                )
-            num_skipped += _is_docstart(line)
-            current = None
+                why = _explain_line(line, separator, first_data_line, path, len(lines) == 1)
+                raise DataError(why, path=path, line=number)
+            found.docstarts += _is_docstart(line)
+            numbers = []
             continue
-        if current is None:
-            current = _Sentence(number, [], [], num_skipped)
-            sentences.append(current)
+        if not numbers:
+            found.sentences.append(_Sentence(numbers, [], [], found.docstarts))
             first_data_line = first_data_line or number
-        current.tokens.append(row[0])
-        current.tags.append(row[1])
-    return sentences, num_skipped
+        numbers.append(number)
+        found.padded += line[-1] in " \t"
+        found.sentences[-1].tokens.append(row[0])
+        found.sentences[-1].tags.append(row[1])
+    return found
 
 
-def _explain_line(line: str, separator: str, first_data_line: int, path: Path) -> str:
+def _split(line: str, split: _Split) -> tuple[str, str] | None:
+    """Token and tag; white space at the line's end belongs to neither."""
+    row = split(line.rstrip(" \t")) if line[-1:] in (" ", "\t") else split(line)
+    return row if row is not None and row[1] else None
+
+
+def _tags_elsewhere(lines: Iterable[str], split: _Split) -> set[str]:
+    """The tags of lines that are no comments for sure."""
+    rows = (_split(line, split) for line in lines if not line.startswith("#"))
+    return {row[1] for row in rows if row is not None}
+
+
+def _is_tag(tag: str, known: set[str]) -> bool:
+    return tag in known or tag in ("O", "o") or _PREFIXED.fullmatch(tag) is not None
+
+
+def _explain_line(
+    line: str, separator: str, first_data_line: int, path: Path, is_only: bool
+) -> str:
     """Why a line is not a token and a tag, and what to do about it."""
     fields = line.split("\t") if separator == "\t" else re.split(" +", line.strip(" "))
     shown = shorten(line)
     name = _NAMES[separator]
     other = " " if separator == "\t" else "\t"
     if "\r" in line:
-        return (
-            f"a carriage return stands inside {shown}: lines end in \\n or \\r\\n "
-            "(for old Mac files: tr '\\r' '\\n')"
-        )
+        # Where other line ends are there too, no command knows which of them are meant.
+        program = shell_command(path, "tr '\\r' '\\n'")
+        hint = f"for an old Mac file: {program}" if is_only else "remove it"
+        return f"a carriage return stands inside {shown}: lines end in \\n or \\r\\n; {hint}"
     if line.startswith("#") and len(fields) != 2:
         return (
-            f"expected 2 columns (token, tag), got {len(fields)} in {shown}: the two-column "
-            "format has no comments, remove such lines"
+            f"expected 2 columns (token, tag), got {len(fields)} in {shown}: a comment begins with "
+            "'# ' and stands before a sentence; remove other ones"
         )
     if line.endswith(separator):
-        return (
-            f"{shown} ends in {name}, so its tag is empty: expected 2 columns (token, tag); "
-            "to drop white space at line ends: sed -E 's/[ \\t]+$//'"
-        )
+        return f"{shown} ends in {name}, so its tag is empty: expected 2 columns (token, tag)"
     if line.startswith(separator) and len(fields) <= 2:
         return f"{shown} begins with {name}, so its token is empty: expected 2 columns (token, tag)"
     if len(fields) > 2:
-        delimiter = "" if separator == "\t" else " -d ' '"
-        cut = f"cut{delimiter} -f 1,{len(fields)} {shlex.quote(str(path))} > two-columns.conll"
-        return (
-            f"expected 2 columns (token, tag), got {len(fields)} in {shown}; if the first and the "
-            f"last are meant: {cut}"
-        )
+        return _explain_columns(fields, shown, separator, path)
     if len(fields) == 2:
-        return f"expected one space between token and tag in {shown}: squeeze them with tr -s ' '"
+        squeeze = shell_command(path, r"sed -E 's/([^ ]) +([^ ]+)$/\1 \2/'")
+        return f"expected one space between token and tag in {shown}: squeeze them with {squeeze}"
     if other in line:
         where = f"as line {first_data_line} has it" if first_data_line else "as most lines have it"
         return f"expected {name} between token and tag, {where}, got {_NAMES[other]} in {shown}"
     return f"expected 2 columns (token, tag) with {name} between, got 1: {shown}"
+
+
+def _explain_columns(fields: Sequence[str], shown: str, separator: str, path: Path) -> str:
+    """More than two columns: a command that keeps two of them, and other lines as they are."""
+    count = len(fields)
+    is_counted = fields[0].isdecimal() and not fields[1].isdecimal()
+    token = 2 if is_counted else 1
+    tag = next((n for n in range(count, token, -1) if _is_tag(fields[n - 1], set())), count)
+    between = r" -F '\t'" if separator == "\t" else ""
+    program = f"""awk{between} 'NF=={count} {{print ${token} "\\t" ${tag}; next}} {{print}}'"""
+    return (
+        f"expected 2 columns (token, tag), got {count} in {shown}; if columns {token} and {tag} "
+        f"are meant: {shell_command(path, program)}"
+    )
 
 
 def _check_tags(sentences: Sequence[_Sentence], separator: str, path: Path) -> None:
@@ -330,7 +427,7 @@ def _find_tag(
 ) -> tuple[_Sentence, int, str]:
     """The first tag of that kind, with its sentence and line."""
     return next(
-        (sentence, sentence.line + position, tag)
+        (sentence, sentence.lines[position], tag)
         for sentence in sentences
         for position, tag in enumerate(sentence.tags)
         if wanted(tag)
@@ -345,12 +442,66 @@ def _tagged(sentences: Iterable[_Sentence]) -> list[_Sentence]:
     return [s for s in sentences if s.tags.count("O") != len(s.tags)]
 
 
+def _settle_scheme(
+    sentences: list[_Sentence], asked: SchemeChoice, prefer: SchemeChoice, path: Path
+) -> tuple[list[_Sentence], Scheme, list[str]]:
+    """Sentences with tags in their usual spelling, their scheme, and what was decided."""
+    if asked == "IO" or (prefer == "IO" and asked == "auto" and _fits_bare(sentences)):
+        return sentences, "IO", [] if asked == "IO" else ["scheme IO, as the training file"]
+    sentences, notices = _spell_usually(sentences)
+    if asked != "auto":
+        return sentences, asked, notices
+    try:
+        scheme = _detect_scheme(sentences, path)
+    except DataError:
+        if prefer == "auto" or _count_repairs(sentences, prefer) is None:
+            raise
+        return sentences, prefer, [*notices, f"scheme {prefer}, as the training file"]
+    if prefer in ("auto", scheme):
+        return sentences, scheme, [*notices, f"scheme {scheme} recognised"]
+    repairs = _count_repairs(sentences, prefer)
+    # BIO and IOB1 have the same tags: a few sentences in one look as if they were in the other.
+    are_alike = {prefer, scheme} == {"BIO", "IOB1"}
+    if repairs is not None and (are_alike or repairs <= (_count_repairs(sentences, scheme) or 0)):
+        return sentences, prefer, [*notices, f"scheme {prefer}, as the training file"]
+    said = f"scheme {scheme} recognised: the tags do not fit {prefer}, the training file's scheme"
+    return sentences, scheme, [*notices, said]
+
+
+def _fits_bare(sentences: Iterable[_Sentence]) -> bool:
+    """Whether no tag has a prefix and a type."""
+    return not any(_TAG.fullmatch(tag) for sentence in sentences for tag in set(sentence.tags))
+
+
+def _count_repairs(sentences: Sequence[_Sentence], scheme: Scheme) -> int | None:
+    """How many tags break a scheme; `None` where some are not in it."""
+    if scheme == "IO" and not _fits_bare(sentences):
+        return None  # any tag can be read as a bare type
+    try:
+        return sum(len(decode_tags(sentence.tags, scheme)[1]) for sentence in _tagged(sentences))
+    except ValueError:
+        return None
+
+
+def _spell_usually(sentences: list[_Sentence]) -> tuple[list[_Sentence], list[str]]:
+    """Tags spelled `b-per`, `PER-B` or `B` as usual; see `labels.scheme.normalize_tags`."""
+    distinct: set[str] = set().union(*(sentence.tags for sentence in sentences))
+    usual = {tag: found or tag for tag, found in normalize_tags(sorted(distinct)).items()}
+    changed = [tag for tag in sorted(distinct) if usual[tag] != tag]
+    if not changed:
+        return sentences, []
+    shown = ", ".join(f"{tag} as {usual[tag]}" for tag in changed[:4])
+    more = ", …" if len(changed) > 4 else ""
+    spelled = [s._replace(tags=[usual[tag] for tag in s.tags]) for s in sentences]
+    return spelled, [f"tags in another spelling: {shown}{more}"]
+
+
 def _detect_scheme(sentences: Sequence[_Sentence], path: Path) -> Scheme:
     tagged = _tagged(sentences)
     try:
         scheme = detect_scheme(sentence.tags for sentence in tagged)
     except SchemeError as error:
-        line = tagged[error.sentence].line + error.position
+        line = tagged[error.sentence].lines[error.position]
         raise DataError(str(error), path=path, line=line) from error
     if scheme == "IO":
         _check_bare_types(sentences, tagged, path)
@@ -420,7 +571,7 @@ def _build(
                 Entity(tokens[span.first][0], tokens[span.last - 1][1], span.label)
                 for span in spans
             )
-            repairs += (TagRepair(sentence.line + r.position, r.tag, r.reason) for r in mended)
+            repairs += (TagRepair(sentence.lines[r.position], r.tag, r.reason) for r in mended)
         text = glue.join(sentence.tokens)
         name = f"{path.name}:{sentence.line}"
         documents.append(Document(text, entities, name, tokens, meta))
@@ -443,7 +594,7 @@ def _decode(
             try:
                 split_tag(tag, scheme)
             except ValueError as first_error:
-                line = sentence.line + position
+                line = sentence.lines[position]
                 raise DataError(str(first_error), path=path, line=line) from error
         raise
 

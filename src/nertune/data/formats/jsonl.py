@@ -6,20 +6,25 @@
 | nertune, predictions  | `"entities": [{"start", "end", "label", "text", "score"}, …]`      |
 | doccano               | `"label": [[start, end, label], …]`                                |
 | doccano, relations    | `"entities": [{"start_offset", "end_offset", "label", …}, …]`      |
+| Prodigy               | `"spans": [{"start", "end", "label", …}, …]`                       |
+| spaCy, `Doc.to_json`  | `"ents": [{"start", "end", "label"}, …]`                           |
+| spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
-Offsets count Unicode code points, half-open. Other keys are ignored.
+Offsets are half-open. They count Unicode code points, or what `offsets` says: see
+`formats.offsets`. A record's other keys become `Document.meta` and are written again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from nertune.data.files import shorten, split_lines
+from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.types import Document, Entity
@@ -27,9 +32,12 @@ from nertune.types import Document, Entity
 __all__ = ["JsonlFile", "document_to_json", "read", "write"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_KEYS = ("entities", "label", "labels")
+_KEYS = ("entities", "label", "labels", "spans", "ents")
+_NO_ENTITIES = ("tokens", "sents", "relations")  # of Prodigy, spaCy, doccano: hold offsets, too
 _START, _END = ("start", "start_offset"), ("end", "end_offset")
+_OFFSET_NAME = re.compile("start|begin|end|stop|offset", re.IGNORECASE)
 _EXAMPLE = '{"text": "王明在京", "entities": [[0, 2, "PERSON"]]}'
+_NOT_GOLD = ("reject", "ignore")  # Prodigy's answers that say nothing about the entities
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,75 +47,217 @@ class JsonlFile:
     Attributes:
         documents: one per line that is not blank.
         notices: what was dropped or assumed, for the user to read.
+        offsets: what the offsets count; `auto` where every unit gives the same entities.
     """
 
     documents: tuple[Document, ...]
     notices: tuple[str, ...]
+    offsets: Offsets = "auto"
 
 
 class _Problem(ValueError):
     """What is wrong with a line."""
 
 
-def read(text: str, path: Path) -> JsonlFile:
+class _Record(NamedTuple):
+    """One line. `key` names what held the entities, and is empty where nothing does."""
+
+    line: int
+    text: str
+    key: str
+    spans: list[Span]
+    meta: dict[str, Any]
+
+
+def read(
+    text: str,
+    path: Path,
+    *,
+    offsets: Offsets = "auto",
+    prefer: Offsets = "auto",
+    ignore_tags: bool = False,
+) -> JsonlFile:
     """Read JSONL spans. Overlapping entities are kept, identical ones are read once.
 
     Args:
         text: the file's text.
         path: its name, for ids and messages.
+        offsets: what they count; `auto` finds out, see `formats.offsets.place_all`.
+        prefer: what `auto` takes where several units fit.
+        ignore_tags: read the texts alone, whatever else a record says.
 
     Raises:
         DataError: a line is not such an object, or there is none.
     """
-    documents: list[Document] = []
-    num_bare = num_repeated = num_overlapping = 0
+    records: list[_Record] = []
+    rejected: list[int] = []
     for number, line in enumerate(split_lines(text), 1):
         if not line.strip(" \t\r"):
             continue
         try:
-            record = _parse(line)
-            content = _text(record)
-            spans = _spans(record)
-            entities = [_entity(span, content) for span in spans or ()]
+            record = _read_record(line, number, ignore_tags)
         except _Problem as problem:
             raise DataError(str(problem), path=path, line=number) from problem.__cause__
-        unique = {entity.key: entity for entity in reversed(entities)}
-        document = Document(content, tuple(unique.values()), f"{path.name}:{number}")
-        documents.append(document)
-        num_bare += spans is None
-        num_repeated += len(entities) - len(unique)
-        num_overlapping += has_overlap(document)
-    if not documents:
-        raise DataError("the file holds no sentence", path=path)
+        if not ignore_tags and record.meta.get("answer") in _NOT_GOLD:
+            rejected.append(number)
+        else:
+            records.append(record)
+    if not records:
+        why = f": all {len(rejected)} records are rejected or ignored" if rejected else ""
+        raise DataError(f"the file holds no sentence{why}", path=path)
+    if ignore_tags:
+        return JsonlFile(tuple(_document(r, [], path) for r in records), ())
+    try:
+        placed = place_all([(r.text, r.spans) for r in records], offsets, prefer)
+    except MisplacedSpan as error:
+        raise DataError(str(error), path=path, line=records[error.record].line) from error
+    pairs = list(zip(records, placed.entities, strict=True))
+    documents = tuple(_document(record, entities, path) for record, entities in pairs)
+    notices = _say_missing(records)
+    if rejected:
+        notices.append(
+            f"{len(rejected)} records skipped that Prodigy's user rejected or ignored "
+            f"(first: line {rejected[0]})"
+        )
+    notices += _say_offsets(records, placed.offsets, placed.ambiguous, offsets)
+    num_repeated = sum(len(found) - len({e.key for e in found}) for found in placed.entities)
+    num_overlapping = sum(map(has_overlap, documents))
     counted = (
-        (num_bare, 'records without "entities" or "label", read as texts without entities'),
         (num_repeated, "identical entities dropped (same span and label in one text)"),
         (num_overlapping, "texts with overlapping entities, of which a tagger can learn one each"),
     )
-    return JsonlFile(tuple(documents), tuple(f"{n} {what}" for n, what in counted if n))
+    notices += [f"{n} {what}" for n, what in counted if n]
+    return JsonlFile(documents, tuple(notices), placed.offsets)
+
+
+def _document(record: _Record, entities: Sequence[Entity], path: Path) -> Document:
+    unique = {entity.key: entity for entity in reversed(entities)}
+    given = record.meta.get("id")
+    has_id = (isinstance(given, str) and given != "") or type(given) is int
+    name = str(given) if has_id else f"{path.name}:{record.line}"
+    return Document(record.text, tuple(unique.values()), name, meta=record.meta)
+
+
+# What a file does not say
+
+
+def _say_missing(records: Sequence[_Record]) -> list[str]:
+    """Records that name no entities, and lists of spans under keys that are not read."""
+    notices = []
+    if bare := [record for record in records if not record.key]:
+        known = ", ".join(_KEYS)
+        if len(bare) == len(records):
+            keys = ", ".join(map(shorten, bare[0].meta)) or "none"
+            notices.append(
+                f"{len(bare)} records, and none names entities (in one of {known}): read as texts "
+                f"without entities (other keys of line {bare[0].line}: {keys})"
+            )
+        else:
+            s = "" if len(bare) == 1 else "s"
+            notices.append(
+                f"{len(bare)} record{s} without any of {known} among {len(records)}, read as "
+                f"text{s} without entities (first: line {bare[0].line})"
+            )
+    unread = [(r, key) for r in records if r.key and not r.spans for key in _span_keys(r.meta)]
+    if unread:
+        first, key = unread[0]
+        notices.append(
+            f'{len(unread)} records whose "{first.key}" is empty hold what look like spans under '
+            f"another key, which is not read (first: line {first.line}, {shorten(key)})"
+        )
+    return notices
+
+
+def _say_offsets(
+    records: Sequence[_Record], offsets: Offsets, ambiguous: Sequence[int], asked: Offsets
+) -> list[str]:
+    """How offsets were understood, where that is not plain."""
+    if asked != "auto":
+        return []
+    read_as = {"codepoint": "code points", "utf16": "UTF-16 units"}
+    if ambiguous:
+        other: Offsets = "utf16" if offsets == "codepoint" else "codepoint"
+        record = records[ambiguous[0]]
+        span, found, instead = next(
+            (span, here, there)
+            for span in record.spans
+            for here, there in [
+                (place(span, record.text, offsets), place(span, record.text, other))
+            ]
+            if here.key != there.key
+        )
+        return [
+            f"offsets of {len(ambiguous)} records may count code points or UTF-16 units, and "
+            f"nothing in the file decides: read as {read_as[offsets]} (first: line {record.line}, "
+            f"{span.label} {shorten(record.text[found.start : found.end])}, as {read_as[other]} "
+            f"{shorten(record.text[instead.start : instead.end])}); say which with offsets "
+            "codepoint or utf16"
+        ]
+    if offsets == "utf16":
+        return ["offsets read as UTF-16 units: as code points they do not fit the texts"]
+    return []
+
+
+# A line to a record
+
+
+def _read_record(line: str, number: int, ignore_tags: bool) -> _Record:
+    record = _parse(line)
+    text = _text(record)
+    key = "" if ignore_tags else _find_key(record)
+    meta = {name: value for name, value in record.items() if name not in ("text", key)}
+    if ignore_tags:
+        for name in _KEYS:
+            if isinstance(meta.get(name), list):
+                del meta[name]  # the answer has entities of its own
+        return _Record(number, text, "", [], meta)
+    if not key and (unknown := _span_keys(record)):
+        raise _Problem(
+            f"the key {shorten(unknown[0])} holds what look like entities "
+            f"({_show(record[unknown[0]], 60)}), but entities are read from {', '.join(_KEYS)}: "
+            f'rename the key to "entities" with [start, end, label] (offsets count code points, '
+            'the end is excluded), or add "entities": [] if the text has none'
+        )
+    spans = [_span(span) for span in record[key]] if key else []
+    return _Record(number, text, key, spans, meta)
 
 
 def _parse(line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        hint = (
-            "; for one JSON array, or objects over several lines: jq -c '.[]' or jq -c '.'"
-            if line.strip() in ("[", "{", "[{")
-            else ""
-        )
+        begun = line.strip()[:1] if error.pos >= len(line.rstrip()) else ""
+        advice = {"[": "one JSON array: jq -c '.[]'", "{": "objects over several lines: jq -c ."}
+        hint = f"; if the file holds {advice[begun]} FILE > FILE.jsonl" if begun in advice else ""
         raise _Problem(
             f"not JSON ({error.msg} at character {error.pos + 1} of {shorten(line)}): "
             f"expected one object a line{hint}"
         ) from error
+    except _Problem:
+        raise
     except (ValueError, RecursionError) as error:
         raise _Problem(f"this JSON cannot be read ({error})") from error
+    if isinstance(record, list) and len(record) == 2 and isinstance(record[0], str):
+        text, rest = record
+        if isinstance(rest, dict) and "text" not in rest:  # spaCy's older training data
+            return {"text": text, **rest}
     if not isinstance(record, dict):
-        hint = "; split it with jq -c '.[]'" if isinstance(record, list) else ""
+        inside = isinstance(record, list) and all(isinstance(item, dict | list) for item in record)
+        hint = "; if the file holds one JSON array: jq -c '.[]' FILE > FILE.jsonl" if inside else ""
         raise _Problem(
             f"expected one JSON object a line such as {_EXAMPLE}, got {_kind(record)}{hint}"
         )
     return record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, without a second value of one key, which `json` would take silently."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Problem(f"the key {shorten(twice)} stands twice in one object: keep one of them")
+    return found
 
 
 def _text(record: dict[str, Any]) -> str:
@@ -129,27 +279,48 @@ def _checked(value: str, name: str) -> str:
     return value
 
 
-def _spans(record: dict[str, Any]) -> list[Any] | None:
-    """The list of entities; `None` where the record names none."""
+def _find_key(record: dict[str, Any]) -> str:
+    """The key that holds the entities; empty where the record names none."""
     given = [key for key in _KEYS if key in record]
+    lists = [key for key in given if isinstance(record[key], list)]
     if not given:
-        return None
-    if len(given) > 1 and any(record[key] for key in given[1:]):
+        return ""
+    if not lists:
+        value = record[given[0]]
         raise _Problem(
-            f"both {given[0]!r} and {given[1]!r} are given: keep the one that holds the entities"
+            f'"{given[0]}" is {_kind(value)}, expected a list of [start, end, label]; if it is not '
+            'about entities, rename the key, and add "entities": [] if the text has none'
         )
-    spans = record[given[0]]
-    if not isinstance(spans, list):
-        raise _Problem(f'"{given[0]}" is {_kind(spans)}, expected a list of [start, end, label]')
-    return spans
+    if len(lists) > 1 and any(record[key] for key in lists[1:]):
+        raise _Problem(
+            f"both {lists[0]!r} and {lists[1]!r} are given: keep the one that holds the entities"
+        )
+    return lists[0]
 
 
-def _entity(span: Any, text: str) -> Entity:
+def _span_keys(record: dict[str, Any]) -> list[str]:
+    """Keys, other than the known ones, that hold what look like spans."""
+    known = (*_KEYS, *_NO_ENTITIES)
+    return [key for key, value in record.items() if key not in known and _holds_spans(value)]
+
+
+def _holds_spans(value: Any) -> bool:
+    if isinstance(value, dict):
+        offsets = [v for k, v in value.items() if type(v) is int and _OFFSET_NAME.match(k)]
+        return len(offsets) >= 2 or any(map(_holds_spans, value.values()))
+    if not isinstance(value, list):
+        return False
+    kinds = [type(item) for item in value]
+    is_span = kinds in ([int, int], [int, int, str], [str, int, int])
+    return is_span or any(_holds_spans(item) for item in value if isinstance(item, dict | list))
+
+
+def _span(span: Any) -> Span:
     if isinstance(span, dict):
         start, end = _first_of(span, _START), _first_of(span, _END)
-        label, score = span.get("label"), span.get("score")
+        label, score, surface = span.get("label"), span.get("score"), span.get("text")
     elif isinstance(span, list) and len(span) == 3:
-        (start, end, label), score = span, None
+        (start, end, label), score, surface = span, None, None
     else:
         raise _Problem(f"an entity is {_show(span)}, expected [start, end, label]")
     shown = _show(span)
@@ -160,18 +331,8 @@ def _entity(span: Any, text: str) -> Entity:
     if end <= start:
         kind = "empty" if end == start else "reversed"
         raise _Problem(f"the span of {shown} is {kind}: expected start < end (the end is excluded)")
-    if start < 0 or end > len(text):
-        raise _Problem(
-            f"{shown} is out of range: the text has {len(text)} characters, and offsets count "
-            "Unicode code points, not bytes or UTF-16 units"
-        )
-    surface = span.get("text") if isinstance(span, dict) else None
-    if isinstance(surface, str) and surface != text[start:end]:
-        raise _Problem(
-            f"{shown} says its text is {shorten(surface)}, but there stands "
-            f"{shorten(text[start:end])}: offsets count Unicode code points"
-        )
-    return Entity(start, end, _checked(label, "a label"), _score(score, shown))
+    surface = surface if isinstance(surface, str) else None
+    return Span(start, end, _checked(label, "a label"), _score(score, shown), surface, shown)
 
 
 def _first_of(span: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -195,9 +356,12 @@ def _kind(value: Any) -> str:
     return "an empty string" if value == "" else name
 
 
-def _show(span: Any) -> str:
+def _show(span: Any, limit: int = 80) -> str:
     text = json.dumps(span, ensure_ascii=True)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+# Documents to lines
 
 
 def document_to_json(document: Document) -> dict[str, Any]:
@@ -205,21 +369,23 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
     Returns:
         `{"text", "entities": [{"start", "end", "label", "text", "score"}]}`, where `score` is
-        left out if the entity has none.
+        left out if the entity has none; behind them what the source said, its `id` included.
     """
-    return {
-        "text": document.text,
-        "entities": [
-            {
-                "start": entity.start,
-                "end": entity.end,
-                "label": entity.label,
-                "text": document.surface(entity),
-                **({} if entity.score is None else {"score": entity.score}),
-            }
-            for entity in document.entities
-        ],
-    }
+    entities = [
+        {
+            "start": entity.start,
+            "end": entity.end,
+            "label": entity.label,
+            "text": document.surface(entity),
+            **({} if entity.score is None else {"score": entity.score}),
+        }
+        for entity in document.entities
+    ]
+    return {"text": document.text, "entities": entities, **_others(document)}
+
+
+def _others(document: Document) -> dict[str, Any]:
+    return {k: v for k, v in document.meta.items() if k not in ("text", "entities")}
 
 
 def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = False) -> None:
@@ -231,17 +397,28 @@ def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = 
         predictions: write entities as objects with text and score, else as `[start, end, label]`.
 
     Raises:
-        DataError: a text holds half a surrogate pair, which UTF-8 cannot.
+        DataError: a text or label holds half a surrogate pair, which UTF-8 cannot.
     """
     for document in documents:
         record = document_to_json(document)
         if not predictions:
             record["entities"] = [list(entity.key) for entity in document.entities]
-        line = json.dumps(record, ensure_ascii=False)
-        if _SURROGATE.search(line):
-            name = document.id or shorten(document.text)
-            raise DataError(
-                f"document {name} cannot be written: it holds half a surrogate pair, which is no "
-                "character"
-            )
-        stream.write(line + "\n")
+        stream.write(dump(record, document) + "\n")
+
+
+def dump(record: dict[str, Any], document: Document) -> str:
+    """A record as one line of JSON.
+
+    Raises:
+        DataError: the text or a label holds half a surrogate pair.
+    """
+    line = json.dumps(record, ensure_ascii=False)
+    if not _SURROGATE.search(line):
+        return line
+    if any(map(_SURROGATE.search, [document.text, *(e.label for e in document.entities)])):
+        name = document.id or shorten(document.text)
+        raise DataError(
+            f"document {name} cannot be written: it holds half a surrogate pair, which is no "
+            "character"
+        )
+    return json.dumps(record)  # what else the source said comes back escaped, as it came

@@ -1,0 +1,166 @@
+"""What offsets count: Unicode code points, UTF-16 units or UTF-8 bytes.
+
+Tools written in JavaScript or Java count UTF-16 units, of which a character beyond U+FFFF (an
+emoji, a rare Chinese character) takes two. Inside nertune only code points exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+from nertune.data.files import shorten
+from nertune.types import Entity
+
+__all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "place", "place_all"]
+
+Offsets = Literal["auto", "codepoint", "utf16", "byte"]
+_NAMES = {"codepoint": "Unicode code points", "utf16": "UTF-16 units", "byte": "UTF-8 bytes"}
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+
+class Span(NamedTuple):
+    """An entity as a file gives it.
+
+    `surface` is the text that the file says it covers, `shown` the span for messages.
+    """
+
+    start: int
+    end: int
+    label: str
+    score: float | None
+    surface: str | None
+    shown: str
+
+
+class MisplacedSpan(ValueError):
+    """A span does not fit its text.
+
+    Attributes:
+        record: the record it belongs to, counted from 0.
+    """
+
+    def __init__(self, message: str, record: int = 0):
+        super().__init__(message)
+        self.record = record
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The entities of all records in code points.
+
+    Attributes:
+        entities: of each record, in the file's order, repeated ones included.
+        offsets: what the offsets count; `auto` where every unit gives the same.
+        ambiguous: records whose entities would be others in UTF-16 units, while nothing decides.
+    """
+
+    entities: list[list[Entity]]
+    offsets: Offsets
+    ambiguous: tuple[int, ...] = ()
+
+
+def place(span: Span, text: str, offsets: Offsets) -> Entity:
+    """A span as an entity.
+
+    Raises:
+        MisplacedSpan: it is out of range, ends inside a character, or covers another text than the
+            file says.
+    """
+    start, end = span.start, span.end
+    if (offsets == "utf16" and not text.isascii()) or offsets == "byte":
+        places = _code_points(text, offsets)
+        if start >= 0 and end in places and start in places:
+            start, end = places[start], places[end]
+        elif 0 <= start < end <= max(places):
+            raise MisplacedSpan(f"{span.shown} ends inside a character, in {_NAMES[offsets]}")
+        else:
+            start = -1
+    if start < 0 or end > len(text):
+        counted = "codepoint" if offsets == "auto" else offsets
+        raise MisplacedSpan(
+            f"{span.shown} is out of range: the text has {len(text)} characters, and offsets count "
+            f"{_NAMES[counted]}"
+        )
+    if span.surface is not None and span.surface != text[start:end]:
+        counted = "codepoint" if offsets == "auto" else offsets
+        raise MisplacedSpan(
+            f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
+            f"{shorten(text[start:end])}: offsets count {_NAMES[counted]}"
+        )
+    return Entity(start, end, span.label, span.score)
+
+
+@lru_cache(maxsize=1)  # the spans of a text follow each other
+def _code_points(text: str, offsets: Offsets) -> dict[int, int]:
+    """The code point that begins at an offset, the text's end included."""
+    if offsets == "utf16":
+        lengths = [2 if ord(character) > 0xFFFF else 1 for character in text]
+    else:
+        lengths = [len(character.encode()) for character in text]
+    return {offset: i for i, offset in enumerate(accumulate(lengths, initial=0))}
+
+
+def place_all(
+    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets, prefer: Offsets = "auto"
+) -> Placed:
+    """The entities of a file, whose offsets all count the same.
+
+    Args:
+        records: texts and their spans.
+        offsets: what they count. `auto` takes code points unless some span does not fit its text
+            so, and then UTF-16 units if every span fits so.
+        prefer: what `auto` takes where both fit.
+
+    Raises:
+        MisplacedSpan: a span does not fit its text.
+    """
+    if offsets != "auto":
+        return Placed(_place_records(records, offsets), offsets)
+    try:
+        as_code_points = _place_records(records, "codepoint")
+    except MisplacedSpan as error:
+        if as_utf16 := _try(records, "utf16"):
+            return Placed(as_utf16, "utf16")
+        fits_bytes = _try(records, "byte") is not None
+        hint = ", but all fit as UTF-8 bytes: if so, say offsets byte" if fits_bytes else ""
+        raise MisplacedSpan(
+            f"{error}, and as UTF-16 units not all spans fit either{hint}", error.record
+        ) from error
+    differing = [i for i, (text, spans) in enumerate(records) if spans and _ASTRAL.search(text)]
+    if not differing:
+        return Placed(as_code_points, "auto")
+    as_utf16 = _try(records, "utf16")
+    if as_utf16 is None:
+        return Placed(as_code_points, "codepoint")
+    ambiguous = tuple(i for i in differing if as_utf16[i] != as_code_points[i])
+    if not ambiguous:
+        return Placed(as_code_points, "auto")
+    if prefer == "utf16":
+        return Placed(as_utf16, "utf16", ambiguous)
+    return Placed(as_code_points, "codepoint", ambiguous)
+
+
+def _place_records(
+    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets
+) -> list[list[Entity]]:
+    placed = []
+    for number, (text, spans) in enumerate(records):
+        try:
+            placed.append([place(span, text, offsets) for span in spans])
+        except MisplacedSpan as error:
+            raise MisplacedSpan(str(error), number) from error
+    return placed
+
+
+def _try(
+    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets
+) -> list[list[Entity]] | None:
+    try:
+        return _place_records(records, offsets)
+    except MisplacedSpan:
+        return None
