@@ -61,8 +61,9 @@ def lines(case: str, data: bytes, predict: str = OK, line: int | None = None) ->
 
 
 def span(case: str, entity: str, error: str) -> Case:
+    """A record that can be predicted on, which needs its text alone."""
     text = JSON + '{"text": "王小明", "entities": [' + entity + "]}\n"
-    return same(case, "a.jsonl", text.encode(), error, 2)
+    return Case(case, "a.jsonl", text.encode(), error, error, OK, 2)
 
 
 NO_ENTITY = "holds no entity to learn from"
@@ -99,7 +100,8 @@ CASES = [
     same("five columns", "a.conll", b"EU NNP B-NP x B-ORG\n", "got 5", 1),
     same("three columns later", "a.conll", b"a\tO\n\nb\tO\tO\n", "got 3", 3),
     same("mixed separators", "a.conll", b"a\tO\nb O\n", "expected TAB", 2),
-    same("comment", "a.conll", b"# one two\na O\n", "no comments", 1),
+    same("comment in a sentence", "a.conll", b"a O\n# one two\n", "stands before a sentence", 2),
+    fine("comment", "a.conll", "# one two\n" + TAGGED),
     wrong_tags("unknown tag", b"a B-X\nb WAT\n", "has no prefix, others do", 2),
     wrong_tags("prefix without type", b"a B-X\nb I-\n", "has no prefix", 2),
     wrong_tags("mixed schemes", b"a B-X\nb I-X\n\nc S-X\nd U-X\n", "mixes schemes", 5),

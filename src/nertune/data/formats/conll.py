@@ -457,7 +457,7 @@ def _settle_scheme(
         if prefer == "auto" or _count_repairs(sentences, prefer) is None:
             raise
         return sentences, prefer, [*notices, f"scheme {prefer}, as the training file"]
-    if prefer in ("auto", scheme):
+    if prefer == "auto" or prefer == scheme:
         return sentences, scheme, [*notices, f"scheme {scheme} recognised"]
     repairs = _count_repairs(sentences, prefer)
     # BIO and IOB1 have the same tags: a few sentences in one look as if they were in the other.
