@@ -12,6 +12,7 @@ from transformers import AutoModel
 from nertune.artifact import hash_encoder
 from nertune.encoders import BUNDLED_ENCODERS, resolve_encoder
 from nertune.errors import ModelError
+from nertune.labels.tagset import TagSet
 from nertune.models.bert import load_encoder
 from nertune.tokens.tokenizer import load_tokenizer
 
@@ -33,7 +34,7 @@ def test_a_bundled_encoder_is_small_and_loads_as_it_is(name: str) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("# Model card")
     plain, report = AutoModel.from_pretrained(folder, output_loading_info=True)
     assert not [key for key in report["missing_keys"] if "pooler" not in key]
-    model = load_encoder(name)
+    model = load_encoder(name, TagSet.from_labels(["PERSON"]))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     tokenizer = load_tokenizer(name)
     assert tokenizer.vocabulary_size == plain.config.vocab_size

@@ -30,7 +30,7 @@ import nertune
 from nertune.config import LstmSettings, Tuning
 from nertune.data.corpus import Reading
 from nertune.data.files import hash_file, shorten
-from nertune.encoders import resolve_encoder
+from nertune.encoders import encoder_folder, weight_files
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
 from nertune.inference.predictor import Backend, Predictor
@@ -40,6 +40,7 @@ from nertune.models.bert import (
     EncoderEmitter,
     load_encoder,
     quiet_transformers,
+    read_config,
     refuse_missing_embeddings,
 )
 from nertune.models.build import build_lstm, build_segmenter
@@ -136,11 +137,7 @@ def hash_encoder(name: str) -> str:
     Raises:
         ModelError: it has none.
     """
-    location = resolve_encoder(name)
-    folder = Path(location)
-    if not folder.is_dir():
-        folder = _hub_folder(location)
-    files = _weight_files(folder)
+    files = weight_files(encoder_folder(name))
     if not files:
         raise ModelError(
             f"{name}: holds no safetensors weights of its own; convert it once: load it with "
@@ -150,27 +147,6 @@ def hash_encoder(name: str) -> str:
     for file in files:
         digest.update(bytes.fromhex(hash_file(file)))
     return digest.hexdigest()
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Those that transformers loads: one cache may hold others beside them, another not."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
-    if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return [folder / Path(name).name for name in sorted(names)]
-    return sorted(folder.glob("*.safetensors"))
-
-
-def _hub_folder(name: str) -> Path:
-    """Where the hub's cache keeps a model that has been loaded before."""
-    from transformers.utils.hub import cached_file
-
-    try:
-        return Path(str(cached_file(name, "config.json"))).parent
-    except OSError as error:
-        raise ModelError(f"{name}: cannot be fetched from the hub ({error})") from error
 
 
 def save_model(
@@ -518,7 +494,7 @@ def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():  # peft would look for a pickle instead
         raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
-    base = load_encoder(manifest.encoder, tagset)
+    base = load_encoder(manifest.encoder, tagset, announce=False)
     try:
         with quiet_transformers():
             return PeftModel.from_pretrained(base, str(folder))
@@ -547,8 +523,7 @@ def _load_foreign(name: str) -> Predictor:
             f"{name}: holds a plain peft adapter: no {_MANIFEST} says its tags and its base "
             "encoder; merge it into its base (`merge_and_unload`), save that, and load it"
         )
-    model = load_encoder(name)
-    config = model.config
+    config = read_config(name)
     if not any("TokenClassification" in a for a in config.architectures or []):
         raise ModelError(
             f"{name}: is not a trained tagger (its architecture is "
@@ -563,6 +538,7 @@ def _load_foreign(name: str) -> Predictor:
             f"{config.num_labels} in its config.json (of a hub model: in a local copy), e.g. "
             '"id2label": {"0": "O", "1": "B-PER", "2": "I-PER", …}'
         ) from error
+    model = load_encoder(name)
     tokenizer = load_tokenizer(name)
     _refuse_misfit(name, model, tokenizer, tagset)
     tagger = Tagger(EncoderEmitter(model), SoftmaxDecoder(tagset))

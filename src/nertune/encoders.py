@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from nertune.errors import ModelError
 from nertune.paths import user_path
 
-__all__ = ["BUNDLED_ENCODERS", "resolve_encoder"]
+__all__ = ["BUNDLED_ENCODERS", "encoder_folder", "resolve_encoder", "weight_files"]
 
 _FOLDER = Path(__file__).parent / "models" / "encoders"
 
@@ -43,3 +44,31 @@ def resolve_encoder(name: str) -> str:
             f"google-bert/bert-base-chinese, or a bundled encoder ({', '.join(BUNDLED_ENCODERS)})"
         )
     return name
+
+
+def encoder_folder(name: str) -> Path:
+    """The folder that holds an encoder: its own, or that of a hub name in the hub's cache.
+
+    Raises:
+        ModelError: there is none, or it cannot be fetched.
+    """
+    location = resolve_encoder(name)
+    if Path(location).is_dir():
+        return Path(location)
+    from transformers.utils.hub import cached_file
+
+    try:
+        return Path(str(cached_file(location, "config.json"))).parent
+    except OSError as error:
+        raise ModelError(f"{name}: cannot be fetched from the hub ({error})") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Those that transformers loads: one cache may hold others beside them, another not."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [folder / Path(name).name for name in sorted(names)]
+    return sorted(folder.glob("*.safetensors"))

@@ -15,6 +15,7 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.prefix import FrozenPrefix
+from nertune.models.weights import load_checkpoint, name_some
 
 __all__ = [
     "EncoderEmitter",
@@ -22,8 +23,11 @@ __all__ = [
     "loading_errors",
     "position_limit",
     "quiet_transformers",
+    "read_config",
     "refuse_missing_embeddings",
 ]
+
+_log = logging.getLogger("nertune")
 
 
 class EncoderEmitter(nn.Module):
@@ -74,31 +78,32 @@ class EncoderEmitter(nn.Module):
         return True
 
 
-def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
+def load_encoder(name: str, tagset: TagSet | None = None, *, announce: bool = True) -> Any:
     """A token-classification model from a bundled name, a folder or the hub, in float32.
 
-    Only safetensors are read; remote code is never run.
+    Only safetensors are read; remote code is never run. No parameter of the encoder is left to
+    chance (`weights.load_checkpoint`).
 
     Args:
         name: the encoder.
-        tagset: gives a new head of that many outputs; `None` keeps the head that is there.
+        tagset: gives a head of that many outputs, which is new unless it is there in that size;
+            `None` takes the head that is there, which must be whole.
+        announce: log that a head is new.
 
     Raises:
-        ModelError: nothing can be loaded from there.
+        ModelError: nothing can be loaded from there, or a parameter is missing or of another shape.
         MissingDependencyError: transformers is not installed.
     """
     try:
-        import torch
         from transformers import AutoModelForTokenClassification
     except ImportError as error:
         raise MissingDependencyError("transformers", purpose="an encoder") from error
-    head: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if tagset is not None:
-        head = {
+        settings = {
             "num_labels": len(tagset),
             "id2label": dict(enumerate(tagset.tags)),
             "label2id": {tag: i for i, tag in enumerate(tagset.tags)},
-            "ignore_mismatched_sizes": True,
         }
     location = resolve_encoder(name)
     # transformers would put it on its base by itself, read from a pickle if need be.
@@ -108,9 +113,28 @@ def load_encoder(name: str, tagset: TagSet | None = None) -> Any:
             "(`merge_and_unload`), save that, and name it"
         )
     with loading_errors(name, location, "token-classification"), quiet_transformers():
-        return AutoModelForTokenClassification.from_pretrained(
-            location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **head
+        model, head = load_checkpoint(
+            AutoModelForTokenClassification, name, new_head=tagset is not None, **settings
         )
+    if head.new and announce:
+        _log.info("%s: the classifier is new: %s", name, name_some(head.new))
+    return model
+
+
+def read_config(name: str) -> Any:
+    """The config.json of an encoder or a model: a bundled name, a folder or a hub name.
+
+    Raises:
+        ModelError: it cannot be read.
+        MissingDependencyError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoConfig
+    except ImportError as error:
+        raise MissingDependencyError("transformers", purpose="an encoder") from error
+    location = resolve_encoder(name)
+    with loading_errors(name, location, "token-classification"), quiet_transformers():
+        return AutoConfig.from_pretrained(location, trust_remote_code=False)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nertune.encoders import resolve_encoder
 from nertune.errors import ConfigError, ModelError
 from nertune.models.bert import loading_errors, quiet_transformers
+from nertune.models.weights import load_checkpoint, name_some
 
 __all__ = ["SHAPES", "Losses", "PretrainingModel", "Shape", "build_encoder", "load_for_pretraining"]
 
@@ -132,20 +133,20 @@ def load_for_pretraining(name: str) -> tuple[Any, bool]:
         The model, and whether its head is a new one since the encoder came without.
 
     Raises:
-        ModelError: nothing can be loaded from there.
+        ModelError: nothing can be loaded from there, or a parameter of the encoder is missing or of
+            another shape.
     """
     from transformers import AutoModelForMaskedLM
 
     location = resolve_encoder(name)
     with loading_errors(name, location, "masked-language"), quiet_transformers():
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            location,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
+        model, head = load_checkpoint(AutoModelForMaskedLM, name, new_head=True)
+    if head.mismatched:
+        raise ModelError(
+            f"{name}: its prediction head is of another shape than config.json says: "
+            f"{name_some(key for key, _ in head.mismatched)}"
         )
-    return model, any("decoder" not in key for key in info["missing_keys"])
+    return model, bool(head.new)
 
 
 def build_encoder(

@@ -34,6 +34,7 @@ from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
 from nertune.runs.folder import RunFolder
+from nertune.runs.notices import print_logs
 from nertune.runs.progress import RunLog, TrainingDisplay, notify
 from nertune.runs.record import describe_data, peak_memory_bytes, software_versions
 from nertune.tokens.units import choose_unit
@@ -150,7 +151,8 @@ def _train(
 
     accelerator = _accelerator(settings)
     torch.manual_seed(settings.run.seed)
-    predictor = _build(settings, corpora, accelerator)
+    with print_logs(console):
+        predictor = _build(settings, corpora, accelerator)
     result, frozen = _fit(
         settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
         observers, resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()},
