@@ -44,6 +44,26 @@ def test_emitter_and_decoder(
     assert next(tagger.parameters()).device.type == "cpu"
 
 
+def test_a_trained_head_does_not_stay_under_other_names(
+    settings_of: Make, make_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Of the same size, so that nothing else would tell: what found persons would find plants."""
+    tags = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    model = make_model("bert", id2label=dict(enumerate(tags)))
+    torch.nn.init.constant_(model.classifier.weight, 100.0)
+    model.save_pretrained(tmp_path / "m")
+    settings = settings_of(model={"encoder": str(tmp_path / "m")})
+    for labels, kept in (
+        ("LOC PLANT", [0, 1, 2]),
+        ("PER PLANT", [0, 1, 2]),
+        ("LOC ANT", [0, 3, 4]),
+    ):
+        tagger = build_tagger(settings, TagSet.from_labels(labels.split()), vocabulary(30))
+        assert isinstance(tagger.emitter, EncoderEmitter)
+        weight_KD = tagger.emitter.model.classifier.weight
+        assert [i for i in range(5) if bool((weight_KD[i] == 100).all())] == kept
+
+
 def test_the_lstm_has_the_shape_that_was_asked_for(settings_of: Make, tagset: TagSet) -> None:
     shape = {"embedding_size": 7, "hidden_size": 5, "layers": 3, "dropout": 0.25, "unknown": 0.5}
     settings = settings_of(model={"emitter": "lstm"}, lstm=shape)

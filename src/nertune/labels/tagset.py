@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 
@@ -99,6 +99,15 @@ class TagSet:
     def labels(self) -> tuple[str, ...]:
         """The entity types, sorted."""
         return tuple(sorted({label for _, label in self._parts if label}))
+
+    @property
+    def parts(self) -> Mapping[tuple[str, str], int]:
+        """Role (`B`, `I`, `E`, `S`, `O`) and label -> tag id; special ones are not in it."""
+        return self._ids_of_parts
+
+    def find(self, role: str, label: str) -> int | None:
+        """The id of the tag with this role and label, if there is one."""
+        return self._ids_of_parts.get((role, label))
 
     def encode(self, tags: Iterable[str]) -> list[int]:
         """Tag ids.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from nertune.config import LstmSettings, Settings
@@ -10,12 +11,12 @@ from nertune.labels.tagset import TagSet
 from nertune.models.adapters import add_adapter, count_virtual_tokens
 from nertune.models.bert import (
     EncoderEmitter,
-    load_encoder,
     position_limit,
     refuse_missing_embeddings,
 )
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.dropout import quicken_dropout
+from nertune.models.heads import Base, keep_transitions, load_with_head
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
@@ -32,6 +33,7 @@ __all__ = [
     "build_tokenizer",
 ]
 
+_log = logging.getLogger("nertune")
 _LSTM_WINDOW = 512
 LONGEST_DEFAULT_WINDOW = 512
 """Pieces; a window asked for in the settings may be longer where the encoder allows it."""
@@ -46,24 +48,33 @@ def build_tokenizer(settings: Settings, documents: tuple[Document, ...], unit: U
     return CharTokenizer.from_documents(documents, unit, min_count=settings.lstm.min_count)
 
 
-def build_tagger(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
+def build_tagger(
+    settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base | None = None
+) -> Tagger:
     """A tagger ready to be trained, on the CPU.
 
     Seed torch before: new weights are drawn from its generator.
+
+    Args:
+        settings: the run's.
+        tagset: the tags to be learned.
+        tokenizer: gives the ids.
+        base: what it is built on; by default what `model.encoder` names.
 
     Raises:
         ModelError: the encoder cannot be loaded, or has fewer embeddings than the tokenizer ids.
         ConfigError: the LoRA settings do not fit the encoder.
     """
-    tagger = _build(settings, tagset, tokenizer)
+    tagger = _build(settings, tagset, tokenizer, base)
     quicken_dropout(tagger)
     return tagger
 
 
-def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
+def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base | None) -> Tagger:
     if settings.model.emitter == "lstm":
         return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
-    model = load_encoder(settings.model.encoder, tagset)
+    base = base or load_with_head(settings.model.encoder, tagset)
+    model = base.model
     refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
     tuning = settings.model.tuning
     if tuning == "frozen":
@@ -76,7 +87,23 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer) -> Tagger:
         model = add_lora(model, settings.lora)
     elif tuning == "peft":
         model = add_adapter(model, settings.peft)
-    return Tagger(EncoderEmitter(model), _decoder(settings.model.decoder, tagset))
+    decoder = _decoder(settings.model.decoder, tagset)
+    _go_on(decoder, base)
+    return Tagger(EncoderEmitter(model), decoder)
+
+
+def _go_on(decoder: Crf | SoftmaxDecoder, base: Base) -> None:
+    """Keep what the base's CRF learned about tags that are learned further, and say so."""
+    if base.kept is None:
+        return
+    if isinstance(decoder, Crf):
+        if base.transitions is not None and base.kept.ids:
+            keep_transitions(decoder, base.transitions, base.kept)
+            _log.info("the CRF: transitions between %d tags kept", len(base.kept.ids))
+        else:
+            _log.info("the CRF is new")
+    elif base.transitions is not None:
+        _log.info('the CRF of the model is left out, since model.decoder = "softmax"')
 
 
 def build_lstm(
