@@ -524,8 +524,8 @@ def _notices(plans: Sequence[_Plan], arms: Sequence[Arm], split: Split) -> tuple
     ]
     if len(arms) > 2:
         notices.append(
-            f"{len(arms) - 1} arms are held against the baseline; p-values are corrected for their "
-            "number (Holm, 1979)."
+            f"{len(arms) - 1} configurations are held against the baseline; p-values are corrected "
+            "for their number (Holm, 1979)."
         )
     machines = {(record.get("device"), record.get("threads")) for a in arms for record in a.records}
     if len(machines) > 1:

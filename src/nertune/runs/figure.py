@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import east_asian_width
 
 from nertune.errors import MissingDependencyError
@@ -122,11 +122,13 @@ def _draw(
         loss_axes.set_ylim(bottom=0)
     _draw_types(type_axes, comparison, readable)
     labels = [readable(arm.name) for arm in comparison.arms]
-    for place in ("upper", "lower"):  # a reader sees one of them beside every panel
+    places: tuple[Literal["outside upper center", "outside lower center"], ...]
+    places = ("outside upper center", "outside lower center")
+    for place in places:  # a reader sees one of them beside every panel
         figure.legend(
             handles,
             labels,
-            loc=f"outside {place} center",
+            loc=place,
             ncols=_num_columns(labels),
             frameon=False,
             handlelength=_HANDLE_EM,
@@ -242,7 +244,8 @@ def _draw_types(axes: Axes, comparison: Comparison, readable: Callable[[str], st
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("F1")
-    whiskers = "; whiskers: ± 1 s.d. over seeds" if len(comparison.seeds) > 1 else ""
+    several = len(comparison.seeds) > 1
+    whiskers = "; whiskers: ± 1 s.d. over seeds" if several else "; one training each"
     axes.set_title(
         f"F1 on the {comparison.split} data by type (gold entities){whiskers}", loc="left"
     )
