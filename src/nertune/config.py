@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import math
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -34,10 +36,13 @@ __all__ = [
     "TrainSettings",
     "Tuning",
     "apply_override",
+    "flat_settings_of_record",
     "load_settings",
     "nearest",
     "parse_settings",
     "read_toml",
+    "same_settings",
+    "settings_of_record",
     "upgrade_values",
     "validate",
     "with_changes",
@@ -302,6 +307,10 @@ class Settings(Section):
         """Plain JSON values."""
         return self.model_dump(mode="json")
 
+    def of_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings as `to_dict` has them."""
+        return settings_of_record(values)
+
 
 def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a recipe and apply `section.key=value` overrides.
@@ -373,6 +382,63 @@ def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
         message = first["msg"].removeprefix("Value error, ")
         where = f"{key}: " if key else ""
         raise ConfigError(f"{source}: {where}{message}{got}") from error
+
+
+def settings_of_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's settings by section, ready to be compared with `Settings.to_dict()`.
+
+    Old names are translated, and what the record lacks has its default: a setting that came later
+    does not make a finished run another one. What this version does not know stays as it is, so
+    that a comparison names it.
+
+    Args:
+        values: `settings` of a record; they are not changed.
+
+    Raises:
+        ConfigError: an old name stands beside a new one, or has a value that it never could have.
+    """
+    upgraded, _ = upgrade_values(values, source="record")
+    return upgraded | {
+        section: {**defaults, **(upgraded.get(section) or {})}
+        for section, defaults in _defaults().items()
+    }
+
+
+def flat_settings_of_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of settings by `section.key`; other keys stay as they are."""
+    sections: dict[str, dict[str, Any]] = {}
+    others: dict[str, Any] = {}
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if dot and section in Settings.model_fields:
+            sections.setdefault(section, {})[name] = value
+        else:
+            others[key] = value
+    settings = settings_of_record(sections)
+    return {f"{s}.{name}": v for s, kept in settings.items() for name, v in kept.items()} | others
+
+
+def same_settings(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; numbers up to rounding, as translated rates are."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            same_settings(v, other[k]) for k, v in one.items()
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or math.isclose(one, other, rel_tol=1e-12)
+    return bool(one == other)
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    """JSON values of all settings that have a default."""
+    found = {}
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        found[section] = kind.model_construct().model_dump(mode="json")
+    return found
 
 
 def apply_override(values: dict[str, Any], override: str, *, flat: bool = False) -> None:

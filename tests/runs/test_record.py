@@ -117,8 +117,9 @@ print(high, peak_memory_bytes("cpu"))
     ("old", "new", "told"),
     [
         ({"train": {"warmup": 0.1}}, {"train": {"warmup": 0.2}}, "train.warmup was 0.1, is 0.2"),
-        ({"a": 1, "b": {}}, {"a": 1, "b": {"c": [2]}}, "b.c was null, is [2]"),
-        ({"a": {"x": 1}}, {"a": {"x": 1, "y": None}}, "a.y was null, is null"),  # only now there
+        ({"a": 1, "b": {}}, {"a": 1, "b": {"c": [2]}}, "b.c was absent, is [2]"),
+        ({"a": {"x": 1}}, {"a": {"x": 1, "y": None}}, "a.y was absent, is null"),
+        ({"a": 0.1 * 0.003}, {"a": 0.0003}, ""),  # of a rate that was translated
     ],
 )
 def test_the_first_difference_is_named(old: object, new: object, told: str) -> None:

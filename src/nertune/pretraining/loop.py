@@ -18,7 +18,7 @@ from nertune.pretraining.masking import corrupt, hide, split_at_random
 from nertune.pretraining.model import Losses, PretrainingModel
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
 from nertune.pretraining.schedule import Schedule
-from nertune.pretraining.settings import PretrainSettings
+from nertune.pretraining.settings import PretrainSettings, missing_settings
 from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -497,7 +497,8 @@ def _restore(
     optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
     fingerprint: dict[str, Any],
 ) -> PretrainProgress:
-    refuse_other_run(saved, fingerprint)
+    defaults = missing_settings(saved.state["fingerprint"])
+    refuse_other_run(saved, fingerprint, defaults=defaults)
     restore_weights(saved, {n: p for n, p in model.named_parameters() if p.requires_grad})
     for i, (optimizer, names) in enumerate(optimizers):
         own = {

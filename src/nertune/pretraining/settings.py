@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nertune.config import LoraSettings, Section, apply_override, nearest, validate
 from nertune.errors import ConfigError
 
-__all__ = ["PretrainSettings", "parse_pretrain_settings"]
+__all__ = ["PretrainSettings", "missing_settings", "parse_pretrain_settings"]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -138,6 +138,22 @@ class PretrainSettings(Section):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in a section of their own."""
         return {"pretrain": self.model_dump(mode="json")}
+
+    def of_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings as `to_dict` has them: what the record lacks has its default."""
+        kept = dict(values.get("pretrain") or {})
+        return {**values, "pretrain": {**missing_settings(kept), **kept}}
+
+
+def missing_settings(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of what a record or a checkpoint of an earlier version lacks, as JSON values."""
+    given = {key: kept[key] for key in PretrainSettings.model_fields if key in kept}
+    # A checkpoint names neither: they have no part in the weights.
+    try:
+        filled = PretrainSettings.model_validate({"files": ["-"], "output": "-", **given})
+    except ValidationError:  # of no run of ours
+        return {}
+    return {k: v for k, v in filled.model_dump(mode="json").items() if k not in given}
 
 
 def parse_pretrain_settings(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nertune.config import parse_settings, with_changes
+from nertune.config import parse_settings, settings_of_record, with_changes
 from nertune.errors import ConfigError
 from nertune.runs.advice_data import AdviceData
 from nertune.runs.budget import Clock
 from nertune.runs.candidates import Candidate, Plan
-from nertune.runs.record import write_json
+from nertune.runs.record import first_difference, write_json
 
 __all__ = ["SEARCH_SEED", "AdviceState", "Question", "refuse_folder"]
 
@@ -121,13 +121,16 @@ class AdviceState:
             return fresh
         try:
             kept = dict(json.loads(self._path.read_text(encoding="utf-8")))
-            earlier = kept["request"]
+            earlier = dict(kept["request"])
+            earlier["settings"] = settings_of_record(earlier.get("settings", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self._path}: is damaged; name another folder") from error
         for part, wanted in request.items():
-            if earlier.get(part) != wanted:
-                raise ConfigError(f"{question.output}: holds an advice on other {part}; name "
-                                  "another folder with --output")  # fmt: skip
+            if told := first_difference(earlier.get(part), wanted, part):
+                raise ConfigError(
+                    f"{question.output}: holds an advice on other {part}: {told}; name another "
+                    "folder with --output"
+                )
         return kept
 
     def get(self, key: str, default: Any = None) -> Any:

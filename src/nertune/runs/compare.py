@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import nertune
 from nertune.artifact import hash_encoder
-from nertune.config import Settings, load_settings
+from nertune.config import Settings, load_settings, settings_of_record
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.splits import CorpusCache, load_splits
 from nertune.encoders import resolve_encoder
@@ -364,7 +364,10 @@ def _is_same_request(earlier: Mapping[str, Any] | None, stamp: Mapping[str, Any]
     """
     if earlier is None or len({earlier.get("encoder"), stamp["encoder"]} - {None}) > 1:
         return False
-    return {**earlier, "encoder": None} == {**stamp, "encoder": None}
+    kept = _comparable(settings_of_record(earlier.get("settings", {})))
+    return not first_difference(
+        {**earlier, "settings": kept, "encoder": None}, {**stamp, "encoder": None}
+    )
 
 
 def _lacks_only_test(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> bool:
@@ -375,7 +378,8 @@ def _lacks_only_test(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> b
         data = {k: v for k, v in stamp["data"].items() if k != "test"}
         settings = record.get("settings", {})
         name = stamp["settings"]["data"]["test"]
-        record = {**record, "settings": {**settings, "data": {**settings["data"], "test": name}}}
+        data_settings = {**settings.get("data", {}), "test": name}
+        record = {**record, "settings": {**settings, "data": data_settings}}
         return not _why_trained_otherwise(record, plan, {**stamp, "data": data})
     return not _why_trained_otherwise(record, plan, stamp) and not _predictions_path(plan).is_file()
 
@@ -389,9 +393,9 @@ def _why_not(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
 
 def _why_trained_otherwise(record: Record, plan: _Plan, stamp: Mapping[str, Any]) -> str:
     """Its settings, data or encoder, where they are not those of the plan."""
-    settings = _comparable(record.get("settings", {}))
-    if settings != stamp["settings"]:
-        return first_difference(settings, stamp["settings"])
+    settings = _comparable(settings_of_record(record.get("settings", {})))
+    if told := first_difference(settings, stamp["settings"]):
+        return told
     for split, wanted in stamp["data"].items():
         if ((record.get("data") or {}).get(split) or {}).get("sha256") != wanted:
             return f"data.{split} holds other data now"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nertune.config import settings_of_record
 from nertune.runs.comparison import Arm, Comparison
 
 __all__ = [
@@ -205,7 +206,8 @@ def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
 
 def _settings(arm: Arm) -> Mapping[str, Any]:
     """As its first run was trained; the seeds share them."""
-    return arm.records[0].get("settings") or {} if arm.records else {}
+    kept = (arm.records[0].get("settings") or {}) if arm.records else {}
+    return settings_of_record(kept) if kept else {}
 
 
 def _plain(value: Any) -> str:

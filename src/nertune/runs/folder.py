@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nertune.config import same_settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.runs.record import write_json
 
@@ -25,6 +26,10 @@ _FREE = (
 class _HasSections(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Settings by section."""
+        ...
+
+    def of_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a record of any version kept, as `to_dict` has it."""
         ...
 
 
@@ -163,6 +168,9 @@ class RunFolder:
             record: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
             before: dict[str, dict[str, Any]] = record["settings"]
             before = {section: dict(values) for section, values in before.items()}
+            before = settings.of_record(before)
+        except ConfigError as error:
+            raise CheckpointError(f"{self.record}: {error}; use --overwrite") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{self.record}: is damaged; use --overwrite to train again"
@@ -170,15 +178,18 @@ class RunFolder:
         now = settings.to_dict()
         # A test file that was not scored has had no part in the run.
         free = _FREE if record.get("test") is not None else (*_FREE, ("data", "test"))
-        for section, values in now.items():
-            for key, value in values.items():
-                if (section, key) not in free:
-                    earlier = before.get(section, {}).get(key)
-                    if earlier != value:
-                        raise CheckpointError(
-                            f"{self.path}: the finished run had {section}.{key} = {earlier!r}, not "
-                            f"{value!r}; use --overwrite or another {self.setting}"
-                        )
+        for section, key in free:
+            before.get(section, {}).pop(key, None)
+            now.get(section, {}).pop(key, None)
+        for section, kept in before.items():
+            for key, earlier in kept.items():
+                value = now.get(section, {}).get(key, ...)
+                if not same_settings(earlier, value):
+                    told = "which this version does not know" if value is ... else f"not {value!r}"
+                    raise CheckpointError(
+                        f"{self.path}: the finished run had {section}.{key} = {earlier!r}, {told}; "
+                        f"use --overwrite or another {self.setting}"
+                    )
         return record
 
     def remove_run(self) -> None:

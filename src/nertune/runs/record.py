@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nertune.config import same_settings
 from nertune.data.corpus import Corpus
 
 __all__ = [
@@ -50,12 +51,20 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str:
-    """Where two JSON values first differ, for people: `train.rate was 0.1, is 0.2`."""
+    """Where two JSON values first differ, for people: `train.epochs was 5, is 9`.
+
+    Empty if they are the same; rates that were translated from an old name may be so to rounding.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            if old.get(key, ...) != new.get(key, ...):
-                return first_difference(old.get(key), new.get(key), f"{where}.{key}".strip("."))
-    return f"{where} was {json.dumps(old)[:80]}, is {json.dumps(new)[:80]}"
+            if key not in old or key not in new or not same_settings(old[key], new[key]):
+                inner = f"{where}.{key}".strip(".")
+                return first_difference(old.get(key, ...), new.get(key, ...), inner)
+        return ""
+    if same_settings(old, new):
+        return ""
+    was, now = ("absent" if v is ... else json.dumps(v)[:80] for v in (old, new))
+    return f"{where} was {was}, is {now}"
 
 
 def describe_data(corpus: Corpus) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from nertune.config import Settings, parse_settings, upgrade_values, with_changes
+from nertune.config import (
+    Settings,
+    parse_settings,
+    settings_of_record,
+    upgrade_values,
+    with_changes,
+)
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_arms
@@ -165,11 +171,11 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
                 f"{output}: holds a sweep already; go on with --resume, or name another folder"
             )
         old = json.loads(path.read_text(encoding="utf-8"))
+        old["settings"] = settings_of_record(old.get("settings", {}))
         for part, found in described.items():
-            if old.get(part) != found:
+            if told := first_difference(old.get(part), found):
                 raise ConfigError(
-                    f"{output}: holds a sweep of other {part}: "
-                    f"{first_difference(old.get(part), found)}; name another folder"
+                    f"{output}: holds a sweep of other {part}: {told}; name another folder"
                 )
         return
     write_json(path, described)

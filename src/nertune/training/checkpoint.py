@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nertune.config import flat_settings_of_record, same_settings
 from nertune.data.files import hash_file
 from nertune.errors import CheckpointError
 
@@ -175,15 +176,26 @@ def restore_optimizer(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def refuse_other_run(checkpoint: Checkpoint, fingerprint: Mapping[str, Any] | None) -> None:
+def refuse_other_run(
+    checkpoint: Checkpoint,
+    fingerprint: Mapping[str, Any] | None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Compare the fingerprint in a checkpoint's state with that of the run which resumes.
+
+    Args:
+        checkpoint: of any version: settings that it lacks count as their defaults.
+        fingerprint: of the run which resumes.
+        defaults: of settings that have no section.
 
     Raises:
         CheckpointError: they differ; names the first key.
     """
-    before, now = checkpoint.state["fingerprint"] or {}, fingerprint or {}
-    for key in {**now, **before}:
-        if key not in _FREE and before.get(key) != now.get(key):
+    kept, now = checkpoint.state["fingerprint"] or {}, fingerprint or {}
+    before = {**(defaults or {}), **flat_settings_of_record(kept)}
+    for key in [*now, *(key for key in before if key in kept and key not in now)]:
+        if key not in _FREE and not same_settings(before.get(key), now.get(key)):
             raise CheckpointError(
                 f"cannot resume: {key} was {before.get(key)!r} and is {now.get(key)!r} now; resume "
                 f"with the same settings, or {_ADVICE}"
