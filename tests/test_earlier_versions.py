@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from helpers.commands import run
 from nertune.config import load_settings, settings_of_record
 from nertune.data.corpus import load_corpus
-from nertune.errors import CheckpointError
+from nertune.errors import CheckpointError, TrainingError
 from nertune.inference.predictor import Predictor
 from nertune.pretraining.settings import missing_settings, parse_pretrain_settings
 from nertune.runs.child import RunRequest
@@ -117,21 +118,33 @@ def test_a_records_settings_are_those_of_its_recipe(name: str) -> None:
     assert settings_of_record(kept) == kept
 
 
-def test_a_comparison_reuses_runs_of_0_1_0(tmp_path: Path) -> None:
-    """With its stamps too, as of runs that were killed."""
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_comparison_takes_runs_of_0_1_0(is_finished: bool, tmp_path: Path) -> None:
+    """Those that were killed too, by the request that was noted beside them."""
     folder = tmp_path / "out" / "runs" / "full" / "seed-987"
     folder.parent.mkdir(parents=True)
     shutil.copytree(FOLDER / "runs" / "full", folder)
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    if not is_finished:
+        (folder / "record.json").unlink()
+        settings = record["settings"]
+        del settings["run"]["dir"], settings["run"]["name"]
+        data = {split: found["sha256"] for split, found in record["data"].items()}
+        stamp = {"settings": settings, "data": data, "encoder": record["encoder_sha256"]}
+        folder.with_name("seed-987.request.json").write_text(json.dumps(stamp))
     said: list[str] = []
 
     def never(request: RunRequest) -> None:
-        raise AssertionError(request)
+        raise TrainingError(f"asked to {request.start}")
 
-    compare(
-        [FOLDER / "full.toml"], seeds=1, first_seed=987, output=tmp_path / "out", run_arm=never,
-        on_progress=said.append, overrides=["run.device=cpu", "run.threads=1"],
-    )  # fmt: skip
-    assert "trained by nertune 0.1.0" in said[0]
+    expected = pytest.raises(TrainingError, match="asked to resume")
+    with contextlib.nullcontext() if is_finished else expected:
+        compare(
+            [FOLDER / "full.toml"], seeds=1, first_seed=987, output=tmp_path / "out",
+            run_arm=never, on_progress=said.append,
+            overrides=["run.device=cpu", "run.threads=1"],
+        )  # fmt: skip
+    assert ("reused" if is_finished else "resuming") in said[0]
 
 
 def test_a_checkpoint_of_0_1_0_is_of_the_same_run(tmp_path: Path) -> None:
