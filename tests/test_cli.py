@@ -430,7 +430,8 @@ def test_a_reader_that_goes_away(model: Path) -> None:
 
 @pytest.mark.usefixtures("interruptible")
 def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
-    path = recipe(tmp_path, train={"epochs": 100_000, "patience": 0})
+    values = {"epochs": 100_000, "patience": 0, "checkpoint_minutes": 0}
+    path = recipe(tmp_path, train=values)
     process = subprocess.Popen(
         [sys.executable, "-m", "nertune", "train", str(path)],
         stdout=subprocess.PIPE,
@@ -488,7 +489,7 @@ def test_a_disk_that_cannot_be_written_is_told(
         raise error
 
     monkeypatch.setattr("nertune.training.checkpoint.CheckpointStore.save", fail)
-    done = run("train", recipe(tmp_path))
+    done = run("train", recipe(tmp_path), "--set", "train.checkpoint_minutes=0")
     assert done.code == 2
     assert told in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -502,7 +503,7 @@ def test_other_errors_of_the_system_are_not_hidden(
 
     monkeypatch.setattr("nertune.training.checkpoint.CheckpointStore.save", fail)
     with pytest.raises(OSError, match="a bug"):
-        run("train", recipe(tmp_path))
+        run("train", recipe(tmp_path), "--set", "train.checkpoint_minutes=0")
 
 
 @pytest.mark.parametrize(

@@ -263,8 +263,12 @@ class TrainSettings(Section):
         description="Compile the model (torch.compile): worth its minutes in long runs on a GPU. "
         "Equal to rounding, with other dropout masks; not where frozen layers run once.",
     )
+    checkpoint_minutes: float = Field(
+        5.0, ge=0, description="Write a checkpoint when so many minutes have passed since the last "
+        "one; 0: after every epoch. An interrupt (Ctrl-C) leaves one in any case."
+    )  # fmt: skip
     checkpoint_steps: int = Field(
-        0, ge=0, description="Also write a checkpoint every so many steps; 0: only after epochs."
+        0, ge=0, description="Also write a checkpoint every so many steps; 0: by the clock alone."
     )
     cache_gib: float = Field(
         16.0, ge=0, description="Where the lower layers are frozen (an adapter on the top ones, or "

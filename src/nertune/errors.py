@@ -5,7 +5,8 @@
     ├── DataError              a data file (or a line of it) cannot be used
     ├── TokenizerError         a tokenizer cannot give what nertune needs
     ├── ModelError             a model folder or hub name cannot be loaded
-    │   └── ArtifactError      a folder that nertune wrote is damaged or does not fit
+    │   ├── ArtifactError      a folder that nertune wrote is damaged or does not fit
+    │   └── NotFiniteError     a model gives NaN or infinity
     ├── CheckpointError        a run cannot be resumed
     ├── TrainingError          training cannot go on (e.g. the loss is not finite)
     └── MissingDependencyError a library is not installed; names the command that installs it
@@ -26,6 +27,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "NertuneError",
+    "NotFiniteError",
     "TokenizerError",
     "TrainingError",
 ]
@@ -65,6 +67,10 @@ class ModelError(NertuneError):
 
 class ArtifactError(ModelError):
     """A folder that nertune wrote is damaged, of an unknown version, or does not fit."""
+
+
+class NotFiniteError(ModelError):
+    """A model gives NaN or infinity, so that nothing can be decoded."""
 
 
 class CheckpointError(NertuneError):

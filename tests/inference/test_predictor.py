@@ -226,7 +226,7 @@ def test_broken_weights_are_said_and_not_decoded(value: float) -> None:
     predictor = make_predictor(make_settings(session_folder(), "lstm"))
     with torch.no_grad():
         predictor.tagger.emitter.classifier.bias[0] = value
-    with pytest.raises(ModelError, match=r"not finite .*; the weights are broken") as caught:
+    with pytest.raises(ModelError, match="weights are not finite, or too large") as caught:
         predictor.tag("王小明")
     assert "\n" not in str(caught.value)
 

@@ -293,12 +293,13 @@ def test_no_model_is_left_if_scoring_fails(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("nertune.runs.experiment._score_split", fail)
+    fast = {"train": {"epochs": 1, "checkpoint_minutes": 0}}
     with pytest.raises(OSError, match="No space"):
-        run(tmp_path)
+        run(tmp_path, "lstm", fast)
     left = {p.name for p in (tmp_path / "run").iterdir()}
     assert left == {"log.jsonl", "checkpoints"}
     monkeypatch.undo()
-    settings = make_settings(tmp_path, "lstm", FAST)
+    settings = make_settings(tmp_path, "lstm", fast)
     assert train(settings, console=Console(file=io.StringIO()), resume=True)["status"] == "finished"
 
 

@@ -26,11 +26,8 @@ UNSEEN = [Document("他到过上海。", (Entity(3, 5, "LOCATION"),)), *SENTENCE
 def settings(tmp_path: Path) -> Settings:
     """Of a run whose test file is not its training file."""
     test = write_jsonl(tmp_path / "test.jsonl", UNSEEN)
-    return make_settings(
-        tmp_path,
-        "lstm",
-        {"data": {"test": str(test)}, "train": {"epochs": 2, "learning_rate": 0.05}},
-    )
+    values = {"epochs": 2, "learning_rate": 0.05, "checkpoint_minutes": 0}
+    return make_settings(tmp_path, "lstm", {"data": {"test": str(test)}, "train": values})
 
 
 def quiet(settings: Settings, **options: Any) -> tuple[dict[str, Any], str]:

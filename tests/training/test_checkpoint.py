@@ -158,3 +158,72 @@ def test_an_optimizer_of_other_parameters() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     with pytest.raises(CheckpointError, match="of another model: it has 'b'"):
         restore_optimizer(optimizer, ["a"], {"momentum_buffer/b": torch.ones(1)})
+
+
+def test_the_same_step_again_never_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run comes by the step that it was resumed from: the old one goes last."""
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(7, state={"life": 1}))
+
+    def killed(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(checkpoint(7, state={"life": 2}))
+    found = CheckpointStore(tmp_path).latest()
+    assert found is not None
+    assert found.state == {"life": 1}
+    store.save(checkpoint(7, state={"life": 3}))
+    found = CheckpointStore(tmp_path).latest()
+    assert found is not None
+    assert found.state == {"life": 3}
+    assert len(names_in(tmp_path)) == 1
+
+
+def test_a_damaged_newest_one_gives_way_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kill between the new one's coming and the old one's going leaves both."""
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(9, state={"number": 9}))
+    monkeypatch.setattr("nertune.training.checkpoint.shutil.rmtree", lambda path: None)
+    store.save(checkpoint(10, state={"number": 10}))
+    monkeypatch.undo()
+    assert len(names_in(tmp_path)) == 2
+    (tmp_path / "step-000000010" / "weights.safetensors").write_bytes(b"half")
+    found = CheckpointStore(tmp_path).latest()
+    assert found is not None
+    assert found.state == {"number": 9}
+    assert "step-000000010" in caplog.text
+    (tmp_path / "step-000000009" / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="step-000000010"):
+        store.latest()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_best_weights_that_stayed_are_taken_over(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_links:
+
+        def refuse(*_: Any) -> None:
+            raise OSError(95, "not supported")
+
+        monkeypatch.setattr("nertune.training.checkpoint.os.link", refuse)
+    best = {"a": torch.randn(3)}
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2):
+        store.save(checkpoint(step, best=best))
+    resumed = CheckpointStore(tmp_path)
+    found = resumed.latest()
+    assert found is not None
+    resumed.save(checkpoint(3, best=found.best))
+    resumed.save(checkpoint(4, best={"a": torch.zeros(3)}))
+    last = CheckpointStore(tmp_path).latest()
+    assert last is not None
+    assert torch.equal(found.best["a"], best["a"])
+    assert not last.best["a"].any()

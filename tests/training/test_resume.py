@@ -58,7 +58,8 @@ FINISHING = (
 
 def run_settings(folder: Path, variant: str, name: str, **train_values: Any) -> Settings:
     """`RUNS[variant]` in `folder/name`."""
-    common = {"epochs": 5, "batch_tokens": 30, "checkpoint_steps": 2, "patience": 0}
+    common = {"epochs": 5, "batch_tokens": 30, "patience": 0}
+    common |= {"checkpoint_steps": 2, "checkpoint_minutes": 0}
     overrides = {
         "run": {"dir": str(folder / name)},
         "train": common | RUNS[variant] | train_values,

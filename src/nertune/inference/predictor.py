@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nertune.errors import ModelError
+from nertune.errors import NotFiniteError
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.decoding import decode
@@ -101,7 +101,7 @@ class Predictor:
         """Tag documents, in order; their own entities are replaced by the predicted ones.
 
         Raises:
-            ModelError: the model gives NaN or infinity.
+            NotFiniteError: the model gives NaN or infinity.
         """
         iterator = iter(documents)
         while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
@@ -129,7 +129,10 @@ class Predictor:
         try:
             decoded = decode(emissions, self.tagger.chain(), with_scores=with_scores)
         except ValueError as error:
-            raise ModelError(f"{error}; the weights are broken") from error
+            raise NotFiniteError(
+                f"{error}: the model's weights are not finite, or too large for its precision; "
+                "load another copy of it, or train it again"
+            ) from error
         return [
             document.with_entities(
                 spans_to_entities(spans, encoding.units, scores if with_scores else None)

@@ -413,7 +413,10 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """What a resumed run must share with the killed one to end with the same weights."""
     values = settings.to_dict()
-    for section, key in (("run", "dir"), ("run", "name"), ("train", "checkpoint_steps")):
+    for section, key in (
+        ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"),
+        ("train", "checkpoint_minutes"),
+    ):  # fmt: skip
         values[section].pop(key)
     values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}
     flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}

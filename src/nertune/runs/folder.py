@@ -19,7 +19,8 @@ __all__ = ["RunFolder"]
 
 # What decides nothing about the result.
 _FREE = (
-    ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"), ("pretrain", "output"),
+    ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"), ("train", "checkpoint_minutes"),
+    ("pretrain", "output"),
 )  # fmt: skip
 
 

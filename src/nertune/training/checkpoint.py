@@ -1,13 +1,14 @@
 """Checkpoints: everything that a run needs to go on as if nothing had happened.
 
 A checkpoint is a folder of safetensors files, `state.json`, and `sha256.json` over all of them,
-written under a temporary name, flushed to disk and renamed, so it is there whole or not at all.
-No pickle.
+written under a temporary name, flushed to disk and renamed, so it is there whole or not at all. An
+older one goes only when the newer one is in its place. No pickle.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ __all__ = [
     "restore_weights",
 ]
 
+_LOG = logging.getLogger("nertune")
 _TENSOR_FILES = ("weights", "best", "optimizer", "rng")
 _STATE, _DIGESTS = "state.json", "sha256.json"
 # Part of earlier versions' fingerprints, but without a part in the weights.
@@ -60,8 +62,20 @@ class Checkpoint:
     rng: dict[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class _BestFile:
+    """The file of the best weights in the newest checkpoint, which the next one may take over."""
+
+    weights: dict[str, Tensor]
+    path: Path
+    digest: str
+
+
 class CheckpointStore:
     """The checkpoints of one run; keeps the newest.
+
+    The file of the best weights is written only when another mapping is saved than before (or than
+    was read by `latest`): the mapping must not be changed in place.
 
     Args:
         folder: made when the first one is saved.
@@ -69,42 +83,86 @@ class CheckpointStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._best: _BestFile | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove older ones."""
-        final = self.folder / f"step-{checkpoint.step:09d}"
         draft = self.folder / f".draft-{os.getpid()}"
         self._sweep()
         draft.mkdir(parents=True)
+        digests: dict[str, str] = {}
         for name in _TENSOR_FILES:
+            path = draft / f"{name}.safetensors"
+            if name == "best" and (kept := self._take_over(checkpoint.best, path)):
+                digests[path.name] = kept
+                continue
             tensors = {
                 k: t.detach().cpu().contiguous() for k, t in getattr(checkpoint, name).items()
             }
-            save_file(tensors, draft / f"{name}.safetensors")
+            save_file(tensors, path)
+            digests[path.name] = hash_file(path)
         state = {"step": checkpoint.step, "state": checkpoint.state}
         (draft / _STATE).write_text(json.dumps(state), encoding="utf-8")
-        digests = {path.name: hash_file(path) for path in sorted(draft.iterdir())}
+        digests[_STATE] = hash_file(draft / _STATE)
         (draft / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
         for path in draft.iterdir():
             _flush(path)
-        if final.exists():  # a resumed run that comes by the same step again
-            shutil.rmtree(final)
+        final = self._free_name(checkpoint.step)
         draft.rename(final)
         _flush(self.folder)
+        self._remember(checkpoint.best, final, digests)
         for older in self._all():
             if older != final:
                 shutil.rmtree(older)
 
+    def _take_over(self, best: dict[str, Tensor], path: Path) -> str:
+        """Have the newest checkpoint's best weights under another path too; returns their digest.
+
+        Empty if they are other ones, or cannot be had.
+        """
+        if self._best is None or self._best.weights is not best:
+            return ""
+        try:
+            os.link(self._best.path, path)
+        except OSError:  # a file system without hard links
+            try:
+                shutil.copyfile(self._best.path, path)
+            except OSError:
+                path.unlink(missing_ok=True)
+                return ""
+        return self._best.digest
+
+    def _remember(self, best: dict[str, Tensor], folder: Path, digests: Mapping[str, str]) -> None:
+        name = "best.safetensors"
+        self._best = _BestFile(best, folder / name, digests[name])
+
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint, if there is any.
+        """The newest checkpoint that is whole, if there is any.
+
+        Raises:
+            CheckpointError: there are only damaged ones.
+        """
+        first_error = None
+        for path in reversed(self._all()):
+            try:
+                found, digests = self._read(path)
+            except CheckpointError as error:
+                first_error = first_error or error
+                continue
+            if first_error is not None:
+                _LOG.warning("%s; going on with the one before, %s", first_error, path.name)
+            self._remember(found.best, path, digests)
+            return found
+        if first_error is not None:
+            raise first_error
+        return None
+
+    def _read(self, path: Path) -> tuple[Checkpoint, dict[str, str]]:
+        """A checkpoint and the digests of its files.
 
         Raises:
             CheckpointError: it is damaged.
         """
-        found = self._all()
-        if not found:
-            return None
-        path = found[-1]
         try:
             digests = json.loads((path / _DIGESTS).read_text(encoding="utf-8"))
             for file in (_STATE, *(f"{name}.safetensors" for name in _TENSOR_FILES)):
@@ -114,7 +172,8 @@ class CheckpointStore:
                     )
             header = json.loads((path / _STATE).read_text(encoding="utf-8"))
             tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
-            return Checkpoint(step=header["step"], state=header["state"], **tensors)
+            found = Checkpoint(step=header["step"], state=header["state"], **tensors)
+            return found, digests
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{path}: the checkpoint is damaged ({error}); {_ADVICE}"
@@ -125,11 +184,28 @@ class CheckpointStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _all(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+        """All checkpoints, the newest last."""
+        found = self.folder.glob("step-*") if self.folder.is_dir() else []
+        return sorted(found, key=_age)
+
+    def _free_name(self, step: int) -> Path:
+        """Another one than a resumed run has left that comes by the same step again."""
+        final = self.folder / f"step-{step:09d}"
+        again = 1
+        while final.exists():
+            again += 1
+            final = self.folder / f"step-{step:09d}-{again}"
+        return final
 
     def _sweep(self) -> None:
         for draft in self.folder.glob(".draft-*"):
             shutil.rmtree(draft)
+
+
+def _age(path: Path) -> list[int]:
+    """By which checkpoints are put in order: step, and how often it was come by."""
+    parts = path.name.removeprefix("step-").split("-")
+    return [int(part) if part.isdecimal() else -1 for part in parts]
 
 
 _ADVICE = "start again with --overwrite (compare: --fresh)"

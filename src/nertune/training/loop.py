@@ -6,27 +6,21 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from nertune.config import TrainSettings
-from nertune.errors import TrainingError
+from nertune.errors import NotFiniteError, TrainingError
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import Batch, collate, epoch_batches
-from nertune.training.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    optimizer_tensors,
-    refuse_other_run,
-    restore_optimizer,
-    restore_weights,
-)
+from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import Examples
 from nertune.training.optimizer import build_optimizer, rate_factor
-from nertune.training.ranks import RankSchedule, without_ranks
+from nertune.training.progress import EpochReport, Progress, ProgressKeeper, trainable_tensors
+from nertune.training.ranks import RankSchedule
 from nertune.training.states import StateStore
 
 if TYPE_CHECKING:
@@ -37,36 +31,6 @@ __all__ = ["EpochReport", "FitResult", "Observer", "Pause", "fit", "trainable_te
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """One epoch.
-
-    Attributes:
-        epoch: counted from 1.
-        loss: mean loss per labelled unit over the epoch, in nats; per piece with the piece
-            strategy `all`.
-        seconds: training time, without evaluation and checkpoints.
-        tokens_per_second: units trained per second (padding not counted).
-        dev: `precision`, `recall`, `f1` (micro) on the dev set, if there is one.
-    """
-
-    epoch: int
-    loss: float
-    seconds: float
-    tokens_per_second: float
-    dev: dict[str, float] | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "epoch": self.epoch,
-            "loss": self.loss,
-            "seconds": self.seconds,
-            "tokens_per_second": self.tokens_per_second,
-            "dev": self.dev,
-        }
 
 
 class Pause(Exception):
@@ -94,24 +58,6 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Progress:
-    """Where a run stands; all of it goes into a checkpoint."""
-
-    epoch: int = 1
-    batch: int = 0  # batches of the epoch that are done
-    step: int = 0
-    loss_sum: float = 0.0  # over the epoch's targets so far, nats
-    targets: int = 0  # labelled units, or their pieces with the piece strategy `all`
-    units: int = 0
-    seconds: float = 0.0
-    history: list[EpochReport] = field(default_factory=list)
-    best_epoch: int = 0
-    best_f1: float = -1.0
-    finished: bool = False
-    elapsed: float = 0.0  # seconds of all lives of the run up to the checkpoint
-
-
 @dataclass(frozen=True, slots=True)
 class FitResult:
     """What came of training. The tagger holds the best epoch's weights."""
@@ -137,6 +83,7 @@ def fit(
     checkpoints: CheckpointStore | None = None,
     fingerprint: dict[str, Any] | None = None,
     resume: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> FitResult:
     """Train a tagger, keep the best epoch's weights, stop when it gets no better.
 
@@ -159,9 +106,11 @@ def fit(
         checkpoints: where to keep them; `None` keeps none.
         fingerprint: what a checkpoint must share with the run that resumes it.
         resume: go on from the newest checkpoint, if there is one.
+        clock: gives the seconds by which checkpoints are due.
 
     Raises:
-        TrainingError: there is nothing to train on, or the loss is not finite.
+        TrainingError: there is nothing to train on, or the loss, the weights or what the tagger
+            gives on dev are no longer finite.
         CheckpointError: the checkpoint belongs to other settings or data.
         ConfigError: AdaLoRA's schedule does not fit into the steps.
         Pause: the observer asked for it.
@@ -169,71 +118,60 @@ def fit(
     if not examples.windows:
         raise TrainingError("there is nothing to train on: no training text holds a known piece")
     optimizer, names = build_optimizer(tagger, settings)
-    parameters = dict(tagger.named_parameters())
     lengths = [len(window.piece_ids) for window in examples.windows]
     first = epoch_batches(lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=1)
     total_steps = settings.epochs * math.ceil(len(first) / settings.accumulate)
     ranks = RankSchedule.of(tagger, total_steps)
-    progress, best = _Progress(), {}
-    if resume and checkpoints is not None and (saved := checkpoints.latest()) is not None:
-        refuse_other_run(saved, fingerprint)
-        progress = _restore(saved, parameters, optimizer, names, accelerator)
-        if ranks is not None:
-            ranks.load(saved.weights)
-        best = saved.best
+    keeper = ProgressKeeper(
+        tagger, optimizer, names, accelerator,
+        store=checkpoints, settings=settings, fingerprint=fingerprint, ranks=ranks, clock=clock,
+    )  # fmt: skip
+    progress, best = Progress(), {}
+    if resume and (found := keeper.resume()) is not None:
+        progress, best = found
         if observer is not None:
             observer.on_resume(progress.epoch, progress.batch)
-    earlier, began = progress.elapsed, time.perf_counter()
+    earlier = progress.elapsed
     # The state stays where it is: Adam's step counts on a GPU would be waited for at each step.
     optimizer = accelerator.prepare(optimizer, device_placement=[False])
-
-    def save_checkpoint() -> None:
-        if checkpoints is not None:
-            progress.elapsed = earlier + time.perf_counter() - began
-            checkpoints.save(
-                Checkpoint(
-                    step=progress.step,
-                    state=_to_json(progress, accelerator) | {"fingerprint": fingerprint},
-                    weights=trainable_tensors(tagger) | (ranks.tensors() if ranks else {}),
-                    best=best,
-                    optimizer=optimizer_tensors(_plain(optimizer), names),
-                    rng=_rng_states(accelerator.device),
-                )
-            )
-
     if settings.compile and states is None:  # which replaces layers from call to call
         tagger.emitter.compile(dynamic=True)  # in place: names and modules stay what they are
-    while not progress.finished:
-        tagger.train()
-        batches = epoch_batches(
-            lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=progress.epoch
-        )
-        _train_epoch(
-            tagger, examples, batches, settings, progress, optimizer, accelerator,
-            pad_id=pad_id, continuation=continuation, states=states, ranks=ranks,
-            observer=observer, save=save_checkpoint,
-        )  # fmt: skip
-        is_best = _finish_epoch(progress, evaluate, tagger)
-        if is_best:
-            best = {n: t.detach().cpu().clone() for n, t in trainable_tensors(tagger).items()}
-        pause = None
-        if observer is not None:
-            try:
-                observer.on_epoch(progress.history[-1], is_best=is_best)
-            except Pause as raised:
-                pause = raised
-        progress.finished = _is_done(progress, settings)
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        progress.loss_sum, progress.targets = 0.0, 0
-        progress.units, progress.seconds = 0, 0.0
-        save_checkpoint()
-        if pause is not None and not progress.finished:
-            try:
-                raise pause
-            finally:
-                del pause  # which holds this frame, and with it all weights
+    try:
+        while not progress.finished:
+            tagger.train()
+            batches = epoch_batches(
+                lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=progress.epoch
+            )
+            _train_epoch(
+                tagger, examples, batches, settings, progress, optimizer, accelerator,
+                pad_id=pad_id, continuation=continuation, states=states, ranks=ranks,
+                observer=observer, keeper=keeper, best=best,
+            )  # fmt: skip
+            keeper.refuse_diverged(progress)
+            is_best = _finish_epoch(progress, evaluate, tagger, keeper)
+            if is_best:
+                best = {n: t.detach().cpu().clone() for n, t in trainable_tensors(tagger).items()}
+            pause = _tell_epoch(observer, progress, is_best)
+            progress.finished = _is_done(progress, settings)
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            progress.loss_sum, progress.targets = 0.0, 0
+            progress.units, progress.seconds = 0, 0.0
+            keeper.mark(progress, best)
+            leaves = pause is not None and not progress.finished
+            if leaves or keeper.is_due_after_epoch(progress.step):
+                keeper.save()
+            if leaves:
+                assert pause is not None
+                try:
+                    raise pause
+                finally:
+                    del pause  # which holds this frame, and with it all weights
+    except KeyboardInterrupt:
+        keeper.save_interrupted()
+        raise
 
     with torch.no_grad():
+        parameters = dict(tagger.named_parameters())
         for name, tensor in best.items():
             parameters[name].copy_(tensor)
     tagger.eval()
@@ -252,7 +190,7 @@ def _train_epoch(
     examples: Examples,
     batches: Sequence[Sequence[int]],
     settings: TrainSettings,
-    progress: _Progress,
+    progress: Progress,
     optimizer: Any,
     accelerator: Accelerator,
     *,
@@ -261,7 +199,8 @@ def _train_epoch(
     states: StateStore | None,
     ranks: RankSchedule | None,
     observer: Observer | None,
-    save: Callable[[], None],
+    keeper: ProgressKeeper,
+    best: dict[str, Tensor],
 ) -> None:
     """The batches of one epoch that are still to do."""
     parameters = [p for p in tagger.parameters() if p.requires_grad]
@@ -312,6 +251,7 @@ def _train_epoch(
             _set_rates(optimizer, settings, done + half)
             if settings.clip_norm:
                 accelerator.clip_grad_norm_(parameters, settings.clip_norm)
+            keeper.unmark()
             optimizer.step()
             progress.step += 1
             if ranks is not None:
@@ -319,17 +259,19 @@ def _train_epoch(
                     ranks.forget_gradients()
                 ranks.step(progress.step)
             optimizer.zero_grad()
+            progress.seconds = time.perf_counter() - started
+            keeper.mark(progress, best, loss_sum)
         is_last = progress.batch == len(batches)
-        every = settings.checkpoint_steps
-        is_due = bool(every) and is_step and progress.step % every == 0 and not is_last
+        is_due = is_step and not is_last and keeper.is_due(progress.step)
         if is_due or is_last or progress.batch % _CHECK_EVERY == 0:
             progress.loss_sum = float(loss_sum)
             progress.seconds = time.perf_counter() - started
-            _refuse_infinite(progress)
+            if not math.isfinite(progress.loss_sum):
+                raise keeper.diverged("loss is", progress)
             if observer is not None:
                 _report(observer, progress, len(batches))
         if is_due:
-            save()
+            keeper.save()
             started = time.perf_counter() - progress.seconds
 
 
@@ -351,7 +293,7 @@ def _set_rates(optimizer: Any, settings: TrainSettings, progress: float) -> None
         group["lr"] = group["peak"] * factor
 
 
-def _report(observer: Observer, progress: _Progress, num_batches: int) -> None:
+def _report(observer: Observer, progress: Progress, num_batches: int) -> None:
     observer.on_batch(
         progress.epoch,
         progress.batch,
@@ -362,13 +304,19 @@ def _report(observer: Observer, progress: _Progress, num_batches: int) -> None:
 
 
 def _finish_epoch(
-    progress: _Progress, evaluate: Callable[[], dict[str, float]] | None, tagger: Tagger
+    progress: Progress,
+    evaluate: Callable[[], dict[str, float]] | None,
+    tagger: Tagger,
+    keeper: ProgressKeeper,
 ) -> bool:
     """Score the epoch and add it to the history; whether it is the best so far."""
     dev = None
     if evaluate is not None:
         tagger.eval()
-        dev = evaluate()
+        try:
+            dev = evaluate()
+        except NotFiniteError as error:  # finite weights may give what is not
+            raise keeper.diverged("logits on dev are", progress) from error
     f1 = dev["f1"] if dev is not None else float(progress.epoch)
     progress.history.append(
         EpochReport(
@@ -385,83 +333,19 @@ def _finish_epoch(
     return True
 
 
-def _is_done(progress: _Progress, settings: TrainSettings) -> bool:
+def _tell_epoch(observer: Observer | None, progress: Progress, is_best: bool) -> Pause | None:
+    """Tell it; the wish to leave, if it has one."""
+    if observer is not None:
+        try:
+            observer.on_epoch(progress.history[-1], is_best=is_best)
+        except Pause as raised:
+            return raised
+    return None
+
+
+def _is_done(progress: Progress, settings: TrainSettings) -> bool:
     # While nothing at all is found yet (F1 of 0), waiting is not a lack of progress.
     waited = progress.epoch - progress.best_epoch if progress.best_f1 > 0 else 0
     return progress.epoch >= settings.epochs or bool(
         settings.patience and waited >= settings.patience
     )
-
-
-def _refuse_infinite(progress: _Progress) -> None:
-    if not math.isfinite(progress.loss_sum):
-        raise TrainingError(
-            f"the loss is no longer finite in epoch {progress.epoch}, batch {progress.batch}: "
-            'lower train.learning_rate, or use train.precision = "fp32"'
-        )
-
-
-def trainable_tensors(tagger: Tagger) -> dict[str, Tensor]:
-    """What training changes, by name."""
-    return {name: p.detach() for name, p in tagger.named_parameters() if p.requires_grad}
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer inside accelerate's wrapper."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner
-
-
-def _to_json(progress: _Progress, accelerator: Accelerator) -> dict[str, Any]:
-    scaler = getattr(accelerator, "scaler", None)
-    return {
-        "progress": {
-            "epoch": progress.epoch,
-            "batch": progress.batch,
-            "step": progress.step,
-            "loss_sum": progress.loss_sum,
-            "targets": progress.targets,
-            "units": progress.units,
-            "seconds": progress.seconds,
-            "best_epoch": progress.best_epoch,
-            "best_f1": progress.best_f1,
-            "finished": progress.finished,
-            "elapsed": progress.elapsed,
-        },
-        "history": [report.to_dict() for report in progress.history],
-        "scaler": scaler.state_dict() if scaler is not None else None,
-    }
-
-
-def _restore(
-    saved: Checkpoint,
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    names: list[str],
-    accelerator: Accelerator,
-) -> _Progress:
-    trained = {n: p for n, p in parameters.items() if p.requires_grad}
-    restore_weights(replace(saved, weights=without_ranks(saved.weights)), trained)
-    restore_optimizer(optimizer, names, saved.optimizer)
-    torch.set_rng_state(saved.rng["cpu"])
-    if accelerator.device.type == "cuda" and "cuda" in saved.rng:
-        torch.cuda.set_rng_state(saved.rng["cuda"], accelerator.device)
-    if accelerator.device.type == "mps" and "mps" in saved.rng:
-        torch.mps.set_rng_state(saved.rng["mps"])
-    scaler = getattr(accelerator, "scaler", None)
-    if scaler is not None and saved.state["scaler"]:
-        scaler.load_state_dict(saved.state["scaler"])
-    values = saved.state["progress"]
-    return _Progress(
-        **{"targets": values["units"], **values},  # version 0.1.0 had no count of its own
-        history=[EpochReport(**report) for report in saved.state["history"]],
-    )
-
-
-def _rng_states(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
