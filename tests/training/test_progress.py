@@ -218,19 +218,21 @@ def test_an_interrupt_within_a_step_leaves_no_half_of_it(
 # Divergence
 
 
+RATES = ("learning_rate", "head_learning_rate", "crf_learning_rate")
+
+
 def diverging(folder: Path, variant: str = "full-crf", **values: Any) -> Settings:
-    given = {"optimizer": "sgd", "rate": 10, "encoder_factor": 1.0, "crf_rate": 10, "clip_norm": 0}
+    given = {"optimizer": "sgd", "clip_norm": 0, **dict.fromkeys(RATES, 10)}
     return settings_of(folder, variant, **given | values)
 
 
 def test_a_rate_that_is_much_too_high_is_named(tmp_path: Path) -> None:
     settings = diverging(tmp_path, epochs=40)
     with pytest.raises(TrainingError, match=r"training diverged: the .* no longer finite in epoch "
-                       r"\d+, batch \d+: lower .*rate \(now 10\)") as caught:  # fmt: skip
+                       r"\d+, batch \d+: lower train.learning_rate \(now 10\)") as caught:  # fmt: skip
         quiet(settings)
     message = str(caught.value)
-    assert "train.crf" in message
-    assert "train.head" in message
+    assert all(f"train.{key} (now 10)" in message for key in RATES)
     assert "train.clip_norm" in message
     assert "broken" not in message
     assert "\n" not in message
