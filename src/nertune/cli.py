@@ -18,6 +18,7 @@ from rich.console import Console
 
 from nertune import __version__
 from nertune.errors import ConfigError, NertuneError
+from nertune.processes import refuse_many_processes
 
 if TYPE_CHECKING:
     from nertune.inference.predictor import Predictor
@@ -154,6 +155,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a tagger, save it, score it on dev; on test only when asked."""
+    refuse_many_processes()
     from nertune.config import load_settings
 
     settings = load_settings(recipe, set_ or [])
@@ -283,6 +285,7 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Train an encoder on raw text: adapt one to a domain, or begin a new one."""
+    refuse_many_processes()
     from nertune.pretraining.settings import parse_pretrain_settings
 
     values: dict[str, Any] = {
@@ -362,6 +365,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Train arms with several seeds and say which is better, with its uncertainty."""
+    refuse_many_processes()
     from nertune.runs import report
     from nertune.runs.progress import notify
     from nertune.runs.sizes import compare_sizes as run
@@ -412,6 +416,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Search for good settings on dev, within a budget; the winner becomes a recipe."""
+    refuse_many_processes()
     from nertune.runs.progress import notify
     from nertune.runs.sweep import sweep as run
     from nertune.runs.view import print_sweep
@@ -455,6 +460,7 @@ def advise(
     as_json: Json = False,
 ) -> None:
     """LoRA or full tuning? With which rank, rate and layers? Found by short runs on your data."""
+    refuse_many_processes()
     from nertune.runs.advise import advise as run
     from nertune.runs.progress import notify
     from nertune.runs.view import print_advice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,48 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     allowed = subprocess.run(command, capture_output=True, text=True)
     assert allowed.stdout == "in\n", allowed.stderr
     assert list(folder.path.iterdir()) == []
+
+
+def test_a_lock_whose_file_has_gone_guards_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holds it; B has opened its file when A leaves; C comes then: B and C are not both in."""
+    fcntl = pytest.importorskip("fcntl")
+    folder = RunFolder(tmp_path / "run")
+    first = folder.locked()
+    first.__enter__()
+    plain, left = fcntl.flock, []
+
+    def late(stream: Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and not left:
+            left.append(True)
+            first.__exit__(None, None, None)
+        plain(stream, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        second = folder.locked()
+        second.__enter__()
+    assert left
+    with pytest.raises(ConfigError, match="another process is at work"):
+        folder.locked().__enter__()
+    second.__exit__(None, None, None)
+    with folder.locked():
+        pass
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_lets_go_of_the_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from nertune.runs.folder import "
+        "RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder.path)], check=False)
+    assert (folder.path / ".lock").exists()
+    with folder.locked():
+        pass
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import TimeRemainingColumn
 
-from nertune.runs.progress import RunLog, TrainingDisplay, notify
+from nertune.runs.progress import PretrainDisplay, RunLog, TrainingDisplay, notify
 from nertune.training.loop import EpochReport
 
 
@@ -137,3 +138,26 @@ def test_a_notice_is_printed_as_it_is(message: str) -> None:
     assert stream.getvalue().split() == message.split()
     assert "\t" in message or stream.getvalue() == message + "\n"
     assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["training", "pretraining"])
+def test_what_is_left_at_the_end_is_nothing(kind: str, tmp_path: Path) -> None:
+    """And not the time that it took, under the word "left"."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    display: TrainingDisplay | PretrainDisplay
+    if kind == "training":
+        display = TrainingDisplay(console, "run", 1)
+    else:
+        display = PretrainDisplay(console, tmp_path / "log.jsonl")
+    now = 0.0
+    bar = display._progress
+    bar.get_time = lambda: now
+    (task,) = bar.tasks
+    bar.reset(task.id, total=100)
+    for done in range(0, 101, 10):
+        now = 12.0 * done
+        bar.update(task.id, completed=done)
+    assert task.finished
+    assert task.elapsed == 1200
+    shown = [str(column(task)) for column in bar.columns if isinstance(column, TimeRemainingColumn)]
+    assert shown == ["00:00"]

@@ -228,8 +228,11 @@ def diverging(folder: Path, variant: str = "full-crf", **values: Any) -> Setting
 
 def test_a_rate_that_is_much_too_high_is_named(tmp_path: Path) -> None:
     settings = diverging(tmp_path, epochs=40)
-    with pytest.raises(TrainingError, match=r"training diverged: the .* no longer finite in epoch "
-                       r"\d+, batch \d+: lower train.learning_rate \(now 10\)") as caught:  # fmt: skip
+    told = (
+        r"training diverged: the .* no longer finite in epoch \d+, batch \d+: "
+        r"lower train\.learning_rate \(now 10\)"
+    )
+    with pytest.raises(TrainingError, match=told) as caught:
         quiet(settings)
     message = str(caught.value)
     assert all(f"train.{key} (now 10)" in message for key in RATES)

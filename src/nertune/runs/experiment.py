@@ -33,6 +33,7 @@ from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
+from nertune.processes import refuse_many_processes
 from nertune.runs.folder import RunFolder
 from nertune.runs.notices import print_logs
 from nertune.runs.progress import RunLog, TrainingDisplay, notify
@@ -98,6 +99,7 @@ def train(
             f"settings: expected nertune.config.Settings, got {type(settings).__name__}; make them "
             "with parse_settings({'data': {'train': …}}) or load_settings(recipe)"
         )
+    refuse_many_processes()
     if score_test and not settings.data.test:
         raise ConfigError(
             "--test: data.test is empty; name the file to score, e.g. --set data.test=FILE"

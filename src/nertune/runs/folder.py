@@ -6,10 +6,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from nertune.config import same_settings
 from nertune.errors import CheckpointError, ConfigError
@@ -22,6 +24,8 @@ _FREE = (
     ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"), ("train", "checkpoint_minutes"),
     ("pretrain", "output"),
 )  # fmt: skip
+
+_PATIENCE_SECONDS = 0.2
 
 
 class _HasSections(Protocol):
@@ -83,26 +87,27 @@ class RunFolder:
             ConfigError: another process works in it, or it cannot be made or written to.
         """
         self._make()
+        path = self.path / ".lock"
+        # A little patience: the one before may be just leaving. No lock file that stands for the
+        # lock by being there: a kill would leave it.
+        lock = FileLock(path, timeout=_PATIENCE_SECONDS, fallback_to_soft=False)
         try:
-            import fcntl
-        except ImportError:  # Windows: not guarded
+            lock.acquire(poll_interval=_PATIENCE_SECONDS / 4)
+        except Timeout as error:
+            raise ConfigError(
+                f"{self.setting}: another process is at work in {self.path}; wait for it, or "
+                f"use another {self.setting}"
+            ) from error
+        except OSError:  # a file system without locks
             yield
             return
-        path = self.path / ".lock"
-        with path.open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"{self.setting}: another process is at work in {self.path}; wait for it, or "
-                    f"use another {self.setting}"
-                ) from error
-            except OSError:  # a file system without locks
-                pass
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            # While it is held: who waits for this very file sees that it is gone, and tries again.
+            with suppress(OSError):  # Windows removes no open file
+                path.unlink()
+            lock.release()
 
     def prepare(
         self, settings: _HasSections, *, resume: bool, overwrite: bool

@@ -50,6 +50,7 @@ from nertune.pretraining.settings import PretrainSettings
 from nertune.pretraining.text import Line, read_lines
 from nertune.pretraining.vocabulary import build_tokenizer, learn_vocabulary, read_tokenizer
 from nertune.pretraining.words import JiebaWords, WordTagger
+from nertune.processes import refuse_many_processes
 from nertune.runs.folder import RunFolder
 from nertune.runs.progress import PretrainDisplay, notify
 from nertune.runs.record import peak_memory_bytes, software_versions, write_json
@@ -112,6 +113,7 @@ def pretrain(
     Raises:
         NertuneError: settings, text, encoder or folder cannot be used.
     """
+    refuse_many_processes()
     console = console or Console(stderr=True)
     folder = RunFolder(settings.output, "output")
     with folder.locked():

@@ -28,7 +28,7 @@ def _bar(console: Console) -> Progress:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[numbers]}"),
         TextColumn("left"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
     )
