@@ -151,8 +151,8 @@ def test_what_is_left_at_the_end_is_nothing(kind: str, tmp_path: Path) -> None:
         display = PretrainDisplay(console, tmp_path / "log.jsonl")
     now = 0.0
     bar = display._progress
-    bar.get_time = lambda: now
     (task,) = bar.tasks
+    bar.get_time = task._get_time = lambda: now
     bar.reset(task.id, total=100)
     for done in range(0, 101, 10):
         now = 12.0 * done
