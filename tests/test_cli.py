@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from safetensors import SafetensorError
 
 from helpers.commands import Outcome, environment_of_children, run, run_process
@@ -27,6 +29,7 @@ from helpers.tiny import (
     write_jsonl,
 )
 from nertune import __version__
+from nertune.cli import app
 from nertune.inference.predictor import Predictor
 from nertune.runs.experiment import train
 
@@ -563,3 +566,26 @@ def test_files_are_joined_as_in_training(tmp_path: Path) -> None:
     assert inspected["files"][0]["join"] == ""
     spaced = run("evaluate", tmp_path / "run", test, "--join", "space", "--json")
     assert json.loads(spaced.stdout)["micro"] != evaluated["micro"]
+
+
+def test_help_is_shown_whole() -> None:
+    """Square brackets are markup to rich, which drops what it does not know: `[space]`."""
+
+    def commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield path, command
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from commands(inner, (*path, name))
+
+    def letters(text: str) -> str:
+        return "".join(c for c in text if not c.isspace() and c not in "│╭╮╰╯─")
+
+    found = 0
+    for path, command in commands(typer.main.get_command(app), ()):
+        shown = letters(run(*path, "--help").stdout)
+        texts = [command.help or "", *(getattr(p, "help", "") or "" for p in command.params)]
+        for text in texts:
+            # As it is meant: a bracket that is escaped is one that is shown.
+            assert letters(text.replace("\\[", "[").split("\f")[0]) in shown, (path, text)
+            found += 1
+    assert found > 50
+    assert "section [space]" in " ".join(run("sweep", "--help").stdout.split()).replace("│ ", "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nertune.config import Settings, load_settings, parse_settings
+from nertune.config import Settings, load_settings, parse_settings, with_changes
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 
@@ -79,14 +79,19 @@ def test_plain_values_read_back_as_the_same_settings(recipe: Path) -> None:
         ({"train": {"rank": 3}}, "unknown key train.rank; did you mean lora.rank?"),
         (
             {"model": {"dropout": 0}},
-            "unknown key model.dropout; did you mean lstm.dropout or lora.dropout?",
+            "unknown key model.dropout; it is no setting here: an encoder keeps the dropout of its "
+            "config.json; a BiLSTM's is lstm.dropout, LoRA's lora.dropout",
         ),
-        ({"model": {"lora_rank": 3}}, "unknown key model.lora_rank; did you mean lora.rank?"),
+        (
+            {"model": {"lora_rank": 3}},
+            'unknown key model.lora_rank; it is lora.rank, with model.tuning = "lora"',
+        ),
         ({"lora": {"target": ["query"]}}, "unknown key lora.target; did you mean targets?"),
         ({"run": {"xyzzy": 1}}, "unknown key run.xyzzy; known: name, dir, seed, device, threads"),
         ({"trian": {}}, "unknown section [trian]; did you mean train?"),
         ({"xyzzy": {}}, "unknown section [xyzzy]"),
-        ({"epochs": 3}, "unknown section [epochs]"),
+        ({"epochs": 3}, "unknown setting epochs, outside of a section; did you mean train.epochs?"),
+        ({"xyzzy": 3}, "unknown setting xyzzy, outside of a section"),
         ({"train": 3}, "train must be a section: write [train]"),
         ({"data": []}, "data must be a section: write [data]"),
     ],
@@ -193,7 +198,35 @@ def test_recipes_that_are_no_toml(tmp_path: Path, content: bytes, fragment: str)
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=fragment) as caught:
         load_settings(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (r'train = "C:\data\train.conll"', "Unescaped"),
+        (r'train = "C:\Users\me\train.conll"', "not a TOML file"),
+        # These are TOML, but of other paths: \t is a tab, \n a line break.
+        (r'train = "C:\temp\new\train.conll"', "control characters"),
+        (r'dev = "C:\news\train.conll"', "control characters"),
+        ("train = 'x'\n\n[run]\ndir = \"D:\\runs\\new\"", ""),
+    ],
+)
+def test_backslashes_of_windows_are_explained(tmp_path: Path, line: str, told: str) -> None:
+    path = tmp_path / "win.toml"
+    path.write_text(f"# a recipe\n[data]\n{line}\n")
+    with pytest.raises(ConfigError, match=r"in single quotes.*or with forward slashes") as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}:{6 if 'run' in line and not told else 3}: ")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["C:/data/x", "數據/a\u3000b", "a b"])
+def test_other_paths_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(f'[data]\ntrain = "{name}"\n', encoding="utf-8")
+    assert load_settings(path).data.train == name
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
@@ -229,6 +262,12 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
         ("lora.layers=[0, 2]", "lora", "layers", (0, 2)),
         ('lora.targets=["query"]', "lora", "targets", ("query",)),
         ("lora.ranks={3 = 16}", "lora", "ranks", {"3": 16}),
+        ("lora.ranks.3=16", "lora", "ranks", {"3": 16}),
+        ('lora.ranks."3" = 16', "lora", "ranks", {"3": 16}),
+        ("peft.options.r=4", "peft", "options", {"r": 4}),
+        ('peft.options."a.b".c=[1]', "peft", "options", {"a.b": {"c": [1]}}),
+        ("'peft'.options.r=x", "peft", "options", {"r": "x"}),
+        (r"data.dev=C:\new\dev.conll", "data", "dev", r"C:\new\dev.conll"),
         ("run.name=a#b", "run", "name", "a#b"),
         ("run.dir=~/x", "run", "dir", Path("~/x")),
     ],
@@ -245,7 +284,21 @@ def test_the_last_override_wins_over_the_recipe(tmp_path: Path) -> None:
     assert (settings.train.epochs, settings.train.learning_rate) == (9, 2e-3)
 
 
-@pytest.mark.parametrize("override", ["epochs=5", "train.epochs", "train.=5", "", "=", "train=5"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "epochs=5",
+        "train.epochs",
+        "train.=5",
+        "",
+        "=",
+        "train=5",
+        ".epochs=5",
+        "train..epochs=5",
+        "train.a b=5",
+        "train.x\ny=5",
+    ],
+)
 def test_overrides_of_the_wrong_form_are_shown_the_right_one(recipe: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=r"e\.g\. --set train\.epochs=5") as caught:
         load_settings(recipe, [override])
@@ -256,8 +309,10 @@ def test_overrides_of_the_wrong_form_are_shown_the_right_one(recipe: Path, overr
     ("override", "fragment"),
     [
         ("train.epoch=5", "unknown key train.epoch; did you mean epochs?"),
-        (".epochs=5", r"unknown section \[\]"),
-        ("lora.ranks.3=16", r"unknown key lora.ranks.3; did you mean ranks?"),
+        ("lora.rnks.3=16", r"unknown key lora.rnks; did you mean ranks?"),
+        ("lora.ranks.x=16", r"lora.ranks: 'x' = 16: expected layer = number"),
+        ("train.epochs.x=5", "train.epochs: .*got a section"),
+        ('data.train="C:\\data\\x"', "not a string of TOML: .*in single quotes"),
         ("train.epochs=", "train.epochs: .*got ''"),
         ("train.epochs=five", "train.epochs: .*got 'five'"),
         ("run.name=2024", "run.name: .*valid string, got 2024"),
@@ -271,8 +326,21 @@ def test_overrides_are_checked_as_the_recipe_is(recipe: Path, override: str, fra
 def test_overrides_of_what_is_no_section(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text("train = 3\n")
-    with pytest.raises(ConfigError, match="train is not a section"):
+    with pytest.raises(ConfigError, match="train is not a section but a value, 3"):
         load_settings(path, ["train.epochs=5"])
+    path.write_text("[train]\nepochs = 3\n")
+    with pytest.raises(ConfigError, match=r"train\.epochs is not a section but a value, 3"):
+        load_settings(path, ["train.epochs.x=5"])
+    with pytest.raises(ConfigError, match=r"train\.epochs is not a section but a value, 3"):
+        with_changes({"train": {"epochs": 3}}, {"train.epochs.x": 5})
+
+
+def test_overrides_reach_into_what_the_recipe_has(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('[data]\ntrain = "a"\n[lora]\nranks = {1 = 2}\n[peft.options]\nr = 1\nd = 2\n')
+    settings = load_settings(path, ["lora.ranks.3=16", "peft.options.r=4"])
+    assert settings.lora.ranks == {"1": 2, "3": 16}
+    assert settings.peft.options == {"r": 4, "d": 2}
 
 
 # -- environment variables ---------------------------------------------------------------------

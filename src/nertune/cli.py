@@ -398,7 +398,8 @@ def compare(
 @app.command()
 def sweep(
     space: Annotated[
-        Path, typer.Argument(help="A recipe with a section [space], or the method's default one.")
+        Path,
+        typer.Argument(help="A recipe, with a section \\[space] or the default of its method."),
     ],
     trials: Annotated[int, typer.Option(min=1, help="Runs in all.")] = 20,
     minutes: Annotated[

@@ -8,7 +8,6 @@ names the bundled sample corpus and `${NAME:-default}` an environment variable.
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 import math
 import os
@@ -22,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nertune.errors import ConfigError
-from nertune.setting_names import upgrade_values
+from nertune.setting_names import name_here, nearest, section_here, upgrade_values
 
 __all__ = [
     "DataSettings",
@@ -342,14 +341,53 @@ def read_toml(recipe: Path) -> dict[str, Any]:
     """A recipe's values as they stand there.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: the file cannot be read, or a path in it was written with backslashes that TOML
+            reads as escapes.
     """
+    text = ""
     try:
-        return tomllib.loads(recipe.read_text(encoding="utf-8-sig"))
+        text = recipe.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{recipe}: cannot read the recipe: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{recipe}: not a TOML file: {error}") from error
+        found = re.search(r"at line (\d+)", str(error))
+        number = int(found[1]) if found else 0
+        line = text.splitlines()[number - 1] if 0 < number <= len(text.splitlines()) else ""
+        where = f"{recipe}:{number}" if number else f"{recipe}"
+        raise ConfigError(f"{where}: not a TOML file: {error}{_escape_hint(line)}") from error
+    _refuse_escapes(values, text, recipe)
+    return values
+
+
+_PATHS = (*(("data", split) for split in ("train", "dev", "test")), ("run", "dir"),
+          ("model", "encoder"), ("lstm", "chars"))  # fmt: skip
+
+
+def _refuse_escapes(values: Mapping[str, Any], text: str, recipe: Path) -> None:
+    r"""Refuse paths with control characters: `"C:\temp\new"` has a tab and a line break."""
+    for section, key in _PATHS:
+        content = values.get(section)
+        path = content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(path, str) and not path.isprintable() and re.search(r"[\x00-\x1f]", path):
+            pattern = re.compile(rf"\s*(?:{section}\s*\.\s*)?{key}\s*=.*\\")
+            lines = (n for n, line in enumerate(text.splitlines(), 1) if pattern.match(line))
+            number = next(lines, None)
+            where = f"{recipe}:{number}" if number else f"{recipe}"
+            raise ConfigError(
+                f"{where}: {section}.{key}: got {path!r}, a path with control characters"
+                + _escape_hint('"\\')
+            )
+
+
+def _escape_hint(line: str) -> str:
+    r"""What to do about a line with `"…\…`; empty for any other."""
+    if not re.search(r'"[^"]*\\', line):
+        return ""
+    return (
+        "; between double quotes a backslash begins an escape: write the path in single quotes, "
+        r"e.g. 'C:\data\train.conll', or with forward slashes"
+    )
 
 
 def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
@@ -382,7 +420,9 @@ def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
             raise ConfigError(
                 f"{source}: {key} is missing; set it in the recipe or with --set {key}=…"
             ) from error
-        got = "" if isinstance(first["input"], Mapping | BaseModel) else f", got {first['input']!r}"
+        got = f", got {first['input']!r}"
+        if isinstance(first["input"], Mapping | BaseModel):
+            got = "" if first["type"] == "value_error" else ", got a section"
         message = first["msg"].removeprefix("Value error, ")
         where = f"{key}: " if key else ""
         raise ConfigError(f"{source}: {where}{message}{got}") from error
@@ -446,64 +486,90 @@ def _defaults() -> dict[str, dict[str, Any]]:
 
 
 def apply_override(values: dict[str, Any], override: str, *, flat: bool = False) -> None:
-    """Set one value from `section.key=value`, or from `key=value` where `flat` allows it.
+    """Set one value from `section.key=value`, at any depth, or `key=value` where `flat` allows it.
+
+    Keys are written as in TOML: `lora.ranks.3=16`, `peft.options."a.b"=1`. A value that is not
+    TOML is taken as a string.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: it is not of that form, or leads through a value.
     """
     key, equals, text = override.partition("=")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    section, dot, name = key.strip().partition(".")
-    if equals and section and not dot and flat:
-        values[section] = value
-        return
-    if not equals or not dot or not name:
+    path = _read_path(key)
+    if not equals or len(path) < (1 if flat else 2):
         form = "key=value, e.g. --set length=64" if flat else (
             "section.key=value, e.g. --set train.epochs=5"
         )  # fmt: skip
-        raise ConfigError(f"--set {override!r}: expected {form}")
-    target = values.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"--set {override!r}: {section} is not a section")
-    target[name] = value
+        told = ""
+        if path and not flat:
+            told = name_here(path[0], {s: _fields(s) for s in Settings.model_fields})
+        raise ConfigError(f"--set {override!r}: expected {form}{told}")
+    _assign(values, path, _read_value(text, override), f"--set {override!r}")
+
+
+def _read_path(key: str) -> list[str]:
+    """A dotted key in TOML's notation; empty if it is none."""
+    try:
+        inner: Any = tomllib.loads(f"{key.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    path = []
+    while isinstance(inner, dict) and len(inner) == 1:
+        name, inner = next(iter(inner.items()))
+        path.append(name)
+    return path if inner == 0 else []
+
+
+def _read_value(text: str, override: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if text.strip()[:1] in ("'", '"'):
+            raise ConfigError(
+                f"--set {override!r}: not a string of TOML: {error}{_escape_hint(text)}"
+            ) from error
+        return text
 
 
 def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a recipe's values with some of them replaced, by `section.key`."""
+    """A copy of a recipe's values with some of them replaced, by `section.key`.
+
+    Raises:
+        ConfigError: a key leads through a value.
+    """
     copied: dict[str, Any] = copy.deepcopy(dict(values))
     for name, value in changes.items():
-        *sections, key = name.split(".")
-        inner = copied
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[key] = value
+        _assign(copied, name.split("."), value, name)
     return copied
 
 
+def _assign(values: dict[str, Any], path: Sequence[str], value: Any, told: str) -> None:
+    *sections, key = path
+    for depth, section in enumerate(sections, start=1):
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            where = ".".join(sections[:depth])
+            raise ConfigError(f"{told}: {where} is not a section but a value, {values!r}")
+    values[key] = value
+
+
 def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
-    sections = Settings.model_fields
+    known = {section: _fields(section) for section in Settings.model_fields}
     for section, content in values.items():
-        if section not in sections:
-            raise ConfigError(
-                f"{source}: unknown section [{section}]{nearest(section, list(sections))}"
-            )
+        if section not in known:
+            if isinstance(content, Mapping):
+                inner = next(iter(content), "")
+                told = section_here(section, list(known)) or name_here(section, known)
+                told = told or (inner and name_here(inner, known, value=content[inner]))
+                raise ConfigError(f"{source}: unknown section [{section}]{told}")
+            told = name_here(section, known, value=content)
+            raise ConfigError(f"{source}: unknown setting {section}, outside of a section{told}")
         if not isinstance(content, Mapping):
             raise ConfigError(f"{source}: {section} must be a section: write [{section}]")
-        known = _fields(section)
-        for key in content:
-            if key not in known:
-                everywhere = [f"{s}.{k}" for s in sections for k in _fields(s)]
-                same = " or ".join(f"{s}.{key}" for s in sections if key in _fields(s))
-                hint = (
-                    (same and f"; did you mean {same}?")
-                    or nearest(key, known)
-                    or nearest(f"{section}.{key}", everywhere)
-                    or (f"; known: {', '.join(known)}")
-                )
-                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+        for key, value in content.items():
+            if key not in known[section]:
+                told = name_here(key, known, section, value)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{told}")
 
 
 def _fields(section: str) -> list[str]:
@@ -511,12 +577,6 @@ def _fields(section: str) -> list[str]:
     assert isinstance(annotation, type)
     assert issubclass(annotation, BaseModel)
     return list(annotation.model_fields)
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of a message that names the known word most like it, if there is any."""
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _expand_variables(value: str) -> str:

@@ -1,18 +1,23 @@
-"""Names of settings: those that 0.1.0 had are translated to those of today.
-
-Importing: config.py only, which offers `upgrade_values` to everyone else.
-"""
+"""Names of settings: those of 0.1.0 are translated, those of other tools answered with ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nertune.errors import ConfigError
 
-__all__ = ["OLD_RATES", "upgrade_values"]
+__all__ = [
+    "OLD_RATES",
+    "name_here",
+    "nearest",
+    "pretraining_name_here",
+    "section_here",
+    "upgrade_values",
+]
 
 _OLD_ENCODER_FACTOR = 0.1  # the encoder's share of `rate` in 0.1.0 where a recipe named none
 _NEW_RATES = ("learning_rate", "head_learning_rate", "crf_learning_rate")
@@ -121,3 +126,218 @@ def _tell(old: str, new: Mapping[str, float]) -> str:
         return f"train.{old} is an old name and trains nothing here: left out"
     read = ", ".join(f"{key} = {value:g}" for key, value in new.items())
     return f"train.{old} is now train.{next(iter(new))}: read as {read}"
+
+
+# What other tools call a setting, and what it is here. A name that no setting here stands for gets
+# the reason. `{n}` is the value, `{tokens}` what a batch of so many sentences comes to.
+_BATCH = (
+    "train.batch_tokens, which counts padded tokens and not sentences: about sentences × mean "
+    "length, e.g. {tokens} for {n} sentences of 40 tokens"
+)
+_LABELS = "no setting here: the labels are those of the training data"
+_DROPOUT = (
+    "no setting here: an encoder keeps the dropout of its config.json; a BiLSTM's is lstm.dropout, "
+    "LoRA's lora.dropout"
+)
+_CHOSEN = "no setting here: dev is scored after every epoch, and the best micro-F1 chooses"
+_SPEED = "no setting here: leave it out"
+_TAGGER: tuple[tuple[str, str], ...] = (
+    ("lr learning_rate learningrate base_lr peak_lr max_lr encoder_lr bert_lr init_lr rate "
+     "encoder_factor adapter_rate adapter_lr lora_lr", "train.learning_rate"),
+    ("head_lr classifier_lr linear_lr task_lr classifier_learning_rate head_rate",
+     "train.head_learning_rate"),
+    ("crf_lr crf_rate", "train.crf_learning_rate"),
+    ("num_train_epochs num_epochs max_epochs n_epochs nb_epochs", "train.epochs"),
+    ("max_steps num_steps total_steps", "train.epochs, in epochs and not in steps"),
+    ("per_device_train_batch_size per_gpu_train_batch_size train_batch_size batch_size batchsize "
+     "mini_batch_size bs", _BATCH),
+    ("per_device_eval_batch_size per_gpu_eval_batch_size eval_batch_size test_batch_size "
+     "dataloader_num_workers num_workers group_by_length logging_steps log_steps do_train do_eval "
+     "do_predict save_total_limit disable_tqdm gradient_checkpointing task_type", _SPEED),
+    ("fp16 half", 'train.precision = "fp16"'),
+    ("bf16", 'train.precision = "bf16"'),
+    ("amp use_amp mixed_precision", 'train.precision = "bf16" or "fp16"'),
+    ("output_dir save_dir out_dir model_dir checkpoint_dir output", "run.dir"),
+    ("run_name experiment_name", "run.name"),
+    ("max_length max_seq_length max_len max_seq_len max_sequence_length model_max_length seq_len",
+     "model.max_pieces; longer text is cut into overlapping windows, none of it is lost"),
+    ("doc_stride overlap", "model.stride"),
+    ("r lora_r lora_rank", 'lora.rank, with model.tuning = "lora"'),
+    ("lora_alpha", 'lora.alpha, with model.tuning = "lora"'),
+    ("lora_dropout", 'lora.dropout, with model.tuning = "lora"'),
+    ("target_modules lora_target_modules", 'lora.targets, with model.tuning = "lora"'),
+    ("use_rslora", "lora.rslora"),
+    ("use_dora", "lora.dora"),
+    ("init_lora_weights", "lora.init"),
+    ("layers_to_transform", "lora.layers"),
+    ("rank_pattern", "lora.ranks"),
+    ("alpha_pattern", "lora.alphas"),
+    ("loraplus_lr_ratio lora_plus_ratio", "train.lora_plus"),
+    ("use_lora use_peft", 'model.tuning = "lora"'),
+    ("peft_type", 'peft.method, with model.tuning = "peft"'),
+    ("modules_to_save", "no setting here: the head always trains, and is saved with the adapter"),
+    ("model_name_or_path pretrained_model_name_or_path pretrained_model_name pretrained_model "
+     "model_name model_path bert_model bert_path bert transformer transformer_model base_model "
+     "base_model_name_or_path checkpoint plm", "model.encoder"),
+    ("tokenizer tokenizer_name tokenizer_name_or_path",
+     "no setting here: the tokenizer is that of model.encoder"),
+    ("gradient_accumulation_steps grad_accumulation_steps grad_accum accumulate_grad_batches "
+     "accumulation_steps", "train.accumulate"),
+    ("warmup_ratio warmup_proportion", "train.warmup"),
+    ("warmup_steps num_warmup_steps",
+     "train.warmup, a share of all steps: warm-up steps / all steps, e.g. 0.1"),
+    ("lr_scheduler_type lr_scheduler scheduler lr_schedule scheduler_type", "train.schedule"),
+    ("max_grad_norm gradient_clip_val gradient_clipping grad_clip clip clip_grad grad_norm",
+     "train.clip_norm"),
+    ("early_stopping_patience early_stopping early_stop", "train.patience, in epochs"),
+    ("l2 wd", "train.weight_decay"),
+    ("optim optimiser", "train.optimizer"),
+    ("adam_epsilon adam_beta1 adam_beta2 betas eps",
+     "no setting here: AdamW has PyTorch's defaults"),
+    ("random_seed data_seed random_state", "run.seed"),
+    ("no_cuda use_cpu use_cuda cuda gpu gpus accelerator", 'run.device = "cpu" or "cuda"'),
+    ("num_threads n_jobs", "run.threads"),
+    ("train_file train_data train_path train_data_file train_dataset training_data", "data.train"),
+    ("validation_file valid_file dev_file eval_file validation_data dev_data dev_path valid_path "
+     "validation valid eval_dataset val", "data.dev"),
+    ("test_file test_data test_path test_dataset predict_file", "data.test"),
+    ("data_dir dataset dataset_name data_path", "data.train, data.dev and data.test, a file each"),
+    ("tag_scheme tagging_scheme label_scheme tag_format", "data.scheme"),
+    ("use_crf crf use_crf_layer", 'model.decoder = "crf"'),
+    ("hidden_dropout_prob attention_probs_dropout_prob hidden_dropout attention_dropout "
+     "classifier_dropout dropout_rate dropout_prob", _DROPOUT),
+    ("embedding_dim embedding_size char_embedding_dim emb_dim", "lstm.embedding_size"),
+    ("hidden_dim lstm_hidden lstm_hidden_size", "lstm.hidden_size"),
+    ("num_layers lstm_layers", "lstm.layers"),
+    ("use_lstm use_bilstm", 'model.emitter = "lstm"'),
+    ("freeze freeze_encoder freeze_bert freeze_base_model", 'model.tuning = "frozen"'),
+    ("labels label_list num_labels id2label label2id label_names tags", _LABELS),
+    ("save_steps", "train.checkpoint_steps"),
+    ("eval_steps eval_strategy evaluation_strategy save_strategy load_best_model_at_end "
+     "metric_for_best_model", _CHOSEN),
+    ("report_to logging_dir", "train.tensorboard = true"),
+    ("torch_compile", "train.compile"),
+    ("overwrite_output_dir", "--overwrite, on the command line"),
+    ("resume_from_checkpoint", "--resume, on the command line"),
+    ("label_all_tokens label_all_subwords", 'model.pieces = "all"'),
+    ("subtoken_pooling aggregation_strategy", 'model.pieces = "first"'),
+)  # fmt: skip
+# Where a key's section gives it another meaning than the same key has elsewhere.
+_IN_SECTION = {
+    "model.name": "model.encoder",
+    "model.path": "model.encoder",
+    "model.dropout": _DROPOUT,
+    "train.dropout": _DROPOUT,
+    "model.crf": 'model.decoder = "crf"',
+    "model.lora": 'model.tuning = "lora", and its settings stand in [lora]',
+    "peft.target_modules": "peft.targets",
+    "peft.peft_type": "peft.method",
+    **{
+        f"peft.{key}": f"peft.options.{key} where the method has it; LoRA's own settings stand in "
+        "[lora]"
+        for key in ("r", "lora_alpha", "lora_dropout", "rank", "alpha", "dropout", "init_r",
+                    "target_r", "num_virtual_tokens")
+    },
+}  # fmt: skip
+_SECTIONS = {
+    "training": "train", "trainer": "train", "optim": "train", "optimizer": "train",
+    "hyperparameters": "train", "dataset": "data", "corpus": "data", "encoder": "model",
+    "bert": "model", "adapter": "lora", "bilstm": "lstm", "general": "run",
+}  # fmt: skip
+_PRETRAINING: tuple[tuple[str, str], ...] = (
+    ("lr learning_rate base_lr peak_lr max_lr adapter_lr", "rate"),
+    ("muon_lr", "muon_rate"),
+    ("num_train_epochs num_epochs max_epochs epochs max_steps num_steps steps train_steps",
+     "tokens, the budget in tokens read"),
+    ("per_device_train_batch_size train_batch_size batch_size bs",
+     "batch_tokens, which counts tokens and not rows: rows × length"),
+    ("gradient_accumulation_steps accumulate", "micro_tokens, the tokens that are on the device at "
+     "once; batch_tokens is the whole step"),
+    ("fp16 bf16 amp mixed_precision", 'precision = "bf16"'),
+    ("output_dir save_dir out_dir dir", "output"),
+    ("max_length max_seq_length max_len max_seq_len block_size seq_len", "length"),
+    ("mlm_probability mask_prob masking_probability mask_ratio", "mask_share"),
+    ("whole_word_mask wwm", 'masking = "word"'),
+    ("r lora_r lora_rank rank", "adapter.rank"),
+    ("lora_alpha alpha", "adapter.alpha"),
+    ("target_modules targets", "adapter.targets"),
+    ("use_lora", "lora = true"),
+    ("model_name_or_path pretrained_model_name_or_path model_name model base_model", "encoder"),
+    ("config_name model_type", "architecture, with from_scratch"),
+    ("hidden_size", "hidden"),
+    ("num_hidden_layers num_layers", "layers"),
+    ("num_attention_heads num_heads", "heads"),
+    ("vocab_size", "vocabulary"),
+    ("warmup_ratio", "warmup"),
+    ("warmup_steps", "warmup, a share of the budget"),
+    ("max_grad_norm gradient_clip_val grad_clip", "clip_norm"),
+    ("wd l2", "weight_decay"),
+    ("optim", "optimizer"),
+    ("random_seed", "seed"),
+    ("train_file train_data train_path data", "files, the command's arguments"),
+    ("save_steps", "checkpoint_steps"),
+    ("torch_compile", "compile"),
+    ("num_threads", "threads"),
+    ("validation_split validation_split_percentage", "held_out"),
+)  # fmt: skip
+
+_TAGGER_NAMES = {name: answer for names, answer in _TAGGER for name in names.split()}
+_PRETRAINING_NAMES = {name: answer for names, answer in _PRETRAINING for name in names.split()}
+
+_TYPO = 0.8  # below, difflib finds other words rather than misspelt ones
+_TYPO_ELSEWHERE = 0.85
+
+
+def name_here(
+    key: str, known: Mapping[str, Sequence[str]], section: str = "", value: Any = None
+) -> str:
+    """The end of a message about an unknown key of a recipe: what is meant, if it is clear.
+
+    Args:
+        key: as it was given.
+        known: the keys of each section.
+        section: where it was given; empty for the top level.
+        value: what was given for it.
+    """
+    word = key.lower().replace("-", "_")
+    answer = _IN_SECTION.get(f"{section}.{word}", "")
+    same = " or ".join(f"{s}.{word}" for s, keys in known.items() if word in keys)
+    if not answer and same:
+        return f"; did you mean {same}?"
+    if answer := answer or _TAGGER_NAMES.get(word, ""):
+        return f"; it is {_filled(answer, value)}"
+    own = list(known.get(section, ()))
+    if found := nearest(word, own):
+        return found
+    elsewhere = {k: f"{s}.{k}" for s, keys in known.items() for k in keys}
+    if close := difflib.get_close_matches(word, elsewhere, n=1, cutoff=_TYPO_ELSEWHERE):
+        return f"; did you mean {elsewhere[close[0]]}?"
+    if section == "peft":
+        return "; known: " + ", ".join(own) + "; a method's own options stand in [peft.options]"
+    return f"; known: {', '.join(own)}" if own else ""
+
+
+def section_here(section: str, known: Sequence[str]) -> str:
+    """The same of a section that is not known."""
+    if meant := _SECTIONS.get(section.lower()):
+        return f"; did you mean [{meant}]?"
+    return nearest(section, known)
+
+
+def pretraining_name_here(key: str, known: Sequence[str]) -> str:
+    """The same of a setting of pre-training."""
+    word = key.lower().replace("-", "_")
+    if answer := _PRETRAINING_NAMES.get(word, ""):
+        return f"; it is {answer}"
+    return nearest(word, known)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a message that names the known word of which this is a misspelling, if any."""
+    found = difflib.get_close_matches(word, known, n=1, cutoff=_TYPO)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _filled(answer: str, value: Any) -> str:
+    count = value if type(value) is int and value > 0 else 32
+    return answer.replace("{tokens}", str(40 * count)).replace("{n}", str(count))

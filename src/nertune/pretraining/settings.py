@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from nertune.config import LoraSettings, Section, apply_override, nearest, validate
+from nertune.config import LoraSettings, Section, apply_override, validate
 from nertune.errors import ConfigError
+from nertune.setting_names import pretraining_name_here
 
 __all__ = ["PretrainSettings", "missing_settings", "parse_pretrain_settings"]
 
@@ -168,7 +169,18 @@ def parse_pretrain_settings(
     known = list(PretrainSettings.model_fields)
     for override in overrides:
         apply_override(merged, override, flat=True)
-    for key in merged:
+    for key, value in merged.items():
         if key not in known:
-            raise ConfigError(f"pretrain: unknown setting {key}{nearest(key, known)}")
+            told = pretraining_name_here(key, known)
+            if not told and isinstance(value, Mapping) and value:  # as in a recipe: train.lr
+                inner = next(iter(value))
+                same = f"; did you mean {inner}?" if inner in known else ""
+                told = same or pretraining_name_here(inner, known)
+                key = f"{key}.{inner}"
+            raise ConfigError(f"pretrain: unknown setting {key}{told}")
+    adapter = merged.get("adapter")
+    for key in adapter if isinstance(adapter, Mapping) else ():
+        if key not in LoraSettings.model_fields:
+            told = pretraining_name_here(key, list(LoraSettings.model_fields))
+            raise ConfigError(f"pretrain: unknown setting adapter.{key}{told}")
     return validate(PretrainSettings, merged, source="pretrain")
