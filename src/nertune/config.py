@@ -545,12 +545,13 @@ def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any, told: str) -> None:
     *sections, key = path
+    inner: Any = values
     for depth, section in enumerate(sections, start=1):
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        inner = inner.setdefault(section, {})
+        if not isinstance(inner, dict):
             where = ".".join(sections[:depth])
-            raise ConfigError(f"{told}: {where} is not a section but a value, {values!r}")
-    values[key] = value
+            raise ConfigError(f"{told}: {where} is not a section but a value, {inner!r}")
+    inner[key] = value
 
 
 def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
