@@ -72,8 +72,9 @@ def assert_sound(document: Document, text: str, predictor: Predictor) -> None:
         assert 0 < entity.score <= 1
         assert document.surface(entity) == text[entity.start : entity.end] != ""
         previous_end = entity.end
-    # What was predicted can be expressed in units again: nothing was rounded.
-    assert not align_entities(document, units).lost
+    # What was predicted can be expressed in units again, nothing was rounded; but a blank alone,
+    # which these untrained taggers find too, is no gold that one would train on.
+    assert all(item.text.isspace() for item in align_entities(document, units).lost)
 
 
 @pytest.mark.parametrize(("variant", "unit"), KINDS)
