@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -287,6 +288,73 @@ def test_predict_from_files(
     assert records == records_of(run("predict", model, TEXT, "李华在上海。", "--format", "jsonl"))
 
 
+def test_lines_on_a_pipe_are_answered_one_by_one(model: Path) -> None:
+    """D15: the next line is written only when the last one was answered."""
+    for format in ("jsonl", "text", "conll"):
+        command = [sys.executable, "-m", "nertune", "predict", str(model), "--format", format]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            watchdog = threading.Timer(120, process.kill)
+            watchdog.start()
+            for text in ("李华在上海。", "北京。", "王小明昨天到了北京。"):
+                process.stdin.write(f"{text}\n".encode())
+                process.stdin.flush()
+                answer = process.stdout.readline().decode()
+                while format == "conll" and answer and not answer.endswith("\n\n"):
+                    answer += process.stdout.readline().decode()
+                assert answer.replace("[", "").startswith({"jsonl": "{", "conll": text[0]}.get(
+                    format, text[0]))  # fmt: skip
+            process.stdin.close()
+            assert process.stdout.read() == b""
+            watchdog.cancel()
+        assert process.returncode == 0
+
+
+def test_predict_on_several_files(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(
+        '{"id": 7, "text": "李华在上海。", "label": [], "meta": {"page": 1}}\n', encoding="utf-8"
+    )
+    (tmp_path / "in" / "b.txt").write_text("北京。\n王小明\n", encoding="utf-8")
+    (tmp_path / "in" / "c.png").write_bytes(b"x")
+    out = tmp_path / "out.jsonl"
+    done = run("predict", model, "-f", tmp_path / "in", "-f", tmp_path / "in" / "*.txt", "-o", out)
+    assert (done.code, done.stdout) == (0, "")
+    assert "1 files left out" in done.stderr
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    b = f"{tmp_path}/in/b.txt"
+    assert [r["id"] for r in records] == [7, f"{b}:1", f"{b}:2", f"{b}:1", f"{b}:2"]
+    assert records[0]["meta"] == {"page": 1}
+    assert "label" not in records[0]
+    out.write_text("old")
+    (tmp_path / "in" / "b.txt").write_bytes(b"ok\n\xff\n")
+    (tmp_path / "in" / "c.png").unlink()
+    refused(run("predict", model, "-f", tmp_path / "in", "-o", out), "b.txt:2: not UTF-8")
+    assert out.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.jsonl"]
+
+
+def test_predict_whole_by_sentence_and_above_a_score(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("李华在上海。\n王小明昨天到了北京。\n", encoding="utf-8")
+    lines = records_of(run("predict", model, "-f", path, "--format", "jsonl"))
+    (whole,) = records_of(
+        run("predict", model, "-f", path, "--format", "jsonl", "--whole", "--sentences")
+    )
+    assert whole["text"] == path.read_text(encoding="utf-8")
+    assert [e["text"] for e in whole["entities"]] == [
+        e["text"] for line in lines for e in line["entities"]
+    ]
+    for entity in whole["entities"]:
+        assert whole["text"][entity["start"] : entity["end"]] == entity["text"]
+    least = max(e["score"] for line in lines for e in line["entities"])
+    above = run("predict", model, "-f", path, "--format", "jsonl", "--min-score", least)
+    kept = [e["score"] for line in records_of(above) for e in line["entities"]]
+    assert kept == [least] * len(kept) != []
+    assert run("predict", model, TEXT, "--min-score", "1.5").code == 2
+
+
 def test_predict_and_python_agree(model: Path) -> None:
     """One decoder: the very scores, and those of a model loaded by its run's folder."""
     records = records_of(run("predict", model.parent, TEXT, "--format", "jsonl"))
@@ -325,7 +393,7 @@ def test_predict_refuses(model: Path, tmp_path: Path) -> None:
     refused(run("predict", tmp_path / "absent", TEXT), "absent: no such folder")
     refused(run("predict", TEXT * 20), "cannot be a model's folder or hub name")  # model forgotten
     refused(run("predict", model, "--file", tmp_path / "absent"), "absent: cannot be read")
-    refused(run("predict", model, "--file", tmp_path), "cannot be read")
+    refused(run("predict", model, "--file", tmp_path), "this folder holds no text")
     refused(run("predict", model, TEXT, "--format", "xml"), "'xml': expected text, jsonl or conll")
     refused(run("predict", model, TEXT, "--file", "x"), "not both")
     refused(run("predict", model, "--input-format", "csv", "--file", "x"), "'csv': expected auto")
@@ -339,7 +407,7 @@ def test_what_was_right_before_an_error_is_printed(model: Path) -> None:
     """A bad line far behind: what came before stands on stdout, the exit code says the rest."""
     done = run("predict", model, "--format", "jsonl", stdin=("北京\n" * 600).encode() + b"\xff\n")
     assert done.code == 2
-    assert done.stdout.count("\n") == 512
+    assert done.stdout.count("\n") == 600
     assert all(json.loads(line) for line in done.stdout.splitlines())
     assert done.error.startswith("error: stdin:601: not UTF-8")
 

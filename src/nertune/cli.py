@@ -223,32 +223,77 @@ def predict(
         list[str] | None, typer.Argument(help="Texts; none: one text a line from stdin.")
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option("--file", "-f", help="A text file (one text a line), CoNLL or JSONL."),
+        list[Path] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help="A text file (one text a line), CoNLL or JSONL; a folder, or a pattern such as "
+            "'texts/*.txt'; repeatable.",
+        ),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Output: text (highlighted), jsonl or conll.")
-    ] = "text",
+        str | None,
+        typer.Option(help="Output: text (highlighted), jsonl or conll; by the suffix of --output."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, which appears when all is written."),
+    ] = None,
     input_format: Annotated[
         str, typer.Option(help="Of --file: auto (by suffix), lines, conll or jsonl.")
     ] = "auto",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="A text file is one document, not one a line.")
+    ] = False,
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Tag long texts a sentence at a time.")
+    ] = False,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out entities that are less probable.")
+    ] = 0.0,
     device: Device = "auto",
     backend: BackendOption = "torch",
 ) -> None:
-    """Find the entities in texts."""
+    """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifact import trained_reading
-    from nertune.inference.output import write_predictions
-    from nertune.inference.reading import read_inputs
+    from nertune.inference.output import open_output, output_format, write_tagged
+    from nertune.inference.reading import (
+        expand_files,
+        in_batches,
+        read_files,
+        read_inputs,
+        read_stdin,
+    )
 
-    if format not in ("text", "jsonl", "conll"):
-        raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
-    if texts and file is not None:
+    kind = output_format(format, output)
+    if texts and file:
         raise ConfigError("give texts or --file, not both")
-    how = trained_reading(model).join if file is not None else "auto"
-    documents: Iterable[Document] = read_inputs(texts or [], file, input_format, join=how)
-    first = _peek(documents)  # so that a missing file is told before a model is loaded
+    batches: Iterable[list[Document]]
+    if texts:
+        batches = in_batches(read_inputs(texts, None, input_format))
+    elif file:
+        paths, left_out = expand_files(file)
+        if left_out:
+            _stderr().print(
+                f"{len(left_out)} files left out, whose names are of no text format (first: "
+                f"{left_out[0]})",
+                soft_wrap=True,
+            )
+        how = trained_reading(model).join
+        batches = in_batches(read_files(paths, input_format, join=how, whole=whole))
+    else:
+        batches = read_stdin(whole=whole)
+    first = _peek(batches)  # so that a missing file is told before a model is loaded
     predictor = _load(model, device, backend)
-    write_predictions(predictor, first, format, sys.stdout, _stdout())
+    tagged = predictor.tag_batches(
+        first,
+        by_sentence=sentences,
+        min_score=min_score,
+        say=lambda text: _stderr().print(text, soft_wrap=True),
+    )
+    with open_output(output) as stream:
+        console = _stdout() if output is None else Console(file=stream, highlight=False)
+        write_tagged(predictor, tagged, kind, stream, console)
 
 
 @app.command()
@@ -547,11 +592,11 @@ def _load(model: str, device: str, backend: str) -> Predictor:
     return Predictor.load(model, device=device, backend=cast("Backend", backend))
 
 
-def _peek(documents: Iterable[Document]) -> Iterator[Document]:
-    iterator = iter(documents)
+def _peek(batches: Iterable[list[Document]]) -> Iterator[list[Document]]:
+    iterator = iter(batches)
     first = next(iterator, None)
 
-    def chained() -> Iterator[Document]:
+    def chained() -> Iterator[list[Document]]:
         if first is not None:
             yield first
         yield from iterator

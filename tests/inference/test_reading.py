@@ -6,13 +6,14 @@ import gzip
 import io
 import lzma
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nertune.data.corpus import load_corpus
 from nertune.errors import ConfigError, DataError
-from nertune.inference.reading import read_inputs
+from nertune.inference.reading import expand_files, read_files, read_inputs, read_stdin
 
 
 def texts_of(path: Path, input_format: str = "auto") -> list[str]:
@@ -146,24 +147,122 @@ def test_half_a_surrogate_pair_in_an_argument() -> None:
         read_inputs(["a\udcff"], None)
 
 
-def test_stdin_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lines() -> Iterator[bytes]:
-        yield "王\n".encode()
-        yield "北京".encode()
-        raise AssertionError("read too far")
+class Pipe(io.RawIOBase):
+    """Gives what was written bit by bit, as a pipe does."""
 
-    class Stdin:
-        buffer = lines()
+    def __init__(self, *parts: bytes):
+        self.parts = list(parts)
 
-    monkeypatch.setattr(sys, "stdin", Stdin())
-    documents = iter(read_inputs([], None))
-    assert [next(documents).text, next(documents).text] == ["王", "北京"]
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.parts.pop(0) if self.parts else b""
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, *parts: bytes) -> Pipe:
+    raw = Pipe(*parts)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(raw)))
+    return raw
+
+
+def test_stdin_is_answered_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ("\ufeff王\n".encode(), "北".encode()[:2], "北".encode()[2:] + b"\n\na\r\n", b"b")
+    raw = pipe(monkeypatch, *parts)
+    batches = read_stdin()
+    assert [(d.text, d.id) for d in next(batches)] == [("王", "stdin:1")]
+    assert len(raw.parts) == 3  # nothing is waited for
+    assert [[(d.text, d.id) for d in batch] for batch in batches] == [
+        [("北", "stdin:2"), ("", "stdin:3"), ("a", "stdin:4")], [("b", "stdin:5")]
+    ]  # fmt: skip
+
+
+def test_much_on_stdin_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"a\n" * 700)
+    assert [len(batch) for batch in read_stdin()] == [512, 188]
+    pipe(monkeypatch)
+    assert list(read_stdin()) == []
+
+
+def test_stdin_as_one_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"a\nb", b"c\n")
+    ((document,),) = read_stdin(whole=True)
+    assert (document.text, document.id) == ("a\nbc\n", "stdin")
 
 
 def test_stdin_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n")))
-    with pytest.raises(DataError, match=r"^stdin:2: not UTF-8"):
-        list(read_inputs([], None))
+    pipe(monkeypatch, b"a\nb\n\xff\nc\n")
+    batches = read_stdin()
+    assert [d.text for d in next(batches)] == ["a", "b"]  # what came before is answered
+    with pytest.raises(DataError, match=r"^stdin:3: not UTF-8"):
+        next(batches)
+
+
+def test_several_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("b/2.txt", "b/1.txt.gz", "b/.hidden/x.txt", "b/c/3.conll", "b/x.png", "d.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"a O\n")
+    (tmp_path / "b/1.txt.gz").write_bytes(gzip.compress("王\n明\n".encode()))
+    (tmp_path / "d.jsonl").write_text('{"text": "x", "id": 7}\n{"text": "y"}\n')
+    files, left_out = expand_files([tmp_path / "d.jsonl", tmp_path / "b"])
+    assert [str(p.relative_to(tmp_path)) for p in files] == [
+        "d.jsonl", "b/1.txt.gz", "b/2.txt", "b/c/3.conll"
+    ]  # fmt: skip
+    assert [p.name for p in left_out] == ["x.png"]
+    documents = list(read_files(files))
+    assert [d.text for d in documents] == ["x", "y", "王", "明", "a O", "a"]
+    assert [d.meta["id"] for d in documents] == [
+        7, f"{tmp_path}/d.jsonl:2", f"{tmp_path}/b/1.txt.gz:1", f"{tmp_path}/b/1.txt.gz:2",
+        f"{tmp_path}/b/2.txt:1", f"{tmp_path}/b/c/3.conll:1",
+    ]  # fmt: skip
+    assert expand_files([tmp_path / "b" / "*.txt"])[0] == [tmp_path / "b" / "2.txt"]
+    assert [p.name for p in expand_files([tmp_path / "**" / "*.conll"])[0]] == ["3.conll"]
+    with pytest.raises(DataError, match="no file is named so"):
+        expand_files([tmp_path / "*.tsv"])
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_files(expand_files([tmp_path / "absent.txt"])[0]))
+
+
+def test_a_whole_file_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("王\r\n\n明\n".encode())
+    (document,) = read_files([tmp_path / "a.txt"], whole=True)
+    assert (document.text, document.id) == ("王\r\n\n明\n", str(tmp_path / "a.txt"))
+    (tmp_path / "a.conll").write_text("a O\n")
+    with pytest.raises(ConfigError, match="read as conll: --whole is for text files"):
+        list(read_files([tmp_path / "a.conll"], whole=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "王\tPER\n明\tPER\n在\tO\n\n北\tLOC\n京\tLOC\n",
+        "王 PER\n明 PER\n在 O\n来 O\n\n北 LOC\n京 LOC\n",
+        "王 B\n明 I\n在 O\n来 O\n",
+        "王 b-per\n明 i-per\n在 o\n来 o\n",
+        "王\tPER-B\n明\tPER-I\n在\tO\n",
+        "# newdoc id = 1\n王 B-PER\n明 I-PER\n",
+        "王/B-PER 明/I-PER 在/O\n北/B-LOC 京/I-LOC\n",
+        "王 B-PER \r\r\n明 I-PER\r\r\n",
+    ],
+)
+def test_columns_in_any_spelling_are_recognised(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content.encode())
+    documents = list(read_inputs([], tmp_path / "a.txt"))
+    assert documents[0].tokens is not None
+    assert documents[0].text.startswith("王明")
+    texts = [d.text for d in load_corpus(tmp_path / "a.txt").documents]
+    assert [d.text for d in documents] == texts
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["Big O\nnice day\n", "go on\nI O\n", "and/or yes/no\na/b\n", "a\tb\nc\td\n", "# O\n# B\n"],
+)
+def test_text_is_not_taken_for_columns(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert texts_of(tmp_path / "a.txt") == content.split("\n")[:-1]
 
 
 def test_what_stands_behind_a_token_does_not_matter(tmp_path: Path) -> None:

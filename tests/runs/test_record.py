@@ -60,6 +60,7 @@ def test_what_is_said_about_data(tmp_path: Path) -> None:
         "join": "auto",
         "scheme": "auto",
         "offsets": "auto",
+        "p95_characters": max(len(d.text) for d in SENTENCES),
     }
     (tmp_path / "a.conll").write_text("one O\ntwo O\n", encoding="utf-8")
     described = describe_data(load_corpus(tmp_path / "a.conll"))  # as it was read

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from nertune.data.corpus import write_documents
-from nertune.data.formats.jsonl import document_to_json
+from nertune.data.files import open_for_writing
+from nertune.data.formats.jsonl import document_to_json, dump
+from nertune.data.formats.recognition import kind_of_name
+from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.types import Document
 
-__all__ = ["highlight", "write_predictions"]
+__all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
 
 _UNWRITABLE = re.compile("[\t\n\0]")
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
+
+
+def output_format(format: str | None, output: Path | None) -> str:
+    """`text`, `jsonl` or `conll`: what is asked for, else by the file's suffix.
+
+    Raises:
+        ConfigError: the format is unknown.
+    """
+    if format is None:
+        return (None if output is None else kind_of_name(output)) or "text"
+    if format not in ("text", "jsonl", "conll"):
+        raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
+    return format
+
+
+@contextmanager
+def open_output(output: Path | None) -> Iterator[TextIO]:
+    """The file, which replaces an older one only when all is written; or stdout.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if output is None:
+        yield sys.stdout
+        return
+    with open_for_writing(output) as stream:
+        yield stream
 
 
 def write_predictions(
@@ -41,16 +73,32 @@ def write_predictions(
         stream: where `jsonl` and `conll` go.
         console: where `text` goes; coloured if it is a terminal.
     """
-    tagged = predictor.tag_documents(documents)
+    write_tagged(predictor, predictor.tag_documents(documents), format, stream, console)
+
+
+def write_tagged(
+    predictor: Predictor,
+    tagged: Iterable[Document],
+    format: str,
+    stream: TextIO,
+    console: Console,
+) -> None:
+    """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
     if format == "conll":
-        fitted = (
-            _on_tokens(d, _writable(d, d.tokens or predictor.visible_units(d))) for d in tagged
-        )
-        write_documents(stream, (d for d in fitted if d.tokens), format="conll")
+
+        def fitted() -> Iterator[Document]:
+            for document in tagged:
+                tokens = document.tokens or predictor.visible_units(document)
+                on_tokens = _on_tokens(document, _writable(document, tokens))
+                if on_tokens.tokens:
+                    yield on_tokens
+                    stream.flush()  # by now it is written
+
+        write_documents(stream, fitted(), format="conll")
         return
     for document in tagged:
         if format == "jsonl":
-            stream.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")
+            stream.write(dump(document_to_json(document), document) + "\n")
         else:
             console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
         stream.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nertune.errors import NotFiniteError
+from nertune.inference.sentences import join_sentences, split_document
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.decoding import decode
@@ -30,6 +31,7 @@ __all__ = ["Backend", "Predictor"]
 Backend = Literal["torch", "onnx", "onnx-int8"]
 """What computes the emissions."""
 
+_MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
 
 
@@ -106,6 +108,52 @@ class Predictor:
         iterator = iter(documents)
         while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
             yield from self._tag_chunk(chunk, with_scores=with_scores)
+
+    def tag_batches(
+        self,
+        batches: Iterable[Sequence[Document]],
+        *,
+        by_sentence: bool = False,
+        min_score: float = 0.0,
+        say: Callable[[str], None] | None = None,
+    ) -> Iterator[Document]:
+        """Tag documents, each batch as soon as it comes.
+
+        Args:
+            batches: documents, some at a time.
+            by_sentence: tag a sentence at a time, see `tag_sentences`.
+            min_score: leave out entities whose probability is lower.
+            say: is told once where documents are much longer than those of the training data.
+
+        Raises:
+            NotFiniteError: the model gives NaN or infinity.
+        """
+        limit = self._longest_as_trained()
+        for batch in batches:
+            longest = max((len(document.text) for document in batch), default=0)
+            if say is not None and not by_sentence and limit and longest > limit:
+                say(
+                    f"a text of {longest} characters, while 95 % of the training texts have "
+                    f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time"
+                )
+                say = None
+            tagged = self.tag_sentences(batch) if by_sentence else self.tag_documents(batch)
+            for document in tagged:
+                kept = [e for e in document.entities if (e.score or 0.0) >= min_score]
+                yield document.with_entities(kept) if min_score else document
+
+    def _longest_as_trained(self) -> int:
+        """From this number of characters on a text is unlike the training data; 0: not known."""
+        described = {} if self.manifest is None else self.manifest.data.get("train") or {}
+        found = described.get("p95_characters")
+        return _MUCH_LONGER * found if isinstance(found, int) else 0
+
+    def tag_sentences(self, documents: Sequence[Document]) -> Iterator[Document]:
+        """Tag documents a sentence at a time; see `inference.sentences`."""
+        parts = [split_document(document) for document in documents]
+        tagged = self.tag_documents(sentence for part in parts for _, sentence in part)
+        for document, part in zip(documents, parts, strict=True):
+            yield join_sentences(document, [(start, next(tagged)) for start, _ in part])
 
     def visible_units(self, document: Document) -> list[tuple[int, int]]:
         """The units that the model labels in a document, without those of white space."""

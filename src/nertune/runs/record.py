@@ -14,6 +14,7 @@ from typing import Any
 
 from nertune.config import same_settings
 from nertune.data.corpus import Corpus
+from nertune.data.statistics import summarize_lengths
 
 __all__ = [
     "describe_data",
@@ -77,6 +78,7 @@ def describe_data(corpus: Corpus) -> dict[str, Any]:
         "join": corpus.joined,
         "scheme": corpus.scheme or "auto",
         "offsets": corpus.offsets,
+        "p95_characters": summarize_lengths([len(d.text) for d in corpus.documents]).p95,
     }
 
 

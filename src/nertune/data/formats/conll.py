@@ -630,6 +630,8 @@ def write(
     """
     style = style or ConllStyle()
     _check_choice("misfit", misfit, get_args(Misfit))
+    # Each document is written up to its end at once, so that it can be flushed.
+    at_once = min(style.final_newlines, 2)
     empty = True
     for document in documents:
         lines = _document_lines(document, style, misfit, tokenize)
@@ -637,11 +639,11 @@ def write(
             # A reader takes one leading U+FEFF for a byte order mark.
             stream.write("\ufeff" if lines[0].startswith("\ufeff") else "")
         else:
-            stream.write(2 * style.newline)
-        stream.write(style.newline.join(lines))
+            stream.write((2 - at_once) * style.newline)
+        stream.write(style.newline.join(lines) + at_once * style.newline)
         empty = False
     if not empty:
-        stream.write(style.final_newlines * style.newline)
+        stream.write((style.final_newlines - at_once) * style.newline)
 
 
 def _document_lines(

@@ -29,7 +29,7 @@ from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.types import Document, Entity
 
-__all__ = ["JsonlFile", "document_to_json", "read", "write"]
+__all__ = ["JsonlFile", "document_to_json", "dump", "read", "write"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYS = ("entities", "label", "labels", "spans", "ents")

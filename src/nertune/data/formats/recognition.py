@@ -19,6 +19,7 @@ _SUFFIXES: dict[str, Kind] = {
 }
 _TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)[\t ]*")
 _TYPE = re.compile(r"[^\W\d][\w.&/+-]*")
+_SPELLED = re.compile(r"O|[BIMELSU](?:[-_].+)?|.+[-_][BIMELSU]", re.IGNORECASE)
 _SAMPLE = 50  # lines that are looked at
 
 
@@ -71,5 +72,5 @@ def _has_types(lines: Sequence[str], separator: str) -> bool:
     if separator == "\t":
         return all(token and "\t" not in token for token in tokens)
     # Two words a line may be text: then the second ones are not the same again and again.
-    is_repeated = 2 * len(set(tags)) <= len(tags) + 1
+    is_repeated = 2 * len(set(tags)) <= len(tags) + 1 or all(map(_SPELLED.fullmatch, tags))
     return is_repeated and all(token and " " not in token for token in tokens)
