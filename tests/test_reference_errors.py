@@ -257,8 +257,15 @@ def test_ignored_positions_never_reach_the_crf(tmp_path: Path) -> None:
     crf = predictor.tagger.decoder
     assert isinstance(crf, Crf)
     first = last = torch.tensor([True])
-    with pytest.raises(ValueError, match="run of units followed by padding"):
-        crf.loss(torch.zeros(1, 3, 9), torch.tensor([[0, -100, 0]]), first, last)
+    for mask in ([True, True, True], [True, False, True]):
+        with pytest.raises(ValueError, match="run of units followed by padding"):
+            crf.loss(
+                torch.zeros(1, 3, 9),
+                torch.tensor([[0, -100, 0]]),
+                torch.tensor([mask]),
+                first,
+                last,
+            )
 
 
 # 7. Prediction and label lengths that differ

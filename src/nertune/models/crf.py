@@ -118,14 +118,16 @@ class Crf(nn.Module):
             first_B, last_B: whether a row begins or ends its document.
 
         Raises:
-            ValueError: a row has no unit or a gap.
+            ValueError: a row has no unit or a gap, or a unit is `IGNORED`.
         """
         is_run = bool(mask_BU[:, 0].all()) and not bool((mask_BU[:, 1:] & ~mask_BU[:, :-1]).any())
-        if not is_run:
-            raise ValueError("every row must be a run of units followed by padding")
+        unknown_BU = mask_BU & (tags_BU == UNKNOWN)
+        if not is_run or bool((mask_BU & ~unknown_BU & (tags_BU < 0)).any()):
+            raise ValueError(
+                "every row must be a run of units followed by padding, each unit with a tag or UNKNOWN"
+            )
         emissions_BUK = emissions_BUK.float()
         scores = self._masked(first_B, last_B)
-        unknown_BU = mask_BU & (tags_BU == UNKNOWN)
         if not bool(unknown_BU.any()):
             gold_B = self._gold(emissions_BUK, tags_BU.clamp(min=0), mask_BU, *scores)
         else:
