@@ -124,7 +124,7 @@ class Crf(nn.Module):
         unknown_BU = mask_BU & (tags_BU == UNKNOWN)
         if not is_run or bool((mask_BU & ~unknown_BU & (tags_BU < 0)).any()):
             raise ValueError(
-                "every row must be a run of units followed by padding, each unit with a tag or UNKNOWN"
+                "every row must be a run of units followed by padding, each with a tag or UNKNOWN"
             )
         emissions_BUK = emissions_BUK.float()
         scores = self._masked(first_B, last_B)
