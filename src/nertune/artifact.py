@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -30,7 +31,7 @@ import nertune
 from nertune.config import LstmSettings, Tuning
 from nertune.data.corpus import Reading
 from nertune.data.files import hash_file, shorten
-from nertune.encoders import encoder_folder, weight_files
+from nertune.encoders import encoder_folder, resolve_encoder, weight_files
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
 from nertune.inference.predictor import Backend, Predictor
@@ -46,6 +47,7 @@ from nertune.models.bert import (
 from nertune.models.build import build_lstm, build_segmenter
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.device import choose_device
+from nertune.models.heads import Base, fit_classifier, load_with_head, read_transitions
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
 from nertune.tokens.tokenizer import CharTokenizer, EncodingStyle, Tokenizer, load_tokenizer
@@ -59,7 +61,10 @@ __all__ = [
     "add_metrics",
     "find_graph",
     "hash_encoder",
+    "load_base",
     "load_model",
+    "merge_adapter",
+    "merge_emitter",
     "move_into_place",
     "own_folder",
     "read_manifest",
@@ -76,6 +81,11 @@ EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.o
 
 _MANIFEST = "nertune.json"
 _ADAPTED = ("lora", "peft")  # whose folder holds an adapter alone
+_FOREIGN_ADAPTER = (
+    "{name}: holds a plain peft adapter: no nertune.json says its tags and its base encoder; merge "
+    "it into its base (`merge_and_unload`), save that, and name it"
+)
+_log = logging.getLogger("nertune")
 
 
 class Manifest(BaseModel):
@@ -146,7 +156,87 @@ def hash_encoder(name: str) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(bytes.fromhex(hash_file(file)))
+    if (adapter := _adapter_folder(name)) is not None and (adapter / _MANIFEST).is_file():
+        # What it is merged into belongs to the weights as well.
+        digest.update(_parse_manifest(adapter / _MANIFEST).encoder_sha256.encode("ascii"))
     return digest.hexdigest()
+
+
+def _adapter_folder(encoder: str) -> Path | None:
+    """The folder behind an encoder's name where it holds an adapter and no encoder."""
+    folder = Path(resolve_encoder(encoder))
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def adapter_base(name: str) -> str | None:
+    """The encoder that an adapter saved by nertune belongs to; `None` if a name means no adapter.
+
+    Where that is an adapter's folder in turn, what lies below all of them.
+    """
+    base = None
+    while (folder := _adapter_folder(name)) is not None and (folder / _MANIFEST).is_file():
+        base = name = _parse_manifest(folder / _MANIFEST).encoder
+    return base
+
+
+def load_base(encoder: str, tagset: TagSet) -> Base:
+    """What `model.encoder` names, with a classifier for these tags (`heads.load_with_head`).
+
+    An adapter that nertune saved is merged into its own base encoder.
+
+    Raises:
+        ModelError: nothing can be loaded from there, or the adapter cannot be merged.
+    """
+    folder = _adapter_folder(encoder)
+    if folder is None:
+        return load_with_head(encoder, tagset)
+    model, old = merge_adapter(encoder)
+    kept = fit_classifier(model, tagset, old, name=encoder)
+    _log.info("%s", kept.describe(f"{encoder}: the classifier"))
+    return Base(model, kept, read_transitions(folder))
+
+
+def merge_adapter(name: str) -> tuple[Any, TagSet]:
+    """The token-classification model that an adapter saved by nertune and its base come to.
+
+    Returns:
+        The model, with its own classifier, and its tags.
+
+    Raises:
+        ModelError: nertune did not save it, or its method cannot be merged.
+        ArtifactError: the folder is damaged, or its base encoder is another one.
+    """
+    folder = _adapter_folder(name)
+    if folder is None or not (folder / _MANIFEST).is_file():
+        raise ModelError(_FOREIGN_ADAPTER.format(name=name))
+    manifest = read_manifest(folder)
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    emitter = EncoderEmitter(_load_adapter(folder, manifest, tagset))
+    merge_emitter(emitter, name)
+    _log.info("%s: the adapter is merged into %s", name, manifest.encoder)
+    return emitter.model, tagset
+
+
+def merge_emitter(emitter: EncoderEmitter, name: str) -> None:
+    """Merge an emitter's adapter into its weights.
+
+    Raises:
+        ModelError: its method cannot be merged.
+    """
+    configs = getattr(emitter.model, "peft_config", None) or {}
+    method = ", ".join(str(getattr(c.peft_type, "value", "")).lower() for c in configs.values())
+    if not emitter.merge_adapter() or isinstance(emitter.model, _peft_models()):
+        raise ModelError(
+            f"{name}: an adapter of method {method!r} cannot be merged into the encoder's weights"
+        )
+
+
+def _peft_models() -> tuple[type, ...]:
+    try:
+        from peft import PeftModel
+    except ImportError:  # then nothing is one
+        return ()
+    return (PeftModel,)
 
 
 def save_model(
@@ -158,6 +248,7 @@ def save_model(
     decoder: Literal["softmax", "crf"],
     encoder: str = "",
     lstm: LstmSettings | None = None,
+    encoder_sha256: str = "",
     settings: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
@@ -168,6 +259,7 @@ def save_model(
         folder: where to.
         predictor: the tagger with its segmenter and tags.
         emitter, tuning, decoder, encoder, lstm: what it is (`Manifest`).
+        encoder_sha256: of the base encoder; by default that of what its name means now.
         settings, data, metrics: kept for the reader and shown in the model card.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +279,7 @@ def save_model(
             tags=predictor.tagset.tags,
             scheme=predictor.tagset.scheme,
             encoder=encoder,
-            encoder_sha256=hash_encoder(encoder) if encoder else "",
+            encoder_sha256=encoder_sha256 or (hash_encoder(encoder) if encoder else ""),
             encoding=predictor.segmenter.tokenizer.style,
             tokenizer_sha256=predictor.segmenter.tokenizer.fingerprint(),
             lstm=lstm,
@@ -494,12 +586,21 @@ def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():  # peft would look for a pickle instead
         raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
-    base = load_encoder(manifest.encoder, tagset, announce=False)
+    base = _plain_model(manifest.encoder, tagset)
     try:
         with quiet_transformers():
             return PeftModel.from_pretrained(base, str(folder))
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
+
+
+def _plain_model(encoder: str, tagset: TagSet) -> Any:
+    """What an adapter is put on; its classifier comes with the adapter."""
+    if _adapter_folder(encoder) is None:
+        return load_encoder(encoder, tagset, announce=False)
+    model, _ = merge_adapter(encoder)
+    fit_classifier(model, tagset, None, name=encoder)
+    return model
 
 
 def _load_state(module: Any, path: Path) -> None:
@@ -519,10 +620,7 @@ def _brief(error: Exception) -> str:
 def _load_foreign(name: str) -> Predictor:
     folder = user_path(name)
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{name}: holds a plain peft adapter: no {_MANIFEST} says its tags and its base "
-            "encoder; merge it into its base (`merge_and_unload`), save that, and load it"
-        )
+        raise ModelError(_FOREIGN_ADAPTER.format(name=name))
     config = read_config(name)
     if not any("TokenClassification" in a for a in config.architectures or []):
         raise ModelError(

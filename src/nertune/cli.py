@@ -356,7 +356,23 @@ def pretrain(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A trained model's folder.")],
-    to: Annotated[str, typer.Option("--to", help="onnx.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="onnx: a faster graph, checked against the tagger; or transformers: a folder of "
+            "merged weights.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Of transformers: the new folder; by default MODEL-transformers."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export to that folder.")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Also matrix products in int8, if that is good enough.")
     ] = False,
@@ -369,13 +385,29 @@ def export(
     ] = 0.3,
     as_json: Json = False,
 ) -> None:
-    """Write a faster form of a tagger, checked against the tagger itself."""
+    """Write a tagger in another form, checked against the tagger itself."""
+    console = _stderr()
+    if to == "transformers":
+        if dev or int8:
+            raise ConfigError(f"{'--int8' if int8 else '--dev'} belongs to --to onnx")
+        from nertune.runs.merged import export_merged
+
+        made = export_merged(model, output, overwrite=overwrite,
+                             say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
+        if as_json:
+            _print_json(made)
+        else:
+            _stdout().print(f"{made['folder']}: AutoModelForTokenClassification loads it, and "
+                            "nertune does", soft_wrap=True)  # fmt: skip
+        return
     if to != "onnx":
-        raise ConfigError(f"--to {to!r}: expected onnx")
+        raise ConfigError(f"--to {to!r}: expected onnx or transformers")
+    if output is not None or overwrite:
+        wrong = "--overwrite" if output is None else "--output"
+        raise ConfigError(f"{wrong} belongs to --to transformers: graphs lie in the model's folder")
     from nertune.runs.export import export as run
     from nertune.runs.view import print_export
 
-    console = _stderr()
     report = run(model, dev=dev, int8=int8, tolerance=tolerance,
                  say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
     if as_json:

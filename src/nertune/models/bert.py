@@ -72,10 +72,20 @@ class EncoderEmitter(nn.Module):
         tuner: Any = getattr(self.model, "base_model", None)
         if hasattr(self.model, "peft_config") and hasattr(tuner, "merge_and_unload"):
             try:
-                self.model = tuner.merge_and_unload()
+                self.model = _unwrapped(tuner.merge_and_unload())
             except (NotImplementedError, ValueError):  # what some methods say only then
                 return False
         return True
+
+
+def _unwrapped(model: Any) -> Any:
+    """Without peft's wrapper around a trained head, which some methods leave when they merge."""
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "modules_to_save") and hasattr(module, "original_module"):
+            parent, _, local = name.rpartition(".")
+            trained = module.modules_to_save[module.active_adapters[0]]
+            setattr(model.get_submodule(parent), local, trained)
+    return model
 
 
 def load_encoder(name: str, tagset: TagSet | None = None, *, announce: bool = True) -> Any:

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import add_metrics, hash_encoder, load_model, save_model
+from nertune.artifact import add_metrics, hash_encoder, load_base, load_model, save_model
 from nertune.config import DataSettings, Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
@@ -291,7 +291,9 @@ def _build(settings: Settings, corpora: _Corpora, accelerator: Accelerator) -> P
     unit = choose_unit(documents, settings.model.unit)
     tokenizer = build_tokenizer(settings, documents, unit)
     tagset = TagSet.from_labels(corpora.train.labels)
-    tagger = build_tagger(settings, tagset, tokenizer)
+    is_encoder = settings.model.emitter == "encoder"
+    base = load_base(settings.model.encoder, tagset) if is_encoder else None
+    tagger = build_tagger(settings, tagset, tokenizer, base)
     segmenter = build_segmenter(
         tagger,
         tokenizer,

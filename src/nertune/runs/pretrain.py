@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import hash_encoder
+from nertune.artifact import adapter_base, hash_encoder, merge_adapter
 from nertune.data.files import hash_file
 from nertune.errors import CheckpointError, ConfigError, TokenizerError
 from nertune.inference.reading import read_inputs
@@ -297,7 +297,7 @@ def _model(
         )
     else:
         torch.manual_seed(settings.seed)
-        encoder, is_new_head = load_for_pretraining(settings.encoder)
+        encoder, is_new_head = _load(settings.encoder)
         refuse_missing_embeddings(settings.encoder, encoder, tokenizer.vocabulary_size)
         limit = position_limit(encoder)
         if limit is not None and settings.length > limit:
@@ -429,6 +429,18 @@ def _save_encoder(
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _load(name: str) -> tuple[Any, bool]:
+    """An encoder with its prediction head, and whether that is new; an adapter is merged."""
+    base = adapter_base(name)
+    if base is None:
+        return load_for_pretraining(name)
+    merged, _ = merge_adapter(name)
+    model, is_new_head = load_for_pretraining(base)
+    prefix = model.base_model_prefix
+    getattr(model, prefix).load_state_dict(getattr(merged, prefix).state_dict())
+    return model, is_new_head
 
 
 def _card(record: dict[str, Any]) -> str:
