@@ -8,9 +8,10 @@ import pytest
 
 from nertune.config import DataSettings
 from nertune.data import splits
-from nertune.data.corpus import load_alike, load_corpus
+from nertune.data.corpus import Reading, load_alike, load_corpus
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError
+from nertune.runs.record import describe_data
 
 
 def write_conll(path: Path, num_words: int) -> str:
@@ -111,3 +112,14 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_training_file_there_is_nothing_to_begin_with() -> None:
     with pytest.raises(ConfigError, match=r"data\.train is empty: expected a file"):
         load_splits(DataSettings(train=""))
+
+
+def test_what_a_record_says_of_the_reading(tmp_path: Path) -> None:
+    """A model's own record reads the next file; one of 0.1.0 says what joins the tokens alone."""
+    corpus = load_corpus(write_tags(tmp_path / "t", "B-X", "M-X", "E-X", "S-X"))
+    like = Reading.from_record(describe_data(corpus))
+    assert like == corpus.reading == Reading("BMES", "none", "auto")
+    found = load_alike(write_tags(tmp_path / "d", "B-X", "E-X", "S-X"), like)
+    assert found.scheme == "BMES"
+    assert Reading.from_record({"join": "space", "sha256": "x"}) == Reading(join="space")
+    assert Reading.from_record({"join": "glue", "scheme": None}) == Reading()

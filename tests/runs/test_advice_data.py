@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from helpers.tiny import SENTENCES, write_jsonl
-from nertune.config import parse_settings
+from nertune.config import DataSettings, parse_settings
 from nertune.data.corpus import load_corpus
+from nertune.data.splits import load_splits
 from nertune.errors import DataError
 from nertune.runs.advice_data import find_data, load_data
 from nertune.types import Document
@@ -66,3 +68,16 @@ def test_folders_without_or_with_too_many_training_files_are_refused(tmp_path: P
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"several files of train: train.conll, train.jsonl"):
         find_data(str(tmp_path), "")
+
+
+def test_what_is_set_aside_is_read_back_as_it_was(tmp_path: Path) -> None:
+    """The source counts UTF-16 units; the files that are written count code points."""
+    lines = [json.dumps({"text": f"🎉王明在京{i}", "label": [[2, 4, "PER"]]}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    settings = DataSettings(train=str(tmp_path / "a.jsonl"), offsets="utf16")
+    data = load_data(settings, tmp_path / "data")
+    data.save()
+    again = load_splits(settings.model_copy(update=dict(data.changes)), ("train", "dev"))
+    for corpus in again.values():
+        assert {d.surface(e) for d in corpus.documents for e in d.entities} == {"王明"}
+    assert again["dev"].sha256 == data.dev.sha256

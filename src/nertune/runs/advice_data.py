@@ -124,16 +124,18 @@ def _divide(whole: Corpus, folder: Path) -> AdviceData:
             documents=tuple(part),
             format="jsonl",
             style=None,
+            offsets="codepoint",
             sha256=content_hash(part),
         )
         for split, part in parts.items()
     }
     return AdviceData(
         **corpora,
-        # The source's format and tag scheme hold no longer.
+        # The source's format, tag scheme and offsets hold no longer.
         changes={
             **{split: str(corpus.path) for split, corpus in corpora.items()},
             "format": "jsonl",
+            "offsets": "codepoint",
         },
         notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
         f"aside for it, in {folder}",
