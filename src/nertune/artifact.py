@@ -50,6 +50,7 @@ from nertune.models.device import choose_device
 from nertune.models.heads import Base, fit_classifier, load_with_head, read_transitions
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
+from nertune.storage.atomic import flush, flush_folder
 from nertune.tokens.tokenizer import CharTokenizer, EncodingStyle, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
@@ -322,11 +323,17 @@ def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) 
         draft = folder / f".{name}.{os.getpid()}"
         draft.write_text(text, encoding="utf-8")
         draft.chmod(0o644)
+        flush(draft)
         draft.replace(folder / name)
+    flush(folder)
 
 
 def move_into_place(draft: Path, folder: Path) -> None:
-    """Rename; an older folder stays whole until it is replaced, then goes."""
+    """Rename; an older folder stays whole until it is replaced, then goes.
+
+    All of it is on the disk when this returns.
+    """
+    flush_folder(draft)
     older = draft.with_name(f"{draft.name}.old")
     if folder.exists():
         folder.rename(older)
@@ -336,6 +343,7 @@ def move_into_place(draft: Path, folder: Path) -> None:
         if older.exists():
             older.rename(folder)
         raise
+    flush(folder.parent)
     shutil.rmtree(older, ignore_errors=True)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -341,3 +343,45 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr("nertune.runs.experiment._fit", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": {"train": "absent.jsonl"}}, {"model": {"encoder": "./absent"}}]
+)
+def test_a_run_that_is_refused_replaces_nothing(change: dict[str, Any], tmp_path: Path) -> None:
+    """`--overwrite` with a name that is spelled wrong is not to cost the run that is there."""
+    run(tmp_path, "full", FAST)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    wrong = make_settings(tmp_path, "full", merged(FAST, change))
+    with pytest.raises(NertuneError, match="absent"):
+        train(wrong, console=Console(file=io.StringIO()), overwrite=True)
+    after = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_checkpoints_go_when_all_else_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses its power just after has the model and the record, whole."""
+    flushed: set[tuple[int, int]] = set()
+    seen: list[set[str]] = []
+    plain_fsync, plain_rmtree = os.fsync, shutil.rmtree
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        flushed.add((status.st_ino, status.st_size))
+        plain_fsync(descriptor)
+
+    def rmtree(path: Path, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "checkpoints":
+            files = [
+                p for p in (tmp_path / "run").rglob("*") if p.is_file() and path not in p.parents
+            ]
+            status = {p: p.stat() for p in files if p.name != ".lock"}
+            seen.append({p.name for p, s in status.items() if (s.st_ino, s.st_size) not in flushed})
+        plain_rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    run(tmp_path, "lora-crf", merged(FAST, {"train": {"checkpoint_minutes": 0}}))
+    assert seen == [set()]

@@ -193,3 +193,35 @@ def test_a_model_of_someone_else_is_not_replaced(
     (tmp_path / "model" / "nertune.json").touch()
     RunFolder(tmp_path).prepare(settings, resume=False, overwrite=overwrite)
     assert weights.exists() != overwrite
+
+
+def test_what_is_checked_stays_until_its_successor_begins(
+    tmp_path: Path, settings: Settings
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    prepare(folder.path, settings)
+    folder.model.mkdir()
+    folder.finish({"settings": settings.to_dict(), "status": "finished"})
+    assert folder.check(settings, resume=False, overwrite=True) is None
+    assert folder.record.exists()
+    folder.begin(overwrite=True)
+    assert not folder.record.exists()
+    assert not folder.model.exists()
+
+
+def test_the_record_goes_first(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in between leaves no record of a model that is not there."""
+    folder = RunFolder(tmp_path / "run")
+    prepare(folder.path, settings)
+    folder.model.mkdir()
+    folder.finish({"settings": settings.to_dict(), "status": "finished"})
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nertune.runs.folder.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.remove_run()
+    assert not folder.record.exists()

@@ -81,7 +81,7 @@ def test_a_failed_save_leaves_the_one_before(
 ) -> None:
     store = CheckpointStore(tmp_path)
     store.save(checkpoint(1))
-    monkeypatch.setattr("nertune.training.checkpoint._flush", lambda path: 1 / 0)
+    monkeypatch.setattr("nertune.training.checkpoint.flush", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.save(checkpoint(2))
     monkeypatch.undo()

@@ -41,7 +41,7 @@ TRAINING = (
     Bomb("nertune.training.loop:rate_factor", call=5),  # in the middle of an epoch
     Bomb("nertune.training.checkpoint:save_file", call=2, half_file=1),  # half a weight file
     Bomb("nertune.training.checkpoint:hash_file", call=3),  # all written but not summed up
-    Bomb("nertune.training.checkpoint:_flush", call=7),  # renamed, folder not flushed
+    Bomb("nertune.training.checkpoint:flush", call=7),  # renamed, folder not flushed
     Bomb("nertune.training.checkpoint:shutil.rmtree"),  # two checkpoints side by side
     Bomb("nertune.runs.progress:RunLog.on_epoch", after=True),  # logged, not saved
     Bomb("nertune.training.loop:_finish_epoch", after=True),  # scored, not logged

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from nertune.errors import DataError
+from nertune.storage.atomic import flush
 
 __all__ = [
     "explain_encoding",
@@ -216,7 +217,9 @@ def open_for_writing(path: Path) -> Iterator[TextIO]:
             with io.TextIOWrapper(binary, encoding="utf-8", newline="") as stream:
                 yield stream
         if not in_place:
+            flush(target)
             target.replace(path)
+            flush(path.parent)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
     finally:

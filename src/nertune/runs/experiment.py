@@ -111,11 +111,12 @@ def train(
         torch.cuda.empty_cache()
     with folder.locked():
         try:
-            if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
+            if finished := folder.check(settings, resume=resume, overwrite=overwrite):
                 return _go_on(finished, settings, folder, console, score_test=score_test)
             return _train(
-                settings, folder, console, observers, score_test=score_test, resume=resume
-            )
+                settings, folder, console, observers,
+                score_test=score_test, resume=resume, overwrite=overwrite,
+            )  # fmt: skip
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -144,6 +145,7 @@ def _train(
     *,
     score_test: bool,
     resume: bool,
+    overwrite: bool,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     if settings.run.threads:
@@ -157,7 +159,8 @@ def _train(
         predictor = _build(settings, corpora, accelerator)
     result, frozen = _fit(
         settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
-        observers, resume=resume, data_hashes={n: c.sha256 for n, c in corpora.items()},
+        observers, resume=resume, overwrite=overwrite,
+        data_hashes={n: c.sha256 for n, c in corpora.items()},
     )  # fmt: skip
 
     scores = {
@@ -315,6 +318,7 @@ def _fit(
     observers: Sequence[Observer],
     *,
     resume: bool,
+    overwrite: bool,
     data_hashes: dict[str, str],
 ) -> tuple[FitResult, dict[str, Any]]:
     """What came of training, and what was done about frozen layers."""
@@ -330,6 +334,7 @@ def _fit(
     rates = _rates(settings, predictor)
     told = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
     notify(console, f"learning rates: {told}")
+    folder.begin(overwrite=overwrite)  # here, since data or encoder might have been refused
     tracker = None
     if settings.train.tensorboard:
         accelerator.init_trackers("tensorboard")

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from nertune.config import same_settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.runs.record import write_json
+from nertune.storage.atomic import flush
 
 __all__ = ["RunFolder"]
 
@@ -112,7 +113,18 @@ class RunFolder:
     def prepare(
         self, settings: _HasSections, *, resume: bool, overwrite: bool
     ) -> dict[str, Any] | None:
-        """Make the folder ready; gives the record of a finished run that is resumed.
+        """`check`, and for a run that is to be done `begin`."""
+        finished = self.check(settings, resume=resume, overwrite=overwrite)
+        if finished is None:
+            self.begin(overwrite=overwrite)
+        return finished
+
+    def check(
+        self, settings: _HasSections, *, resume: bool, overwrite: bool
+    ) -> dict[str, Any] | None:
+        """See what is there; gives the record of a finished run that is resumed.
+
+        Nothing is removed: what an earlier run left goes when its successor really begins.
 
         Raises:
             ConfigError: the folder holds a run and neither resume nor overwrite was asked for,
@@ -124,7 +136,7 @@ class RunFolder:
         self._make()
         self._refuse_foreign_model()
         if overwrite:
-            self.remove_run()
+            return None
         if self.record.exists():
             if not resume:
                 raise ConfigError(
@@ -137,11 +149,19 @@ class RunFolder:
                 f"{self.setting}: {self.path} holds an unfinished run; use --resume to go on with "
                 f"it, --overwrite to start again, or another {self.setting}"
             )
-        self._sweep()
         return None
 
+    def begin(self, *, overwrite: bool) -> None:
+        """Remove what an earlier run left, or only what a kill left half-written of this one."""
+        if overwrite:
+            self.remove_run()
+        else:
+            self._sweep()
+
     def finish(self, record: dict[str, Any]) -> None:
-        """Write the record, then remove the checkpoints."""
+        """Write the record, then remove the checkpoints: all else is on the disk by then."""
+        if self.log.exists():
+            flush(self.log)
         write_json(self.record, record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -199,11 +219,14 @@ class RunFolder:
         return record
 
     def remove_run(self) -> None:
-        """Only what a run writes: the folder may hold other things of its owner."""
+        """Only what a run writes: the folder may hold other things of its owner.
+
+        The record goes first: it says that all else is there.
+        """
+        self.record.unlink(missing_ok=True)
         for folder in (self.model, self.checkpoints, self.path / "tensorboard", self.prepared):
             shutil.rmtree(folder, ignore_errors=True)
         files = [
-            self.record,
             self.log,
             self.path / "plan.json",
             self.predictions("dev"),

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import adapter_base, hash_encoder, merge_adapter
+from nertune.artifact import adapter_base, hash_encoder, merge_adapter, move_into_place
 from nertune.data.files import hash_file
 from nertune.errors import CheckpointError, ConfigError, TokenizerError
 from nertune.inference.reading import read_inputs
@@ -128,7 +128,7 @@ def _pretrain(
     resume: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
-    if finished := folder.prepare(settings, resume=resume, overwrite=overwrite):
+    if finished := folder.check(settings, resume=resume, overwrite=overwrite):
         notify(console, f"{settings.output}: finished before, nothing to do")
         return finished
     if settings.threads:
@@ -137,6 +137,7 @@ def _pretrain(
     text = _Text(settings, console)
     words = JiebaWords() if settings.words == "jieba" else None
     prepared_by = _preparation(settings, files, words)
+    folder.begin(overwrite=overwrite)
     _drop_other_preparation(folder, prepared_by)
     unit = choose_unit((Document(t) for t in islice(text.kept(), 2000)), settings.unit)
     tokenizer = _tokenizer(settings, text, folder, console)
@@ -423,8 +424,7 @@ def _save_encoder(
     (draft / "README.md").write_text(_card(record), encoding="utf-8")
     for file in draft.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)
+    move_into_place(draft, target)
 
 
 def _duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from nertune.config import same_settings
 from nertune.data.corpus import Corpus
 from nertune.data.statistics import summarize_lengths
+from nertune.storage.atomic import flush
 
 __all__ = [
     "describe_data",
@@ -41,11 +42,16 @@ def write_text(path: Path, content: str) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let something write a file under a temporary name, then rename it; returns the path."""
+    """Let something write a file under a temporary name, then rename it; returns the path.
+
+    It is on the disk when this returns, so that what it makes superfluous may go.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(part)
+        flush(part)
         part.replace(path)
+        flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
     return path

@@ -24,6 +24,7 @@ from torch import Tensor
 from nertune.config import flat_settings_of_record, same_settings
 from nertune.data.files import hash_file
 from nertune.errors import CheckpointError
+from nertune.storage.atomic import flush
 
 __all__ = [
     "Checkpoint",
@@ -106,10 +107,10 @@ class CheckpointStore:
         digests[_STATE] = hash_file(draft / _STATE)
         (draft / _DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
         for path in draft.iterdir():
-            _flush(path)
+            flush(path)
         final = self._free_name(checkpoint.step)
         draft.rename(final)
-        _flush(self.folder)
+        flush(self.folder)
         self._remember(checkpoint.best, final, digests)
         for older in self._all():
             if older != final:
@@ -209,18 +210,6 @@ def _age(path: Path) -> list[int]:
 
 
 _ADVICE = "start again with --overwrite (compare: --fresh)"
-
-
-def _flush(path: Path) -> None:
-    """Have the operating system put a file (or a folder's entries) on the disk."""
-    on_windows = os.name == "nt"
-    if on_windows and path.is_dir():  # whose entries it keeps itself
-        return
-    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
