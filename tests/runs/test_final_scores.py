@@ -54,6 +54,7 @@ def test_test_is_neither_scored_nor_read_unless_asked(settings: Settings) -> Non
     assert record["test"] is record["data"]["test"] is None
     assert record["dev"]["micro"]["support"] > 0
     assert "data.test is not scored: add --test, or nertune evaluate MODEL" in said
+    assert "{" not in said
     assert "test texts" not in said
     assert not (settings.run.dir / "test.predictions.jsonl").exists()
     assert read_manifest(settings.run.dir / "model").metrics.keys() == {"dev"}

@@ -250,7 +250,7 @@ def _load_corpora(data: DataSettings, seed: int, console: Console, *, with_test:
         notify(console, "no data.dev: nothing chooses an epoch, so the last one is kept")
     if data.test and not with_test:
         notify(
-            console, "data.test is not scored: add --test, or nertune evaluate MODEL {data.test}"
+            console, f"data.test is not scored: add --test, or nertune evaluate MODEL {data.test}"
         )
     for split, corpus in corpora.items():
         if unseen := sorted(set(corpus.labels) - set(train.labels)):
@@ -268,7 +268,7 @@ def _say_leakage(corpora: _Corpora, console: Console) -> None:
             leak = find_leakage(a.documents, b.documents, source_name=source, target_name=target)
             if leak.documents:
                 notify(console, f"warning: {leak.documents} of {len(b.documents)} {target} texts "
-                                f"stand in {source} too: scores on {target} flatter")  # fmt: skip
+                                f"stand in {source} too: scores on {target} are optimistic")  # fmt: skip
 
 
 def _accelerator(settings: Settings) -> Accelerator:
