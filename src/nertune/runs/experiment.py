@@ -267,8 +267,11 @@ def _say_leakage(corpora: _Corpora, console: Console) -> None:
         for target, b in named[i + 1 :]:
             leak = find_leakage(a.documents, b.documents, source_name=source, target_name=target)
             if leak.documents:
-                notify(console, f"warning: {leak.documents} of {len(b.documents)} {target} texts "
-                                f"stand in {source} too: scores on {target} are optimistic")  # fmt: skip
+                notify(
+                    console,
+                    f"warning: {leak.documents} of {len(b.documents)} {target} texts stand in "
+                    f"{source} too: scores on {target} are optimistic",
+                )
 
 
 def _accelerator(settings: Settings) -> Accelerator:
