@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from helpers.bench import Bench, documents
 from helpers.comparisons import comparison
+from nertune.config import settings_of_record
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.runs.comparison import Comparison
 from nertune.runs.configurations import (
@@ -131,6 +133,23 @@ def test_many_types_are_not_shown_in_a_terminal(bench: Bench) -> None:
     stream = io.StringIO()
     render_terminal(comparison(types=types), Console(file=stream, width=200))
     assert "Confused types" not in stream.getvalue()
+
+
+def test_a_run_of_an_earlier_version_differs_in_nothing_but_what_differs(bench: Bench) -> None:
+    """Its record has other names of learning rates, and lacks settings that came later."""
+    folder = Path(__file__).parents[1] / "fixtures" / "v0.1.0" / "runs" / "lora-crf"
+    old = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    now = {**old, "settings": settings_of_record(old["settings"])}
+    now["settings"]["lora"] = {**now["settings"]["lora"], "rank": 8}
+    arms = [replace(comparison(names=("a",), num_seeds=1).arms[0], name=name, records=(record,))
+            for name, record in (("old", old), ("new", now))]  # fmt: skip
+    now["settings"]["train"] = {**now["settings"]["train"], "warmup": 0.100004}
+    assert differing_settings(arms) == [
+        ["lora.rank", "2", "8"], ["train.warmup", "0.1", "0.100004"]
+    ]  # fmt: skip
+    assert configuration_rows(replace(comparison(), arms=tuple(arms), seeds=(987,)))[0][3] == (
+        "LoRA, rank 2, alpha 8, targets query key value"
+    )
 
 
 def test_a_record_without_rates_or_settings_is_shown_as_far_as_it_goes() -> None:

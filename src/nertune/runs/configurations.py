@@ -216,14 +216,14 @@ def _plain(value: Any) -> str:
     if isinstance(value, str):
         return value or "none"
     if isinstance(value, float):
-        return _scientific(value)
+        return _scientific(value, digits=6)  # no two that differ may look alike
     return json.dumps(value, ensure_ascii=False)
 
 
-def _scientific(rate: float) -> str:
+def _scientific(rate: float, digits: int = 3) -> str:
     """`4e-4` as people write it."""
-    text = f"{rate:.3g}"
+    text = f"{rate:.{digits}g}"
     if 0 < abs(rate) < 0.01:
-        mantissa, exponent = f"{rate:.2e}".split("e")
+        mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
         text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return text
