@@ -16,6 +16,7 @@ from torch import Tensor
 from nertune.errors import TrainingError
 from nertune.pretraining.masking import corrupt, hide, split_at_random
 from nertune.pretraining.model import Losses, PretrainingModel
+from nertune.pretraining.muon import Muon
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
 from nertune.pretraining.schedule import Schedule
 from nertune.pretraining.settings import PretrainSettings, missing_settings
@@ -353,7 +354,7 @@ def build_optimizers(
         optimizers.append((torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6), names))
     if matrices:
         rate = settings.muon_rate
-        muon = torch.optim.Muon(
+        muon = Muon(
             list(matrices.values()), lr=rate, weight_decay=settings.weight_decay
         )
         muon.param_groups[0]["peak"] = rate
