@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 
 KEPT = ("nertune", "versions", "vocabulary", "parameters", "device", "threads", "steps", "tokens",
         "text_share", "epochs", "seconds", "tokens_per_second", "peak_memory_bytes",
-        "held_out")  # fmt: skip
+        "held_out", "word_tags")  # fmt: skip
 
 
 def main() -> None:
@@ -30,9 +30,11 @@ def main() -> None:
     arguments = parser.parse_args()
     record = json.loads(arguments.record.read_text(encoding="utf-8"))
     settings = record["settings"]["pretrain"]
-    settings["files"] = [Path(file).name for file in settings["files"]]
+    for key in ("files", "word_tags"):
+        settings[key] = [Path(file).name for file in settings.get(key, ())]
+    settings["teacher"] = Path(settings.get("teacher", "")).name
     settings["output"] = Path(settings["output"]).name
-    kept = {"settings": settings, **{key: record[key] for key in KEPT}}
+    kept = {"settings": settings, **{key: record.get(key) for key in KEPT}}
     history = "[\n " + ",\n ".join(json.dumps(rounded(line)) for line in record["history"]) + "\n]"
     head = json.dumps(kept, ensure_ascii=False, indent=1).removesuffix("\n}")
     arguments.output.with_suffix(".json").write_text(

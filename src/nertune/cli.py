@@ -321,6 +321,16 @@ def pretrain(
     words: Annotated[
         str, typer.Option(help="Whole words and their kinds from a segmenter: none or jieba.")
     ] = "none",
+    word_tags: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Or from a file: for each line of text a line of LENGTH:TAG, e.g. 3:PER; .gz, "
+            ".xz; repeatable, one for each file of text."
+        ),
+    ] = None,
+    teacher: Annotated[
+        str, typer.Option(help="Or the entities that this trained tagger finds.")
+    ] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable."),
@@ -336,7 +346,7 @@ def pretrain(
     values: dict[str, Any] = {
         "files": files, "output": output, "encoder": encoder or "",
         "from_scratch": from_scratch or "", "tokens": tokens, "minutes": minutes, "lora": lora,
-        "exclude": exclude or [], "words": words,
+        "exclude": exclude or [], "words": words, "word_tags": word_tags or [], "teacher": teacher,
     }  # fmt: skip
     settings = parse_pretrain_settings(values, set_ or [])
     from nertune.runs.pretrain import pretrain as run

@@ -8,15 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nertune.pretraining.packing import LineEncoder, PreparedText
+from nertune.pretraining.packing import EncodedLine, LineEncoder, PreparedText
 from nertune.pretraining.settings import PretrainSettings, parse_pretrain_settings
 from nertune.pretraining.text import Line
 from nertune.pretraining.vocabulary import Vocabulary, build_tokenizer, learn_vocabulary
-from nertune.pretraining.words import WordTagger
+from nertune.pretraining.words import Word, WordTagger
 from nertune.tokens.tokenizer import EncoderTokenizer
 
 __all__ = [
     "TINY",
+    "MadeUpTagger",
+    "encode_text",
     "in_memory",
     "made_up_lines",
     "make_pretrain_settings",
@@ -107,9 +109,34 @@ def in_memory(*files: Sequence[str]) -> Callable[[tuple[int, int]], Iterator[Lin
         for number, file in enumerate(files):
             for line, text in enumerate(file, 1):
                 if (number, line) > skip and text:
-                    yield number, line, text
+                    yield Line(number, line, text)
 
     return lines
+
+
+def encode_text(encoder: LineEncoder, text: str) -> EncodedLine:
+    """One line that stands alone."""
+    (encoded,) = encoder.encode([Line(0, 1, text)])
+    return encoded
+
+
+class MadeUpTagger:
+    """A word tagger that looks at nothing but the text; `cut_text` says how."""
+
+    name = "made up 1"
+    tags: tuple[str, ...] = ("x",)
+    entity_tags: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
+    def cut_text(self, text: str) -> Iterator[Word]:
+        yield len(text), self.tags[0]
+
+    def cut(self, lines: Iterable[Line]) -> Iterator[list[Word]]:
+        for line in lines:
+            yield list(self.cut_text(line.text))
 
 
 def prepare_text(

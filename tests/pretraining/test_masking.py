@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertune.pretraining.masking import Bools, corrupt, hide, split_at_random
+from nertune.pretraining.masking import Bools, corrupt, hide, join_entities, split_at_random
 
 MASK, NUM_IDS = 4, 1000
 
@@ -77,6 +77,45 @@ def test_one_word_at_least() -> None:
         assert hidden.sum() == 1
         starts = np.zeros((1, 4), dtype=bool)
         assert hide(starts, share=1e-9, rng=generator(seed)).all()  # a row that is one word
+
+
+@pytest.mark.parametrize("rare", [0.05, 0.5, 0.8])
+def test_words_with_chances_of_their_own(rare: float) -> None:
+    """What a word's first token says counts, whatever stands at its others."""
+    rng = generator(1)
+    starts = rng.random((400, 100)) < 0.6
+    starts[:, 0] = True
+    special = rng.random(starts.shape) < 0.3  # at a start: another chance; elsewhere: no matter
+    hidden = hide(starts, share=np.where(special, rare, 0.2), rng=generator(2))
+    for chosen, share in ((starts & special, rare), (starts & ~special, 0.2)):
+        deviation = (share * (1 - share) / chosen.sum()) ** 0.5
+        assert abs(hidden[chosen].mean() - share) < 4 * deviation
+    for word in words_of(starts):
+        assert len({bool(hidden[place]) for place in word}) == 1
+
+
+def test_one_chance_for_all_is_the_same_either_way() -> None:
+    starts = generator(5).random((20, 30)) < 0.5
+    one, other = (
+        hide(starts, share=share, rng=generator(6)) for share in (0.2, np.full((20, 30), 0.2))
+    )
+    assert np.array_equal(one, other)
+    tiny = np.full((1, 3), 1e-9)
+    assert hide(np.ones((1, 3), dtype=bool), share=tiny, rng=generator()).sum() == 1
+
+
+def test_neighbouring_words_of_an_entity_are_one() -> None:
+    """Tags 1 and 2 name entities. The rows do not run into each other."""
+    starts = [[1, 1, 0, 1, 1, 1, 0, 1], [1, 1, 1, 0, 1, 1, 1, 1]]
+    kinds = [[0, 1, 1, 1, 2, 2, 2, 0], [2, 2, 0, 0, 0, 1, 2, 1]]
+    joined = [[1, 1, 0, 0, 1, 0, 0, 1], [1, 0, 1, 0, 1, 1, 1, 1]]
+    starts_BL, kinds_BL = np.array(starts, dtype=bool), np.array(kinds, dtype=np.uint8)
+    before = starts_BL.copy()
+    found = join_entities(starts_BL, kinds_BL, np.isin(kinds_BL, (1, 2)))
+    assert np.array_equal(found, np.array(joined, dtype=bool))
+    assert np.array_equal(starts_BL, before)
+    none = join_entities(starts_BL, kinds_BL, np.zeros_like(starts_BL))
+    assert np.array_equal(none, starts_BL)
 
 
 def test_the_same_generator_the_same_pieces() -> None:

@@ -166,6 +166,31 @@ def test_word_tags() -> None:
     assert whole(ids_BL, positions_N, targets_N).tags.item() == 0
 
 
+def test_weighted_word_tags() -> None:
+    """By hand: each token's loss times its tag's weight, over the sum of the weights."""
+    model = make("bert")
+    torch.manual_seed(1)
+    weights = [1.0, 1.0, 4.0, 4.0, 1.0, 0.25]
+    whole = PretrainingModel(model, 6, tag_weights=weights).eval()
+    assert whole.tagger is not None
+    nn.init.normal_(whole.tagger.weight)
+    ids_BL, positions_N, targets_N = batch()
+    tags_BL = torch.randint(0, 6, ids_BL.shape)
+    tags_BL[:, 0] = tags_BL[:, -1] = -100
+    losses = whole(ids_BL, positions_N, targets_N, tags_BL)
+    with torch.no_grad():
+        hidden_BLD = model.bert(input_ids=ids_BL).last_hidden_state
+        shares_BLT = (hidden_BLD @ whole.tagger.weight.T + whole.tagger.bias).log_softmax(-1)
+    total = norm = plain = 0.0
+    for b in range(len(tags_BL)):
+        for i in range(1, tags_BL.shape[1] - 1):
+            loss, weight = -float(shares_BLT[b, i, tags_BL[b, i]]), weights[int(tags_BL[b, i])]
+            total, norm, plain = total + weight * loss, norm + weight, plain + loss
+    assert losses.tags.item() == pytest.approx(total / norm, rel=1e-5)
+    assert losses.tags.item() != pytest.approx(plain / tags_BL[tags_BL >= 0].numel(), rel=1e-3)
+    assert not [name for name in whole.state_dict() if "weights_T" in name]
+
+
 def test_a_lora_adapter_alone_gets_gradients() -> None:
     settings = LoraSettings(dropout=0.0, rank=2, targets=("query", "output"))
     base = make("bert")

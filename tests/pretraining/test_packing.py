@@ -15,10 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.raw_text import in_memory, made_up_lines, prepare_text, tiny_tokenizer
+from helpers.raw_text import (
+    MadeUpTagger,
+    encode_text,
+    in_memory,
+    made_up_lines,
+    prepare_text,
+    tiny_tokenizer,
+)
 from nertune.errors import CheckpointError, DataError
 from nertune.pretraining.packing import (
     Block,
+    EncodedLine,
     LineEncoder,
     PreparedText,
     RowCursor,
@@ -37,10 +45,11 @@ class Numbers:
     def __init__(self) -> None:
         self.calls = 0
 
-    def encode(self, text: str) -> tuple[list[int], list[bool], list[int]]:
-        self.calls += 1
-        ids = [int(number) for number in text.split() if number.isdigit()]
-        return ids, [i % 2 == 0 for i in ids], [i % 10 for i in ids]
+    def encode(self, lines: Sequence[Line]) -> Iterator[EncodedLine]:
+        for line in lines:
+            self.calls += 1
+            ids = [int(number) for number in line.text.split() if number.isdigit()]
+            yield ids, [i % 2 == 0 for i in ids], [i % 10 for i in ids]
 
 
 def numbered(lengths: Sequence[int], start: int = 0) -> list[str]:
@@ -417,13 +426,13 @@ def test_a_text_that_is_shorter_than_a_row(tmp_path: Path) -> None:
 # Lines to pieces
 
 
-class CommaWords:
+class CommaWords(MadeUpTagger):
     """What stands between commas is a word; its kind is its length in characters, or a comma."""
 
     name = "commas 1"
     tags = ("comma", "1", "2", "3", "4")
 
-    def cut(self, text: str) -> Iterator[Word]:
+    def cut_text(self, text: str) -> Iterator[Word]:
         for part in re.findall(",|[^,]+", text):
             yield len(part), "comma" if part == "," else str(min(len(part), 4))
 
@@ -438,14 +447,14 @@ def marked(ids: list[int], starts: list[bool]) -> str:
 
 
 def test_every_character_is_a_piece() -> None:
-    ids, starts, tags = LineEncoder(tiny_tokenizer(), "char").encode("在1998年,GPU 3")
+    ids, starts, tags = encode_text(LineEncoder(tiny_tokenizer(), "char"), "在1998年,GPU 3")
     assert marked(ids, starts) == "|在|1 9 9 8|年|,|g p u|3"
     assert len(tags) == len(ids)
 
 
 def test_runs_are_read_whole_in_words() -> None:
     backend = tiny_tokenizer().backend
-    ids, starts, tags = LineEncoder(tiny_tokenizer(), "word").encode("在1998年,Paris GPU")
+    ids, starts, tags = encode_text(LineEncoder(tiny_tokenizer(), "word"), "在1998年,Paris GPU")
     years, paris, gpu = (backend.tokenize(word) for word in ("1998", "Paris", "GPU"))
     assert len(paris) < 5  # there are pieces of several characters
     expected = ["在", *years, "年", ",", *paris, *gpu]
@@ -458,24 +467,24 @@ def test_runs_are_read_whole_in_words() -> None:
 
 def test_without_a_tagger_tags_are_zeros() -> None:
     for unit in ("char", "word"):
-        _, _, tags = LineEncoder(tiny_tokenizer(), unit).encode("在1998年Paris")
+        _, _, tags = encode_text(LineEncoder(tiny_tokenizer(), unit), "在1998年Paris")
         assert set(tags) == {0}, unit
 
 
 def test_spaces_part_words_and_have_no_piece() -> None:
-    ids, starts, _ = LineEncoder(tiny_tokenizer(), "char").encode("ab cd\u3000e\xa0f")
+    ids, starts, _ = encode_text(LineEncoder(tiny_tokenizer(), "char"), "ab cd\u3000e\xa0f")
     assert marked(ids, starts) == "|a b|c d|e|f"
 
 
 def test_other_letters_are_words_of_their_own_in_characters() -> None:
-    _, starts, _ = LineEncoder(tiny_tokenizer(), "char").encode("aé1ＡＢ二")
+    _, starts, _ = encode_text(LineEncoder(tiny_tokenizer(), "char"), "aé1ＡＢ二")
     assert starts == [True, True, True, True, True, True]
 
 
 @pytest.mark.parametrize("unit", ["char", "word"])
 def test_words_of_a_tagger(unit: Any) -> None:
     encoder = LineEncoder(tiny_tokenizer(), unit, words=CommaWords())
-    ids, starts, tags = encoder.encode("今天天,大,2026年")
+    ids, starts, tags = encode_text(encoder, "今天天,大,2026年")
     assert [t for t, s in zip(tokens_of(ids), starts, strict=True) if s] == [
         "今", ",", "大", ",", tokens_of(ids)[6],
     ]  # fmt: skip
@@ -487,7 +496,7 @@ def test_words_of_a_tagger(unit: Any) -> None:
 def test_dropped_characters_shift_nothing() -> None:
     """A word whose first characters have no piece begins at its first piece."""
     encoder = LineEncoder(tiny_tokenizer(), "char", words=CommaWords())
-    ids, starts, tags = encoder.encode("\u200b大的, \u200b ,在")
+    ids, starts, tags = encode_text(encoder, "\u200b大的, \u200b ,在")
     assert marked(ids, starts) == "|大 的|,|,|在"
     assert tags == [6, 7, 0, 0, 2]
 
@@ -501,7 +510,7 @@ def test_dropped_characters_shift_nothing() -> None:
 def test_words_and_tags_line_up_with_pieces(text: str, unit: Any, tagged: bool) -> None:
     """Against each character's word, found in the plainest way."""
     encoder = LineEncoder(tiny_tokenizer(), unit, words=CommaWords() if tagged else None)
-    ids, starts, tags = encoder.encode(text)
+    ids, starts, tags = encode_text(encoder, text)
     assert len(ids) == len(starts) == len(tags)
     assert all(isinstance(start, bool) for start in starts)
     if ids:
@@ -513,7 +522,7 @@ def test_words_and_tags_line_up_with_pieces(text: str, unit: Any, tagged: bool) 
     if tagged and unit == "char":
         kept = [
             (number, kind)
-            for number, (length, kind) in enumerate(CommaWords().cut(text))
+            for number, (length, kind) in enumerate(CommaWords().cut_text(text))
             for _ in range(length)
         ]
         visible = [
@@ -528,11 +537,11 @@ def test_words_and_tags_line_up_with_pieces(text: str, unit: Any, tagged: bool) 
 
 def test_a_tagger_that_loses_characters() -> None:
     class Loses(CommaWords):
-        def cut(self, text: str) -> Iterator[Word]:
+        def cut_text(self, text: str) -> Iterator[Word]:
             yield 1, "1"
 
     with pytest.raises(DataError, match="commas 1 lost characters of '今天'"):
-        LineEncoder(tiny_tokenizer(), "char", words=Loses()).encode("今天")
+        encode_text(LineEncoder(tiny_tokenizer(), "char", words=Loses()), "今天")
 
 
 def test_the_share_of_lines_that_are_read_in_words() -> None:
@@ -541,11 +550,11 @@ def test_the_share_of_lines_that_are_read_in_words() -> None:
     mixed = LineEncoder(tiny_tokenizer(), "char", word_share=0.25)
     in_words = 0
     for line in lines:
-        ids, _, _ = mixed.encode(line)
-        assert ids in (by_character.encode(line)[0], by_word.encode(line)[0])
-        in_words += ids != by_character.encode(line)[0]
+        ids, _, _ = encode_text(mixed, line)
+        assert ids in (encode_text(by_character, line)[0], encode_text(by_word, line)[0])
+        in_words += ids != encode_text(by_character, line)[0]
     assert 400 < in_words < 600
-    assert mixed.encode(lines[0]) == mixed.encode(lines[0])
+    assert encode_text(mixed, lines[0]) == encode_text(mixed, lines[0])
 
 
 def test_held_out_lines_are_read_as_the_others(tmp_path: Path) -> None:
@@ -580,7 +589,7 @@ def test_made_up_text_in_rows(tmp_path: Path) -> None:
     """The whole way with a real tokenizer: rows hold the pieces of the lines, in order."""
     text = prepare_text(tmp_path, held_out=0.0)
     encoder = LineEncoder(tiny_tokenizer(), "char", word_share=0.25)
-    expected = [encoder.encode(line) for line in made_up_lines()]
+    expected = [encode_text(encoder, line) for line in made_up_lines()]
     (block,) = blocks(text)
     assert block.ids.tolist() == [i for ids, _, _ in expected for i in ids]
     assert block.starts.tolist() == [s for _, starts, _ in expected for s in starts]

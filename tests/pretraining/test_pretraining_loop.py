@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.raw_text import made_up_lines, make_pretrain_settings, prepare_text, tiny_tokenizer
+from helpers.raw_text import (
+    MadeUpTagger,
+    made_up_lines,
+    make_pretrain_settings,
+    prepare_text,
+    tiny_tokenizer,
+)
 from helpers.tiny import session_folder
 from nertune.config import LoraSettings
 from nertune.errors import CheckpointError, DataError, TrainingError
@@ -39,13 +45,14 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 
 
-class Halves:
+class Halves(MadeUpTagger):
     """Two characters are a word; what kind depends on the first one."""
 
     name = "halves 1"
     tags = ("even", "odd")
+    entity_tags = ("odd",)
 
-    def cut(self, text: str) -> Iterator[Word]:
+    def cut_text(self, text: str) -> Iterator[Word]:
         for i in range(0, len(text), 2):
             yield len(text[i : i + 2]), self.tags[ord(text[i]) % 2]
 
@@ -80,6 +87,7 @@ def pieces() -> Pieces:
         tuple(tokenizer.suffix_ids),
         tokenizer.backend.mask_token_id,
         tokenizer.vocabulary_size,
+        entity_tags=(1,),
     )
 
 
@@ -89,12 +97,15 @@ def make_model(settings: PretrainSettings, *, lora: bool = False) -> Pretraining
         shape,
         tiny_tokenizer().vocabulary_size,
         architecture=settings.architecture,
-        max_pieces=settings.length,
+        max_pieces=settings.longest,
         seed=settings.seed,
     )
     if lora:
         encoder = add_merging_lora(encoder, settings.adapter)
-    return PretrainingModel(encoder, 0 if settings.words == "none" else 2 * len(Halves.tags))
+    if settings.words == "none":
+        return PretrainingModel(encoder)
+    weight = settings.entity_weight
+    return PretrainingModel(encoder, 2 * len(Halves.tags), tag_weights=[1.0, 1.0, weight, weight])
 
 
 @dataclass
@@ -227,6 +238,17 @@ def test_short_rows_and_a_growing_batch(tmp_path: Path) -> None:
     assert steps[:6] == sorted(steps[:6])
     assert steps[-1] == 256
     assert progress.cursor.length == 30
+
+
+def test_long_rows_at_the_end(tmp_path: Path) -> None:
+    """The last steps have as many pieces in fewer rows; a kill on either side changes nothing."""
+    watcher = Watcher()
+    it = run(tmp_path / "run", tokens=4000, long_length=64, long_share=0.25, checkpoint_steps=1)
+    _, progress = it.go(watcher)
+    assert [tokens for _, tokens, _ in watcher.told] == [256 * i for i in range(1, 17)]
+    assert progress.cursor.length == 62
+    # Of 32 pieces two are special, of 64 too: 12 steps of 8 rows of 30, 4 steps of 4 rows of 62.
+    assert progress.text_tokens == 12 * 8 * 30 + 4 * 4 * 62
 
 
 def test_what_is_seen_of_the_text(tmp_path: Path) -> None:
@@ -368,6 +390,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon", "masking": "span", "micro_tokens": 100, "block_pieces": 1000},
     "tags": {"words": "jieba", "masking": "piece", "clip_norm": 0},
     "growing": {"short_length": 16, "ramp": 0.5, "block_pieces": 1000, "tokens": 2500},
+    "entities": {"words": "jieba", "entity_mask_share": 0.5, "entity_weight": 3.0},
+    "long": {"long_length": 64, "long_share": 0.4, "block_pieces": 1000, "tokens": 3000},
+    "long, bert": {"short_length": 16, "short_share": 0.4, "long_length": 48, "long_share": 0.4},
     "lora": {"lora": True, "adapter": LoraSettings(dropout=0.0, rank=2, targets=("query",))},
     "modernbert": {"architecture": "modernbert", "optimizer": "muon"},
 }
@@ -485,6 +510,64 @@ def test_a_batch(masking: str, tmp_path: Path) -> None:
     assert torn.any() == (masking != "word")
     alone = inside[:, 1:-1] & ~inside[:, :-2] & ~inside[:, 2:]
     assert (alone.sum() / inside.sum() > 0.35) == (masking == "piece")
+
+
+def entity_rows(it: Run, num_rows: int = 200) -> Block:
+    """Rows of `Halves`; every `odd` word is an entity."""
+    block = it.text().block(0)
+    assert block is not None
+    assert len(block) >= num_rows * 30
+    return Block(*(a[: num_rows * 30] for a in (block.ids, block.starts, block.tags))).shaped(
+        num_rows, 30
+    )
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_entities_are_masked_whole_and_with_a_chance_of_their_own(
+    share: float, tmp_path: Path
+) -> None:
+    it = run(tmp_path / "run", words="jieba", mask_share=0.2, entity_mask_share=share)
+    it.lines = made_up_lines(600)
+    rows = entity_rows(it)
+    rng = np.random.default_rng(0)
+    masked_entities: list[bool] = []
+    masked_words: list[bool] = []
+    for _ in range(5):
+        batch = collate_rows(rows, pieces(), it.settings, rng, torch.device("cpu"))
+        masked = np.zeros(rows.ids.shape[0] * 32, dtype=bool)
+        masked[batch.positions_N.numpy()] = True
+        inside = masked.reshape(-1, 32)[:, 1:-1]
+        for row, tags, starts in zip(inside, rows.tags, rows.starts, strict=True):
+            column = 0
+            while column < 30:  # in the plainest way: an entity is a run of odd words
+                end = column + 1
+                is_entity = tags[column] // 2 == 1
+                while end < 30 and (tags[end] // 2 == 1 if is_entity else not starts[end]):
+                    end += 1
+                assert len(set(row[column:end])) == 1
+                (masked_entities if is_entity else masked_words).append(bool(row[column]))
+                column = end
+    for found, expected in ((masked_entities, share), (masked_words, 0.2)):
+        deviation = (expected * (1 - expected) / len(found)) ** 0.5
+        assert len(found) > 2000
+        assert abs(np.mean(found) - expected) < 4 * deviation
+
+
+def test_without_a_chance_of_their_own_entities_are_words_like_others(tmp_path: Path) -> None:
+    it = run(tmp_path / "run", words="jieba", mask_share=0.2)
+    it.lines = made_up_lines(600)
+    rows = entity_rows(it)
+    found = [
+        collate_rows(rows, named, it.settings, np.random.default_rng(0), torch.device("cpu"))
+        for named in (pieces(), replace(pieces(), entity_tags=()))
+    ]
+    assert torch.equal(found[0].positions_N, found[1].positions_N)
+    masked = np.zeros(rows.ids.shape[0] * 32, dtype=bool)
+    masked[found[0].positions_N.numpy()] = True
+    inside = masked.reshape(-1, 32)[:, 1:-1]
+    entities = rows.tags // 2 == 1
+    both = entities[:, 1:] & entities[:, :-1] & rows.starts[:, 1:]
+    assert (inside[:, 1:] != inside[:, :-1])[both].any()
 
 
 def test_a_batch_without_tags(tmp_path: Path) -> None:

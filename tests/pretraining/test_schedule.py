@@ -73,6 +73,24 @@ def test_short_rows_first(share: float) -> None:
     assert found[-1][1] == 128
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("short", [0, 32])
+def test_long_rows_last(share: float, short: int) -> None:
+    found = steps(schedule(short_length=short, short_share=0.3, long_length=512, long_share=share))
+    for done, length, rows in found:
+        expected = 32 if short and done < 30_000 else 512 if done >= (1 - share) * 100_000 else 128
+        assert length == expected
+        assert length * rows == 4096
+    assert [found[0][1], found[-1][1]] == [short or 128, 512]
+    long = sum(length * rows for _, length, rows in found if length == 512)
+    assert abs(long - share * 100_000) <= 4096
+
+
+def test_no_long_rows() -> None:
+    for values in ({"long_length": 0}, {"long_length": 512, "long_share": 0.0}):
+        assert {length for _, length, _ in steps(schedule(**values))} == {128}
+
+
 def test_no_short_rows() -> None:
     assert {length for _, length, _ in steps(schedule(short_length=0, short_share=0.5))} == {128}
 

@@ -52,6 +52,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "short rows as long": ({"short_length": 128}, r"short_length must be below length \(128\)"),
     "short rows too short": ({"short_length": 7}, "short_length must be 0 or at least 8"),
+    "long rows as short": ({"long_length": 128}, r"long_length must be 0 or above length \(128\)"),
+    "long rows longer than a block": (
+        {"long_length": 1001, "block_pieces": 1000},
+        r"block_pieces must be at least as long as a row \(1001\)",
+    ),
+    "short and long rows overlap": (
+        {"short_length": 64, "short_share": 0.7, "long_length": 256, "long_share": 0.4},
+        "short_share and long_share must not be above 1 together",
+    ),
+    "two word taggers": (
+        {"words": "jieba", "teacher": "runs/a"},
+        r"give one of words \(a segmenter\), word_tags \(files\) and teacher",
+    ),
+    "two others": ({"word_tags": ["a.tags"], "teacher": "runs/a"}, "give one of words"),
+    "a tag file for two": (
+        {"files": [Path("a"), Path("b")], "word_tags": [Path("a.tags")]},
+        "word_tags names 1 files, but there are 2 of text: give one for each",
+    ),
+    "entity tags of nobody": ({"entity_tags": ["PER"]}, "entity_tags needs a word tagger"),
+    "an entity weight of nothing": ({"entity_weight": 2}, "entity_weight needs a word tagger"),
+    "entities to mask of nobody": (
+        {"entity_mask_share": 0.2},
+        "entity_mask_share needs a word tagger",
+    ),
+    "entities masked in spans": (
+        {"entity_mask_share": 0.2, "words": "jieba", "masking": "span"},
+        "entity_mask_share masks whole words: masking must be \"word\", not 'span'",
+    ),
+    "every entity masked": ({"entity_mask_share": 1.0, "words": "jieba"}, "entity_mask_share.*got"),
+    "an entity weight of 0": ({"entity_weight": 0, "words": "jieba"}, "entity_weight.*got 0"),
     "no file": ({"files": []}, "files"),
     "a shape": ({"encoder": "", "from_scratch": "huge"}, "from_scratch.*'tiny'.*got 'huge'"),
     "an architecture": ({"architecture": "gpt"}, "architecture.*got 'gpt'"),
@@ -86,6 +116,21 @@ def test_refused(case: str) -> None:
 
 def assert_matches(message: str, pattern: str) -> None:
     assert re.search(pattern, message), message
+
+
+@pytest.mark.parametrize(
+    "values", [{"words": "jieba"}, {"word_tags": [Path("a.tags")]}, {"teacher": "runs/a/model"}]
+)
+def test_ways_to_tag_words(values: dict[str, Any]) -> None:
+    assert not parse().tags_words
+    settings = parse("entity_mask_share=0.3", "entity_weight=2", 'entity_tags=["PER"]', **values)
+    assert settings.tags_words
+    assert (settings.entity_mask_share, settings.entity_tags) == (0.3, ("PER",))
+
+
+def test_the_longest_row() -> None:
+    assert parse().longest == 128
+    assert parse("short_length=64", "long_length=256").longest == 256
 
 
 def test_what_is_missing() -> None:

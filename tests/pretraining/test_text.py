@@ -30,21 +30,21 @@ def write(folder: Path, name: str, data: bytes) -> Path:
 
 
 def texts(path: Path) -> list[str]:
-    return [text for _, _, text in read_lines([path])]
+    return [line.text for line in read_lines([path])]
 
 
 @pytest.mark.parametrize("suffix", PACK)
 def test_packed_files_give_the_same_lines(suffix: str, tmp_path: Path) -> None:
     lines = made_up_lines(50)
     path = write(tmp_path, f"a{suffix}", "\n".join(lines).encode())
-    assert list(read_lines([path])) == [(0, i, line) for i, line in enumerate(lines, 1)]
+    assert list(read_lines([path])) == [Line(0, i, line) for i, line in enumerate(lines, 1)]
 
 
 @pytest.mark.parametrize("suffix", PACK)
 def test_blank_lines_are_left_out_and_counted(suffix: str, tmp_path: Path) -> None:
     data = "\n  一 \r\n\u3000\t\n\n二\n \n"
     path = write(tmp_path, f"a{suffix}", data.encode())
-    assert list(read_lines([path])) == [(0, 2, "一"), (0, 5, "二")]
+    assert list(read_lines([path])) == [Line(0, 2, "一", before=2, after=1), Line(0, 5, "二")]
 
 
 def test_what_a_line_is(tmp_path: Path) -> None:
@@ -62,7 +62,9 @@ def three_files(folder: Path) -> list[Path]:
     ]
 
 
-ALL: list[Line] = [(0, 1, "a1"), (0, 3, "a3"), (2, 1, "c1"), (2, 2, "c2"), (2, 3, "c3")]
+ALL = [
+    Line(0, 1, "a1"), Line(0, 3, "a3"), Line(2, 1, "c1"), Line(2, 2, "c2"), Line(2, 3, "c3"),
+]  # fmt: skip
 
 
 def test_files_follow_each_other(tmp_path: Path) -> None:
@@ -103,8 +105,8 @@ def test_labelled_files_give_their_documents(tmp_path: Path) -> None:
     jsonl = '{"text": "王明 在\\n京", "entities": [[0, 2, "PER"]]}\n{"text": "北京"}\n'
     for name in ("b.jsonl", "b.txt", "b.jsonl.gz"):
         found = list(read_lines([write_any(tmp_path, name, jsonl)]))
-        assert found == [(0, 1, "王明 在 京"), (0, 2, "北京")]
-        assert list(read_lines([tmp_path / name], skip=(0, 1))) == [(0, 2, "北京")]
+        assert found == [Line(0, 1, "王明 在 京"), Line(0, 2, "北京")]
+        assert list(read_lines([tmp_path / name], skip=(0, 1))) == [Line(0, 2, "北京")]
 
 
 def write_any(folder: Path, name: str, text: str) -> Path:
@@ -162,7 +164,7 @@ def test_a_cut_names_the_line_before(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         found.extend(read_lines([path]))  # those before the damage are there all the same
     assert f"behind line {found[-1][1]} " in str(caught.value)
-    assert [text for _, _, text in found] == list(lines[: len(found)])
+    assert [line.text for line in found] == list(lines[: len(found)])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz"])

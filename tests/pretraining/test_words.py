@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.raw_text import made_up_lines, tiny_tokenizer
+from helpers.raw_text import encode_text, made_up_lines, tiny_tokenizer
 from nertune.errors import MissingDependencyError
 from nertune.pretraining.packing import LineEncoder
-from nertune.pretraining.words import JiebaWords
+from nertune.pretraining.text import Line
+from nertune.pretraining.words import JiebaWords, Word
 
 
 @cache
@@ -21,9 +22,14 @@ def tagger() -> JiebaWords:
     return JiebaWords()
 
 
+def tag_text(text: str) -> list[Word]:
+    (words,) = tagger().cut([Line(0, 1, text)])
+    return list(words)
+
+
 def cut(text: str) -> list[tuple[str, str]]:
     words, start = [], 0
-    for length, tag in tagger().cut(text):
+    for length, tag in tag_text(text):
         words.append((text[start : start + length], tag))
         start += length
     return words
@@ -60,7 +66,7 @@ def test_words_add_up_to_the_text() -> None:
     )
 )
 def test_any_text(text: str) -> None:
-    words = list(tagger().cut(text))
+    words = tag_text(text)
     assert sum(length for length, _ in words) == len(text)
     assert all(length > 0 for length, _ in words)
     assert {tag for _, tag in words} <= set(tagger().tags)
@@ -68,7 +74,7 @@ def test_any_text(text: str) -> None:
 
 def test_as_a_line_encoder_takes_them() -> None:
     encoder = LineEncoder(tiny_tokenizer(), "char", words=tagger())
-    ids, starts, tags = encoder.encode("今天在北京")
+    ids, starts, tags = encode_text(encoder, "今天在北京")
     place = 2 * tagger().tags.index("ns")
     assert len(ids) == 5
     assert starts == [True, False, True, True, False]

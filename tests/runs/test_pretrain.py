@@ -24,8 +24,17 @@ from torch import Tensor
 from helpers.commands import Outcome, environment_of_children
 from helpers.commands import run as run_command
 from helpers.raw_text import TINY, made_up_lines, make_pretrain_settings, write_text
-from helpers.tiny import make_settings, session_folder, tiny_bert
-from nertune.errors import CheckpointError, ConfigError, ModelError, NertuneError
+from helpers.tiny import (
+    SENTENCES,
+    make_predictor,
+    make_settings,
+    save_predictor,
+    session_folder,
+    tiny_bert,
+)
+from nertune.data.files import hash_file
+from nertune.errors import CheckpointError, ConfigError, DataError, ModelError, NertuneError
+from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.bert import load_encoder
 from nertune.pretraining.loop import Pieces, measure
@@ -340,6 +349,227 @@ def test_words_of_jieba(tmp_path: Path) -> None:
     assert weights(settings.output / "model").keys() == weights(base()).keys()
 
 
+def tag_line(raw: str) -> str:
+    """Two characters a word; `PER` where it begins with 王 or 李, else `n`."""
+    words = [raw[i : i + 2] for i in range(0, len(raw), 2)]
+    return " ".join(
+        f"{len(word)}:{'PER' if word.strip()[:1] in ('王', '李') else 'n'}" for word in words
+    )
+
+
+def tagged_text(folder: Path) -> dict[str, Any]:
+    """`files` and `word_tags`: two files of text with spaces around lines, and their tags."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = [f" {line} " if i % 5 == 0 else line for i, line in enumerate(made_up_lines())]
+    raw[20:20] = ["", "  "]
+    halves = (raw[:130], raw[130:])
+    return {
+        "files": [write_text(folder / f"{i}.txt", part) for i, part in enumerate(halves)],
+        "word_tags": [
+            write_text(folder / f"{i}.tags", map(tag_line, part)) for i, part in enumerate(halves)
+        ],
+    }
+
+
+SILVER: dict[str, Any] = {
+    "block_pieces": 1000, "sample": 0.9, "entity_mask_share": 0.4, "entity_weight": 2.0,
+    "long_length": 64, "long_share": 0.3, "tokens": 3000, "rate": 0.01, "word_share": 0.0,
+}  # fmt: skip
+"""Several blocks, a sample, entities, and long rows at the end, all together."""
+
+
+def silver_settings(folder: Path, **changes: Any) -> PretrainSettings:
+    return settings_in(folder, **tagged_text(folder), **{**SILVER, **changes})
+
+
+@cache
+def finished_with_tags() -> tuple[PretrainSettings, dict[str, Any], str]:
+    """A run with word tags from files that nothing disturbed."""
+    settings = silver_settings(session_folder() / "silver")
+    return settings, *run(settings)
+
+
+def test_word_tags_of_a_file() -> None:
+    settings, record, said = finished_with_tags()
+    before, after = record["held_out"]["before"], record["held_out"]["after"]
+    assert after["tag_loss"] < before["tag_loss"]
+    assert "word tags: 0.tags, 1.tags, 2 tags, of entities: PER" in said
+    assert record["versions"]["words"] == "0.tags, 1.tags"
+    hashes = [hash_file(path) for path in settings.word_tags]
+    assert record["word_tags"] == {
+        "tagger": "0.tags, 1.tags",
+        "fingerprint": "tags " + " ".join(hashes),
+        "tags": ["PER", "n"],
+        "entity_tags": ["PER"],
+    }
+    assert [record["files"][str(path)] for path in settings.word_tags] == hashes
+    card = (settings.output / "model" / "README.md").read_text(encoding="utf-8")
+    for part in ("the word tags of 0.tags, 1.tags (2 tags; of entities: PER)", "another tagger's",
+                 "whole entities, 40%", "Positions beyond 64 were not trained"):  # fmt: skip
+        assert part in card
+    assert not [name for name in weights(settings.output / "model") if "tag" in name]
+
+
+def test_prepared_tags_are_those_of_the_file() -> None:
+    """Read back from the blocks: each token of 王 or 李 at a word's start is a PER, no other."""
+    settings = finished_with_tags()[0]
+    backend = load_tokenizer(settings.output / "model").backend
+    names = [int(backend.convert_tokens_to_ids(character)) for character in "王李"]
+    num_names = 0
+    blocks = list((settings.output / "prepared").glob("block-*.safetensors"))
+    assert len(blocks) > 2
+    for path in blocks:
+        block = load_file(path)
+        is_name = torch.isin(block["ids"].to(torch.int64), torch.tensor(names))
+        begins = block["starts"].bool()
+        assert torch.equal(block["tags"] == 0, is_name & begins)
+        assert torch.equal(block["tags"] % 2 == 0, begins)
+        num_names += int((is_name & begins).sum())
+    assert num_names > 20
+
+
+def test_long_rows_of_a_whole_run() -> None:
+    settings, record, _ = finished_with_tags()
+    config = json.loads((settings.output / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["max_position_embeddings"] == 64
+    assert load_tokenizer(settings.output / "model").backend.model_max_length == 64
+    steps = [line["tokens"] for line in record["history"]]
+    assert steps[-1] == 3072  # twelve steps: nine of rows of 32, three of rows of 64
+    assert record["text_share"] == pytest.approx((9 * 30 / 32 + 3 * 62 / 64) / 12)
+
+
+@pytest.mark.parametrize("step", [4, 10])
+def test_a_run_with_word_tags_resumes_exactly(step: int, tmp_path: Path, die_at: DieAt) -> None:
+    """Killed among rows of the usual length, and among the long ones."""
+    settings = silver_settings(tmp_path)
+    kill(settings, die_at, step)
+    record, _ = run(settings, resume=True)
+    expected, before, _ = finished_with_tags()
+    assert weight_bytes(settings) == weight_bytes(expected)
+    assert without_times(record["history"]) == without_times(before["history"])
+    assert record["held_out"] == before["held_out"]
+
+
+def test_other_word_tags_are_refused(tmp_path: Path, die_at: DieAt) -> None:
+    settings = silver_settings(tmp_path)
+    kill(settings, die_at, 4)
+    moved = tuple(p.rename(tmp_path / f"moved-{p.name}") for p in settings.word_tags)
+    last = moved[1].read_text(encoding="utf-8")
+    write_text(moved[1], last.replace("PER", "LOC", 1).splitlines())
+    with pytest.raises(CheckpointError, match="cannot resume: words was 'tags "):
+        run(settings.model_copy(update={"word_tags": moved}), resume=True)
+    moved[1].write_text(last, encoding="utf-8")
+    run(settings.model_copy(update={"word_tags": moved}), resume=True)
+    assert weight_bytes(settings) == weight_bytes(finished_with_tags()[0])
+
+
+def test_word_tags_that_do_not_fit(tmp_path: Path) -> None:
+    """Said with file and line before anything is made."""
+    settings = silver_settings(tmp_path)
+    lines = settings.word_tags[1].read_text(encoding="utf-8").splitlines()
+    write_text(settings.word_tags[1], [*lines[:99], f"{lines[99]} 1:n", *lines[100:]])
+    arguments = ["--word-tags", *map(str, settings.word_tags[:1]),
+                 "--word-tags", *map(str, settings.word_tags[1:])]  # fmt: skip
+    message = refused(*command(settings, *arguments))
+    assert_matches(message, r"1\.tags:100: the words have \d+ characters, .* line 100 of .*1\.txt")
+    assert not (settings.output / "prepared").exists()
+    assert "word_tags names 1 files, but there are 2" in refused(*command(settings, *arguments[:2]))
+
+
+def test_a_text_shorter_than_its_last_rows(tmp_path: Path) -> None:
+    """Said at the start, not after nine tenths of a run."""
+    write_text(tmp_path / "text.txt", made_up_lines()[:6])
+    settings = settings_in(tmp_path, encoder=str(tiny_bert()), long_length=64, held_out=0.0,
+                           word_share=0.0)  # fmt: skip
+    write_text(tmp_path / "text.txt", ["北京天气" * 12])
+    with pytest.raises(DataError, match="shorter than one row of 62 pieces"):
+        run(settings)
+    assert not (settings.output / "checkpoints").exists()
+
+
+def test_entity_tags_that_the_tagger_does_not_give(tmp_path: Path) -> None:
+    settings = silver_settings(tmp_path, entity_tags=["ORG"])
+    with pytest.raises(ConfigError, match=r"entity_tags: 'ORG' is no tag of .*it gives PER, n"):
+        run(settings)
+    for path in settings.word_tags:
+        path.write_text(path.read_text(encoding="utf-8").replace("PER", "x"), encoding="utf-8")
+    settings = settings.model_copy(update={"entity_tags": ()})
+    with pytest.raises(
+        ConfigError, match=r"no tag of .* is known to name entities; name some of n"
+    ):
+        run(settings)
+    record, _ = run(settings.model_copy(update={"entity_tags": ("x",), "tokens": 500}))
+    assert record["word_tags"]["entity_tags"] == ["x"]
+
+
+TEACHERS = {"full": 0.2, "lora": 0.05, "lstm-crf": 0.5}
+"""How much the weights are shaken, so that entities of several types and lengths are found."""
+
+
+def teacher_folder(variant: str, folder: Path) -> tuple[Path, Predictor]:
+    """A small tagger that finds many entities."""
+    folder.mkdir()
+    settings = make_settings(folder, variant)
+    predictor = make_predictor(settings, noise=TEACHERS[variant])
+    save_predictor(folder / "model", predictor, settings)
+    return folder / "model", predictor
+
+
+@pytest.mark.parametrize("variant", TEACHERS)
+def test_a_teacher(variant: str, tmp_path: Path) -> None:
+    """What stands in the blocks is what the tagger finds in the lines."""
+    folder, predictor = teacher_folder(variant, tmp_path / "teacher")
+    text = write_text(tmp_path / "lines.txt", [d.text for d in SENTENCES] * 20)
+    settings = settings_in(
+        tmp_path, files=[text], encoder=str(tiny_bert()), teacher=str(folder), tokens=500,
+        held_out=0.0, word_share=0.0, entity_mask_share=0.3,
+    )  # fmt: skip
+    record, said = run(settings)
+    labels = list(predictor.tagset.labels)
+    assert record["word_tags"]["tags"] == ["O", *labels]
+    assert record["word_tags"]["entity_tags"] == labels
+    assert "word tags: model, 5 tags" in said
+    expected: list[int] = []
+    for document in predictor.tag_texts(d.text for d in SENTENCES):
+        tags = [0] * len(document.text)
+        for i in range(1, len(tags)):
+            pair = document.text[i - 1 : i + 1]
+            tags[i] = int(pair.isascii() and pair.isalnum())
+        for entity in document.entities:
+            kind = 2 * (1 + labels.index(entity.label))
+            tags[entity.start : entity.end] = [kind, *[kind + 1] * (entity.end - entity.start - 1)]
+            if entity.end < len(tags) and tags[entity.end] == 1:
+                tags[entity.end] = 0  # the rest of a run of letters is a word of its own
+        expected += tags
+    assert len(set(expected)) >= 3
+    assert any(tag > 1 and tag % 2 for tag in expected)
+    block = load_file(settings.output / "prepared" / "block-00000.safetensors")
+    assert block["tags"].tolist() == expected * 20
+
+
+def test_another_teacher_is_refused(tmp_path: Path, die_at: DieAt) -> None:
+    folder, predictor = teacher_folder("full", tmp_path / "teacher")
+    settings = settings_in(tmp_path, encoder=str(tiny_bert()), teacher=str(folder))
+    kill(settings, die_at, 4)
+    moved = folder.rename(tmp_path / "elsewhere")
+    same = settings.model_copy(update={"teacher": str(moved)})
+    other, _ = teacher_folder("lora", tmp_path / "other")
+    with pytest.raises(CheckpointError, match="cannot resume: words was 'teacher "):
+        run(settings.model_copy(update={"teacher": str(other)}), resume=True)
+    record, _ = run(same, resume=True)
+    assert record["word_tags"]["tagger"] == "elsewhere"
+    (moved / "nertune.json").unlink()  # a folder of anybody's
+    record, _ = run(same.model_copy(update={"tokens": 500}), overwrite=True)
+    assert record["word_tags"]["tags"] == ["O", *predictor.tagset.labels]
+
+
+def test_a_teacher_that_is_none(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, encoder=str(tiny_bert()))
+    assert "is not a trained tagger" in refused(*command(settings, "--teacher", str(tiny_bert())))
+    assert "no such folder" in refused(*command(settings, "--teacher", "./nothing"))
+    assert "give one of words" in refused(*command(settings, "--teacher", "x", "--words", "jieba"))
+
+
 def test_nothing_held_out(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, encoder=str(base()), held_out=0, tokens=500)
     record, _ = run(settings)
@@ -640,6 +870,21 @@ def test_a_finished_run_is_returned_at_once(
     assert "finished before, nothing to do" in said
     with pytest.raises(CheckpointError, match=r"pretrain\.seed = 987, not 1"):
         run(settings.model_copy(update={"seed": 1}), resume=True)
+
+
+def test_a_record_without_the_newest_settings(tmp_path: Path) -> None:
+    """Of a version that did not know them: they were off."""
+    settings = copied(tmp_path)
+    path = settings.output / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    newest = ("word_tags", "teacher", "entity_tags", "entity_weight", "entity_mask_share",
+              "long_length", "long_share")  # fmt: skip
+    for key in newest:
+        del record["settings"]["pretrain"][key]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert run(settings, resume=True)[0] == record
+    with pytest.raises(CheckpointError, match=r"pretrain\.long_length = 0, not 64"):
+        run(settings.model_copy(update={"long_length": 64}), resume=True)
 
 
 def test_overwrite_replaces_what_a_run_left(tmp_path: Path) -> None:

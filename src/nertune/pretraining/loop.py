@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nertune.errors import TrainingError
-from nertune.pretraining.masking import corrupt, hide, split_at_random
+from nertune.pretraining.masking import corrupt, hide, join_entities, split_at_random
 from nertune.pretraining.model import Losses, PretrainingModel
 from nertune.pretraining.muon import Muon
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
@@ -50,19 +50,21 @@ _REPORT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The piece ids that a batch needs.
+    """The piece ids, and the numbers of word tags, that a batch needs.
 
     Attributes:
         prefix: special pieces before a row, e.g. [CLS].
         suffix: behind it, e.g. [SEP].
         mask: [MASK].
         count: size of the vocabulary.
+        entity_tags: numbers of the word tags that name entities.
     """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     mask: int
     count: int
+    entity_tags: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -354,9 +356,7 @@ def build_optimizers(
         optimizers.append((torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6), names))
     if matrices:
         rate = settings.muon_rate
-        muon = Muon(
-            list(matrices.values()), lr=rate, weight_decay=settings.weight_decay
-        )
+        muon = Muon(list(matrices.values()), lr=rate, weight_decay=settings.weight_decay)
         muon.param_groups[0]["peak"] = rate
         optimizers.append((muon, list(matrices)))
     return optimizers
@@ -402,13 +402,19 @@ def collate_rows(
 ) -> PieceBatch:
     """Hide words, and put the special pieces around each row."""
     num_rows, length = rows.ids.shape
+    share: float | np.ndarray[Any, np.dtype[np.float64]] = settings.mask_share
     if settings.masking == "word":
         starts = rows.starts
+        if settings.entity_mask_share:
+            kinds = rows.tags // 2
+            entities = np.isin(kinds, pieces.entity_tags)
+            starts = join_entities(starts, kinds, entities)
+            share = np.where(entities, settings.entity_mask_share, settings.mask_share)
     elif settings.masking == "span":
         starts = split_at_random((num_rows, length), rng)
     else:
         starts = np.ones((num_rows, length), dtype=bool)
-    hidden = hide(starts, share=settings.mask_share, rng=rng)
+    hidden = hide(starts, share=share, rng=rng)
     original = rows.ids.astype(np.int64)
     replaced = corrupt(original, hidden, mask_id=pieces.mask, num_ids=pieces.count, rng=rng)
     before, behind = len(pieces.prefix), len(pieces.suffix)
@@ -419,7 +425,7 @@ def collate_rows(
     row, column = np.nonzero(hidden)
     positions = row * wide.shape[1] + before + column
     tags = None
-    if settings.words != "none":
+    if settings.tags_words:
         wide_tags = np.full(wide.shape, -100, dtype=np.int64)
         wide_tags[:, before : before + length] = rows.tags
         tags = _to(wide_tags, device)

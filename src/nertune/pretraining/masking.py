@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MaskStrategy", "corrupt", "hide", "split_at_random"]
+__all__ = ["MaskStrategy", "corrupt", "hide", "join_entities", "split_at_random"]
 
 MaskStrategy = Literal["word", "span", "piece"]
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _SPAN_END = 0.4  # a span ends behind each piece with this chance: 2.5 pieces on average
 
@@ -22,12 +23,27 @@ def split_at_random(shape: tuple[int, int], rng: np.random.Generator) -> Bools:
     return starts
 
 
-def hide(starts_BL: Bools, *, share: float, rng: np.random.Generator) -> Bools:
-    """Choose whole words to hide, each with the same chance.
+def join_entities(starts_BL: Bools, kinds_BL: npt.NDArray[Any], entities_BL: Bools) -> Bools:
+    """Word starts where neighbouring words of an entity are one word, `[B, L]`.
+
+    A tagger may cut a name into several words with the same tag, e.g. 明年|5月.
+
+    Args:
+        starts_BL: where a word begins.
+        kinds_BL: the number of each token's tag.
+        entities_BL: whether the tag names entities.
+    """
+    starts = starts_BL.copy()
+    starts[:, 1:] &= ~(entities_BL[:, 1:] & (kinds_BL[:, 1:] == kinds_BL[:, :-1]))
+    return starts
+
+
+def hide(starts_BL: Bools, *, share: float | Floats, rng: np.random.Generator) -> Bools:
+    """Choose whole words to hide, each with the same chance or with one of its own.
 
     Args:
         starts_BL: where a word begins; each row's first piece begins one anyway.
-        share: chance of a word, 0 … 1.
+        share: chance of a word, 0 … 1; or `[B, L]`, where that at a word's start counts.
 
     Returns:
         Hidden pieces `[B, L]`; at least one word of the batch.
@@ -36,8 +52,9 @@ def hide(starts_BL: Bools, *, share: float, rng: np.random.Generator) -> Bools:
     starts[:, 0] = True
     word_of = np.cumsum(starts.ravel()) - 1
     draw = rng.random(int(word_of[-1]) + 1)
-    chosen = draw < share
-    chosen[draw.argmin()] = True  # a batch may be so small that no word was drawn
+    chances = share[starts] if isinstance(share, np.ndarray) else share
+    chosen = draw < chances
+    chosen[(draw - chances).argmin()] = True  # a batch may be so small that no word was drawn
     hidden: Bools = chosen[word_of].reshape(starts.shape)
     return hidden
 

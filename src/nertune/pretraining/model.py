@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Losses:
 
     Attributes:
         masked: over hidden pieces.
-        tags: over all pieces; 0 without a word tagger.
+        tags: over all pieces, weighted by `tag_weights`; 0 without a word tagger.
     """
 
     masked: Tensor
@@ -68,12 +69,17 @@ class PretrainingModel(nn.Module):
     Args:
         encoder: a transformers masked-language model.
         num_tags: word tags; 0 for none.
+        tag_weights: the weight of each word tag in the mean of their losses; all 1 by default.
 
     Shape legend:
         B rows, L pieces, N hidden pieces, D width, V vocabulary, T tags.
     """
 
-    def __init__(self, encoder: Any, num_tags: int = 0):
+    tag_weights_T: Tensor | None
+
+    def __init__(
+        self, encoder: Any, num_tags: int = 0, *, tag_weights: Sequence[float] | None = None
+    ):
         super().__init__()
         self.encoder = encoder
         width = int(encoder.config.hidden_size)
@@ -81,6 +87,8 @@ class PretrainingModel(nn.Module):
         if self.tagger is not None:
             nn.init.normal_(self.tagger.weight, std=0.02)
             nn.init.zeros_(self.tagger.bias)
+        weights = None if tag_weights is None else torch.tensor(tag_weights)
+        self.register_buffer("tag_weights_T", weights, persistent=False)
 
     def forward(
         self, ids_BL: Tensor, positions_N: Tensor, targets_N: Tensor, tags_BL: Tensor | None = None
@@ -102,7 +110,10 @@ class PretrainingModel(nn.Module):
         tags = masked.new_zeros(())
         if self.tagger is not None and tags_BL is not None:
             tags = F.cross_entropy(
-                self.tagger(hidden_BLD).flatten(0, 1).float(), tags_BL.flatten(), ignore_index=-100
+                self.tagger(hidden_BLD).flatten(0, 1).float(),
+                tags_BL.flatten(),
+                weight=self.tag_weights_T,
+                ignore_index=-100,
             )
         return Losses(masked, tags)
 

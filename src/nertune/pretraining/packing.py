@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +25,14 @@ from safetensors.numpy import load_file, save_file
 from nertune.data.files import open_for_writing, shorten
 from nertune.errors import CheckpointError, DataError
 from nertune.pretraining.text import Line
-from nertune.pretraining.words import WordTagger
+from nertune.pretraining.words import Word, WordTagger, plain_words
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document
 from nertune.tokens.units import Unit
 from nertune.types import Document
 
 __all__ = [
     "Block",
+    "EncodedLine",
     "ExclusionReport",
     "LineEncoder",
     "PreparedText",
@@ -45,6 +47,10 @@ Tags = npt.NDArray[np.uint8]
 
 _HASH_RANGE = 1 << 32
 _NUM_EXAMPLES = 5
+_CHUNK_LINES = 512  # that a word tagger may tag together
+
+EncodedLine = tuple[list[int], list[bool], list[int]]
+"""Token ids, word starts and word tags of a line; equally long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,27 @@ class LineEncoder:
         self._words = words
         self._kinds = {} if words is None else {tag: i for i, tag in enumerate(words.tags)}
 
-    def encode(self, text: str) -> tuple[list[int], list[bool], list[int]]:
-        """Piece ids, word starts and word tags of a line; equally long."""
+    def encode(self, lines: Sequence[Line]) -> Iterator[EncodedLine]:
+        """The tokens of each line, in order.
+
+        Raises:
+            DataError: the word tagger's words do not cover a line.
+        """
+        if self._words is None:
+            for line in lines:
+                yield self._encode(line.text, None)
+            return
+        for line, words in zip(lines, self._words.cut(lines), strict=True):
+            if sum(length for length, _ in words) != len(line.text):
+                raise DataError(f"{self._words.name} lost characters of {line.text[:40]!r}")
+            yield self._encode(line.text, words)
+
+    def _encode(self, text: str, words: Sequence[Word] | None) -> EncodedLine:
         reads_words = self._unit == "word" or _hash(text, 1) < self._word_share * _HASH_RANGE
         encoding = encode_document(
             Document(text), self._tokenizer, "word" if reads_words else "char"
         )
-        starts_at, kind_at = self._cut(text)
+        starts_at, kind_at = self._spread(text, words)
         ids: list[int] = []
         starts: list[bool] = []
         tags: list[int] = []
@@ -118,27 +138,16 @@ class LineEncoder:
             tags += [kind if begins else inside, *([inside] * (len(pieces) - 1))]
         return ids, starts, tags
 
-    def _cut(self, text: str) -> tuple[list[int], list[int]]:
-        """For every character the start of its word, and the word's kind."""
+    def _spread(self, text: str, words: Sequence[Word] | None) -> tuple[list[int], list[int]]:
+        """For every character the start of its word and, with a tagger, the word's kind."""
         starts: list[int] = []
         kinds: list[int] = []
-        if self._words is None:
-            word = 0
-            for i, character in enumerate(text):
-                joins = i and _is_alphanumeric(character) and _is_alphanumeric(text[i - 1])
-                word = word if joins else i
-                starts.append(word)
-            return starts, kinds
-        for length, kind in self._words.cut(text):
+        lengths = plain_words(text) if words is None else [length for length, _ in words]
+        for length in lengths:
             starts += [len(starts)] * length
-            kinds += [self._kinds[kind]] * length
-        if len(starts) != len(text):
-            raise DataError(f"{self._words.name} lost characters of {text[:40]!r}")
+        for length, tag in words or ():
+            kinds += [self._kinds[tag]] * length
         return starts, kinds
-
-
-def _is_alphanumeric(character: str) -> bool:
-    return character.isascii() and character.isalnum()
 
 
 def _hash(text: str, salt: int) -> int:
@@ -166,9 +175,9 @@ class ExclusionReport:
     def add(self, line: Line) -> None:
         """Count a line."""
         self.lines += 1
-        self.characters += len(line[2])
+        self.characters += len(line.text)
         if len(self.examples) < _NUM_EXAMPLES:
-            self.examples.append([line[0], line[1], shorten(line[2])])
+            self.examples.append([line.file, line.number, shorten(line.text)])
 
     def plus(self, other: ExclusionReport) -> ExclusionReport:
         """Both together."""
@@ -181,7 +190,7 @@ class ExclusionReport:
 
 
 class _Encodes(Protocol):
-    def encode(self, text: str) -> tuple[list[int], list[bool], list[int]]: ...
+    def encode(self, lines: Sequence[Line]) -> Iterable[EncodedLine]: ...
 
 
 class PreparedText:
@@ -190,7 +199,7 @@ class PreparedText:
     Args:
         folder: where the blocks lie.
         lines: opens the text behind a line: `(file number, line number)`.
-        encoder: turns a line into pieces.
+        encoder: turns lines into pieces.
         block_pieces: size of a block; two are held in memory at most.
         held_out: share of lines that are kept for measuring; chosen by their text alone.
         sample: share of lines that are used at all; chosen by their text alone.
@@ -286,20 +295,18 @@ class PreparedText:
         block, held = _Buffer(), _Buffer()
         excluded = ExclusionReport()
         end, is_last = behind, True
-        for line in self._lines(behind):
+        for line, is_excluded, encoded in self._encoded(behind):
             if len(block) >= self._block_pieces:
                 is_last = False
                 break
-            end = line[:2]
-            if _hash(line[2], 2) >= self._sample * _HASH_RANGE:
-                continue
-            excluded.lines_seen += 1
-            if self._excludes(line[2]):
+            end = (line.file, line.number)
+            excluded.lines_seen += is_excluded or encoded is not None
+            if is_excluded:
                 excluded.add(line)
-                continue
-            is_held = _hash(line[2], 0) < self._held_out * _HASH_RANGE
-            (held if is_held else block).add(*self._encoder.encode(line[2]))
-            self._on_progress(number, len(block))
+            if encoded is not None:
+                is_held = _hash(line.text, 0) < self._held_out * _HASH_RANGE
+                (held if is_held else block).add(*next(encoded))
+                self._on_progress(number, len(block))
         if not number and not len(block):
             raise DataError("the text holds no line that can be trained on")
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -310,6 +317,26 @@ class PreparedText:
                   "excluded": asdict(excluded)}  # fmt: skip
         with open_for_writing(self._folder / f"block-{number:05d}.json") as stream:
             stream.write(json.dumps(header) + "\n")
+
+    def _encoded(
+        self, behind: tuple[int, int]
+    ) -> Iterator[tuple[Line, bool, Iterator[EncodedLine] | None]]:
+        """Lines, whether they are excluded, and what gives a line's tokens if it is used.
+
+        Many are handed to the encoder together, since a word tagger may be a model that wants
+        batches. Those for which a block has no room are handed over again for the next block.
+        """
+        lines = iter(self._lines(behind))
+        while chunk := list(islice(lines, _CHUNK_LINES)):
+            sampled = [_hash(line.text, 2) < self._sample * _HASH_RANGE for line in chunk]
+            excluded = [
+                is_sampled and self._excludes(line.text)
+                for line, is_sampled in zip(chunk, sampled, strict=True)
+            ]
+            used = [s and not e for s, e in zip(sampled, excluded, strict=True)]
+            encoded = iter(self._encoder.encode(list(compress(chunk, used))))
+            for line, is_excluded, is_used in zip(chunk, excluded, used, strict=True):
+                yield line, is_excluded, encoded if is_used else None
 
     def _write(self, name: str, buffer: _Buffer) -> None:
         path = self._folder / f"{name}.safetensors"

@@ -25,10 +25,12 @@ class Schedule:
     tokens: int
 
     def row_length(self, done_tokens: int) -> int:
-        """Pieces of a row: short ones first (Izsak et al., 2021)."""
+        """Pieces of a row: short ones first (Izsak et al., 2021), long ones last."""
         s = self.settings
-        is_short = s.short_length and done_tokens < s.short_share * self.tokens
-        return s.short_length if is_short else s.length
+        if s.short_length and done_tokens < s.short_share * self.tokens:
+            return s.short_length
+        is_long = s.long_length and done_tokens >= (1 - s.long_share) * self.tokens
+        return s.long_length if is_long else s.length
 
     def num_rows(self, done_tokens: int) -> int:
         """Rows of the next step; the batch is ramped up (Geiping & Goldstein, 2022)."""

@@ -65,14 +65,26 @@ class PretrainSettings(Section):
         "in pieces of several characters, so that both units work."
     )  # fmt: skip
     words: Literal["none", "jieba"] = Field("none", description="Segmenter (extra: words).")
+    word_tags: tuple[Path, ...] = Field((), description="Or files with word tags, one for each "
+                                        "file of text; .gz and .xz are unpacked.")  # fmt: skip
+    teacher: str = Field("", description="Or a trained tagger, whose entities are the tags.")
     tag_weight: float = Field(
-        0.5, ge=0, description="Weight of the loss of tagging words; with `words`."
+        0.5, ge=0, description="Weight of the loss of tagging words; with a word tagger."
     )
+    entity_tags: tuple[str, ...] = Field((), description="The word tags that name entities; "
+                                         "empty: the tagger's own choice.")  # fmt: skip
+    entity_weight: float = Field(
+        1.0, gt=0, description="Weight of entities against other words in the loss of tagging."
+    )
+    entity_mask_share: Share = Field(0.0, description="Chance of an entity to be masked, its words "
+                                     "together; 0: each word as any other.")  # fmt: skip
     masking: Literal["word", "span", "piece"] = "word"
     mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be hidden.")
     length: int = Field(128, ge=8, description="Pieces in a row, special ones included.")
     short_length: int = Field(0, ge=0, description="Begin with rows of this length; 0: do not.")
     short_share: Share = Field(0.5, description="Share of the budget in short rows.")
+    long_length: int = Field(0, ge=0, description="End with rows of this length; 0: do not.")
+    long_share: Share = Field(0.1, description="Share of the budget in long rows.")
     batch_tokens: int = Field(8192, ge=1, description="Pieces in a step.")
     ramp: Share = Field(0.0, description="Share of the budget over which the batch grows from a "
                         "quarter.")  # fmt: skip
@@ -130,11 +142,52 @@ class PretrainSettings(Section):
             raise ValueError("lora adapts an encoder: it cannot begin one from scratch")
         if self.short_length >= self.length:
             raise ValueError(f"short_length must be below length ({self.length})")
-        if self.block_pieces < self.length:
-            raise ValueError(f"block_pieces must be at least length ({self.length})")
         if 0 < self.short_length < 8:
             raise ValueError("short_length must be 0 or at least 8")
+        if 0 < self.long_length <= self.length:
+            raise ValueError(f"long_length must be 0 or above length ({self.length})")
+        if self.short_length and self.long_length and self.short_share + self.long_share > 1:
+            raise ValueError("short_share and long_share must not be above 1 together")
+        if self.block_pieces < self.longest:
+            raise ValueError(f"block_pieces must be at least as long as a row ({self.longest})")
+        self._check_word_tagger()
         return self
+
+    def _check_word_tagger(self) -> None:
+        given = [self.words != "none", bool(self.word_tags), bool(self.teacher)]
+        if sum(given) > 1:
+            raise ValueError(
+                "give one of words (a segmenter), word_tags (files) and teacher (a tagger)"
+            )
+        if self.word_tags and len(self.word_tags) != len(self.files):
+            raise ValueError(
+                f"word_tags names {len(self.word_tags)} files, but there are {len(self.files)} of "
+                "text: give one for each, in the same order"
+            )
+        asked = {
+            "entity_tags": bool(self.entity_tags),
+            "entity_weight": self.entity_weight != 1,
+            "entity_mask_share": self.entity_mask_share > 0,
+        }
+        for key in (key for key, is_asked in asked.items() if is_asked):
+            if not self.tags_words:
+                raise ValueError(
+                    f"{key} needs a word tagger that knows entities: words, word_tags or teacher"
+                )
+        if self.entity_mask_share and self.masking != "word":
+            raise ValueError(
+                f'entity_mask_share masks whole words: masking must be "word", not {self.masking!r}'
+            )
+
+    @property
+    def tags_words(self) -> bool:
+        """Whether tagging words is a second task."""
+        return self.words != "none" or bool(self.word_tags) or bool(self.teacher)
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        return max(self.length, self.long_length)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in a section of their own."""

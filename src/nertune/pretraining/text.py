@@ -7,7 +7,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from nertune.data.corpus import load_corpus
 from nertune.data.files import refuse_foreign
@@ -15,10 +15,26 @@ from nertune.data.formats.recognition import kind_of_name
 from nertune.errors import DataError
 from nertune.inference.reading import input_kind
 
-__all__ = ["Line", "read_lines"]
+__all__ = ["Line", "is_labelled", "raw_lines", "read_lines"]
 
-Line = tuple[int, int, str]
-"""File number (from 0), line number (from 1), text without white space around it."""
+
+class Line(NamedTuple):
+    r"""A line of text and its place.
+
+    Attributes:
+        file: number of its file, from 0.
+        number: its number in the file, from 1.
+        text: the line without white space around it.
+        before: characters of white space that were removed at its start.
+        after: the same at its end. The line's end (`\n` or `\r\n`) and a byte-order mark are no
+            characters of a line.
+    """
+
+    file: int
+    number: int
+    text: str
+    before: int = 0
+    after: int = 0
 
 
 def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iterator[Line]:
@@ -33,41 +49,65 @@ def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iter
     Raises:
         DataError: a file is missing, damaged, or not UTF-8; names the line.
     """
-    for number in range(skip[0], len(paths)):
-        behind = skip[1] if number == skip[0] else 0
-        for line, text in _lines_of(paths[number]):
-            if line > behind and text:
-                yield number, line, text
+    for file in range(skip[0], len(paths)):
+        behind = skip[1] if file == skip[0] else 0
+        for number, raw in _lines_of(paths[file]):
+            text = raw.strip()
+            if number > behind and text:
+                before = len(raw) - len(raw.lstrip())
+                yield Line(file, number, text, before, len(raw) - before - len(text))
+
+
+def is_labelled(path: Path) -> bool:
+    """Whether a file holds documents with labels (CoNLL, JSONL) and not text line by line.
+
+    Raises:
+        DataError: the file cannot be read, or is a labelled file packed with xz.
+    """
+    if path.suffix == ".xz":
+        if kind_of_name(path.with_suffix("")):
+            raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
+        return False
+    return input_kind(path) != "lines"
 
 
 def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    line = 0
+    if not is_labelled(path):
+        yield from raw_lines(path)
+        return
+    for number, document in enumerate(load_corpus(path, ignore_tags=True).documents, 1):
+        yield number, " ".join(document.text.split())
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The number (from 1) and the text of every line of a UTF-8 file, blank ones included.
+
+    White space around a line is kept; its end and a byte-order mark are not part of it.
+
+    Raises:
+        DataError: the file is missing, damaged, or not UTF-8; names the line.
+    """
+    number = 0
     try:
-        if path.suffix == ".xz" and kind_of_name(path.with_suffix("")):
-            raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
-        if path.suffix != ".xz" and input_kind(path) != "lines":
-            for line, document in enumerate(load_corpus(path, ignore_tags=True).documents, 1):
-                yield line, " ".join(document.text.split())
-            return
         with _open(path) as stream:
-            for line, raw in enumerate(stream, 1):
-                text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+            for number, data in enumerate(stream, 1):
+                text = data.decode("utf-8-sig" if number == 1 else "utf-8")
                 if "\0" in text:
-                    raise DataError("a NUL byte: expected UTF-8 text", path=path, line=line)
-                yield line, text.strip()
+                    raise DataError("a NUL byte: expected UTF-8 text", path=path, line=number)
+                yield number, text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        if line == 1:
+        if number == 1:
             refuse_foreign(error.object, path)
         raise DataError(
             f"byte {error.start + 1} of this line (0x{error.object[error.start]:02X}) is not UTF-8:"
             " is the file in another encoding (then e.g. iconv -f GB18030 -t UTF-8)?",
             path=path,
-            line=line,
+            line=number,
         ) from error
     except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
         kind = path.suffix.removeprefix(".")
         raise DataError(
-            f"the {kind} data is damaged or cut short behind line {line} ({error})", path=path
+            f"the {kind} data is damaged or cut short behind line {number} ({error})", path=path
         ) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error

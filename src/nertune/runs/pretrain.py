@@ -20,7 +20,7 @@ from rich.console import Console
 import nertune
 from nertune.artifact import adapter_base, hash_encoder, merge_adapter, move_into_place
 from nertune.data.files import hash_file
-from nertune.errors import CheckpointError, ConfigError, TokenizerError
+from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.inference.reading import read_inputs
 from nertune.models.bert import (
     position_limit,
@@ -49,11 +49,12 @@ from nertune.pretraining.schedule import Schedule
 from nertune.pretraining.settings import PretrainSettings
 from nertune.pretraining.text import Line, read_lines
 from nertune.pretraining.vocabulary import build_tokenizer, learn_vocabulary, read_tokenizer
-from nertune.pretraining.words import JiebaWords, WordTagger
+from nertune.pretraining.words import WordTagger
 from nertune.processes import refuse_many_processes
 from nertune.runs.folder import RunFolder
 from nertune.runs.progress import PretrainDisplay, notify
 from nertune.runs.record import peak_memory_bytes, software_versions, write_json
+from nertune.runs.word_taggers import TaggingTask, build_tagging_task
 from nertune.tokens.tokenizer import EncoderTokenizer, load_tokenizer
 from nertune.tokens.units import Unit, choose_unit
 from nertune.training.accelerator import build_accelerator
@@ -85,7 +86,7 @@ class _Text:
         return self._exclusion is not None and self._exclusion.shares(text)
 
     def kept(self) -> Iterator[str]:
-        return (line[2] for line in self.lines() if not self.excludes(line[2]))
+        return (line.text for line in self.lines() if not self.excludes(line.text))
 
 
 def pretrain(
@@ -133,20 +134,21 @@ def _pretrain(
         return finished
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    files = _hash_files((*settings.files, *settings.exclude))
+    files = _hash_files((*settings.files, *settings.exclude, *settings.word_tags))
+    task = build_tagging_task(settings, files)
+    words = task.tagger if task is not None else None
     text = _Text(settings, console)
-    words = JiebaWords() if settings.words == "jieba" else None
     prepared_by = _preparation(settings, files, words)
     folder.begin(overwrite=overwrite)
     _drop_other_preparation(folder, prepared_by)
     unit = choose_unit((Document(t) for t in islice(text.kept(), 2000)), settings.unit)
     tokenizer = _tokenizer(settings, text, folder, console)
     write_json(folder.prepared / "made-from.json", prepared_by)
-    pieces = _pieces(tokenizer)
+    pieces = _pieces(tokenizer, task)
     accelerator = build_accelerator(
         choose_device(settings.device), settings.precision, project_dir=settings.output
     )
-    model, is_new_head = _model(settings, tokenizer, words)
+    model, is_new_head = _model(settings, tokenizer, task)
     model.to(accelerator.device)
     with PretrainDisplay(console, folder.log) as display:
         prepared = PreparedText(
@@ -161,7 +163,9 @@ def _pretrain(
         )
         first = prepared.block(0)
         assert first is not None  # an empty text was refused
+        _refuse_short(len(first), settings, pieces)
         _say_text(prepared, len(first), unit, settings, console)
+        _say_task(task, console)
         _say_model(model, settings, is_new_head, accelerator, console)
         plan = _plan(settings, folder, model, prepared, pieces, accelerator, console)
         before = _held_out(model, prepared, settings, pieces, accelerator)
@@ -173,13 +177,13 @@ def _pretrain(
             pieces,
             accelerator=accelerator,
             checkpoints=CheckpointStore(folder.checkpoints),
-            fingerprint=_fingerprint(settings, files, tokenizer, plan),
+            fingerprint=_fingerprint(settings, files, tokenizer, words, plan),
             observer=display,
             resume=resume,
         )
     after = _held_out(model, prepared, settings, pieces, accelerator)
     record = _record(settings, files, prepared, model, tokenizer, unit, plan, progress,
-                     {"before": before, "after": after}, words, accelerator)  # fmt: skip
+                     {"before": before, "after": after}, task, accelerator)  # fmt: skip
     _save_encoder(model, tokenizer, settings, record, folder.model)
     folder.finish(record)
     return record
@@ -207,12 +211,13 @@ def _preparation(
 ) -> dict[str, Any]:
     """Everything that decides what the prepared text is."""
     keys = ("encoder", "from_scratch", "vocabulary", "unit", "word_share", "held_out",
-            "sample", "block_pieces", "length")  # fmt: skip
+            "sample", "block_pieces")  # fmt: skip
     values = settings.model_dump(mode="json")
     made: dict[str, Any] = {key: values[key] for key in keys}
     made["files"] = [files[str(path)] for path in settings.files]
     made["exclude"] = [files[str(path)] for path in settings.exclude]
-    made["words"] = words.name if words is not None else None
+    made["length"] = settings.longest
+    made["words"] = words.fingerprint if words is not None else None
     if settings.encoder:
         made["encoder"] = hash_encoder(settings.encoder)
         made["tokenizer"] = load_tokenizer(settings.encoder).fingerprint()
@@ -255,7 +260,7 @@ def _tokenizer(
         notify(console, f"vocabulary: {len(vocabulary.pieces):,} pieces, "
                         f"{vocabulary.covered:.3%} of the text's characters")  # fmt: skip
         draft = own.with_name(f".tokenizer-{os.getpid()}")
-        build_tokenizer(vocabulary, max_pieces=settings.length).save_pretrained(draft)
+        build_tokenizer(vocabulary, max_pieces=settings.longest).save_pretrained(draft)
         draft.rename(own)
     return read_tokenizer(own)
 
@@ -270,7 +275,7 @@ def _shape(settings: PretrainSettings) -> Shape:
     )
 
 
-def _pieces(tokenizer: EncoderTokenizer) -> Pieces:
+def _pieces(tokenizer: EncoderTokenizer, task: TaggingTask | None) -> Pieces:
     mask = tokenizer.backend.mask_token_id
     if mask is None:
         raise TokenizerError(
@@ -279,12 +284,14 @@ def _pieces(tokenizer: EncoderTokenizer) -> Pieces:
         )
     return Pieces(
         tuple(tokenizer.prefix_ids), tuple(tokenizer.suffix_ids), int(mask),
-        tokenizer.vocabulary_size,
+        tokenizer.vocabulary_size, task.entity_tags if task is not None else (),
     )  # fmt: skip
 
 
 def _model(
-    settings: PretrainSettings, tokenizer: EncoderTokenizer, words: WordTagger | None
+    settings: PretrainSettings,
+    tokenizer: EncoderTokenizer,
+    task: TaggingTask | None,
 ) -> tuple[PretrainingModel, bool]:
     """The model to train, and whether its prediction head is new."""
     is_new_head = False
@@ -293,7 +300,7 @@ def _model(
             _shape(settings),
             tokenizer.vocabulary_size,
             architecture=settings.architecture,
-            max_pieces=settings.length,
+            max_pieces=settings.longest,
             seed=settings.seed,
         )
     else:
@@ -301,15 +308,21 @@ def _model(
         encoder, is_new_head = _load(settings.encoder)
         refuse_missing_embeddings(settings.encoder, encoder, tokenizer.vocabulary_size)
         limit = position_limit(encoder)
-        if limit is not None and settings.length > limit:
+        if limit is not None and settings.longest > limit:
+            key = "long_length" if settings.long_length else "length"
             raise ConfigError(
-                f"length = {settings.length}, but {settings.encoder} reads {limit} pieces at most"
+                f"{key} = {settings.longest}, but {settings.encoder} reads {limit} pieces at most"
             )
         if settings.lora:
             encoder = add_merging_lora(encoder, settings.adapter)
             if is_new_head:  # nothing to adapt: it must be learned whole
                 _train_head(encoder)
-    return PretrainingModel(encoder, 2 * len(words.tags) if words is not None else 0), is_new_head
+    if task is None:
+        return PretrainingModel(encoder), is_new_head
+    weights = task.weights(settings.entity_weight)
+    is_weighted = settings.entity_weight != 1
+    model = PretrainingModel(encoder, len(weights), tag_weights=weights if is_weighted else None)
+    return model, is_new_head
 
 
 def _train_head(encoder: Any) -> None:
@@ -332,6 +345,27 @@ def _say_text(
                         f"({found.characters:,} characters)")  # fmt: skip
         for file, line, text in found.examples:
             notify(console, f"  {settings.files[file]}:{line}: {text}")
+
+
+def _say_task(task: TaggingTask | None, console: Console) -> None:
+    if task is not None:
+        tags = task.tagger.tags
+        entities = ", ".join(tags[kind] for kind in task.entity_tags) or "none"
+        notify(console, f"word tags: {task.tagger.name}, {len(tags)} tags, of entities: {entities}")
+
+
+def _refuse_short(num_tokens: int, settings: PretrainSettings, pieces: Pieces) -> None:
+    """Say at the start that the last rows are longer than the text, not at the end of a run.
+
+    Raises:
+        DataError: the first block, which is the longest, is shorter than the longest row.
+    """
+    length = settings.longest - len(pieces.prefix) - len(pieces.suffix)
+    if num_tokens < length:
+        raise DataError(
+            f"the text is shorter than one row of {length} pieces: give more text, or set a "
+            "smaller length"
+        )
 
 
 def _say_model(
@@ -389,12 +423,16 @@ def _fingerprint(
     settings: PretrainSettings,
     files: dict[str, str],
     tokenizer: EncoderTokenizer,
+    words: WordTagger | None,
     plan: dict[str, Any],
 ) -> dict[str, Any]:
     """What a resumed run must share with the killed one to end with the same weights."""
     values = settings.model_dump(mode="json")
-    for key in ("output", "files", "exclude", "checkpoint_minutes", "checkpoint_steps", "minutes"):
+    for key in ("output", "files", "exclude", "word_tags", "checkpoint_minutes", "checkpoint_steps",
+                "minutes"):  # fmt: skip
         values.pop(key)
+    # Where the tags come from, whatever the path is; `words` says it of a segmenter.
+    values["teacher"] = words.fingerprint if words is not None and settings.words == "none" else ""
     values["text"] = [files[str(path)] for path in settings.files]
     values["excluded"] = [files[str(path)] for path in settings.exclude]
     values["tokens"] = plan["tokens"]
@@ -454,11 +492,14 @@ def _card(record: dict[str, Any]) -> str:
         if after
         else "No text was held out to measure it."
     )
+    lengths = [length for key in ("length", "long_length") if (length := settings[key])]
     limits = (
-        f"Positions beyond {settings['length']} were not trained."
+        f"Positions beyond {max(lengths)} were not trained."
         if settings["from_scratch"]
-        else f"It was trained further in rows of {settings['length']} pieces."
+        else f"It was trained further in rows of {' and '.join(map(str, lengths))} pieces."
     )
+    share = settings["entity_mask_share"]
+    entities = f"; whole entities, {share:.0%}" if share else ""
     return f"""# Model card
 
 An encoder for nertune and transformers, pre-trained with `nertune pretrain` {record["nertune"]}.
@@ -467,11 +508,23 @@ An encoder for nertune and transformers, pre-trained with `nertune pretrain` {re
 - Text: {", ".join(Path(p).name for p in settings["files"])}.
 - Budget: {record["tokens"]:,} pieces in {record["steps"]:,} steps, {_duration(record["seconds"])} \
 on {record["device"]}.
-- Masking: {settings["masking"]}, {settings["mask_share"]:.0%}; word tags: {settings["words"]}.
+- Masking: {settings["masking"]}, {settings["mask_share"]:.0%}{entities}.
+- {_card_of_words(record["word_tags"])}
 - {quality}
 
 **Limits.** {limits} It knows what its text knows.
 """
+
+
+def _card_of_words(word_tags: dict[str, Any] | None) -> str:
+    if word_tags is None:
+        return "No second task."
+    entities = ", ".join(word_tags["entity_tags"]) or "none"
+    return (
+        f"Second task: the word tags of {word_tags['tagger']} ({len(word_tags['tags'])} tags; of "
+        f"entities: {entities}). They are another tagger's, with its mistakes, and the encoder "
+        "knows what that tagger was trained on."
+    )
 
 
 def _record(
@@ -484,7 +537,7 @@ def _record(
     plan: dict[str, Any],
     progress: PretrainProgress,
     held_out: dict[str, dict[str, float]],
-    words: WordTagger | None,
+    task: TaggingTask | None,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     parameters = list(model.encoder.parameters())
@@ -493,8 +546,9 @@ def _record(
         "nertune": nertune.__version__,
         "status": "finished",
         "settings": settings.to_dict(),
-        "versions": software_versions() | {"words": words.name if words is not None else ""},
+        "versions": software_versions() | {"words": task.tagger.name if task is not None else ""},
         "files": files,
+        "word_tags": task.to_dict() if task is not None else None,
         "unit": unit,
         "vocabulary": tokenizer.vocabulary_size,
         "parameters": {
