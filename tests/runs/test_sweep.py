@@ -319,3 +319,37 @@ def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) ->
     write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
     with pytest.raises(ConfigError, match="other data"):
         sweep(recipe, output=output, trials=1, resume=True)
+
+
+def test_a_sweep_of_0_1_0_goes_on(tmp_path: Path) -> None:
+    """Its recipe, its space and its plan have the old names of the rates."""
+    recipe = write_recipe(tmp_path, '\n[space]\n"train.rate" = [0.01, 0.02]\n')
+    text = (
+        recipe.read_text(encoding="utf-8")
+        .replace("head_learning_rate = 1e-4\n", "")
+        .replace("epochs = 3", "epochs = 15")
+    )
+    recipe.write_text(text.replace("learning_rate = 1e-4", "rate = 1e-4"), encoding="utf-8")
+    output = tmp_path / "out"
+    sweep(recipe, output=output, trials=1)
+    path = output / module._DESCRIPTION
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    train = plan["settings"]["train"]
+    assert (train.pop("learning_rate"), train.pop("head_learning_rate")) == (1e-4, 1e-4)
+    train |= {"rate": 1e-4, "head_rate": None, "adapter_rate": None, "encoder_factor": None,
+              "crf_rate": train.pop("crf_learning_rate")}  # fmt: skip
+    path.write_text(json.dumps(plan), encoding="utf-8")
+
+    result = sweep(recipe, output=output, trials=3, resume=True)
+    assert result.best.number > 0  # a rate of 1e-4 is far too low
+    chosen = result.best.values["train.rate"]
+    winner = tomllib.loads(result.winner.read_text(encoding="utf-8"))["train"]
+    assert winner["learning_rate"] == winner["head_learning_rate"] == chosen
+    assert "rate" not in winner
+
+    plan["space"] = {"train.encoder_factor": {"low": 0.02, "high": 0.5}}  # of its default space
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"of other space: train\.encoder_factor was .* is absent"
+    ):
+        sweep(recipe, output=output, trials=3, resume=True)
