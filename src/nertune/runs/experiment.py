@@ -36,8 +36,9 @@ from nertune.models.device import choose_device
 from nertune.processes import refuse_many_processes
 from nertune.runs.folder import RunFolder
 from nertune.runs.notices import print_logs
-from nertune.runs.progress import RunLog, TrainingDisplay, notify
+from nertune.runs.progress import RunLog, TrainingDisplay, notify, warn
 from nertune.runs.record import describe_data, peak_memory_bytes, software_versions
+from nertune.runs.run_warnings import find_data_warnings, find_training_warnings
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
@@ -252,11 +253,8 @@ def _load_corpora(data: DataSettings, seed: int, console: Console, *, with_test:
         notify(
             console, f"data.test is not scored: add --test, or nertune evaluate MODEL {data.test}"
         )
-    for split, corpus in corpora.items():
-        if unseen := sorted(set(corpus.labels) - set(train.labels)):
-            notify(
-                console, f"{split}: {', '.join(unseen)} never occurs in training: will be missed"
-            )
+    for message in find_data_warnings(corpora.train, corpora.dev, corpora.test):
+        warn(console, message)
     return corpora
 
 
@@ -267,10 +265,10 @@ def _say_leakage(corpora: _Corpora, console: Console) -> None:
         for target, b in named[i + 1 :]:
             leak = find_leakage(a.documents, b.documents, source_name=source, target_name=target)
             if leak.documents:
-                notify(
+                warn(
                     console,
-                    f"warning: {leak.documents} of {len(b.documents)} {target} texts stand in "
-                    f"{source} too: scores on {target} are optimistic",
+                    f"{leak.documents} of {len(b.documents)} {target} texts stand in {source} "
+                    f"too: scores on {target} are optimistic",
                 )
 
 
@@ -337,6 +335,8 @@ def _fit(
     rates = _rates(settings, predictor)
     told = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
     notify(console, f"learning rates: {told}")
+    for message in find_training_warnings(settings, examples, predictor.tagger):
+        warn(console, message)
     folder.begin(overwrite=overwrite)  # here, since data or encoder might have been refused
     tracker = None
     if settings.train.tensorboard:

@@ -13,12 +13,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nertune.pretraining.loop import PretrainProgress
 from nertune.training.loop import EpochReport
 
-__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify", "read_log"]
+__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify", "read_log", "warn"]
 
 
 def notify(console: Console, message: str) -> None:
     """One plain line on stderr."""
     console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def warn(console: Console, message: str) -> None:
+    """A line on stderr that stands out: what makes a result say less than it seems to."""
+    console.print(
+        f"warning: {message}",
+        style="bold yellow", markup=False, emoji=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _bar(console: Console) -> Progress:
