@@ -126,7 +126,8 @@ def fit(
         tagger, optimizer, names, accelerator,
         store=checkpoints, settings=settings, fingerprint=fingerprint, ranks=ranks, clock=clock,
     )  # fmt: skip
-    progress, best = Progress(), {}
+    progress = Progress()
+    best: dict[str, Tensor] = {}
     if resume and (found := keeper.resume()) is not None:
         progress, best = found
         if observer is not None:
