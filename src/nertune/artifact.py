@@ -47,7 +47,15 @@ from nertune.models.bert import (
 from nertune.models.build import build_lstm, build_segmenter
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.device import choose_device
-from nertune.models.heads import Base, fit_classifier, load_with_head, read_transitions
+from nertune.models.heads import (
+    Base,
+    find_classifier,
+    fit_classifier,
+    load_with_head,
+    match_tags,
+    read_transitions,
+    read_weights,
+)
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
 from nertune.storage.atomic import flush, flush_folder
@@ -64,6 +72,8 @@ __all__ = [
     "hash_encoder",
     "load_base",
     "load_model",
+    "load_own_tokenizer",
+    "load_trained",
     "merge_adapter",
     "merge_emitter",
     "move_into_place",
@@ -100,6 +110,8 @@ class Manifest(BaseModel):
         tags, scheme: what its outputs stand for, in order.
         encoder: the base encoder's name as the recipe had it; empty for an LSTM.
         encoder_sha256: hash over the base encoder's weight files; checked for adapters.
+        start_from, start_sha256: the model that its run started from and the hash over its
+            weights; empty for one that started with an encoder alone.
         encoding: how its tokenizer encodes units; what says nothing is of version 0.1.0.
         tokenizer_sha256: `Tokenizer.fingerprint`.
         lstm: the LSTM's shape.
@@ -121,6 +133,8 @@ class Manifest(BaseModel):
     scheme: Scheme = "BIO"
     encoder: str = ""
     encoder_sha256: str = ""
+    start_from: str = ""
+    start_sha256: str = ""
     encoding: EncodingStyle = "isolated"
     tokenizer_sha256: str
     lstm: LstmSettings | None = None
@@ -197,6 +211,28 @@ def load_base(encoder: str, tagset: TagSet) -> Base:
     return Base(model, kept, read_transitions(folder))
 
 
+def load_trained(folder: Path, tagset: TagSet) -> Base:
+    """An adapter or an LSTM to be trained further as such, with a head for these tags.
+
+    Args:
+        folder: from `save_model`.
+        tagset: the tags to be learned.
+
+    Raises:
+        ArtifactError: the folder is damaged, or the adapter's base encoder is another one.
+    """
+    manifest = read_manifest(folder)
+    old = TagSet(manifest.tags, manifest.scheme)
+    kept = match_tags(old, tagset)
+    _log.info("%s", kept.describe(f"{folder}: the classifier"))
+    transitions = read_transitions(folder)
+    if manifest.emitter == "lstm":
+        return Base(None, kept, transitions, read_weights(folder / "model.safetensors"))
+    state = _load_adapter(folder, manifest, old).state_dict()
+    model = _plain_model(manifest.encoder, tagset)
+    return Base(model, kept, transitions, state, find_classifier(model, manifest.encoder)[0])
+
+
 def merge_adapter(name: str) -> tuple[Any, TagSet]:
     """The token-classification model that an adapter saved by nertune and its base come to.
 
@@ -250,6 +286,7 @@ def save_model(
     encoder: str = "",
     lstm: LstmSettings | None = None,
     encoder_sha256: str = "",
+    start: tuple[str, str] = ("", ""),
     settings: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
@@ -260,6 +297,7 @@ def save_model(
         folder: where to.
         predictor: the tagger with its segmenter and tags.
         emitter, tuning, decoder, encoder, lstm: what it is (`Manifest`).
+        start: folder and hash of the model that its run started from.
         encoder_sha256: of the base encoder; by default that of what its name means now.
         settings, data, metrics: kept for the reader and shown in the model card.
     """
@@ -281,6 +319,8 @@ def save_model(
             scheme=predictor.tagset.scheme,
             encoder=encoder,
             encoder_sha256=encoder_sha256 or (hash_encoder(encoder) if encoder else ""),
+            start_from=start[0],
+            start_sha256=start[1],
             encoding=predictor.segmenter.tokenizer.style,
             tokenizer_sha256=predictor.segmenter.tokenizer.fingerprint(),
             lstm=lstm,
@@ -461,7 +501,7 @@ def _parse_manifest(path: Path) -> Manifest:
 def _load_own(folder: Path) -> Predictor:
     manifest = read_manifest(folder)
     tagset = TagSet(manifest.tags, manifest.scheme)
-    tokenizer = _load_own_tokenizer(folder, manifest)
+    tokenizer = load_own_tokenizer(folder, manifest)
     if manifest.emitter == "lstm":
         assert manifest.lstm is not None
         tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
@@ -477,7 +517,12 @@ def _load_own(folder: Path) -> Predictor:
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
-def _load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+def load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+    """The tokenizer in a tagger's folder.
+
+    Raises:
+        ArtifactError: it is not the one that the tagger learned with.
+    """
     tokenizer: Tokenizer = (
         CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
         if manifest.emitter == "lstm"
@@ -524,7 +569,7 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
     graph = find_graph(folder, manifest, backend)
     chosen = "cpu" if device == "auto" else str(choose_device(device))
     tagset = TagSet(manifest.tags, manifest.scheme)
-    tokenizer = _load_own_tokenizer(folder, manifest)
+    tokenizer = load_own_tokenizer(folder, manifest)
     emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
     tagger = Tagger(emitter, _decoder(manifest, tagset)).eval()
     return _assemble(folder, manifest, tagger, tokenizer, tagset)

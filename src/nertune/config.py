@@ -108,6 +108,10 @@ class ModelSettings(Section):
 
     emitter: Literal["encoder", "lstm"] = "encoder"
     encoder: str = Field("mini-zh", description="Bundled name, folder or hub name.")
+    start_from: str = Field(
+        "", description="A finished run's folder: train its model further, with the same or other "
+        "labels. Encoder, tokenizer and unit are the model's."
+    )  # fmt: skip
     tuning: Tuning = Field(
         "full",
         description="What of an encoder trains: all, the head, the top layers, the biases, a LoRA "
@@ -121,6 +125,11 @@ class ModelSettings(Section):
     )
     max_pieces: int = Field(0, ge=0, description="Window in pieces; 0: what the encoder allows.")
     stride: int = Field(-1, ge=-1, description="Pieces that windows share; -1: a quarter.")
+
+    @field_validator("start_from")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:

@@ -46,7 +46,9 @@ class TagSet:
         self._parts = [
             ("O", "") if i in special else split_tag(tag, scheme) for i, tag in enumerate(self.tags)
         ]
-        self._usable_K = np.array([i not in special for i in range(len(self.tags))])
+        self._usable_K: NDArray[np.bool_] = np.array(
+            [i not in special for i in range(len(self.tags))], dtype=bool
+        )
         self._ids = {tag: i for i, tag in enumerate(self.tags)}
         self._ids_of_parts = {part: i for i, part in enumerate(self._parts) if self._usable_K[i]}
         self._outside = {i for i, (role, _) in enumerate(self._parts) if role == "O"}
@@ -153,24 +155,28 @@ class TagSet:
             if all((role, label) in ids for role in row)
         ]
 
+    def _among_usable(self, legal: Sequence[bool]) -> NDArray[np.bool_]:
+        chosen_K: NDArray[np.bool_] = self._usable_K & np.array(legal, dtype=bool)
+        return chosen_K
+
     @cached_property
     def legal_start_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may begin with tag k."""
         free = self.scheme in ("IO", "IOB1")
-        legal_K = np.array([free or role in "OBS" for role, _ in self._parts])
-        return legal_K & self._usable_K
+        legal = [free or role in "OBS" for role, _ in self._parts]
+        return self._among_usable(legal)
 
     @cached_property
     def legal_end_K(self) -> NDArray[np.bool_]:
         """Whether a sequence may end with tag k."""
         must_close = self.scheme in CLOSING_SCHEMES
-        legal_K = np.array([not must_close or role in "OES" for role, _ in self._parts])
-        return legal_K & self._usable_K
+        legal = [not must_close or role in "OES" for role, _ in self._parts]
+        return self._among_usable(legal)
 
     @cached_property
     def legal_KK(self) -> NDArray[np.bool_]:
         """`[previous, next]`: whether one tag may follow another."""
-        usable_KK = self._usable_K[:, None] & self._usable_K
+        usable_KK: NDArray[np.bool_] = self._usable_K[:, None] & self._usable_K
         if self.scheme in ("IO", "IOB1"):
             return usable_KK
         must_close = self.scheme in CLOSING_SCHEMES
@@ -181,7 +187,8 @@ class TagSet:
                     legal[i, j] = self.continues_KK[i, j]
                 else:
                     legal[i, j] = not must_close or role in "OES"
-        return legal & usable_KK
+        usable_KK &= legal
+        return usable_KK
 
     @cached_property
     def continues_KK(self) -> NDArray[np.bool_]:

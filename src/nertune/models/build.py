@@ -16,7 +16,7 @@ from nertune.models.bert import (
 )
 from nertune.models.crf import Crf, SoftmaxDecoder
 from nertune.models.dropout import quicken_dropout
-from nertune.models.heads import Base, keep_transitions, load_with_head
+from nertune.models.heads import Base, adopt_state, keep_transitions, load_with_head
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.models.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
@@ -72,7 +72,10 @@ def build_tagger(
 
 def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base | None) -> Tagger:
     if settings.model.emitter == "lstm":
-        return build_lstm(settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size)
+        tagger = build_lstm(
+            settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size
+        )
+        return tagger if base is None else _go_on(tagger, base)
     base = base or load_with_head(settings.model.encoder, tagset)
     model = base.model
     refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
@@ -87,23 +90,25 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base 
         model = add_lora(model, settings.lora)
     elif tuning == "peft":
         model = add_adapter(model, settings.peft)
-    decoder = _decoder(settings.model.decoder, tagset)
-    _go_on(decoder, base)
-    return Tagger(EncoderEmitter(model), decoder)
+    return _go_on(Tagger(EncoderEmitter(model), _decoder(settings.model.decoder, tagset)), base)
 
 
-def _go_on(decoder: Crf | SoftmaxDecoder, base: Base) -> None:
-    """Keep what the base's CRF learned about tags that are learned further, and say so."""
+def _go_on(tagger: Tagger, base: Base) -> Tagger:
+    """Keep what the base learned about tags that are learned further, and say so."""
     if base.kept is None:
-        return
-    if isinstance(decoder, Crf):
+        return tagger
+    if base.state is not None:
+        emitter = tagger.emitter
+        adopt_state(emitter.model if isinstance(emitter, EncoderEmitter) else emitter, base)
+    if isinstance(tagger.decoder, Crf):
         if base.transitions is not None and base.kept.ids:
-            keep_transitions(decoder, base.transitions, base.kept)
+            keep_transitions(tagger.decoder, base.transitions, base.kept)
             _log.info("the CRF: transitions between %d tags kept", len(base.kept.ids))
         else:
             _log.info("the CRF is new")
     elif base.transitions is not None:
         _log.info('the CRF of the model is left out, since model.decoder = "softmax"')
+    return tagger
 
 
 def build_lstm(

@@ -8,6 +8,7 @@ are new: kept by their number alone, a person's row would name whatever comes in
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,14 @@ from nertune.models.crf import Crf
 __all__ = [
     "Base",
     "KeptTags",
+    "adopt_state",
+    "find_classifier",
     "fit_classifier",
     "keep_transitions",
     "load_with_head",
     "match_tags",
     "read_transitions",
+    "read_weights",
 ]
 
 _log = logging.getLogger("nertune")
@@ -87,11 +91,16 @@ class Base:
             the tags that are to be learned.
         kept: what of a trained head is in it; `None` if there was none.
         transitions: the parameters of the CRF that was trained with that head, if there was one.
+        state: the weights of an emitter (an adapter with what it is on, an LSTM) that is trained
+            further; they replace those of the one that is built.
+        classifier: the full name of the last layer in the model without an adapter.
     """
 
     model: Any
     kept: KeptTags | None = None
     transitions: Mapping[str, Tensor] | None = None
+    state: Mapping[str, Tensor] | None = None
+    classifier: str = "classifier"
 
 
 def load_with_head(name: str, tagset: TagSet) -> Base:
@@ -143,7 +152,9 @@ def fit_classifier(model: Any, tagset: TagSet, old: TagSet | None, *, name: str 
     Raises:
         ModelError: its last layer is of a kind that is not known.
     """
-    parent, local, before = _find_classifier(model, name)
+    full_name, before = find_classifier(model, name)
+    path, _, local = full_name.rpartition(".")
+    parent = model.get_submodule(path)
     for parameter in model.parameters():
         parameter._is_hf_initialized = True  # transformers draws anew only what lacks this
     classifier = nn.Linear(before.in_features, len(tagset), bias=before.bias is not None)
@@ -163,8 +174,12 @@ def fit_classifier(model: Any, tagset: TagSet, old: TagSet | None, *, name: str 
     return kept
 
 
-def _find_classifier(model: Any, name: str) -> tuple[nn.Module, str, nn.Linear]:
-    """The linear layer that gives the logits: the module that holds it, its name there, itself."""
+def find_classifier(model: Any, name: str = "") -> tuple[str, nn.Linear]:
+    """The linear layer that gives the logits, and its full name.
+
+    Raises:
+        ModelError: there is none.
+    """
     prefix = f"{model.base_model_prefix}."
     found = [
         (full_name, module)
@@ -178,9 +193,36 @@ def _find_classifier(model: Any, name: str) -> tuple[nn.Module, str, nn.Linear]:
             f"{name}: {type(model).__name__} has no linear layer of {model.config.num_labels} "
             "outputs on top, so that its head cannot be fitted to other labels"
         )
-    full_name, layer = found[-1]
-    parent, _, local = full_name.rpartition(".")
-    return model.get_submodule(parent), local, layer
+    return found[-1]
+
+
+@torch.no_grad()
+def adopt_state(emitter: nn.Module, base: Base) -> None:
+    """Put the weights of an emitter that is trained further into one that was built alike.
+
+    Those of the classifier go by their tags.
+
+    Raises:
+        ModelError: they are of another shape.
+    """
+    assert base.state is not None
+    assert base.kept is not None
+    last = re.compile(
+        rf"(^|\.){re.escape(base.classifier)}(\.modules_to_save\.\w+|\.original_module)?"
+        r"\.(weight|bias)"
+    )
+    for name, tensor in emitter.state_dict().items():
+        before = base.state.get(name)
+        if before is not None and last.search(name):
+            for i, j in base.kept.ids.items():
+                tensor[i] = before[j]
+        elif before is None or before.shape != tensor.shape:
+            raise ModelError(
+                f"{name}: the trained weights do not fit what these settings describe; they are of "
+                "another version, or of other settings"
+            )
+        else:
+            tensor.copy_(before)
 
 
 @torch.no_grad()
@@ -206,12 +248,19 @@ def read_transitions(folder: Path) -> dict[str, Tensor] | None:
     Raises:
         ModelError: the file is damaged.
     """
+    path = folder / "crf.safetensors"
+    return read_weights(path) if path.is_file() else None
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / "crf.safetensors"
-    if not path.is_file():
-        return None
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

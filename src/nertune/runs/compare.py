@@ -41,6 +41,7 @@ from nertune.runs.comparison import (
 from nertune.runs.configurations import used_settings
 from nertune.runs.folder import RunFolder
 from nertune.runs.record import first_difference, write_json
+from nertune.start import open_start
 from nertune.types import Document
 
 __all__ = ["arm_names", "compare"]
@@ -239,7 +240,7 @@ def _plans(
                 settings = load_settings(recipe, [*own, f"run.seed={seed}", place])
             corpora = load_splits(settings.data, cache=read)
             corpora["train"] = corpora["train"].take_share(settings.data.train_share, seed)
-            if settings.model.emitter == "encoder":
+            if open_start(settings) is None and settings.model.emitter == "encoder":
                 resolve_encoder(settings.model.encoder)
             if "test" not in corpora and "dev" not in corpora:
                 raise ConfigError(
@@ -348,7 +349,9 @@ def _ensure_run(
 
 
 def _encoder_hash(settings: Settings) -> str | None:
-    """Of the weights behind the encoder's name, which may be replaced; nothing if not there yet."""
+    """Of the weights that a run begins with, which may be replaced; nothing if not there yet."""
+    if (start := open_start(settings)) is not None:
+        return start.sha256
     if settings.model.emitter != "encoder":
         return None
     try:
@@ -399,8 +402,10 @@ def _why_trained_otherwise(record: Record, plan: _Plan, stamp: Mapping[str, Any]
     for split, wanted in stamp["data"].items():
         if ((record.get("data") or {}).get(split) or {}).get("sha256") != wanted:
             return f"data.{split} holds other data now"
-    if stamp["encoder"] not in (None, record.get("encoder_sha256")):
-        return f"the weights of {plan.settings.model.encoder} have changed"
+    model = plan.settings.model
+    begun = (record.get("start_from") or {}).get("sha256") or record.get("encoder_sha256")
+    if stamp["encoder"] not in (None, begun):
+        return f"the weights of {model.start_from or model.encoder} have changed"
     return ""
 
 

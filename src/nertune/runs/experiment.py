@@ -6,6 +6,7 @@ data -> tagger -> training -> model folder -> scores -> record
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import add_metrics, hash_encoder, load_base, load_model, save_model
+from nertune.artifact import (
+    add_metrics,
+    hash_encoder,
+    load_base,
+    load_model,
+    load_own_tokenizer,
+    own_folder,
+    save_model,
+)
 from nertune.config import DataSettings, Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
@@ -33,12 +42,14 @@ from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
+from nertune.models.heads import Base
 from nertune.processes import refuse_many_processes
 from nertune.runs.folder import RunFolder
 from nertune.runs.notices import print_logs
 from nertune.runs.progress import RunLog, TrainingDisplay, notify, warn
 from nertune.runs.record import describe_data, peak_memory_bytes, software_versions
 from nertune.runs.run_warnings import find_data_warnings, find_training_warnings
+from nertune.start import Start, open_start
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
@@ -52,6 +63,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = ["train"]
+
+_LOG = logging.getLogger("nertune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +164,16 @@ def _train(
     started = time.perf_counter()
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
+    start = open_start(settings)
     corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=score_test)
     _say_leakage(corpora, console)
 
     accelerator = _accelerator(settings)
     torch.manual_seed(settings.run.seed)
     with print_logs(console):
-        predictor = _build(settings, corpora, accelerator)
+        predictor = _build(settings, start, corpora, accelerator)
     result, frozen = _fit(
-        settings, corpora.train, predictor, corpora.dev, accelerator, folder, console,
+        settings, start, corpora.train, predictor, corpora.dev, accelerator, folder, console,
         observers, resume=resume, overwrite=overwrite,
         data_hashes={n: c.sha256 for n, c in corpora.items()},
     )  # fmt: skip
@@ -171,15 +185,19 @@ def _train(
     }
     record = _record(settings, corpora, predictor, result, scores, accelerator, started)
     record["frozen_layers"] = frozen
-    if settings.model.emitter == "encoder":
-        record["encoder_sha256"] = hash_encoder(settings.model.encoder)
+    encoder = _encoder_name(settings, start)
+    if start is not None:
+        record["start_from"] = start.to_dict()
+    if encoder:
+        record["encoder_sha256"] = hash_encoder(encoder)
     save_model(
         folder.model,
         predictor,
         emitter=settings.model.emitter,
         tuning=settings.model.tuning,
         decoder=settings.model.decoder,
-        encoder=settings.model.encoder if settings.model.emitter == "encoder" else "",
+        encoder=encoder,
+        start=("", "") if start is None else (str(start.folder), start.sha256),
         lstm=settings.lstm if settings.model.emitter == "lstm" else None,
         settings=settings.to_dict(),
         data=record["data"],
@@ -198,6 +216,7 @@ def _go_on(
     score_test: bool,
 ) -> dict[str, Any]:
     """What is left to do for a finished run: nothing, or its scores on test."""
+    _refuse_other_start(record, settings, folder)
     if score_test and record.get("test") is not None:
         _refuse_other_test(record, settings, folder)
     # Scores without the predictions that they were counted from cannot be compared.
@@ -222,6 +241,20 @@ def _go_on(
     record = {**record, "settings": own, "data": data, "test": scores}
     folder.finish(record)
     return record
+
+
+def _refuse_other_start(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:
+    """The model that a finished run started from may be gone, but no other in its place."""
+    before = (record.get("start_from") or {}).get("sha256")
+    if before is None or own_folder(settings.model.start_from) is None:
+        return
+    start = open_start(settings)
+    if start is not None and start.sha256 != before:
+        raise CheckpointError(
+            f"{folder.path}: the finished run started from another model than {start.folder} is "
+            f"now (sha256 {before[:12]}…, now {start.sha256[:12]}…); use --overwrite or another "
+            "run.dir"
+        )
 
 
 def _refuse_other_test(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:
@@ -289,27 +322,47 @@ def _accelerator(settings: Settings) -> Accelerator:
     )
 
 
-def _build(settings: Settings, corpora: _Corpora, accelerator: Accelerator) -> Predictor:
-    """The tagger with new weights, and how it reads text."""
+def _encoder_name(settings: Settings, start: Start | None) -> str:
+    """The encoder that the run's model belongs to; empty for an LSTM."""
+    if start is not None:
+        return start.encoder
+    return settings.model.encoder if settings.model.emitter == "encoder" else ""
+
+
+def _build(
+    settings: Settings, start: Start | None, corpora: _Corpora, accelerator: Accelerator
+) -> Predictor:
+    """The tagger as it begins, and how it reads text."""
     documents = corpora.train.documents
-    unit = choose_unit(documents, settings.model.unit)
-    tokenizer = build_tokenizer(settings, documents, unit)
     tagset = TagSet.from_labels(corpora.train.labels)
-    is_encoder = settings.model.emitter == "encoder"
-    base = load_base(settings.model.encoder, tagset) if is_encoder else None
+    max_pieces, stride = settings.model.max_pieces, settings.model.stride
+    base: Base | None = None
+    if start is not None:
+        _LOG.info("%s", start.describe())
+        unit = start.manifest.unit
+        tokenizer = load_own_tokenizer(start.folder, start.manifest)
+        base = start.load(tagset)
+        if not max_pieces and stride < 0:
+            max_pieces, stride = start.manifest.max_pieces, start.manifest.stride
+    else:
+        unit = choose_unit(documents, settings.model.unit)
+        tokenizer = build_tokenizer(settings, documents, unit)
+        if settings.model.emitter == "encoder":
+            base = load_base(settings.model.encoder, tagset)
     tagger = build_tagger(settings, tagset, tokenizer, base)
     segmenter = build_segmenter(
         tagger,
         tokenizer,
         unit,
-        max_pieces=settings.model.max_pieces,
-        stride=settings.model.stride,
+        max_pieces=max_pieces,
+        stride=stride,
     )
     return Predictor(tagger.to(accelerator.device), segmenter, tagset)
 
 
 def _fit(
     settings: Settings,
+    start: Start | None,
     corpus: Corpus,
     predictor: Predictor,
     dev: Corpus | None,
@@ -365,7 +418,7 @@ def _fit(
                 evaluate=None if dev is None else lambda: _quick_scores(predictor, dev),
                 observer=display,
                 checkpoints=CheckpointStore(folder.checkpoints),
-                fingerprint=_fingerprint(settings, predictor, data_hashes),
+                fingerprint=_fingerprint(settings, start, predictor, data_hashes),
                 resume=resume,
             )
         return result, frozen
@@ -421,7 +474,7 @@ def _states(
 
 
 def _fingerprint(
-    settings: Settings, predictor: Predictor, data_hashes: dict[str, str]
+    settings: Settings, start: Start | None, predictor: Predictor, data_hashes: dict[str, str]
 ) -> dict[str, Any]:
     """What a resumed run must share with the killed one to end with the same weights."""
     values = settings.to_dict()
@@ -432,8 +485,10 @@ def _fingerprint(
         values[section].pop(key)
     values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}
     flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
-    if settings.model.emitter == "encoder":  # its frozen weights are in no checkpoint
-        flat["encoder"] = hash_encoder(settings.model.encoder)
+    if encoder := _encoder_name(settings, start):  # its frozen weights are in no checkpoint
+        flat["encoder"] = hash_encoder(encoder)
+    if start is not None:
+        flat["start_from"] = start.sha256
     return flat | {"tokenizer": predictor.segmenter.tokenizer.fingerprint()}
 
 
