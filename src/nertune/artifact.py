@@ -31,12 +31,13 @@ import nertune
 from nertune.config import LstmSettings, Tuning
 from nertune.data.corpus import Reading
 from nertune.data.files import hash_file, shorten
-from nertune.encoders import encoder_folder, resolve_encoder, weight_files
+from nertune.encoders import encoder_weights, resolve_encoder
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.inference.onnx import OnnxEmitter, has_int8_instructions
 from nertune.inference.predictor import Backend, Predictor
 from nertune.labels.scheme import Scheme
 from nertune.labels.tagset import TagSet
+from nertune.models.adapters import refuse_incomplete
 from nertune.models.bert import (
     EncoderEmitter,
     load_encoder,
@@ -56,9 +57,11 @@ from nertune.models.heads import (
     read_transitions,
     read_weights,
 )
+from nertune.models.hub import EncoderKind, encoder_kind, fetch_artifact, find_base
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
 from nertune.storage.atomic import flush, flush_folder
+from nertune.storage.hashing import hash_once
 from nertune.tokens.tokenizer import CharTokenizer, EncodingStyle, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 
@@ -109,6 +112,7 @@ class Manifest(BaseModel):
         unit, max_pieces, stride: how it reads text.
         tags, scheme: what its outputs stand for, in order.
         encoder: the base encoder's name as the recipe had it; empty for an LSTM.
+        encoder_kind: what that name stood for; empty in older folders.
         encoder_sha256: hash over the base encoder's weight files; checked for adapters.
         start_from, start_sha256: the model that its run started from and the hash over its
             weights; empty for one that started with an encoder alone.
@@ -132,6 +136,7 @@ class Manifest(BaseModel):
     tags: tuple[str, ...]
     scheme: Scheme = "BIO"
     encoder: str = ""
+    encoder_kind: EncoderKind = ""
     encoder_sha256: str = ""
     start_from: str = ""
     start_sha256: str = ""
@@ -162,7 +167,7 @@ def hash_encoder(name: str) -> str:
     Raises:
         ModelError: it has none.
     """
-    files = weight_files(encoder_folder(name))
+    files = encoder_weights(name)
     if not files:
         raise ModelError(
             f"{name}: holds no safetensors weights of its own; convert it once: load it with "
@@ -170,7 +175,7 @@ def hash_encoder(name: str) -> str:
         )
     digest = hashlib.sha256()
     for file in files:
-        digest.update(bytes.fromhex(hash_file(file)))
+        digest.update(bytes.fromhex(hash_once(file)))
     if (adapter := _adapter_folder(name)) is not None and (adapter / _MANIFEST).is_file():
         # What it is merged into belongs to the weights as well.
         digest.update(_parse_manifest(adapter / _MANIFEST).encoder_sha256.encode("ascii"))
@@ -318,6 +323,7 @@ def save_model(
             tags=predictor.tagset.tags,
             scheme=predictor.tagset.scheme,
             encoder=encoder,
+            encoder_kind=encoder_kind(encoder) if encoder else "",
             encoder_sha256=encoder_sha256 or (hash_encoder(encoder) if encoder else ""),
             start_from=start[0],
             start_sha256=start[1],
@@ -406,7 +412,12 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
 
 
 def load_model(
-    model: str | Path, *, device: str = "auto", backend: Backend = "torch", merge: bool = False
+    model: str | Path,
+    *,
+    device: str = "auto",
+    backend: Backend = "torch",
+    merge: bool = False,
+    encoder: str | Path | None = None,
 ) -> Predictor:
     """Load a nertune folder, or anybody's token-classification model.
 
@@ -415,25 +426,39 @@ def load_model(
         device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
         backend: what computes the emissions.
         merge: fold an adapter into the encoder's weights, where its method can do that.
+        encoder: where an adapter's base encoder is now; its hash decides whether that is it.
 
     Raises:
         ModelError: nothing can be loaded from there.
         ArtifactError: the folder is damaged, of an unknown version, was not exported, or its base
             encoder is not the one that it was trained on.
     """
-    folder = own_folder(str(model))
+    folder = own_folder(str(model), graphs=backend != "torch")
     if backend != "torch":
         return _load_exported(str(model), folder, backend, device)
-    predictor = _load_foreign(str(model)) if folder is None else _load_own(folder)
+    base = None if encoder is None else str(encoder)
+    predictor = _load_foreign(str(model), base) if folder is None else _load_own(folder, base)
     predictor.tagger.to(choose_device(device)).eval()
     emitter = predictor.tagger.emitter
     if merge and isinstance(emitter, EncoderEmitter) and not emitter.merge_adapter():
-        return load_model(model, device=device)
+        return load_model(model, device=device, encoder=encoder)
     return predictor
 
 
-def own_folder(name: str) -> Path | None:
-    """The folder that nertune wrote: this one, or `model/` in a run's; `None` if neither is."""
+def own_folder(name: str, *, graphs: bool = False) -> Path | None:
+    """The folder that nertune wrote: this one, `model/` in a run's, or one in the hub's cache.
+
+    Args:
+        name: a folder or a hub name; a tagger of nertune's on the hub is fetched whole.
+        graphs: of the hub, fetch what `nertune export` made too.
+
+    Returns:
+        `None` for all other models.
+
+    Raises:
+        ModelError: the name cannot be one.
+        ArtifactError: a file of a tagger on the hub cannot be fetched.
+    """
     try:
         folder = Path(name).expanduser()
         found = [f for f in (folder, folder / "model") if (f / _MANIFEST).is_file()]
@@ -442,7 +467,7 @@ def own_folder(name: str) -> Path | None:
         raise ModelError(
             f"{shorten(name)}: cannot be a model's folder or hub name ({reason})"
         ) from error
-    return found[0] if found else None
+    return found[0] if found else fetch_artifact(name, graphs=graphs)
 
 
 def trained_reading(name: str) -> Reading:
@@ -498,8 +523,10 @@ def _parse_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
 
 
-def _load_own(folder: Path) -> Predictor:
+def _load_own(folder: Path, encoder: str | None = None) -> Predictor:
     manifest = read_manifest(folder)
+    if encoder is not None and manifest.tuning not in _ADAPTED:
+        raise ConfigError(f"{folder}: holds no adapter, so it takes no --encoder")
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = load_own_tokenizer(folder, manifest)
     if manifest.emitter == "lstm":
@@ -510,7 +537,7 @@ def _load_own(folder: Path) -> Predictor:
         model = (
             load_encoder(str(folder))
             if manifest.tuning not in _ADAPTED
-            else _load_adapter(folder, manifest, tagset)
+            else _load_adapter(folder, manifest, tagset, encoder)
         )
         _refuse_misfit(str(folder), model, tokenizer, tagset)
         tagger = Tagger(EncoderEmitter(model), _decoder(manifest, tagset))
@@ -619,32 +646,32 @@ def weight_hashes(manifest: Manifest) -> dict[str, str]:
     return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning in _ADAPTED else {})
 
 
-def _load_adapter(folder: Path, manifest: Manifest, tagset: TagSet) -> Any:
+def _load_adapter(
+    folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None = None
+) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
         raise MissingDependencyError("peft", purpose="LoRA") from error
-    try:
-        actual = hash_encoder(manifest.encoder)
-    except ModelError as error:
-        raise ArtifactError(
-            f"{folder}: this adapter needs its base encoder {manifest.encoder!r}: {error}"
-        ) from error
-    if actual != manifest.encoder_sha256:
-        raise ArtifactError(
-            f"{folder}: the base encoder {manifest.encoder!r} is not the one that this adapter was "
-            f"trained on (sha256 {actual[:12]}…, expected {manifest.encoder_sha256[:12]}…); put "
-            "that one in its place, or train the adapter again"
-        )
+    found = find_base(
+        folder,
+        manifest.encoder,
+        manifest.encoder_sha256,
+        kind=manifest.encoder_kind,
+        encoder=encoder,
+        hash_of=hash_encoder,
+    )
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():  # peft would look for a pickle instead
         raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
-    base = _plain_model(manifest.encoder, tagset)
+    base = _plain_model(found, tagset)
     try:
         with quiet_transformers():
-            return PeftModel.from_pretrained(base, str(folder))
+            model = PeftModel.from_pretrained(base, str(folder))
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
+    refuse_incomplete(weights, model)
+    return model
 
 
 def _plain_model(encoder: str, tagset: TagSet) -> Any:
@@ -670,7 +697,9 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _load_foreign(name: str) -> Predictor:
+def _load_foreign(name: str, encoder: str | None = None) -> Predictor:
+    if encoder is not None:
+        raise ConfigError(f"{name}: is no adapter of nertune's, so it takes no --encoder")
     folder = user_path(name)
     if (folder / "adapter_config.json").is_file():
         raise ModelError(_FOREIGN_ADAPTER.format(name=name))

@@ -61,6 +61,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[
     str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
 ]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="Where an adapter's base encoder is now; its hash decides if it is that."
+    ),
+]
 
 
 def main() -> None:
@@ -187,6 +193,7 @@ def evaluate(
     offsets: OffsetsOption = "auto",
     device: Device = "auto",
     backend: BackendOption = "torch",
+    encoder: EncoderOption = None,
     as_json: Json = False,
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
@@ -207,7 +214,7 @@ def evaluate(
     from nertune.evaluation.metrics import score
     from nertune.runs.view import print_scores
 
-    predictor = _load(model, device, backend)
+    predictor = _load(model, device, backend, encoder)
     predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
     scores = score(corpus.documents, predicted, types=predictor.tagset.labels).to_dict()
     if as_json:
@@ -253,6 +260,7 @@ def predict(
     ] = 0.0,
     device: Device = "auto",
     backend: BackendOption = "torch",
+    encoder: EncoderOption = None,
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifact import trained_reading
@@ -284,7 +292,7 @@ def predict(
     else:
         batches = read_stdin(whole=whole)
     first = _peek(batches)  # so that a missing file is told before a model is loaded
-    predictor = _load(model, device, backend)
+    predictor = _load(model, device, backend, encoder)
     tagged = predictor.tag_batches(
         first,
         by_sentence=sentences,
@@ -626,12 +634,12 @@ def _read_shares(sizes: str) -> list[float]:
         raise ConfigError(f"--sizes {sizes!r}: expected percentages, e.g. 10,25,50,100") from error
 
 
-def _load(model: str, device: str, backend: str) -> Predictor:
+def _load(model: str, device: str, backend: str, encoder: str | None) -> Predictor:
     from nertune.inference.predictor import Backend, Predictor
 
     if backend not in (known := get_args(Backend)):
         raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
-    return Predictor.load(model, device=device, backend=cast("Backend", backend))
+    return Predictor.load(model, device=device, backend=cast("Backend", backend), encoder=encoder)
 
 
 def _peek(batches: Iterable[list[Document]]) -> Iterator[list[Document]]:

@@ -68,7 +68,12 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, model: str | Path, *, device: str = "auto", backend: Backend = "torch"
+        cls,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        backend: Backend = "torch",
+        encoder: str | Path | None = None,
     ) -> Predictor:
         """Load a nertune folder, or any token-classification model from a folder or the hub.
 
@@ -78,6 +83,7 @@ class Predictor:
             model: the folder or hub name.
             device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
             backend: `torch`; or `onnx` or `onnx-int8`, what `nertune export` made of it.
+            encoder: where an adapter's base encoder is now, if not where it was; its hash decides.
 
         Raises:
             ModelError: nothing can be loaded from there.
@@ -87,7 +93,7 @@ class Predictor:
         """
         from nertune.artifact import load_model
 
-        return load_model(model, device=device, backend=backend, merge=True)
+        return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
 
     def tag(self, text: str) -> Document:
         """Tag one text; entities carry their probability (`decoding.span_probabilities`)."""

@@ -8,12 +8,14 @@ reason.
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from nertune.config import PeftSettings, nearest
-from nertune.errors import ConfigError, MissingDependencyError
+from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 from nertune.models.bert import quiet_transformers
 from nertune.models.tuning import (
     chosen_layers,
@@ -22,8 +24,9 @@ from nertune.models.tuning import (
     find_targets,
     head_names,
 )
+from nertune.models.weights import name_some
 
-__all__ = ["add_adapter", "count_virtual_tokens", "list_methods"]
+__all__ = ["add_adapter", "count_virtual_tokens", "list_methods", "refuse_incomplete"]
 
 # Names in use -> peft's.
 _ALIASES = {"PREFIX": "PREFIX_TUNING", "PROMPT": "PROMPT_TUNING", "PTUNING": "P_TUNING",
@@ -45,6 +48,11 @@ _OURS = {
     "layers_pattern": "peft.layers", "modules_to_save": "the head", "base_model_name_or_path":
     "model.encoder", "total_step": "follows from the data and train.epochs",
 }  # fmt: skip
+
+_PREFIX = re.compile(r"^base_model\.(model\.)?")
+_COPIES = re.compile(
+    r"\.(original_module|modules_to_save\.[^.]+)(?=\.)"
+)  # of a head in peft's hands
 
 
 def list_methods() -> list[str]:
@@ -92,6 +100,36 @@ def count_virtual_tokens(model: Any) -> int:
     """How many positions a soft prompt takes from every window."""
     configs = getattr(model, "peft_config", None) or {}
     return max((getattr(c, "num_virtual_tokens", None) or 0 for c in configs.values()), default=0)
+
+
+def refuse_incomplete(weights: Path, model: Any) -> None:
+    """Check that an adapter's file holds all that it should, the head included.
+
+    peft leaves what the file lacks as it is in a new adapter, and says nothing.
+
+    Args:
+        weights: the adapter's safetensors file.
+        model: what peft made of it.
+
+    Raises:
+        ArtifactError: parameters are missing; the message names them.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with quiet_transformers():
+        expected = {_PREFIX.sub("", name) for name in get_peft_model_state_dict(model)}
+    plain = model.get_base_model()
+    for head in head_names(plain):
+        for name, _ in getattr(plain, head).named_parameters(prefix=head):
+            expected.add(_COPIES.sub("", name))
+    with safe_open(weights, framework="pt") as file:
+        missing = expected - {_PREFIX.sub("", name) for name in file.keys()}  # noqa: SIM118
+    if missing:
+        raise ArtifactError(
+            f"{weights}: lacks {len(missing)} parameters of this tagger: {name_some(missing)}; the "
+            "folder is incomplete, copy it again"
+        )
 
 
 def _configs() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nertune.encoders import encoder_folder, resolve_encoder, weight_files
+from nertune.encoders import encoder_weights, resolve_encoder
 from nertune.errors import ModelError
 
 __all__ = ["CheckpointHead", "load_checkpoint", "name_some"]
@@ -148,7 +148,7 @@ def _unwrapped(location: str, prefix: str, base: str) -> dict[str, Any]:
 
     outer = "".join(f"{part}." for part in prefix.split(".")[:-2])
     weights: dict[str, Any] = {}
-    for file in weight_files(encoder_folder(location)):
+    for file in encoder_weights(location):
         for key, tensor in load_file(file).items():
             if key.startswith(prefix):
                 weights[f"{base}.{key.removeprefix(prefix)}"] = tensor
