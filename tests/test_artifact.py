@@ -128,13 +128,14 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert {"adapter_config.json", "adapter_model.safetensors", "crf.safetensors"} <= names
     assert "model.safetensors" not in names  # the base is not copied
     for folder in (full, lora):
-        suffixes = {path.suffix for path in folder.iterdir()}
-        assert suffixes <= {".json", ".md", ".safetensors", ".txt"}  # no pickle
-        assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
+        files = [path for path in folder.rglob("*") if not path.is_dir()]
+        assert {p.suffix for p in files} <= {".json", ".md", ".safetensors", ".txt"}  # no pickle
+        assert all(p.stat().st_mode & 0o777 == 0o644 for p in files if not p.is_symlink())
         manifest = json.loads((folder / "nertune.json").read_text())
         assert set(manifest["files"]) == {p.name for p in folder.iterdir()} - {
             "README.md",
             "nertune.json",
+            "base",  # for plain peft; its weights are links
         }
         assert manifest["encoder_sha256"] == hash_encoder(str(tiny_bert()))
         card = (folder / "README.md").read_text(encoding="utf-8")
@@ -592,8 +593,31 @@ def test_an_older_model_survives_until_the_new_one_is_in_place(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr("nertune.storage.atomic._swap", lambda first, second: False)
     with pytest.raises(OSError, match="Input/output"):
         save_predictor(folder, make_predictor(settings, noise=0.1), settings)
     monkeypatch.undo()
     assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
     assert names_in(tmp_path) == ["data.jsonl", "model"]
+
+
+def test_a_kill_while_a_model_is_replaced_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends when the older folder has made room and the newer one is not there yet."""
+    old, folder = saved(tmp_path, "lora")
+    settings = make_settings(tmp_path, "lora")
+    rename = Path.rename
+
+    def kill(path: Path, target: Path) -> Path:
+        if target == folder:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr("nertune.storage.atomic._swap", lambda first, second: False)
+    newer = make_predictor(settings, noise=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", kill)
+        with pytest.raises(KeyboardInterrupt):
+            save_predictor(folder, newer, settings)
+    assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")

@@ -7,6 +7,7 @@
     ├── crf.safetensors         with a CRF only
     └── an encoder tuned whole:  config.json, model.safetensors   (transformers' own files)
         with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
+                                 base/: the base encoder with the labels, for plain peft
         an LSTM:                 model.safetensors
     └── onnx/                  after `nertune export`: graphs, and parity.json that admits them
 
@@ -58,9 +59,10 @@ from nertune.models.heads import (
     read_weights,
 )
 from nertune.models.hub import EncoderKind, encoder_kind, fetch_artifact, find_base
+from nertune.models.plain_base import write_base
 from nertune.models.tagger import Tagger
 from nertune.paths import user_path
-from nertune.storage.atomic import flush, flush_folder
+from nertune.storage.atomic import flush, recover_folder, replace_folder
 from nertune.storage.hashing import hash_once
 from nertune.tokens.tokenizer import CharTokenizer, EncodingStyle, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
@@ -79,7 +81,6 @@ __all__ = [
     "load_trained",
     "merge_adapter",
     "merge_emitter",
-    "move_into_place",
     "own_folder",
     "read_manifest",
     "save_model",
@@ -310,7 +311,11 @@ def save_model(
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write_weights(draft, predictor.tagger)
+        kind = encoder_kind(encoder) if encoder else ""
         predictor.segmenter.tokenizer.save(draft)
+        if tuning in _ADAPTED and _adapter_folder(encoder) is None:
+            model = predictor.tagger.emitter.model
+            write_base(draft, folder, model, encoder, is_hub=kind == "hub")
         manifest = Manifest(
             format=FORMAT_VERSION,
             nertune=nertune.__version__,
@@ -323,7 +328,7 @@ def save_model(
             tags=predictor.tagset.tags,
             scheme=predictor.tagset.scheme,
             encoder=encoder,
-            encoder_kind=encoder_kind(encoder) if encoder else "",
+            encoder_kind=kind,
             encoder_sha256=encoder_sha256 or (hash_encoder(encoder) if encoder else ""),
             start_from=start[0],
             start_sha256=start[1],
@@ -333,17 +338,26 @@ def save_model(
             settings=settings or {},
             data=data or {},
             metrics=metrics or {},
-            files={p.name: hash_file(p) for p in sorted(draft.iterdir()) if p.name != "README.md"},
+            files={
+                p.name: hash_file(p)
+                for p in sorted(draft.iterdir())
+                if p.is_file() and p.name != "README.md"
+            },
         )
         (draft / _MANIFEST).write_text(_manifest_text(manifest), encoding="utf-8")
         (draft / "README.md").write_text(_model_card(manifest), encoding="utf-8")
-        draft.chmod(0o755)
-        for file in draft.iterdir():
-            file.chmod(0o644)  # safetensors writes for the owner alone
-        move_into_place(draft, folder)
+        _open_to_all(draft)
+        replace_folder(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def _open_to_all(folder: Path) -> None:
+    """mkdtemp and safetensors write for the owner alone; what links lead to is left as it is."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _manifest_text(manifest: Manifest) -> str:
@@ -372,25 +386,6 @@ def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) 
         flush(draft)
         draft.replace(folder / name)
     flush(folder)
-
-
-def move_into_place(draft: Path, folder: Path) -> None:
-    """Rename; an older folder stays whole until it is replaced, then goes.
-
-    All of it is on the disk when this returns.
-    """
-    flush_folder(draft)
-    older = draft.with_name(f"{draft.name}.old")
-    if folder.exists():
-        folder.rename(older)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if older.exists():
-            older.rename(folder)
-        raise
-    flush(folder.parent)
-    shutil.rmtree(older, ignore_errors=True)
 
 
 def _write_weights(folder: Path, tagger: Tagger) -> None:
@@ -461,6 +456,9 @@ def own_folder(name: str, *, graphs: bool = False) -> Path | None:
     """
     try:
         folder = Path(name).expanduser()
+        for replaced in (folder, folder / "model"):
+            if replaced.name:
+                recover_folder(replaced)
         found = [f for f in (folder, folder / "model") if (f / _MANIFEST).is_file()]
     except (OSError, RuntimeError) as error:  # a name too long for a file, an unknown ~user
         reason = getattr(error, "strerror", None) or error

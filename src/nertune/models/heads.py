@@ -22,6 +22,7 @@ from nertune.errors import ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.bert import load_encoder, read_config
 from nertune.models.crf import Crf
+from nertune.models.hub import fetch_artifact
 
 __all__ = [
     "Base",
@@ -121,7 +122,7 @@ def load_with_head(name: str, tagset: TagSet) -> Base:
         model = load_encoder(name)
         kept = fit_classifier(model, tagset, _known_tags(model.config), name=name)
         _log.info("%s", kept.describe(f"{name}: the classifier"))
-        return Base(model, kept, read_transitions(encoder_folder(name)))
+        return Base(model, kept, read_transitions(fetch_artifact(name) or encoder_folder(name)))
     is_plain = all(a.endswith(_PLAIN) for a in architectures)
     model = load_encoder(name, tagset, announce=is_plain)
     if not is_plain:

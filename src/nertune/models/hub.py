@@ -104,8 +104,11 @@ def _fetch_graphs(name: str, folder: Path) -> None:
 
 
 def encoder_kind(name: str) -> EncoderKind:
-    """What an encoder's name stands for here and now."""
-    location = Path(resolve_encoder(name))
+    """What an encoder's name stands for here and now; empty where it stands for nothing."""
+    try:
+        location = Path(resolve_encoder(name))
+    except ModelError:
+        return ""
     if name in BUNDLED_ENCODERS and location == bundled_folder(name):
         return "bundled"
     return "folder" if location.is_dir() else "hub"

@@ -25,7 +25,6 @@ from nertune.artifact import (
     EXPORTED,
     Manifest,
     load_model,
-    move_into_place,
     own_folder,
     weight_hashes,
 )
@@ -47,6 +46,7 @@ from nertune.labels.scheme import TokenSpan
 from nertune.models.decoding import decode, span_probabilities
 from nertune.models.tagger import Tagger
 from nertune.runs.record import write_json
+from nertune.storage.atomic import replace_folder
 from nertune.types import Document
 
 __all__ = ["Agreement", "compare_entities", "cut_all_lengths", "export"]
@@ -150,7 +150,7 @@ def export(
             report["weights"] = weight_hashes(manifest)
             write_json(draft / "parity.json", report)
             draft.chmod(0o755)
-            move_into_place(draft, target)
+            replace_folder(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:

@@ -16,7 +16,6 @@ from nertune.encoders import resolve_encoder
 from nertune.errors import DataError
 from nertune.labels.align import LostEntity, align_entities
 from nertune.labels.scheme import Scheme
-from nertune.paths import user_path
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, encode_document, load_tokenizer
 from nertune.tokens.units import Unit, UnitChoice, choose_unit
 
@@ -167,18 +166,17 @@ class _Reader(NamedTuple):
 
 def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
     """The tokenizer, unit and window of a folder that nertune wrote, or of any encoder."""
-    for folder in (user_path(model), user_path(model) / "model"):
-        if (folder / "nertune.json").is_file():
-            from nertune.artifact import read_manifest
+    from nertune.artifact import own_folder, read_manifest
 
-            manifest = read_manifest(folder)
-            is_lstm = manifest.emitter == "lstm"
-            own: Tokenizer = (
-                CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
-                if is_lstm
-                else load_tokenizer(folder, manifest.encoding)
-            )
-            return _Reader(own, manifest.unit, manifest.max_pieces)
+    if (folder := own_folder(model)) is not None:
+        manifest = read_manifest(folder)
+        is_lstm = manifest.emitter == "lstm"
+        own: Tokenizer = (
+            CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
+            if is_lstm
+            else load_tokenizer(folder, manifest.encoding)
+        )
+        return _Reader(own, manifest.unit, manifest.max_pieces)
     from nertune.models.build import LONGEST_DEFAULT_WINDOW
 
     tokenizer = load_tokenizer(model)

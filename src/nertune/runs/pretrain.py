@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifact import adapter_base, hash_encoder, merge_adapter, move_into_place
+from nertune.artifact import adapter_base, hash_encoder, merge_adapter
 from nertune.data.files import hash_file
 from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.inference.reading import read_inputs
@@ -55,6 +55,7 @@ from nertune.runs.folder import RunFolder
 from nertune.runs.progress import PretrainDisplay, notify
 from nertune.runs.record import peak_memory_bytes, software_versions, write_json
 from nertune.runs.word_taggers import TaggingTask, build_tagging_task
+from nertune.storage.atomic import replace_folder
 from nertune.tokens.tokenizer import EncoderTokenizer, load_tokenizer
 from nertune.tokens.units import Unit, choose_unit
 from nertune.training.accelerator import build_accelerator
@@ -462,7 +463,7 @@ def _save_encoder(
     (draft / "README.md").write_text(_card(record), encoding="utf-8")
     for file in draft.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
-    move_into_place(draft, target)
+    replace_folder(draft, target)
 
 
 def _duration(seconds: float) -> str:

@@ -1,12 +1,21 @@
-"""What is written is on the disk before what it replaces goes."""
+"""What is written is on the disk before what it replaces goes.
+
+A folder is replaced whole: at every moment the old one or the new one is there.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush", "flush_folder"]
+__all__ = ["flush", "flush_folder", "recover_folder", "replace_folder"]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def flush(path: Path) -> None:
@@ -37,5 +46,63 @@ def _flush(path: Path) -> None:
 def flush_folder(folder: Path) -> None:
     """The same for a folder with all that is in it."""
     for path in sorted(folder.rglob("*")):
-        flush(path)
+        if not path.is_symlink():  # what it leads to was there before
+            flush(path)
     flush(folder)
+
+
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Put a folder in the place of another, or of none.
+
+    Linux swaps the two in one step. Elsewhere the older one is renamed first; if the process ends
+    just then, `recover_folder` brings it back. All of it is on the disk when this returns.
+
+    Args:
+        draft: on the same file system.
+        folder: an older one is removed once the new one is there.
+
+    Raises:
+        OSError: it cannot be done; the older folder is in its place then.
+    """
+    recover_folder(folder)
+    flush_folder(draft)
+    if not folder.exists():
+        draft.rename(folder)
+        flush(folder.parent)
+    elif _swap(draft, folder):
+        flush(folder.parent)
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        older = _older(folder)
+        shutil.rmtree(older, ignore_errors=True)
+        folder.rename(older)
+        try:
+            draft.rename(folder)
+        except OSError:
+            older.rename(folder)
+            raise
+        flush(folder.parent)
+        shutil.rmtree(older, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Bring back the older folder if a process ended while it was being replaced."""
+    older = _older(folder)
+    if older.is_dir() and not folder.exists():
+        older.rename(folder)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; `False` where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = (os.fsencode(first), os.fsencode(second))
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)

@@ -1,0 +1,220 @@
+"""A tagger is the same thing by folder and by name; an adapter finds its base by its hash."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.tiny import make_predictor, make_settings, save_predictor, tiny_bert, write_jsonl
+from nertune.artifact import hash_encoder, load_model, own_folder, trained_reading
+from nertune.cli import app
+from nertune.encoders import bundled_folder
+from nertune.errors import ArtifactError, ConfigError, ModelError
+from nertune.inference.predictor import Predictor
+from nertune.models import hub
+from nertune.models.heads import load_with_head
+from nertune.runs.inspect import inspect_corpora
+
+TEXT = "王小明在北京 Tom"
+NAME = "somebody/tagger"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache of this test, without a connection."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "_not_ours", set())
+    return folder
+
+
+@pytest.fixture
+def upload(cache: Path) -> Callable[..., Path]:
+    """`upload(folder, name)` puts a folder's files into the cache, as a download would."""
+
+    def put(folder: Path, name: str = NAME) -> Path:
+        revision = "0123456789abcdef0123456789abcdef01234567"
+        repo = cache / f"models--{name.replace('/', '--')}"
+        (repo / "refs").mkdir(parents=True)
+        (repo / "refs" / "main").write_text(revision)
+        return Path(shutil.copytree(folder, repo / "snapshots" / revision))
+
+    return put
+
+
+def saved(folder: Path, variant: str, **sections: dict[str, Any]) -> tuple[Predictor, Path]:
+    folder.mkdir(exist_ok=True)
+    settings = make_settings(folder, variant, sections)
+    predictor = make_predictor(settings)
+    save_predictor(folder / "model", predictor, settings)
+    return predictor, folder / "model"
+
+
+@pytest.mark.parametrize("variant", ["full-crf", "lora-crf", "lstm-crf"])
+def test_by_name_it_is_what_it_is_by_folder(
+    variant: str, tmp_path: Path, upload: Callable[..., Path]
+) -> None:
+    predictor, folder = saved(tmp_path / "a", variant)
+    upload(folder)
+    by_folder, by_name = load_model(folder, device="cpu"), load_model(NAME, device="cpu")
+    assert by_name.segmenter.unit == by_folder.segmenter.unit == "char"
+    assert type(by_name.tagger.decoder).__name__ == "Crf"
+    assert by_name.tag(TEXT) == by_folder.tag(TEXT) == predictor.tag(TEXT)
+    assert trained_reading(NAME) == trained_reading(str(folder))
+
+
+def test_its_files_are_checked(tmp_path: Path, upload: Callable[..., Path]) -> None:
+    _, folder = saved(tmp_path / "a", "full-crf")
+    snapshot = upload(folder)
+    weights = bytearray((snapshot / "crf.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (snapshot / "crf.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(ArtifactError, match="is not the file that was saved"):
+        load_model(NAME, device="cpu")
+    (snapshot / "crf.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"tagger: crf\.safetensors.*cannot be fetched"):
+        load_model(NAME, device="cpu")
+
+
+def test_its_transitions_go_on_in_training(tmp_path: Path, upload: Callable[..., Path]) -> None:
+    predictor, folder = saved(tmp_path / "a", "full-crf")
+    upload(folder)
+    assert load_with_head(NAME, predictor.tagset).transitions is not None
+
+
+def test_a_model_that_is_not_ours(upload: Callable[..., Path]) -> None:
+    upload(tiny_bert(), "somebody/encoder")
+    assert own_folder("somebody/encoder") is None
+    assert own_folder("nobody/nothing") is None
+    assert own_folder("mini-zh") is None
+    with pytest.raises(ModelError, match="is not a trained tagger"):
+        load_model("somebody/encoder", device="cpu")
+    with pytest.raises(ModelError, match="could not be fetched from the hub"):
+        load_model("nobody/nothing", device="cpu")
+
+
+def test_inspect_reads_as_it_does(tmp_path: Path, upload: Callable[..., Path]) -> None:
+    from nertune.data.corpus import load_corpus
+
+    _, folder = saved(tmp_path / "a", "lstm", model={"max_pieces": 20})
+    upload(folder)
+    corpus = load_corpus(write_jsonl(tmp_path / "data.jsonl"))
+    found = [inspect_corpora([corpus], model=m).to_dict()["files"] for m in (NAME, str(folder))]
+    assert found[0] == found[1]
+
+
+# Where an adapter's base encoder is
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> tuple[Predictor, Path, Path]:
+    """A LoRA tagger whose base encoder is elsewhere now: tagger, its folder, the base."""
+    base = tmp_path / "old"
+    shutil.copytree(tiny_bert(), base)
+    predictor, folder = saved(tmp_path / "run", "lora", model={"encoder": str(base)})
+    return predictor, folder, base.rename(tmp_path / "new")
+
+
+def test_the_encoder_option_says_where_it_is(moved: tuple[Predictor, Path, Path]) -> None:
+    predictor, folder, base = moved
+    with pytest.raises(ArtifactError, match=r"needs its base encoder.*--encoder") as caught:
+        load_model(folder, device="cpu")
+    assert "hub" not in str(caught.value)
+    expected = predictor.tag(TEXT)
+    assert load_model(folder, device="cpu", encoder=base).tag(TEXT) == expected
+    assert Predictor.load(folder, device="cpu", encoder=str(base)).tag(TEXT).text == TEXT
+
+
+def test_the_hash_decides(moved: tuple[Predictor, Path, Path]) -> None:
+    _, folder, _ = moved
+    for other in (tiny_bert(seed=1), "mini-zh"):
+        with pytest.raises(ArtifactError, match="is not the one that this adapter was trained on"):
+            load_model(folder, device="cpu", encoder=other)
+    with pytest.raises(ArtifactError, match="no such folder"):
+        load_model(folder, device="cpu", encoder="./nowhere")
+
+
+def test_only_an_adapter_takes_an_encoder(tmp_path: Path) -> None:
+    _, folder = saved(tmp_path / "a", "full")
+    with pytest.raises(ConfigError, match="holds no adapter"):
+        load_model(folder, device="cpu", encoder=tiny_bert())
+
+
+def test_the_command_line_takes_it_too(moved: tuple[Predictor, Path, Path]) -> None:
+    _, folder, base = moved
+    gold = str(folder.parent / "data.jsonl")
+    runner = CliRunner()
+    for command in (["predict", str(folder), TEXT], ["evaluate", str(folder), gold]):
+        assert runner.invoke(app, [*command, "--device", "cpu"]).exit_code != 0
+        result = runner.invoke(app, [*command, "--device", "cpu", "--encoder", str(base)])
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("recorded", ["encoder", "my/encoder", "./encoder"])
+def test_a_relative_base_is_found_from_another_folder(
+    recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(tiny_bert(), project / recorded)
+    monkeypatch.chdir(project)
+    predictor, folder = saved(project / "run", "lora", model={"encoder": recorded})
+    assert json.loads((folder / "nertune.json").read_text())["encoder"] == recorded
+    monkeypatch.chdir(elsewhere)
+    assert load_model(folder, device="cpu").tag(TEXT) == predictor.tag(TEXT)
+    shutil.rmtree(project / recorded)
+    with pytest.raises(ArtifactError, match="--encoder") as caught:
+        load_model(folder, device="cpu")
+    assert "hub" not in str(caught.value)
+
+
+def test_a_copy_of_a_bundled_encoder_is_found_by_its_hash(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bundled_folder("mini-zh"), base)
+    predictor, folder = saved(tmp_path / "a", "lora", model={"encoder": str(base)})
+    shutil.rmtree(base)
+    assert load_model(folder, device="cpu").tag(TEXT) == predictor.tag(TEXT)
+
+
+def test_a_folder_named_as_a_bundled_encoder_hides_it_from_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor, folder = saved(tmp_path / "a", "lora", model={"encoder": "mini-zh"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini-zh").mkdir()  # holds no model, so it hides nothing
+    bundled = hash_encoder("mini-zh")
+    shutil.copytree(tiny_bert(), tmp_path / "mini-zh", dirs_exist_ok=True)
+    assert hash_encoder("mini-zh") == hash_encoder(str(tiny_bert())) != bundled
+    assert "is taken, not the bundled encoder" in caplog.text
+    assert load_model(folder, device="cpu").tag(TEXT) == predictor.tag(TEXT)
+
+
+def test_a_base_on_the_hub_is_named_so(tmp_path: Path, upload: Callable[..., Path]) -> None:
+    upload(tiny_bert(), "somebody/encoder")
+    predictor, folder = saved(tmp_path / "a", "lora", model={"encoder": "somebody/encoder"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "somebody/encoder"
+    upload(folder)
+    assert load_model(NAME, device="cpu").tag(TEXT) == predictor.tag(TEXT)
+
+
+def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from nertune.storage import hashing
+
+    read: list[Path] = []
+    real = hashing.hash_file
+    monkeypatch.setattr(hashing, "hash_file", lambda path: read.append(path) or real(path))
+    base = Path(shutil.copytree(tiny_bert(), tmp_path / "base"))
+    first = [hash_encoder(str(base)) for _ in range(3)]
+    assert len(read) == 1
+    shutil.copy(tiny_bert(seed=1) / "model.safetensors", base)
+    assert hash_encoder(str(base)) != first[0]
+    assert len(read) == 2
