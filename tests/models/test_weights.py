@@ -228,9 +228,9 @@ def test_a_new_head_is_said(encoder: Path, tagger: Path, caplog: pytest.LogCaptu
 
 
 def test_a_run_says_that_the_classifier_is_new(tmp_path: Path) -> None:
-    output = io.StringIO()
+    output, handlers = io.StringIO(), list(logging.getLogger("nertune").handlers)
     settings = make_settings(tmp_path, "full", {"train": {"epochs": 1}})
     train(settings, console=Console(file=output, width=200))
     line = f"{tiny_bert()}: the classifier is new: classifier.bias, classifier.weight\n"
     assert line in output.getvalue()
-    assert not logging.getLogger("nertune").handlers  # nothing is left behind
+    assert logging.getLogger("nertune").handlers == handlers  # nothing is left behind
