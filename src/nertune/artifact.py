@@ -72,6 +72,7 @@ __all__ = [
     "EXPORT_FOLDER",
     "FORMAT_VERSION",
     "Manifest",
+    "adapter_base",
     "add_metrics",
     "find_graph",
     "hash_encoder",

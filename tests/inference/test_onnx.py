@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from helpers.tiny import make_predictor, make_settings
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
-from nertune.inference.onnx import OnnxEmitter, list_layers, quantize, write_onnx
+from nertune.inference.onnx import (
+    OnnxEmitter,
+    has_int8_instructions,
+    list_layers,
+    quantize,
+    write_onnx,
+)
 from nertune.models.bert import EncoderEmitter
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]
@@ -77,7 +83,9 @@ def test_int8_by_layer(variant: str, layers: set[str], tmp_path: Path) -> None:
     assert (rounded - expected).abs().max() > 1e-3
     real_BL = attention_BL.bool()
     scale = expected[real_BL].std()
-    assert ((rounded - expected)[real_BL].std() / scale) < 0.2
+    # Without VNNI instructions, sums of two products are cut off at 16 bits.
+    limit = 1.0 if has_int8_instructions() is False else 0.2
+    assert ((rounded - expected)[real_BL].std() / scale) < limit
     assert small.stat().st_size < exact.stat().st_size
 
 

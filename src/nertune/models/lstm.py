@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -62,13 +64,20 @@ class BiLstmEmitter(nn.Module):
             piece_ids_BL = piece_ids_BL.masked_fill(dropped_BL & (piece_ids_BL > 1), 1)
         hidden_BLD = self.dropout(self.embedding(piece_ids_BL))
         reversed_BL = _reversal(attention_BL)
-        for forward, backward in zip(self.forwards, self.backwards, strict=True):
-            ahead_BLD, _ = forward(hidden_BLD)
-            behind_BLD, _ = backward(_reorder(hidden_BLD, reversed_BL))
-            hidden_BLD = torch.cat([ahead_BLD, _reorder(behind_BLD, reversed_BL)], dim=-1)
-            hidden_BLD = self.dropout(hidden_BLD)
+        with _computable(hidden_BLD.device):
+            for forward, backward in zip(self.forwards, self.backwards, strict=True):
+                ahead_BLD, _ = forward(hidden_BLD)
+                behind_BLD, _ = backward(_reorder(hidden_BLD, reversed_BL))
+                hidden_BLD = torch.cat([ahead_BLD, _reorder(behind_BLD, reversed_BL)], dim=-1)
+                hidden_BLD = self.dropout(hidden_BLD)
         emissions: Tensor = self.classifier(hidden_BLD)
         return emissions
+
+
+def _computable(device: torch.device) -> AbstractContextManager[object]:
+    """Float32 where bf16 was asked for and the processor has no LSTM in it (oneDNN's, on a CPU)."""
+    lacks_it = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast("cpu", enabled=False) if lacks_it else nullcontext()
 
 
 def _reversal(attention_BL: Tensor) -> Tensor:
