@@ -76,8 +76,10 @@ class BiLstmEmitter(nn.Module):
 
 def _computable(device: torch.device) -> AbstractContextManager[object]:
     """Float32 where bf16 was asked for and the processor has no LSTM in it (oneDNN's, on a CPU)."""
-    lacks_it = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast("cpu", enabled=False) if lacks_it else nullcontext()
+    is_asked = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if is_asked and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 def _reversal(attention_BL: Tensor) -> Tensor:
