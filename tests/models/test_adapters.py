@@ -291,7 +291,7 @@ def test_scales_that_begin_at_one_do_not_decay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("peft", "message"),
     [
-        ({"method": "lroa"}, "'lroa' is unknown to this peft; did you mean road"),
+        ({"method": "lroa"}, "'lroa' is unknown to this peft; it has adalora, "),
         ({"method": "lora"}, 'settings of its own: model.tuning = "lora"'),
         ({"method": "xlora"}, "mixes adapters that were trained before"),
         ({"method": "poly"}, "number of a task"),
