@@ -191,6 +191,14 @@ def evaluate(
         str, typer.Option(help="How CoNLL tokens become text: auto (as in training), none, space.")
     ] = "auto",
     offsets: OffsetsOption = "auto",
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="MAP",
+            help="Rename the file's labels to the model's: GOLD=MODEL,… or a .toml or .json file; "
+            "GOLD= drops a label.",
+        ),
+    ] = "",
     device: Device = "auto",
     backend: BackendOption = "torch",
     encoder: EncoderOption = None,
@@ -209,16 +217,26 @@ def evaluate(
         join=join,  # type: ignore[arg-type]
         offsets=offsets,  # type: ignore[arg-type]
     )
-    for notice in corpus.notices:
-        _stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
     from nertune.evaluation.metrics import score
+    from nertune.evaluation.relabel import describe_gold, read_label_map, rename_labels
     from nertune.runs.view import print_scores
 
+    names = read_label_map(labels) if labels else {}
     predictor = _load(model, device, backend, encoder)
-    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
-    scores = score(corpus.documents, predicted, types=predictor.tagset.labels).to_dict()
+    gold, known, notices = corpus.documents, predictor.tagset.labels, list(corpus.notices)
+    if names:
+        relabelled = rename_labels(gold, names, known)
+        gold = relabelled.documents
+        notices.append(relabelled.describe())
+    notices += describe_gold(gold, known)
+    for notice in notices:
+        _stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
+    predicted = list(predictor.tag_documents(gold, with_scores=False))
+    scores = score(gold, predicted, types=known).to_dict()
     if as_json:
-        _print_json({"model": model, "file": str(corpus.path), "sha256": corpus.sha256, **scores})
+        about = {"model": model, "file": str(corpus.path), "sha256": corpus.sha256}
+        renamed = {"labels": names} if names else {}
+        _print_json({**about, **renamed, "notices": notices, **scores})
     else:
         print_scores(scores, f"{corpus.path}", _stdout())
 
