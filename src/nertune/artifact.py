@@ -74,6 +74,7 @@ __all__ = [
     "Manifest",
     "adapter_base",
     "add_metrics",
+    "base_encoder",
     "find_graph",
     "hash_encoder",
     "load_base",
@@ -197,7 +198,7 @@ def adapter_base(name: str) -> str | None:
     """
     base = None
     while (folder := _adapter_folder(name)) is not None and (folder / _MANIFEST).is_file():
-        base = name = _parse_manifest(folder / _MANIFEST).encoder
+        base = name = base_encoder(folder, _parse_manifest(folder / _MANIFEST))
     return base
 
 
@@ -236,8 +237,9 @@ def load_trained(folder: Path, tagset: TagSet) -> Base:
     if manifest.emitter == "lstm":
         return Base(None, kept, transitions, read_weights(folder / "model.safetensors"))
     state = _load_adapter(folder, manifest, old).state_dict()
-    model = _plain_model(manifest.encoder, tagset)
-    return Base(model, kept, transitions, state, find_classifier(model, manifest.encoder)[0])
+    encoder = base_encoder(folder, manifest)
+    model = _plain_model(encoder, tagset)
+    return Base(model, kept, transitions, state, find_classifier(model, encoder)[0])
 
 
 def merge_adapter(name: str) -> tuple[Any, TagSet]:
@@ -645,14 +647,13 @@ def weight_hashes(manifest: Manifest) -> dict[str, str]:
     return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning in _ADAPTED else {})
 
 
-def _load_adapter(
-    folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None = None
-) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise MissingDependencyError("peft", purpose="LoRA") from error
-    found = find_base(
+def base_encoder(folder: Path, manifest: Manifest, encoder: str | None = None) -> str:
+    """The base encoder of an adapter, where it is now (`hub.find_base`).
+
+    Raises:
+        ArtifactError: it is nowhere, or what is there is another one.
+    """
+    return find_base(
         folder,
         manifest.encoder,
         manifest.encoder_sha256,
@@ -660,6 +661,16 @@ def _load_adapter(
         encoder=encoder,
         hash_of=hash_encoder,
     )
+
+
+def _load_adapter(
+    folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None = None
+) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError("peft", purpose="LoRA") from error
+    found = base_encoder(folder, manifest, encoder)
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():  # peft would look for a pickle instead
         raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")

@@ -419,6 +419,7 @@ def export(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Points of micro-F1 that int8 may lose.")
     ] = 0.3,
+    encoder: EncoderOption = None,
     as_json: Json = False,
 ) -> None:
     """Write a tagger in another form, checked against the tagger itself."""
@@ -428,7 +429,7 @@ def export(
             raise ConfigError(f"{'--int8' if int8 else '--dev'} belongs to --to onnx")
         from nertune.runs.merged import export_merged
 
-        made = export_merged(model, output, overwrite=overwrite,
+        made = export_merged(model, output, overwrite=overwrite, encoder=encoder,
                              say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
         if as_json:
             _print_json(made)
@@ -444,7 +445,7 @@ def export(
     from nertune.runs.export import export as run
     from nertune.runs.view import print_export
 
-    report = run(model, dev=dev, int8=int8, tolerance=tolerance,
+    report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder,
                  say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
     if as_json:
         _print_json(report)

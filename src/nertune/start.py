@@ -21,6 +21,7 @@ from typing import Any
 
 from nertune.artifact import (
     Manifest,
+    base_encoder,
     load_base,
     load_trained,
     own_folder,
@@ -63,7 +64,11 @@ class Start:
         """The encoder that the new run's model belongs to; empty for an LSTM."""
         if self.manifest.emitter == "lstm":
             return ""
-        return self.manifest.encoder if self.goes_on else str(self.folder)
+        if not self.goes_on:
+            return str(self.folder)
+        if self.manifest.tuning not in ("lora", "peft"):
+            return self.manifest.encoder
+        return base_encoder(self.folder, self.manifest)
 
     def load(self, tagset: TagSet) -> Base:
         """Its weights, with a head for these tags.

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from helpers.tiny import make_predictor, make_settings, save_predictor, tiny_bert, write_jsonl
 from nertune.artifact import hash_encoder, load_model, own_folder, trained_reading
 from nertune.cli import app
+from nertune.config import parse_settings
 from nertune.encoders import bundled_folder
 from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.inference.predictor import Predictor
@@ -156,6 +157,33 @@ def test_the_command_line_takes_it_too(moved: tuple[Predictor, Path, Path]) -> N
         assert runner.invoke(app, [*command, "--device", "cpu"]).exit_code != 0
         result = runner.invoke(app, [*command, "--device", "cpu", "--encoder", str(base)])
         assert result.exit_code == 0, result.output
+
+
+def test_so_does_export(moved: tuple[Predictor, Path, Path]) -> None:
+    predictor, folder, base = moved
+    expected = predictor.tag(TEXT)
+    arguments = ["export", str(folder), "--to", "transformers"]
+    assert CliRunner().invoke(app, arguments).exit_code != 0
+    result = CliRunner().invoke(app, [*arguments, "--encoder", str(base)])
+    assert result.exit_code == 0, result.output
+    found = load_model(f"{folder}-transformers", device="cpu").tag(TEXT)
+    assert [e.key for e in found.entities] == [e.key for e in expected.entities]
+
+
+def test_training_goes_on_from_an_adapter_whose_base_is_found_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nertune.runs.experiment import train
+
+    shutil.copytree(tiny_bert(), tmp_path / "project" / "encoder")
+    monkeypatch.chdir(tmp_path / "project")
+    _, folder = saved(tmp_path / "project" / "run", "lora", model={"encoder": "encoder"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    values = make_settings(Path.cwd(), "lora", {"train": {"epochs": 1}}).to_dict()
+    values["model"] = {"start_from": str(folder), "tuning": "lora", "unit": "char"}
+    train(parse_settings(values))
+    assert load_model(values["run"]["dir"], device="cpu").tag(TEXT).text == TEXT
 
 
 @pytest.mark.parametrize("recorded", ["encoder", "my/encoder", "./encoder"])

@@ -102,6 +102,7 @@ def export(
     int8: bool = False,
     tolerance: float = 0.3,
     rounds: int = 5,
+    encoder: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write a tagger's folder `onnx/`: `model.onnx`, `model-int8.onnx`, `parity.json`.
@@ -117,6 +118,7 @@ def export(
         int8: also write the graph whose matrix products are in int8.
         tolerance: points of micro-F1 that int8 may lose.
         rounds: how often each backend is timed, in turn.
+        encoder: where an adapter's base encoder is now (`artifact.load_model`).
         say: is told what happens, in one line each.
 
     Returns:
@@ -134,7 +136,7 @@ def export(
             f"{model}: is not a folder that nertune wrote; only those can be exported (of another "
             "token-classification model, optimum's exporter makes an ONNX graph)"
         )
-    predictor = load_model(folder, device="cpu", merge=True)
+    predictor = load_model(folder, device="cpu", merge=True, encoder=encoder)
     manifest = predictor.manifest
     assert manifest is not None
     corpus = _documents(manifest, dev)

@@ -33,6 +33,7 @@ def export_merged(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
+    encoder: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write a tagger as `AutoModelForTokenClassification` and `pipeline` load it.
@@ -41,6 +42,7 @@ def export_merged(
         model: a folder that nertune wrote.
         output: the new folder; by default beside the model's, `-transformers` behind its name.
         overwrite: replace an export that is there.
+        encoder: where an adapter's base encoder is now (`artifact.load_model`).
         say: is told what happens, in one line each.
 
     Returns:
@@ -62,7 +64,7 @@ def export_merged(
     if manifest.emitter != "encoder":
         raise ArtifactError(f"{source}: is an LSTM, for which transformers has no model")
     target = _target(source, output, overwrite=overwrite)
-    predictor = load_model(source, device="cpu")
+    predictor = load_model(source, device="cpu", encoder=encoder)
     emitter = predictor.tagger.emitter
     assert isinstance(emitter, EncoderEmitter)
     before_BLK = _logits(predictor)

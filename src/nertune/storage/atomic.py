@@ -46,8 +46,7 @@ def _flush(path: Path) -> None:
 def flush_folder(folder: Path) -> None:
     """The same for a folder with all that is in it."""
     for path in sorted(folder.rglob("*")):
-        if not path.is_symlink():  # what it leads to was there before
-            flush(path)
+        flush(path)
     flush(folder)
 
 
