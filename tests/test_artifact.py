@@ -331,6 +331,19 @@ def test_a_foreign_tokenizer_with_more_pieces_than_embeddings(tmp_path: Path) ->
         load_model(folder, device="cpu")
 
 
+def test_a_foreign_tokenizer_whose_ids_have_holes(tmp_path: Path) -> None:
+    """It has fewer pieces than the model embeddings, but one with an id beyond them."""
+    folder = foreign(tmp_path / "m", ["O", "B-X", "I-X"])
+
+    def push_last(values: dict[str, Any]) -> None:
+        vocabulary = values["model"]["vocab"]
+        vocabulary[list(vocabulary)[-1]] = 500
+
+    edit_json(folder / "tokenizer.json", push_last)
+    with pytest.raises(ModelError, match="embeddings"):
+        load_model(folder, device="cpu")
+
+
 def test_a_foreign_model_without_a_tokenizer(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "m", ["O", "B-X", "I-X"])
     for path in folder.glob("tokenizer*"):

@@ -105,7 +105,7 @@ def count_virtual_tokens(model: Any) -> int:
 def refuse_incomplete(weights: Path, model: Any) -> None:
     """Check that an adapter's file holds all that it should, the head included.
 
-    peft leaves what the file lacks as it is in a new adapter, and says nothing.
+    peft leaves what the file lacks as it is in a new adapter, with a warning at most.
 
     Args:
         weights: the adapter's safetensors file.

@@ -64,7 +64,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids there are."""
+        """One more than the largest id: so many embeddings a model must have."""
         ...
 
     @property
@@ -290,7 +290,7 @@ class EncoderTokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        return len(self.backend)
+        return max(self.backend.get_vocab().values(), default=-1) + 1  # ids may have holes
 
     @property
     def pad_id(self) -> int:
