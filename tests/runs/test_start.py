@@ -290,3 +290,19 @@ def test_the_command(tmp_path: Path) -> None:
     done = run("train", recipe)
     assert done.code == 0, done.stderr
     assert "started from" in done.stderr
+
+
+def test_a_base_encoder_that_moved_is_found_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter names it relative to another working folder."""
+    (tmp_path / "bases").mkdir()
+    shutil.copytree(tiny_bert(), tmp_path / "bases" / "bert")
+    monkeypatch.chdir(tmp_path)
+    model = {"encoder": "bases/bert", "tuning": "lora", "unit": "char"}
+    start, folder = earlier(tmp_path / "first", "lora", model=model)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    go(further(tmp_path, folder, "lora"))
+    loaded = load_model(tmp_path / "run" / "model", device="cpu")
+    assert_same(emissions(loaded), emissions(start))
