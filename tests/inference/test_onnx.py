@@ -83,8 +83,9 @@ def test_int8_by_layer(variant: str, layers: set[str], tmp_path: Path) -> None:
     assert (rounded - expected).abs().max() > 1e-3
     real_BL = attention_BL.bool()
     scale = expected[real_BL].std()
-    # Without VNNI instructions, sums of two products are cut off at 16 bits.
-    limit = 1.0 if has_int8_instructions() is False else 0.2
+    # Without VNNI instructions, sums of two products are cut off at 16 bits: 0.48 of these random
+    # weights' spread was measured there. `export` refuses such a graph by its scores.
+    limit = 0.6 if has_int8_instructions() is False else 0.2
     assert ((rounded - expected)[real_BL].std() / scale) < limit
     assert small.stat().st_size < exact.stat().st_size
 
