@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint format bench bench-scores clean
+.PHONY: demo test test-slow lint format bench bench-scores clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nertune compare recipes/sample/bert.toml recipes/sample/lora.toml recipes/sample/lstm.toml \
@@ -19,6 +19,10 @@ demo: $(VENV)/.installed
 # Two workers of one thread each: small tensors gain nothing from more, and two cores are enough.
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# What takes too long for every change: whole searches, compiled training.
+test-slow: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks

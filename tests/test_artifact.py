@@ -478,7 +478,7 @@ def test_damaged_files_are_refused_by_name(variant: str, tmp_path: Path) -> None
         ("{", "cannot be read"),
         ("[]", "format version None"),
         ("null", "format version None"),
-        ('{"format": 2, "nertune": "9.9"}', "format version 2.*use the nertune that wrote it .9.9"),
+        ('{"format": 3, "nertune": "9.9"}', "format version 3.*use the nertune that wrote it .9.9"),
         ('{"format": 1}', "nertune: Field required"),
         ('{"format": "1"}', "format version '1'"),
     ],

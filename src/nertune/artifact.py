@@ -23,6 +23,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,13 +91,17 @@ __all__ = [
     "weight_hashes",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written. Version 2 says how the tokenizer encodes units, which readers of version 1
+would pass over; both versions are read."""
+_READ_VERSIONS = (1, 2)
 EXPORT_FOLDER = "onnx"
 """Where in a tagger's folder `nertune export` puts what it makes."""
 EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 """The file of each backend in there."""
 
 _MANIFEST = "nertune.json"
+_MARK = "nertune_manifest"  # in config.json
 _ADAPTED = ("lora", "peft")  # whose folder holds an adapter alone
 _FOREIGN_ADAPTER = (
     "{name}: holds a plain peft adapter: no nertune.json says its tags and its base encoder; merge "
@@ -299,6 +304,7 @@ def save_model(
     settings: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Manifest:
     """Write a tagger's folder under a temporary name, then rename it; an older one is replaced.
 
@@ -309,6 +315,8 @@ def save_model(
         start: folder and hash of the model that its run started from.
         encoder_sha256: of the base encoder; by default that of what its name means now.
         settings, data, metrics: kept for the reader and shown in the model card.
+        check: is given the complete folder before it replaces an older one; what it raises leaves
+            the older one in place.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -350,6 +358,8 @@ def save_model(
         (draft / _MANIFEST).write_text(_manifest_text(manifest), encoding="utf-8")
         (draft / "README.md").write_text(_model_card(manifest), encoding="utf-8")
         _open_to_all(draft)
+        if check is not None:
+            check(draft)
         replace_folder(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -399,6 +409,7 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
         model = tagger.emitter.model
         # An encoder's own settings may ask for it; transformers then refuses to save them.
         model.config.output_attentions = False
+        _mark(model.config)
         with quiet_transformers():
             model.save_pretrained(folder)
     else:
@@ -407,6 +418,11 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
     if isinstance(tagger.decoder, Crf):
         weights = {k: t.detach().cpu().contiguous() for k, t in tagger.decoder.state_dict().items()}
         save_file(weights, folder / "crf.safetensors")
+
+
+def _mark(config: Any) -> None:
+    """Say in config.json that the folder is nertune's: without the manifest, it is not loaded."""
+    setattr(config, _MARK, _MANIFEST)
 
 
 def load_model(
@@ -508,10 +524,10 @@ def _parse_manifest(path: Path) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values.get("format") if isinstance(values, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in _READ_VERSIONS:
             raise ArtifactError(
                 f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
-                f"reads version {FORMAT_VERSION}; use the nertune that wrote it "
+                f"reads versions up to {FORMAT_VERSION}; use the nertune that wrote it "
                 f"({values.get('nertune', 'unknown') if isinstance(values, dict) else 'unknown'})"
             )
         return Manifest.model_validate(values)
@@ -714,6 +730,13 @@ def _load_foreign(name: str, encoder: str | None = None) -> Predictor:
     if (folder / "adapter_config.json").is_file():
         raise ModelError(_FOREIGN_ADAPTER.format(name=name))
     config = read_config(name)
+    if getattr(config, _MARK, None):
+        raise ArtifactError(
+            f"{name}: was saved by nertune, but its {_MANIFEST} is not there, which says how it "
+            "reads text and decodes; copy or fetch all files of the model (in the hub's cache only "
+            f"what was fetched is found offline), or take {_MARK!r} out of its config.json to load "
+            "it as any other token-classification model"
+        )
     if not any("TokenClassification" in a for a in config.architectures or []):
         raise ModelError(
             f"{name}: is not a trained tagger (its architecture is "

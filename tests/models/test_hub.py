@@ -246,3 +246,26 @@ def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     shutil.copy(tiny_bert(seed=1) / "model.safetensors", base)
     assert hash_encoder(str(base)) != first[0]
     assert len(read) == 2
+
+
+@pytest.mark.parametrize("variant", ["full", "full-crf"])
+def test_a_tagger_without_its_manifest_is_not_anybodys_model(
+    variant: str, tmp_path: Path, upload: Callable[..., Path]
+) -> None:
+    # A cache that plain transformers filled holds config and weights alone.
+    _, folder = saved(tmp_path, variant)
+    snapshot = upload(folder)
+    (snapshot / "nertune.json").unlink()
+    for name in (NAME, str(snapshot)):
+        with pytest.raises((ArtifactError, ModelError), match=r"no nertune\.json|nertune\.json is"):
+            load_model(name, device="cpu")
+
+
+def test_a_tagger_that_was_made_ones_own_loads_without_its_manifest(tmp_path: Path) -> None:
+    _, folder = saved(tmp_path, "full")
+    (folder / "nertune.json").unlink()
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config["nertune_manifest"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert load_model(folder, device="cpu").tag_texts([TEXT])

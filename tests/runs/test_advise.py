@@ -113,6 +113,7 @@ def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.Monk
     assert again.seconds >= first.seconds  # of both lives
 
 
+@pytest.mark.slow
 def test_a_resumed_advice_whose_time_is_up_changes_nothing(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +218,7 @@ def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
     assert advice.difference is not None
 
 
+@pytest.mark.slow
 def test_a_finalist_that_is_killed_behind_its_last_epoch_is_finished(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

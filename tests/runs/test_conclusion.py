@@ -72,6 +72,7 @@ def test_ways_that_ran_for_different_times_are_held_against_each_other_at_equal_
         assert advice.scores[family].values == (outcome.best(2),)
 
 
+@pytest.mark.slow
 def test_if_nothing_is_found_no_way_is_recommended(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,3 +228,17 @@ def test_a_plain_adapter_is_refused(tmp_path: Path) -> None:
     (folder / "nertune.json").unlink()
     with pytest.raises(ModelError, match=r"plain peft adapter.*merge it into its base"):
         load_base(str(folder), TagSet.from_labels(LABELS))
+
+
+def test_an_export_that_fails_its_check_leaves_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = saved(tmp_path, "lora")
+    target = tmp_path / "plain"
+    export_merged(folder, target)
+    before = {p.name: p.read_bytes() for p in target.iterdir() if p.is_file()}
+    monkeypatch.setattr("nertune.runs.merged._ROUNDING", -1.0)
+    with pytest.raises(ArtifactError, match="nothing was written"):
+        export_merged(folder, target, overwrite=True)
+    assert {p.name: p.read_bytes() for p in target.iterdir() if p.is_file()} == before
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".plain")]

@@ -100,6 +100,7 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
     assert any("the recipe as it stands" in line for line in said)
 
 
+@pytest.mark.slow
 def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> None:
     one = sweep(recipe, output=tmp_path / "one", trials=4)
     sweep(recipe, output=tmp_path / "two", trials=2)
@@ -108,6 +109,7 @@ def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> N
     assert [t.f1 for t in one.trials] == [t.f1 for t in two.trials]
 
 
+@pytest.mark.slow
 def test_more_trials_confirm_another_winner_anew(recipe: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = sweep(recipe, output=output, trials=1, confirm=1)

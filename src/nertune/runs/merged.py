@@ -8,7 +8,6 @@ place for, stays beside the model and nertune decodes with it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +68,18 @@ def export_merged(
     assert isinstance(emitter, EncoderEmitter)
     before_BLK = _logits(predictor)
     merge_emitter(emitter, str(source))
+    difference = 0.0
+
+    def check(draft: Path) -> None:
+        """Refuse a draft of other logits: an older export stays in its place then."""
+        nonlocal difference
+        difference = float((before_BLK - _logits(load_model(draft, device="cpu"))).abs().max())
+        if not difference <= _ROUNDING * max(1.0, float(before_BLK.abs().max())):
+            raise ArtifactError(
+                f"{source}: merging changes its logits by up to {difference:.1e}: nothing was "
+                "written"
+            )
+
     try:
         save_model(
             target,
@@ -81,15 +92,10 @@ def export_merged(
             settings=manifest.settings,
             data=manifest.data,
             metrics=manifest.metrics,
+            check=check,
         )
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
-    difference = float((before_BLK - _logits(load_model(target, device="cpu"))).abs().max())
-    if not difference <= _ROUNDING * max(1.0, float(before_BLK.abs().max())):
-        shutil.rmtree(target)
-        raise ArtifactError(
-            f"{source}: merging changes its logits by up to {difference:.1e}: nothing was kept"
-        )
     if manifest.decoder == "crf":
         say(
             "transformers has no place for the CRF and decodes the folder as softmax; nertune "
