@@ -28,14 +28,14 @@ import tomli_w
 from encoders import find_files, first_sentences, save_sentences
 from peoples import ROOT, without_paths
 
-from nertune.runs.candidates import (
+from nertune.comparison.search.candidates import (
     Candidate,
     ideal_epochs,
     read_measures,
     try_rates,
     try_shapes,
 )
-from nertune.runs.record import write_json
+from nertune.experiments.record import write_json
 
 ENCODER, BATCH_TOKENS = "mini-zh", 512
 TRAIN, DEV = 400, 200

@@ -16,8 +16,8 @@ from typing import Any
 from machine import describe_machine, write_result
 from peoples import ROOT
 
-from nertune.config import load_settings
-from nertune.runs.experiment import train
+from nertune.config.run import load_settings
+from nertune.experiments.train import train
 from nertune.tokens import batching
 
 RECIPE = ROOT / "recipes" / "peoples" / "bert.toml"

@@ -37,7 +37,9 @@ STARTS = {
     "pipeline('token-classification', {model!r}, device='cpu')({text!r})",
     "nothing but import torch": "import torch",
 }
-_PEAK = "\nfrom nertune.runs.record import peak_memory_bytes; print(peak_memory_bytes('cpu'))"
+_PEAK = (
+    "\nfrom nertune.experiments.record import peak_memory_bytes; print(peak_memory_bytes('cpu'))"
+)
 
 
 def main() -> None:
@@ -69,8 +71,8 @@ def stream(size: int, backend: str) -> dict[str, Any]:
     """Tag so many texts as they come."""
     from tagging_speed import make_predictor, with_graph
 
+    from nertune.experiments.record import peak_memory_bytes
     from nertune.inference.onnx import quantize, write_onnx
-    from nertune.runs.record import peak_memory_bytes
 
     texts = [document.text for document in load_documents("train", 2000)]
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +110,7 @@ def start(rounds: int) -> dict[str, Any]:
     from tagging_speed import make_predictor
 
     from nertune.data.corpus import save_documents
-    from nertune.runs.export import export
+    from nertune.export.onnx import export
 
     documents = load_documents("train", 50)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from nertune.config import Settings, parse_settings
+from nertune.config.run import Settings, parse_settings
 from nertune.data.corpus import load_corpus
-from nertune.runs.record import software_versions
+from nertune.experiments.record import software_versions
 from nertune.types import Document
 
 RESULTS = Path(__file__).parent / "results"

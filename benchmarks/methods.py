@@ -29,8 +29,8 @@ import tomli_w
 from encoders import find_files
 from peoples import ROOT, without_paths
 
-from nertune.config import read_toml
-from nertune.runs.record import write_json
+from nertune.config.run import read_toml
+from nertune.experiments.record import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 BOTH = "learning_rate+head_learning_rate"

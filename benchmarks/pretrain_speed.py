@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nertune.config.pretrain import parse_pretrain_settings
 from nertune.models.device import choose_device
 from nertune.pretraining.loop import Pieces, build_optimizers, collate_rows, forward_losses
 from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
 from nertune.pretraining.packing import Block
-from nertune.pretraining.settings import parse_pretrain_settings
 from nertune.training.accelerator import build_accelerator
 
 VOCABULARY = 6000

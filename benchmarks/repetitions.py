@@ -22,11 +22,11 @@ from encoders import find_files
 from numpy.typing import NDArray
 from peoples import ROOT
 
+from nertune.comparison.compare import compare
 from nertune.data.corpus import load_corpus
 from nertune.evaluation.metrics import document_counts, f1_from_counts
 from nertune.evaluation.significance import compare_arms
-from nertune.runs.compare import compare
-from nertune.runs.record import write_json
+from nertune.experiments.record import write_json
 
 REPETITIONS, GROUP, PLANTED = 20, 3, 0.05
 

@@ -39,7 +39,7 @@ from machine import (
 )
 from safetensors.torch import save_file
 
-from nertune.artifact import save_model
+from nertune.artifacts.artifact import save_model
 from nertune.inference.onnx import OnnxEmitter, quantize, write_onnx
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet

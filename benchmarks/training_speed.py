@@ -44,14 +44,14 @@ from machine import (
     write_result,
 )
 
+from nertune.experiments.record import peak_memory_bytes
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
-from nertune.runs.record import peak_memory_bytes
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.loop import fit
+from nertune.training.hidden_state_cache import store_states
 from nertune.training.optimizer import build_optimizer
-from nertune.training.states import store_states
+from nertune.training.trainer import fit
 from nertune.types import Document
 
 BATCH = 16
@@ -213,7 +213,7 @@ def trainer_case(
         TrainingArguments,
     )
 
-    from nertune.encoders import resolve_encoder
+    from nertune.storage.encoders import resolve_encoder
 
     location = resolve_encoder(encoder)
     tokenizer = AutoTokenizer.from_pretrained(location)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from helpers.commands import run
-from nertune.config import load_settings, settings_of_record
+from nertune.comparison.compare import compare
+from nertune.config.pretrain import missing_settings, parse_pretrain_settings
+from nertune.config.run import load_settings, settings_of_record
 from nertune.data.corpus import load_corpus
 from nertune.errors import CheckpointError, TrainingError
+from nertune.experiments.record import first_difference
+from nertune.experiments.subprocess import RunRequest
 from nertune.inference.predictor import Predictor
-from nertune.pretraining.settings import missing_settings, parse_pretrain_settings
-from nertune.runs.child import RunRequest
-from nertune.runs.compare import compare
-from nertune.runs.record import first_difference
 from nertune.training.checkpoint import Checkpoint, refuse_other_run
 
 ROOT = Path(__file__).parents[1]

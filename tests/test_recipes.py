@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
-from nertune.config import load_settings
+from nertune.config.run import load_settings
 from nertune.data.corpus import load_corpus
+from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
-from nertune.runs.experiment import train
 
 ROOT = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(p for folder in ("methods", "sample") for p in (ROOT / folder).glob("*.toml"))

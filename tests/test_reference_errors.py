@@ -26,8 +26,8 @@ from helpers.tiny import (
     tiny_bert,
     write_jsonl,
 )
-from nertune.artifact import load_model, save_model
-from nertune.config import Settings
+from nertune.artifacts.artifact import load_model, save_model
+from nertune.config.run import Settings
 from nertune.data.corpus import load_corpus
 from nertune.errors import (
     ConfigError,
@@ -38,10 +38,10 @@ from nertune.errors import (
     TokenizerError,
 )
 from nertune.evaluation.metrics import score
+from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
-from nertune.models.bert import load_encoder
-from nertune.models.crf import Crf
-from nertune.runs.experiment import train
+from nertune.models.encoder import load_encoder
+from nertune.models.heads.crf import Crf
 from nertune.tokens.batching import collate
 from nertune.tokens.tokenizer import load_tokenizer
 from nertune.training.examples import prepare_examples

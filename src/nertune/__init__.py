@@ -18,8 +18,8 @@ from nertune.types import Document, Entity
 if TYPE_CHECKING:
     from nertune.data.corpus import Corpus, load_corpus
     from nertune.evaluation.metrics import Scores, score
+    from nertune.experiments.train import train
     from nertune.inference.predictor import Predictor
-    from nertune.runs.experiment import train
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _HOME = {
     "Scores": "nertune.evaluation.metrics",
     "load_corpus": "nertune.data.corpus",
     "score": "nertune.evaluation.metrics",
-    "train": "nertune.runs.experiment",
+    "train": "nertune.experiments.train",
 }
 
 

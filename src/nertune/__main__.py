@@ -1,5 +1,5 @@
 """`python -m nertune`."""
 
-from nertune.cli import main
+from nertune.cli.commands import main
 
 main()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from nertune.config import DataSettings
+from nertune.config.run import DataSettings
 from nertune.data import splits
 from nertune.data.corpus import Reading, load_alike, load_corpus
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError
-from nertune.runs.record import describe_data
+from nertune.experiments.record import describe_data
 
 
 def write_conll(path: Path, num_words: int) -> str:

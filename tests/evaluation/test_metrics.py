@@ -20,7 +20,7 @@ from nertune.evaluation.metrics import (
     f1_from_counts,
     score,
 )
-from nertune.labels.scheme import decode_tags
+from nertune.labels.schemes import decode_tags
 from nertune.types import Document, Entity
 
 TEXT = "abcdefghijklmnopqrstuvwxyz"

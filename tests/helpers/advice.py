@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from nertune.config import load_settings
-from nertune.runs.advice import Advice
-from nertune.runs.child import RunRequest
-from nertune.runs.experiment import train
+from nertune.comparison.search.advice import Advice
+from nertune.config.run import load_settings
+from nertune.experiments.subprocess import RunRequest
+from nertune.experiments.train import train
 
 Ask = Callable[..., Advice]
 

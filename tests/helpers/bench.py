@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import nertune
-from nertune.artifact import hash_encoder
-from nertune.config import Settings, load_settings
+from nertune.artifacts.artifact import hash_encoder
+from nertune.comparison.compare import compare
+from nertune.comparison.results import Comparison
+from nertune.config.run import Settings, load_settings
 from nertune.data.corpus import save_documents
 from nertune.data.splits import load_splits
 from nertune.evaluation.metrics import score
-from nertune.runs.child import RunRequest
-from nertune.runs.compare import compare
-from nertune.runs.comparison import Comparison
-from nertune.runs.record import describe_data
+from nertune.experiments.record import describe_data
+from nertune.experiments.subprocess import RunRequest
 from nertune.types import Document, Entity
 
 __all__ = ["Bench", "FakeTrainer", "documents"]

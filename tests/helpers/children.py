@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from nertune.config import Settings
+from nertune.config.run import Settings
 
 __all__ = ["KILLED", "Bomb", "kill_when", "train_in_child"]
 
@@ -47,7 +47,7 @@ class Bomb:
 @cache
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nertune.runs.experiment", "peft", "accelerate"])
+    context.set_forkserver_preload(["nertune.experiments.train", "peft", "accelerate"])
     return context
 
 
@@ -81,8 +81,8 @@ def _start(settings: Settings, resume: bool, bomb: Bomb | None) -> Any:
 def _train(values: dict[str, Any], resume: bool, bomb: Bomb | None) -> None:
     from rich.console import Console
 
-    from nertune.config import parse_settings
-    from nertune.runs.experiment import train
+    from nertune.config.run import parse_settings
+    from nertune.experiments.train import train
 
     folder = Path(values["run"]["dir"])
     with ExitStack() as stack, folder.with_name("stderr.txt").open("a") as stream:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nertune
-from nertune import cli
+from nertune.cli import commands as cli
 
 __all__ = ["Outcome", "environment_of_children", "run", "run_process"]
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def run(*arguments: object, stdin: bytes = b"") -> Outcome:
-    """`nertune ARGUMENTS` through `nertune.cli.main`, its handling of errors included.
+    """`nertune ARGUMENTS` through `nertune.cli.commands.main`, its handling of errors included.
 
     What `main` lets through is a bug, and fails the test with its traceback.
     """
@@ -67,11 +67,11 @@ def run_process(
         arguments: of the command.
         stdin: what it reads.
         environment: added to this process's.
-        before: Python that runs before `nertune.cli.main`, e.g. to take a library away.
+        before: Python that runs before `nertune.cli.commands.main`, e.g. to take a library away.
     """
     start = [sys.executable, "-m", "nertune"]
     if before:
-        start = [sys.executable, "-c", f"{before}\nfrom nertune.cli import main\nmain()"]
+        start = [sys.executable, "-c", f"{before}\nfrom nertune.cli.commands import main\nmain()"]
     done = subprocess.run(
         [*start, *map(str, arguments)],
         input=stdin,

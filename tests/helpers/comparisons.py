@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from nertune.comparison.results import Arm, Comparison
 from nertune.evaluation.significance import Difference
-from nertune.runs.comparison import Arm, Comparison
 
 __all__ = ["BETTER", "UNCLEAR", "WORSE", "comparison", "record", "row"]
 

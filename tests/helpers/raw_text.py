@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nertune.config.pretrain import PretrainSettings, parse_pretrain_settings
 from nertune.pretraining.packing import EncodedLine, LineEncoder, PreparedText
-from nertune.pretraining.settings import PretrainSettings, parse_pretrain_settings
 from nertune.pretraining.text import Line
 from nertune.pretraining.vocabulary import Vocabulary, build_tokenizer, learn_vocabulary
 from nertune.pretraining.words import Word, WordTagger

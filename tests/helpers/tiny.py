@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from nertune.artifact import Manifest, save_model
-from nertune.config import Settings, parse_settings
+from nertune.artifacts.artifact import Manifest, save_model
+from nertune.config.run import Settings, parse_settings
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer

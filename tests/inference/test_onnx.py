@@ -19,7 +19,7 @@ from nertune.inference.onnx import (
     quantize,
     write_onnx,
 )
-from nertune.models.bert import EncoderEmitter
+from nertune.models.encoder import EncoderEmitter
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]
 

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from helpers.tiny import write_jsonl
-from nertune.config import parse_settings
+from nertune.config.run import parse_settings
 from nertune.data.corpus import load_corpus
 from nertune.evaluation.metrics import score
+from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
-from nertune.runs.experiment import train
 from nertune.types import Document
 
 Tagged = list[tuple[str, str]]

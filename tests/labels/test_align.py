@@ -15,7 +15,7 @@ from nertune.labels.align import (
     continuation_ids,
     spans_to_entities,
 )
-from nertune.labels.scheme import TokenSpan, encode_tags
+from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.labels.tagset import TagSet
 from nertune.tokens.batching import collate
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document, load_tokenizer

@@ -6,7 +6,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from nertune.labels.scheme import Scheme, TokenSpan, decode_tags
+from nertune.labels.schemes import Scheme, TokenSpan, decode_tags
 from nertune.labels.tagset import TagSet
 
 SETS = [

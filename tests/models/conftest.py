@@ -21,7 +21,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from nertune.config import Settings, parse_settings
+from nertune.config.run import Settings, parse_settings
 from nertune.labels.tagset import TagSet
 
 NUM_POSITIONS = 24

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from nertune.config import Settings
+from nertune.config.run import Settings
 from nertune.errors import ConfigError, DataError, ModelError
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import EncoderEmitter
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
-from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.encoder import EncoderEmitter
+from nertune.models.heads.crf import Crf, SoftmaxDecoder
 from nertune.models.lstm import BiLstmEmitter
 from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer
 from nertune.types import Document

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from helpers.tiny import make_settings, tiny_bert
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import load_encoder
 from nertune.models.build import build_tagger, build_tokenizer
 from nertune.models.dropout import QuickDropout, attend, quicken_dropout
+from nertune.models.encoder import load_encoder
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5])

@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.tiny import make_predictor, make_settings, save_predictor, tiny_bert, write_jsonl
-from nertune.artifact import hash_encoder, load_model, own_folder, trained_reading
-from nertune.cli import app
-from nertune.config import parse_settings
-from nertune.encoders import bundled_folder
+from nertune.artifacts.artifact import hash_encoder, load_model, own_folder, trained_reading
+from nertune.cli.commands import app
+from nertune.config.run import parse_settings
 from nertune.errors import ArtifactError, ConfigError, ModelError
+from nertune.experiments.inspect import inspect_corpora
 from nertune.inference.predictor import Predictor
 from nertune.models import hub
-from nertune.models.heads import load_with_head
-from nertune.runs.inspect import inspect_corpora
+from nertune.models.heads.transfer import load_with_head
+from nertune.storage.encoders import bundled_folder
 
 TEXT = "王小明在北京 Tom"
 NAME = "somebody/tagger"
@@ -173,7 +173,7 @@ def test_so_does_export(moved: tuple[Predictor, Path, Path]) -> None:
 def test_training_goes_on_from_an_adapter_whose_base_is_found_by_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nertune.runs.experiment import train
+    from nertune.experiments.train import train
 
     shutil.copytree(tiny_bert(), tmp_path / "project" / "encoder")
     monkeypatch.chdir(tmp_path / "project")

@@ -10,7 +10,7 @@ from torch.nn import functional
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import UNKNOWN, continuation_ids
 from nertune.labels.tagset import TagSet
-from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.crf import Crf, SoftmaxDecoder
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate

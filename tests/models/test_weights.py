@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from helpers.tiny import make_settings, tiny_bert
-from nertune.artifact import load_model
+from nertune.artifacts.artifact import load_model
 from nertune.errors import ModelError
+from nertune.experiments.train import train
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import load_encoder
+from nertune.models.encoder import load_encoder
 from nertune.pretraining.model import load_for_pretraining
-from nertune.runs.experiment import train
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "modernbert", "albert", "mpnet", "deberta"]
 TAGS = ["O", "B-PER", "I-PER"]

@@ -24,9 +24,9 @@ from transformers import (
 )
 
 from helpers.tiny import tiny_bert
-from nertune.config import LoraSettings
+from nertune.config.run import LoraSettings
 from nertune.errors import ConfigError, ModelError
-from nertune.models.tuning import add_merging_lora
+from nertune.models.peft.tuning import add_merging_lora
 from nertune.pretraining.model import (
     SHAPES,
     PretrainingModel,

@@ -23,9 +23,10 @@ from helpers.raw_text import (
     tiny_tokenizer,
 )
 from helpers.tiny import session_folder
-from nertune.config import LoraSettings
+from nertune.config.pretrain import PretrainSettings
+from nertune.config.run import LoraSettings
 from nertune.errors import CheckpointError, DataError, TrainingError
-from nertune.models.tuning import add_merging_lora
+from nertune.models.peft.tuning import add_merging_lora
 from nertune.pretraining.loop import (
     Pieces,
     PretrainProgress,
@@ -39,7 +40,6 @@ from nertune.pretraining.masking import hide
 from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
 from nertune.pretraining.packing import Block, PreparedText
 from nertune.pretraining.schedule import Schedule
-from nertune.pretraining.settings import PretrainSettings
 from nertune.pretraining.words import Word
 from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore

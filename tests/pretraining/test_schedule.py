@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from nertune.config.pretrain import parse_pretrain_settings
 from nertune.pretraining.schedule import Schedule
-from nertune.pretraining.settings import parse_pretrain_settings
 
 
 def schedule(tokens: int = 100_000, **values: Any) -> Schedule:

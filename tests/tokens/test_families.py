@@ -25,11 +25,11 @@ from transformers import (
 )
 
 from helpers.tiny import tiny_rates, write_jsonl
-from nertune.artifact import load_model
-from nertune.config import parse_settings
+from nertune.artifacts.artifact import load_model
+from nertune.config.run import parse_settings
 from nertune.data.corpus import load_corpus
+from nertune.experiments.train import train
 from nertune.labels.align import align_entities
-from nertune.runs.experiment import train
 from nertune.tokens.tokenizer import encode_document, load_tokenizer
 from nertune.types import Document, Entity
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from helpers.tiny import VARIANTS, make_settings, tiny_rates
 from nertune.errors import ConfigError
-from nertune.runs.experiment import train
+from nertune.experiments.train import train
 from nertune.training.accelerator import build_accelerator
 
 CPU = torch.device("cpu")

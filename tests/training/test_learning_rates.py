@@ -15,12 +15,12 @@ import pytest
 
 from helpers.commands import run
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
-from nertune.config import Settings, load_settings, parse_settings, upgrade_values
+from nertune.comparison.search.space import read_space
+from nertune.config.names import OLD_RATES
+from nertune.config.run import Settings, load_settings, parse_settings, upgrade_values
 from nertune.errors import ConfigError
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_tagger, build_tokenizer
-from nertune.runs.space import read_space
-from nertune.setting_names import OLD_RATES
 from nertune.training.optimizer import build_optimizer
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, BertConfig, ModernBertConfig
 
-from nertune.config import LoraSettings, TrainSettings
+from nertune.config.run import LoraSettings, TrainSettings
 from nertune.labels.tagset import TagSet
-from nertune.models.bert import EncoderEmitter
-from nertune.models.crf import Crf, SoftmaxDecoder
+from nertune.models.encoder import EncoderEmitter
+from nertune.models.heads.crf import Crf, SoftmaxDecoder
 from nertune.models.lstm import BiLstmEmitter
+from nertune.models.peft.tuning import add_lora, freeze_encoder
 from nertune.models.tagger import Tagger
-from nertune.models.tuning import add_lora, freeze_encoder
 from nertune.training.optimizer import build_optimizer, group_parameters, group_rates, rate_factor
 
 TAGS = TagSet.from_labels(["LOC", "PER"])

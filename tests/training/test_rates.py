@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import BertConfig, ModernBertConfig
 
-from nertune.training.rates import suggest_rates
+from nertune.training.learning_rates import suggest_rates
 
 
 @pytest.mark.parametrize(

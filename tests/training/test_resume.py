@@ -15,10 +15,10 @@ import pytest
 from helpers.children import KILLED, Bomb, kill_when, train_in_child
 from helpers.commands import run, run_process
 from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_bert, write_jsonl
-from nertune.artifact import read_manifest
-from nertune.config import Settings
+from nertune.artifacts.artifact import read_manifest
+from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
-from nertune.runs.experiment import train
+from nertune.experiments.train import train
 from nertune.training.checkpoint import CheckpointStore
 
 # Each kind of tagger with another optimizer, schedule and batching, so that all state counts.
@@ -37,22 +37,22 @@ RUNS: dict[str, dict[str, Any]] = {
 
 # One after the other: each run goes on where the one before was killed.
 TRAINING = (
-    Bomb("nertune.training.loop:rate_factor", call=1),  # before anything was saved
-    Bomb("nertune.training.loop:rate_factor", call=5),  # in the middle of an epoch
+    Bomb("nertune.training.trainer:rate_factor", call=1),  # before anything was saved
+    Bomb("nertune.training.trainer:rate_factor", call=5),  # in the middle of an epoch
     Bomb("nertune.training.checkpoint:save_file", call=2, half_file=1),  # half a weight file
     Bomb("nertune.training.checkpoint:hash_file", call=3),  # all written but not summed up
     Bomb("nertune.training.checkpoint:flush", call=7),  # renamed, folder not flushed
     Bomb("nertune.training.checkpoint:shutil.rmtree"),  # two checkpoints side by side
-    Bomb("nertune.runs.progress:RunLog.on_epoch", after=True),  # logged, not saved
-    Bomb("nertune.training.loop:_finish_epoch", after=True),  # scored, not logged
-    Bomb("nertune.runs.progress:RunLog.on_resume", after=True),  # while resuming
+    Bomb("nertune.experiments.progress:RunLog.on_epoch", after=True),  # logged, not saved
+    Bomb("nertune.training.trainer:_finish_epoch", after=True),  # scored, not logged
+    Bomb("nertune.experiments.progress:RunLog.on_resume", after=True),  # while resuming
 )
 FINISHING = (
-    Bomb("nertune.runs.experiment:_score_split", after=True),  # trained, dev scored
-    Bomb("nertune.artifact:_write_weights", after=True),  # half a model folder
-    Bomb("nertune.artifact:_model_card"),
-    Bomb("nertune.runs.experiment:save_model", after=True),  # a model but no record
-    Bomb("nertune.runs.folder:write_json"),
+    Bomb("nertune.experiments.train:_score_split", after=True),  # trained, dev scored
+    Bomb("nertune.artifacts.artifact:_write_weights", after=True),  # half a model folder
+    Bomb("nertune.artifacts.artifact:_model_card"),
+    Bomb("nertune.experiments.train:save_model", after=True),  # a model but no record
+    Bomb("nertune.experiments.folder:write_json"),
 )
 
 
@@ -196,7 +196,7 @@ def killed_once() -> Path:
     """The folder with data and run of a run that was killed in its second epoch."""
     folder = session_folder() / "killed"
     folder.mkdir()
-    bomb = Bomb("nertune.training.loop:rate_factor", call=9)
+    bomb = Bomb("nertune.training.trainer:rate_factor", call=9)
     assert train_in_child(run_settings(folder, "lstm-crf", "run"), bomb=bomb) == KILLED
     return folder
 
@@ -252,7 +252,7 @@ def test_another_encoder_of_the_same_name_is_refused(tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(tiny_bert(), base)
     settings = changed(run_settings(tmp_path, "lora", "run"), "model", encoder=str(base))
-    bomb = Bomb("nertune.training.loop:rate_factor", call=9)
+    bomb = Bomb("nertune.training.trainer:rate_factor", call=9)
     assert train_in_child(settings, bomb=bomb) == KILLED
     shutil.copy(tiny_bert(seed=1) / "model.safetensors", base)
     with pytest.raises(CheckpointError, match="encoder"):

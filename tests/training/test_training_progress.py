@@ -14,15 +14,15 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
-from nertune.artifact import read_manifest
-from nertune.config import Settings
+from nertune.artifacts.artifact import read_manifest
+from nertune.config.run import Settings
 from nertune.errors import ModelError, TrainingError
+from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.models.tagger import Tagger
-from nertune.runs.experiment import train
 from nertune.training.checkpoint import Checkpoint, CheckpointStore
 from nertune.training.examples import prepare_examples
-from nertune.training.loop import FitResult, fit
+from nertune.training.trainer import FitResult, fit
 
 
 def settings_of(folder: Path, variant: str = "full", **train_values: Any) -> Settings:
@@ -166,9 +166,9 @@ def interrupt(
 
 PLACES = {
     "forward": (Tagger, "forward", 9, True),
-    "loss seen": ("nertune.runs.progress.RunLog", "on_batch", 2, True),
-    "evaluation": ("nertune.runs.experiment", "_quick_scores", 2, False),
-    "epoch told": ("nertune.runs.progress.RunLog", "on_epoch", 2, True),
+    "loss seen": ("nertune.experiments.progress.RunLog", "on_batch", 2, True),
+    "evaluation": ("nertune.experiments.train", "_quick_scores", 2, False),
+    "epoch told": ("nertune.experiments.progress.RunLog", "on_epoch", 2, True),
 }
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
-from nertune.data.files import open_for_writing, read_text
 from nertune.data.formats import conll, jsonl
 from nertune.data.formats.conll import ConllStyle, Join, Misfit, SchemeChoice, Spans, TagRepair
 from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.recognition import kind_of_content, kind_of_name
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError
-from nertune.labels.scheme import Scheme
+from nertune.labels.schemes import Scheme
+from nertune.storage.files import open_for_writing, read_text
 from nertune.types import Document
 
 __all__ = [

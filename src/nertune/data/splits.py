@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nertune.config import DataSettings
+from nertune.config.run import DataSettings
 from nertune.data.corpus import Corpus, Reading, load_alike
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError

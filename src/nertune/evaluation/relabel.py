@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nertune.errors import ConfigError
-from nertune.paths import user_path
+from nertune.storage.paths import user_path
 from nertune.types import Document
 
 __all__ = ["Relabelled", "describe_gold", "read_label_map", "rename_labels"]

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from nertune.data.corpus import write_documents
-from nertune.data.files import open_for_writing
 from nertune.data.formats.jsonl import document_to_json, dump
 from nertune.data.formats.recognition import kind_of_name
 from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
+from nertune.storage.files import open_for_writing
 from nertune.types import Document
 
 __all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nertune.data.sentences import join_sentences, split_document
 from nertune.errors import NotFiniteError
-from nertune.inference.sentences import join_sentences, split_document
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
-from nertune.models.decoding import decode
+from nertune.models.heads.decoding import decode
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, sorted_batches
 from nertune.tokens.tokenizer import Encoding
@@ -24,7 +24,7 @@ from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document
 
 if TYPE_CHECKING:
-    from nertune.artifact import Manifest
+    from nertune.artifacts.artifact import Manifest
 
 __all__ = ["Backend", "Predictor"]
 
@@ -91,7 +91,7 @@ class Predictor:
                 exported.
             MissingDependencyError: the backend's library is not installed.
         """
-        from nertune.artifact import load_model
+        from nertune.artifacts.artifact import load_model
 
         return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
 

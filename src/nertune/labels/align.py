@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nertune.labels.scheme import TokenSpan, encode_tags
+from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.types import Document, Entity
 
 __all__ = [

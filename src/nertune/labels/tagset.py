@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from nertune.labels.scheme import (
+from nertune.labels.schemes import (
     CLOSING_SCHEMES,
     Scheme,
     SchemeError,

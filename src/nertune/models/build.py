@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from nertune.config import LstmSettings, Settings
+from nertune.config.run import LstmSettings, Settings
 from nertune.errors import ConfigError
 from nertune.labels.tagset import TagSet
-from nertune.models.adapters import add_adapter, count_virtual_tokens
-from nertune.models.bert import (
+from nertune.models.dropout import quicken_dropout
+from nertune.models.encoder import (
     EncoderEmitter,
     position_limit,
     refuse_missing_embeddings,
 )
-from nertune.models.crf import Crf, SoftmaxDecoder
-from nertune.models.dropout import quicken_dropout
-from nertune.models.heads import Base, adopt_state, keep_transitions, load_with_head
+from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.transfer import Base, adopt_state, keep_transitions, load_with_head
 from nertune.models.lstm import BiLstmEmitter
+from nertune.models.peft.adapters import add_adapter, count_virtual_tokens
+from nertune.models.peft.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
 from nertune.models.tagger import Tagger
-from nertune.models.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
 from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
 from nertune.tokens.windows import Segmenter

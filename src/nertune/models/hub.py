@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from nertune.encoders import BUNDLED_ENCODERS, bundled_folder, resolve_encoder
 from nertune.errors import ArtifactError, ModelError
-from nertune.paths import user_path
+from nertune.storage.encoders import BUNDLED_ENCODERS, bundled_folder, resolve_encoder
+from nertune.storage.paths import user_path
 
 __all__ = ["EncoderKind", "encoder_kind", "fetch_artifact", "find_base", "is_hub_name"]
 

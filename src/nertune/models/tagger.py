@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nertune.labels.align import IGNORED, UNKNOWN
-from nertune.models.crf import Decoder
-from nertune.models.decoding import Chain
+from nertune.models.heads.crf import Decoder
+from nertune.models.heads.decoding import Chain
 from nertune.tokens.batching import Batch
 
 __all__ = ["Tagger"]

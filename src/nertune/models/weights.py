@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nertune.encoders import encoder_weights, resolve_encoder
 from nertune.errors import ModelError
+from nertune.storage.encoders import encoder_weights, resolve_encoder
 
 __all__ = ["CheckpointHead", "load_checkpoint", "name_some"]
 

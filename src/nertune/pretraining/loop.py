@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nertune.config.pretrain import PretrainSettings, missing_settings
 from nertune.errors import TrainingError
 from nertune.pretraining.masking import corrupt, hide, join_entities, split_at_random
 from nertune.pretraining.model import Losses, PretrainingModel
 from nertune.pretraining.muon import Muon
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
 from nertune.pretraining.schedule import Schedule
-from nertune.pretraining.settings import PretrainSettings, missing_settings
 from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,

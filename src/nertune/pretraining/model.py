@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nertune.encoders import resolve_encoder
 from nertune.errors import ConfigError, ModelError
-from nertune.models.bert import loading_errors, quiet_transformers
+from nertune.models.encoder import loading_errors, quiet_transformers
 from nertune.models.weights import load_checkpoint, name_some
+from nertune.storage.encoders import resolve_encoder
 
 __all__ = ["SHAPES", "Losses", "PretrainingModel", "Shape", "build_encoder", "load_for_pretraining"]
 

@@ -22,10 +22,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nertune.data.files import open_for_writing, shorten
 from nertune.errors import CheckpointError, DataError
 from nertune.pretraining.text import Line
 from nertune.pretraining.words import Word, WordTagger, plain_words
+from nertune.storage.files import open_for_writing, shorten
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document
 from nertune.tokens.units import Unit
 from nertune.types import Document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nertune.pretraining.settings import PretrainSettings
+from nertune.config.pretrain import PretrainSettings
 from nertune.training.optimizer import rate_factor
 
 __all__ = ["Schedule"]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from nertune.data.corpus import load_corpus
-from nertune.data.files import refuse_foreign
 from nertune.data.formats.recognition import kind_of_name
+from nertune.data.inputs import input_kind
 from nertune.errors import DataError
-from nertune.inference.reading import input_kind
+from nertune.storage.files import refuse_foreign
 
 __all__ = ["Line", "is_labelled", "raw_lines", "read_lines"]
 

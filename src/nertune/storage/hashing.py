@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from nertune.data.files import hash_file
+from nertune.storage.files import hash_file
 
 __all__ = ["hash_once"]
 

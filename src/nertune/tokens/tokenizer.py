@@ -410,7 +410,7 @@ def load_tokenizer(
         TokenizerError: there is none, or only a slow one.
         MissingDependencyError: transformers is not installed.
     """
-    from nertune.encoders import resolve_encoder
+    from nertune.storage.encoders import resolve_encoder
 
     try:
         from transformers import AutoTokenizer

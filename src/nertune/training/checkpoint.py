@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nertune.config import flat_settings_of_record, same_settings
-from nertune.data.files import hash_file
+from nertune.config.run import flat_settings_of_record, same_settings
 from nertune.errors import CheckpointError
 from nertune.storage.atomic import flush
+from nertune.storage.files import hash_file
 
 __all__ = [
     "Checkpoint",

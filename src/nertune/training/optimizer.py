@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from nertune.config import TrainSettings
-from nertune.models.bert import EncoderEmitter
+from nertune.config.run import TrainSettings
+from nertune.models.encoder import EncoderEmitter
+from nertune.models.peft.tuning import head_names
 from nertune.models.tagger import Tagger
-from nertune.models.tuning import head_names
-from nertune.training.rates import HEAD_RATES, LSTM_RATE, method_factor, suggest_rates
+from nertune.training.learning_rates import HEAD_RATES, LSTM_RATE, method_factor, suggest_rates
 
 __all__ = ["GroupName", "build_optimizer", "group_parameters", "group_rates", "rate_factor"]
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nertune.config import TrainSettings
+from nertune.config.run import TrainSettings
 from nertune.errors import TrainingError
+from nertune.models.peft.adalora import RankSchedule, without_ranks
 from nertune.models.tagger import Tagger
 from nertune.training.checkpoint import (
     Checkpoint,
@@ -22,7 +23,6 @@ from nertune.training.checkpoint import (
     restore_optimizer,
     restore_weights,
 )
-from nertune.training.ranks import RankSchedule, without_ranks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

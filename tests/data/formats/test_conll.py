@@ -14,7 +14,7 @@ from nertune.data.corpus import load_corpus, save_corpus, save_documents
 from nertune.data.formats import conll
 from nertune.data.formats.conll import ConllStyle, TagRepair
 from nertune.errors import ConfigError, DataError
-from nertune.labels.scheme import SCHEMES
+from nertune.labels.schemes import SCHEMES
 from nertune.types import Document, Entity
 
 NAME = Path("x.conll")

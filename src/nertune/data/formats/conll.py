@@ -10,10 +10,9 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO, get_args
 
-from nertune.data.files import shell_command, shorten, split_lines
 from nertune.data.formats import slash
 from nertune.errors import ConfigError, DataError
-from nertune.labels.scheme import (
+from nertune.labels.schemes import (
     SCHEMES,
     Repair,
     Scheme,
@@ -25,6 +24,7 @@ from nertune.labels.scheme import (
     normalize_tags,
     split_tag,
 )
+from nertune.storage.files import shell_command, shorten, split_lines
 from nertune.types import Document, Entity
 
 __all__ = [

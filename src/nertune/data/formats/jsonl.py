@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from nertune.data.files import shorten, split_lines
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
+from nertune.storage.files import shorten, split_lines
 from nertune.types import Document, Entity
 
 __all__ = ["JsonlFile", "document_to_json", "dump", "read", "write"]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
-from nertune.data.files import shorten
+from nertune.storage.files import shorten
 from nertune.types import Entity
 
 __all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "place", "place_all"]

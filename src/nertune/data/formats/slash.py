@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from nertune.data.files import shorten
 from nertune.errors import DataError
+from nertune.storage.files import shorten
 
 __all__ = ["fits", "read"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nertune.errors import DataError
-from nertune.paths import user_path
+from nertune.storage.paths import user_path
 
 __all__ = ["SAMPLE_SPLITS", "resolve_data"]
 

@@ -1,0 +1,1 @@
+"""A trained tagger on disk and on the hub."""

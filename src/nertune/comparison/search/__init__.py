@@ -1,0 +1,1 @@
+"""Searches for settings: sweep and advise."""

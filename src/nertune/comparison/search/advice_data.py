@@ -1,0 +1,142 @@
+"""The data that an advice is asked about: training documents, and some to score on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nertune.config.run import DataSettings
+from nertune.data.corpus import Corpus, save_documents
+from nertune.data.splits import load_splits
+from nertune.data.statistics import content_hash
+from nertune.errors import DataError
+from nertune.types import Document
+
+__all__ = ["AdviceData", "find_data", "load_data"]
+
+
+_DEV_SHARE = 0.2  # of the training documents, where there is no dev file
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceData:
+    """What an advice trains on, and what it scores on.
+
+    Attributes:
+        train: never empty of entities.
+        dev: the same; disjoint from `train` where it was set aside.
+        changes: settings of `[data]` that name the files; to be put into every run's.
+        notice: what a reader has to know; may be empty.
+    """
+
+    train: Corpus
+    dev: Corpus
+    changes: Mapping[str, Any]
+    notice: str = ""
+
+    def save(self) -> None:
+        """Write the files of documents that were set aside; without any nothing."""
+        if self.changes:
+            for corpus in (self.train, self.dev):
+                corpus.path.parent.mkdir(parents=True, exist_ok=True)
+                save_documents(corpus.path, corpus.documents, format="jsonl")
+
+
+def find_data(data: str, dev: str) -> tuple[str, str]:
+    """Where an advice's data are.
+
+    Args:
+        data: a training file, a folder that holds `train` and `dev` (with any suffix), or `sample`.
+        dev: a file to score on, which goes before the folder's.
+
+    Returns:
+        Training and dev file as settings name them; the latter may be empty.
+
+    Raises:
+        DataError: the folder holds no training file, or several of a split.
+    """
+    if data == "sample":
+        return "sample:train", dev or "sample:dev"
+    folder = Path(data)
+    if data.startswith("sample:") or not folder.is_dir():
+        return data, dev
+    found = {split: _find_split(folder, split) for split in ("train", "dev")}
+    if not found["train"]:
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
+        raise DataError(
+            f"holds no file named train, train.conll, train.jsonl or the like; it holds: {names}",
+            path=folder,
+        )
+    return found["train"], dev or found["dev"]
+
+
+def _find_split(folder: Path, split: str) -> str:
+    paths = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name.split(".")[0] == split]
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise DataError(f"holds several files of {split}: {names}; name one of them", path=folder)
+    return str(paths[0]) if paths else ""
+
+
+def load_data(settings: DataSettings, folder: Path) -> AdviceData:
+    """Read both corpora; where there is no dev file, set a fifth of the training documents aside.
+
+    Args:
+        settings: which files, and how to read them.
+        folder: gets `train.jsonl` and `dev.jsonl` where documents are set aside, once
+            `AdviceData.save` is called.
+
+    Raises:
+        DataError: a file cannot be used, holds no entity, or is too small to be divided.
+    """
+    corpora = load_splits(settings, ("train", "dev"))
+    for corpus in corpora.values():
+        if not corpus.num_entities:
+            raise DataError("holds no entity", path=corpus.path)
+    if "dev" not in corpora:
+        return _divide(corpora["train"], folder)
+    return AdviceData(corpora["train"], corpora["dev"], {})
+
+
+def _divide(whole: Corpus, folder: Path) -> AdviceData:
+    """By a hash of the text, so that equal texts stay together.
+
+    It has a word of its own: corpora that were divided by the same hash before, as the sample was,
+    would all fall on one side.
+    """
+    parts: dict[str, list[Document]] = {"train": [], "dev": []}
+    for document in whole.documents:
+        place = hashlib.sha256(f"advise {document.text}".encode()).digest()[0] / 256
+        parts["dev" if place < _DEV_SHARE else "train"].append(document)
+    if not all(any(document.entities for document in part) for part in parts.values()):
+        raise DataError(
+            f"is too small to set a fifth of it aside ({len(whole.documents)} documents): name a "
+            "dev file with --dev",
+            path=whole.path,
+        )
+    corpora = {
+        split: replace(
+            whole,
+            path=folder / f"{split}.jsonl",
+            documents=tuple(part),
+            format="jsonl",
+            style=None,
+            offsets="codepoint",
+            sha256=content_hash(part),
+        )
+        for split, part in parts.items()
+    }
+    return AdviceData(
+        **corpora,
+        # The source's format, tag scheme and offsets hold no longer.
+        changes={
+            **{split: str(corpus.path) for split, corpus in corpora.items()},
+            "format": "jsonl",
+            "offsets": "codepoint",
+        },
+        notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
+        f"aside for it, in {folder}",
+    )

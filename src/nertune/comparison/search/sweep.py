@@ -1,0 +1,420 @@
+"""A search for good settings: many runs, chosen by Optuna, scored on dev.
+
+The study lies in a SQLite file, so a killed sweep goes on where it was; what was lost is the run
+that it was in. Test data are never touched. The first trial is the recipe as it stands: what is
+found is held against it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from rich.console import Console
+
+from nertune.comparison.results import count_dev
+from nertune.comparison.search.space import Range, Space, read_space
+from nertune.comparison.search.trials import SweepResult, Trial
+from nertune.config.run import (
+    Settings,
+    parse_settings,
+    settings_of_record,
+    upgrade_values,
+    with_changes,
+)
+from nertune.data.splits import load_splits
+from nertune.errors import ConfigError, MissingDependencyError, NertuneError
+from nertune.evaluation.significance import compare_arms
+from nertune.experiments.folder import RunFolder
+from nertune.experiments.record import (
+    first_difference,
+    forget_peak_memory,
+    write_json,
+    write_text,
+)
+from nertune.reports.sweep_figure import save_sweep_figure
+from nertune.training.trainer import EpochReport
+
+__all__ = ["sweep"]
+
+_STUDY, _DESCRIPTION, _WINNER, _FIGURE = "study.db", "sweep.json", "best.toml", "sweep.png"
+_STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
+
+
+def sweep(
+    recipe: Path,
+    *,
+    output: Path,
+    trials: int = 20,
+    minutes: float = 0,
+    confirm: int = 0,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> SweepResult:
+    """Search, and write `best.toml`, `sweep.json`, and with matplotlib `sweep.png`.
+
+    Args:
+        recipe: with a section `[space]`, or the method's default space is searched.
+        output: the sweep's folder.
+        trials: how many runs end, in all; lost ones do not count.
+        minutes: no trial but the first begins or goes on after so long; 0: no limit.
+        confirm: seeds with which recipe and winner are trained again.
+        resume: go on with a killed sweep.
+        overrides: `section.key=value` for the recipe.
+        say: is told what happens, in one line each.
+
+    Raises:
+        ConfigError: the space, the folder or the data cannot be used.
+        MissingDependencyError: the extra `sweep` is not installed.
+        NertuneError: the recipe as it stands cannot be trained; the message says why.
+    """
+    optuna = _optuna()
+    values, settings, space = read_space(recipe, overrides)
+    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    if resume and not (output / _DESCRIPTION).exists():
+        raise ConfigError(f"{output}: holds no sweep to go on with")
+    with RunFolder(output, "output").locked():
+        _prepare(output, settings, space, resume)
+        study = _open_study(settings, output, optuna, say)
+        _search(study, values, settings, space, output, trials, deadline, optuna, say)
+        result = _result(study, values, output, optuna)
+        _save(result, output)  # before anything else can fail
+        try:
+            save_sweep_figure(result, output / _FIGURE)
+        except MissingDependencyError as error:
+            say(f"no figure: {error}")
+        if confirm:
+            seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
+            result = _confirm(result, values, settings, seeds, output, say)
+            _save(result, output)
+        return result
+
+
+def _open_study(settings: Settings, output: Path, optuna: Any, say: Callable[[str], None]) -> Any:
+    """The study, without what a kill left of a trial."""
+    study = optuna.create_study(
+        storage=f"sqlite:///{output / _STUDY}",
+        study_name="sweep",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=_STARTUP, n_warmup_steps=max(1, settings.train.epochs // 4)
+        ),
+    )
+    for lost in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        say(f"trial {lost.number} was lost when the sweep was killed")
+        study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
+        shutil.rmtree(_trial_folder(output, lost.number), ignore_errors=True)
+    return study
+
+
+def _search(
+    study: Any,
+    values: Mapping[str, Any],
+    settings: Settings,
+    space: Space,
+    output: Path,
+    trials: int,
+    deadline: float,
+    optuna: Any,
+    say: Callable[[str], None],
+) -> None:
+    """Trials until there are so many, or time is up."""
+    while (done := _count_done(study, optuna)) < trials or not _has_base(study, optuna):
+        if done and time.monotonic() > deadline:
+            break
+        # A seed of its own at each step, so that a resumed sweep goes on as an uninterrupted one.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=settings.run.seed + done, n_startup_trials=_STARTUP
+        )
+        _run_trial(study, values, space, output, deadline, optuna, say, f"{done + 1}/{trials}")
+
+
+def _trial_folder(output: Path, number: int) -> Path:
+    return output / "trials" / f"{number:04d}"
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingDependencyError(
+            error.name or "optuna", extra="sweep", purpose="a sweep"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> None:
+    """The folder, and that it is of this sweep and no other."""
+    path = output / _DESCRIPTION
+    described = {
+        "settings": settings.to_dict(),
+        "space": {k: list(v) if isinstance(v, tuple) else v.model_dump() for k, v in space.items()},
+        "data": {
+            split: corpus.sha256
+            for split, corpus in load_splits(settings.data, ("train", "dev")).items()
+        },
+    }
+    described = json.loads(json.dumps(described))
+    if path.exists():
+        if not resume:
+            raise ConfigError(
+                f"{output}: holds a sweep already; go on with --resume, or name another folder"
+            )
+        old = json.loads(path.read_text(encoding="utf-8"))
+        old["settings"] = settings_of_record(old.get("settings", {}))
+        for part, found in described.items():
+            if told := first_difference(old.get(part), found):
+                raise ConfigError(
+                    f"{output}: holds a sweep of other {part}: {told}; name another folder"
+                )
+        return
+    write_json(path, described)
+
+
+def _has_base(study: Any, optuna: Any) -> bool:
+    """Whether the recipe as it stands was trained."""
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return any(trial.user_attrs.get("base") for trial in complete)
+
+
+def _count_done(study: Any, optuna: Any) -> int:
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    broken = [
+        t
+        for t in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
+        if "error" in t.user_attrs
+    ]
+    return len(study.get_trials(deepcopy=False, states=states)) + len(broken)
+
+
+def _run_trial(
+    study: Any,
+    values: Mapping[str, Any],
+    space: Space,
+    output: Path,
+    deadline: float,
+    optuna: Any,
+    say: Callable[[str], None],
+    numbers: str,
+) -> None:
+    has_base = _has_base(study, optuna)
+    trial = study.ask()
+    chosen: dict[str, Any] = {}
+    if has_base:
+        chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
+    trial.set_user_attr("base", not has_base)
+    trial.set_user_attr("values", json.dumps(chosen))
+    folder = _trial_folder(output, trial.number)
+    shutil.rmtree(folder, ignore_errors=True)
+    told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
+    say(f"[{numbers}] trial {trial.number}: {told}")
+    watch = _Watch(trial, optuna, deadline, may_prune=has_base)
+    state = optuna.trial.TrialState
+    try:
+        record = _train(values, chosen, folder, watch)
+    except optuna.TrialPruned:
+        study.tell(trial, state=state.PRUNED)
+        say(f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    except NertuneError as error:
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=state.FAIL)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not has_base:
+            raise
+        say(f"    failed: {error}")
+        return
+    trial.set_user_attr("trainable", record["parameters"]["trainable"])
+    trial.set_user_attr("seconds", round(sum(epoch["seconds"] for epoch in record["epochs"]), 2))
+    trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
+    study.tell(trial, watch.best)
+    say(f"    dev F1 {watch.best:.4f}")
+    shutil.rmtree(folder / "model", ignore_errors=True)  # trained again from best.toml when wanted
+    for predictions in folder.glob("*.predictions.jsonl"):
+        predictions.unlink()
+
+
+class _Watch:
+    """Reports each epoch, and ends a run that is behind or out of time."""
+
+    def __init__(self, trial: Any, optuna: Any, deadline: float, *, may_prune: bool):
+        self._trial, self._optuna, self._deadline = trial, optuna, deadline
+        self._may_prune = may_prune
+        self.last = 0  # the run's last epoch
+        self.best = 0.0
+        self.epoch = 0
+
+    def on_resume(self, epoch: int, batch: int) -> None:
+        """Trials are never resumed."""
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        """Nothing to do between epochs."""
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        assert report.dev is not None
+        self.epoch = report.epoch
+        self.best = max(self.best, report.dev["f1"])
+        self._trial.report(self.best, report.epoch)
+        is_late = time.monotonic() > self._deadline and report.epoch < self.last
+        if self._may_prune and (is_late or self._trial.should_prune()):
+            raise self._optuna.TrialPruned
+
+
+def _train(
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    folder: Path,
+    watch: _Watch | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    from nertune.experiments.train import train
+
+    run: dict[str, Any] = {"run.dir": str(folder), "run.name": folder.name, "data.test": ""}
+    if seed is not None:
+        run["run.seed"] = seed
+    # Upgraded here, where nobody is told again: `read_space` did.
+    changed, _ = upgrade_values(with_changes(values, {**chosen, **run}))
+    settings = parse_settings(changed, source=f"trial {folder.name}")
+    if watch is not None:
+        watch.last = settings.train.epochs
+    quiet = Console(file=io.StringIO())
+    forget_peak_memory()
+    return train(settings, console=quiet, observers=() if watch is None else (watch,))
+
+
+def _suggest(trial: Any, key: str, choice: Range | tuple[Any, ...]) -> Any:
+    if isinstance(choice, tuple):  # a list is no value for Optuna, its spelling is
+        return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in choice]))
+    low, high = choice.ends
+    if choice.whole:
+        step = int(choice.step or 1)
+        return trial.suggest_int(key, low, high, step=step, log=choice.log)
+    return trial.suggest_float(key, low, high, step=choice.step, log=choice.log)
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _result(study: Any, values: Mapping[str, Any], output: Path, optuna: Any) -> SweepResult:
+    """What the trials say, before it is confirmed; writes the winner's recipe.
+
+    Raises:
+        ConfigError: the recipe as it stands was not trained.
+    """
+    names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    trials = tuple(
+        Trial(
+            number=t.number,
+            state=names[t.state.name],
+            f1=max(t.intermediate_values.values(), default=None),
+            values=json.loads(t.user_attrs.get("values", "{}")),
+            trainable=t.user_attrs.get("trainable"),
+            seconds=t.user_attrs.get("seconds"),
+            peak_bytes=t.user_attrs.get("peak_bytes"),
+        )
+        for t in study.get_trials(deepcopy=False)
+        if t.state.name in names
+    )
+    complete = [t for t in trials if t.state == "complete"]
+    base = next((t for t in complete if not t.values), None)
+    if base is None:
+        raise ConfigError(
+            f"{output}: the recipe as it stands was not finished: go on with --resume"
+        )
+    best = max(complete, key=lambda t: (t.f1 or 0.0, -t.number))
+    return SweepResult(
+        trials=trials,
+        base=base,
+        best=best,
+        confirmed={},
+        winner=_write_winner(values, best, output),
+        importance=_importance(study, optuna),
+    )
+
+
+def _save(result: SweepResult, output: Path) -> None:
+    """Beside what the sweep was asked for."""
+    path = output / _DESCRIPTION
+    described = json.loads(path.read_text(encoding="utf-8"))
+    found = result.to_dict() | {"base": result.base.number, "best": result.best.number}
+    write_json(path, {**described, **found})
+
+
+def _confirm(
+    result: SweepResult,
+    values: Mapping[str, Any],
+    settings: Settings,
+    seeds: Sequence[int],
+    output: Path,
+    say: Callable[[str], None],
+) -> SweepResult:
+    """Recipe and winner again with further seeds; a seed that fails is left out."""
+    confirmed: dict[str, list[float]] = {"base": [], "best": []}
+    folders: dict[str, list[Path]] = {"base": [], "best": []}
+    for seed in seeds:
+        found = {}
+        for name, trial in (("base", result.base), ("best", result.best)):
+            folder = output / "confirm" / f"{trial.number:04d}-{seed}"
+            try:
+                if not (folder / "record.json").exists():
+                    say(f"{name} again, seed {seed}")
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _train(values, trial.values, folder, seed=seed)
+            except NertuneError as error:
+                say(f"{name}, seed {seed}, is left out: {error}")
+                break
+            found[name] = folder
+        if found.keys() == folders.keys():
+            for name, folder in found.items():
+                record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+                confirmed[name].append(record["dev"]["micro"]["f1"] or 0.0)
+                folders[name].append(folder)
+    if not folders["best"]:
+        return result
+    dev = load_splits(settings.data, ("train", "dev"))["dev"]
+    best, base = (count_dev(dev, folders[name]) for name in ("best", "base"))
+    return replace(result, confirmed=confirmed, difference=compare_arms(best, base))
+
+
+def _importance(study: Any, optuna: Any) -> dict[str, float]:
+    """Of each setting in what sets good trials apart; nothing where too few trials say so.
+
+    The recipe as it stands has no part in it (it was not drawn), nor have runs that were stopped.
+    """
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    drawn = [trial for trial in complete if trial.params]
+    if len(drawn) < 2 * _STARTUP or len({trial.value for trial in drawn}) == 1:
+        return {}
+    apart = optuna.create_study(direction="maximize")
+    apart.add_trials(drawn)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        found = optuna.importance.get_param_importances(apart, evaluator=evaluator)
+    except (ValueError, RuntimeError):  # no setting varies
+        return {}
+    return {name: round(float(share), 4) for name, share in found.items()}
+
+
+def _write_winner(values: Mapping[str, Any], best: Trial, output: Path) -> Path:
+    recipe, _ = upgrade_values(with_changes(values, best.values))
+    for key in ("dir", "name"):
+        recipe.get("run", {}).pop(key, None)
+    path = output / _WINNER
+    f1 = 0.0 if best.f1 is None else best.f1
+    head = f"# Trial {best.number} of {output}: dev micro-F1 {f1:.4f}, the best of its sweep.\n\n"
+    write_text(path, head + tomli_w.dumps(recipe))
+    return path

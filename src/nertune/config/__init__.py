@@ -1,0 +1,1 @@
+"""Settings: recipes, their names, and pre-training."""

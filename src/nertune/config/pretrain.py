@@ -1,0 +1,239 @@
+"""The settings of a pre-training run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from nertune.config.names import pretraining_name_here
+from nertune.config.run import LoraSettings, Section, apply_override, validate
+from nertune.errors import ConfigError
+
+__all__ = ["PretrainSettings", "missing_settings", "parse_pretrain_settings"]
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+# What differs from the defaults where nothing else is said. A new encoder: measured on small
+# budgets (docs/results.md). Going on: a rate that does not undo what the encoder knows.
+_FROM_SCRATCH: dict[str, Any] = {
+    "optimizer": "muon", "rate": 3e-3, "embedding_factor": 2.0,
+    "ramp": 0.4, "weight_decay": 0.1,
+}  # fmt: skip
+_GOING_ON: dict[str, Any] = {"rate": 1e-4}
+_LORA: dict[str, Any] = {"rate": 1e-3}
+_ADAPTER = LoraSettings(
+    rank=16,
+    dropout=0.0,
+    targets=("query", "key", "value", "attention_output", "intermediate", "output"),
+)
+
+
+class PretrainSettings(Section):
+    """Everything that decides the weights, and where they go.
+
+    Defaults are those of going on with an encoder; with `from_scratch` and with `lora` some are
+    others (`_FROM_SCRATCH`, `_LORA`), and for a new BERT short rows come first.
+    """
+
+    files: tuple[Path, ...] = Field(min_length=1, description="Text, a sentence or paragraph a "
+                                    "line; .gz and .xz are unpacked.")  # fmt: skip
+    output: Path = Field(description="The run's folder; the encoder is in its `model/`.")
+    encoder: str = Field("", description="Go on with this encoder.")
+    from_scratch: Literal["", "tiny", "small", "medium", "base"] = Field(
+        "", description="Or begin a new one of this shape, with a vocabulary of its own."
+    )
+    architecture: Literal["bert", "modernbert"] = Field("modernbert", description="Of a new one.")
+    vocabulary: int = Field(0, ge=0, description="Pieces of a new one, at most; 0: its shape's.")
+    layers: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
+    hidden: int = Field(0, ge=0, description="Width of a new one; 0: its shape's.")
+    heads: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
+    lora: bool = Field(False, description="Train a LoRA adapter only, and merge it at the end.")
+    adapter: LoraSettings = Field(_ADAPTER, description="The adapter; its dropout is not used.")
+    tokens: int = Field(0, ge=0, description="Budget in pieces.")
+    minutes: float = Field(0.0, ge=0, description="Budget in time, turned into pieces by the "
+                           "speed that is measured first.")  # fmt: skip
+    exclude: tuple[Path, ...] = Field((), description="Evaluation files: a line that shares 24 "
+                                      "characters with them is left out.")  # fmt: skip
+    unit: Literal["char", "word", "auto"] = "auto"
+    word_share: Share = Field(
+        0.25, description='With unit "char", share of lines whose Latin words and numbers are read '
+        "in pieces of several characters, so that both units work."
+    )  # fmt: skip
+    words: Literal["none", "jieba"] = Field("none", description="Segmenter (extra: words).")
+    word_tags: tuple[Path, ...] = Field((), description="Or files with word tags, one for each "
+                                        "file of text; .gz and .xz are unpacked.")  # fmt: skip
+    teacher: str = Field("", description="Or a trained tagger, whose entities are the tags.")
+    tag_weight: float = Field(
+        0.5, ge=0, description="Weight of the loss of tagging words; with a word tagger."
+    )
+    entity_tags: tuple[str, ...] = Field((), description="The word tags that name entities; "
+                                         "empty: the tagger's own choice.")  # fmt: skip
+    entity_weight: float = Field(
+        1.0, gt=0, description="Weight of entities against other words in the loss of tagging."
+    )
+    entity_mask_share: Share = Field(0.0, description="Chance of an entity to be masked, its words "
+                                     "together; 0: each word as any other.")  # fmt: skip
+    masking: Literal["word", "span", "piece"] = "word"
+    mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be hidden.")
+    length: int = Field(128, ge=8, description="Pieces in a row, special ones included.")
+    short_length: int = Field(0, ge=0, description="Begin with rows of this length; 0: do not.")
+    short_share: Share = Field(0.5, description="Share of the budget in short rows.")
+    long_length: int = Field(0, ge=0, description="End with rows of this length; 0: do not.")
+    long_share: Share = Field(0.1, description="Share of the budget in long rows.")
+    batch_tokens: int = Field(8192, ge=1, description="Pieces in a step.")
+    ramp: Share = Field(0.0, description="Share of the budget over which the batch grows from a "
+                        "quarter.")  # fmt: skip
+    micro_tokens: int = Field(0, ge=0, description="Pieces at once on the device; 0: the batch.")
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    rate: float = Field(1e-4, gt=0, le=10, description="Peak rate of AdamW.")
+    muon_rate: float = Field(0.02, gt=0, le=10, description="Peak rate of Muon, which trains the "
+                             "layers' matrices.")  # fmt: skip
+    embedding_factor: float = Field(1.0, gt=0, description="The word embeddings' rate against "
+                                    "the others'.")  # fmt: skip
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: Share = 0.06
+    clip_norm: float = Field(1.0, ge=0)
+    sample: float = Field(1.0, gt=0, le=1, description="Share of lines that are used: for a "
+                          "budget far below the text.")  # fmt: skip
+    held_out: float = Field(0.01, ge=0, le=0.5, description="Share of lines kept for measuring.")
+    block_pieces: int = Field(64_000_000, ge=1000, description="Text that is shuffled together.")
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    checkpoint_steps: int = Field(0, ge=0, description="Also every so many steps; 0: by time.")
+    seed: int = Field(987, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "yes", "no"] = Field("auto", description="torch.compile; auto: on a "
+                                                  "GPU.")  # fmt: skip
+    storage: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="How the weights are written; they are read as float32."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if isinstance(values.get("adapter"), Mapping):
+            values = {**values, "adapter": {**_ADAPTER.model_dump(), **values["adapter"]}}
+        if values.get("from_scratch"):
+            # Learned positions want short rows first; rotary ones do as well without them
+            # (docs/results.md), and they hold more special pieces.
+            length = values.get("length", 128)
+            is_short = values.get("architecture") == "bert" and isinstance(length, int)
+            short = length // 2 if is_short and length >= 64 else 0
+            return {**_FROM_SCRATCH, "short_length": short, **values}
+        return {**(_LORA if values.get("lora") else _GOING_ON), **values}
+
+    @model_validator(mode="after")
+    def _fits(self) -> PretrainSettings:
+        if bool(self.encoder) == bool(self.from_scratch):
+            raise ValueError(
+                "give one of encoder (to go on with it) and from_scratch (to begin a new one)"
+            )
+        if bool(self.tokens) == bool(self.minutes):
+            raise ValueError("give one budget: tokens or minutes")
+        if self.lora and self.from_scratch:
+            raise ValueError("lora adapts an encoder: it cannot begin one from scratch")
+        if self.short_length >= self.length:
+            raise ValueError(f"short_length must be below length ({self.length})")
+        if 0 < self.short_length < 8:
+            raise ValueError("short_length must be 0 or at least 8")
+        if 0 < self.long_length <= self.length:
+            raise ValueError(f"long_length must be 0 or above length ({self.length})")
+        if self.short_length and self.long_length and self.short_share + self.long_share > 1:
+            raise ValueError("short_share and long_share must not be above 1 together")
+        if self.block_pieces < self.longest:
+            raise ValueError(f"block_pieces must be at least as long as a row ({self.longest})")
+        self._check_word_tagger()
+        return self
+
+    def _check_word_tagger(self) -> None:
+        given = [self.words != "none", bool(self.word_tags), bool(self.teacher)]
+        if sum(given) > 1:
+            raise ValueError(
+                "give one of words (a segmenter), word_tags (files) and teacher (a tagger)"
+            )
+        if self.word_tags and len(self.word_tags) != len(self.files):
+            raise ValueError(
+                f"word_tags names {len(self.word_tags)} files, but there are {len(self.files)} of "
+                "text: give one for each, in the same order"
+            )
+        asked = {
+            "entity_tags": bool(self.entity_tags),
+            "entity_weight": self.entity_weight != 1,
+            "entity_mask_share": self.entity_mask_share > 0,
+        }
+        for key in (key for key, is_asked in asked.items() if is_asked):
+            if not self.tags_words:
+                raise ValueError(
+                    f"{key} needs a word tagger that knows entities: words, word_tags or teacher"
+                )
+        if self.entity_mask_share and self.masking != "word":
+            raise ValueError(
+                f'entity_mask_share masks whole words: masking must be "word", not {self.masking!r}'
+            )
+
+    @property
+    def tags_words(self) -> bool:
+        """Whether tagging words is a second task."""
+        return self.words != "none" or bool(self.word_tags) or bool(self.teacher)
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        return max(self.length, self.long_length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in a section of their own."""
+        return {"pretrain": self.model_dump(mode="json")}
+
+    def of_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings as `to_dict` has them: what the record lacks has its default."""
+        kept = dict(values.get("pretrain") or {})
+        return {**values, "pretrain": {**missing_settings(kept), **kept}}
+
+
+def missing_settings(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of what a record or a checkpoint of an earlier version lacks, as JSON values."""
+    given = {key: kept[key] for key in PretrainSettings.model_fields if key in kept}
+    # A checkpoint names neither: they have no part in the weights.
+    try:
+        filled = PretrainSettings.model_validate({"files": ["-"], "output": "-", **given})
+    except ValidationError:  # of no run of ours
+        return {}
+    return {k: v for k, v in filled.model_dump(mode="json").items() if k not in given}
+
+
+def parse_pretrain_settings(
+    values: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> PretrainSettings:
+    """Validate settings; `overrides` are `key=value` or `adapter.key=value`.
+
+    Raises:
+        ConfigError: names the key, what it got, what was expected, and the nearest known key.
+    """
+    merged = copy.deepcopy(dict(values))
+    known = list(PretrainSettings.model_fields)
+    for override in overrides:
+        apply_override(merged, override, flat=True)
+    for key, value in merged.items():
+        if key not in known:
+            told = pretraining_name_here(key, known)
+            if not told and isinstance(value, Mapping) and value:  # as in a recipe: train.lr
+                inner = next(iter(value))
+                same = f"; did you mean {inner}?" if inner in known else ""
+                told = same or pretraining_name_here(inner, known)
+                key = f"{key}.{inner}"
+            raise ConfigError(f"pretrain: unknown setting {key}{told}")
+    adapter = merged.get("adapter")
+    for key in adapter if isinstance(adapter, Mapping) else ():
+        if key not in LoraSettings.model_fields:
+            told = pretraining_name_here(key, list(LoraSettings.model_fields))
+            raise ConfigError(f"pretrain: unknown setting adapter.{key}{told}")
+    return validate(PretrainSettings, merged, source="pretrain")

@@ -1,0 +1,606 @@
+"""The settings of a run: a TOML recipe, validated. Unknown keys are refused, the nearest named.
+
+A recipe has the sections `[run] [data] [model] [lstm] [lora] [peft] [train]`; every key has a
+default but `data.train`. Paths are relative to the working folder. In `data.*`, `sample:train`
+names the bundled sample corpus and `${NAME:-default}` an environment variable.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nertune.config.names import name_here, nearest, section_here, upgrade_values
+from nertune.errors import ConfigError
+
+__all__ = [
+    "DataSettings",
+    "LoraSettings",
+    "LstmSettings",
+    "ModelSettings",
+    "PeftSettings",
+    "RunSettings",
+    "Section",
+    "Settings",
+    "TrainSettings",
+    "Tuning",
+    "apply_override",
+    "flat_settings_of_record",
+    "load_settings",
+    "nearest",
+    "parse_settings",
+    "read_toml",
+    "same_settings",
+    "settings_of_record",
+    "upgrade_values",
+    "validate",
+    "with_changes",
+]
+
+_LOGGER = logging.getLogger("nertune")
+
+Tuning = Literal["full", "frozen", "top", "bitfit", "lora", "peft"]
+"""What of an encoder trains."""
+
+Rate = Annotated[float, Field(gt=0, le=10)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all settings: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class RunSettings(Section):
+    """Where a run lives and what it runs on."""
+
+    name: str = Field("", description="Shown in reports; the recipe's file name by default.")
+    dir: Path = Field(Path("runs/run"), description="The run's folder; runs/NAME by default.")
+    seed: int = Field(987, ge=0, lt=2**32, description="Seeds weights, dropout and batch order.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+
+
+class DataSettings(Section):
+    """The corpora and how to read them."""
+
+    train: str = Field(description="Training file.")
+    dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
+    test: str = Field(
+        "", description="For final scores: read only by `train --test` and `compare`."
+    )
+    format: Literal["auto", "conll", "jsonl"] = "auto"
+    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"
+    join: Literal["auto", "none", "space"] = Field(
+        "auto", description="How CoNLL tokens become text: character-level data joins without."
+    )
+    offsets: Literal["auto", "codepoint", "utf16", "byte"] = Field(
+        "auto", description="What the offsets of JSONL count; auto: code points if they fit."
+    )
+    strict: bool = Field(False, description="Refuse tags that break the scheme.")
+    train_share: float = Field(
+        1.0, gt=0, le=1, description="Share of the training documents to use, drawn by run.seed; "
+        "a smaller share is part of a larger one."
+    )  # fmt: skip
+
+    @field_validator("train", "dev", "test")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+
+class ModelSettings(Section):
+    """What is trained."""
+
+    emitter: Literal["encoder", "lstm"] = "encoder"
+    encoder: str = Field("mini-zh", description="Bundled name, folder or hub name.")
+    start_from: str = Field(
+        "", description="A finished run's folder: train its model further, with the same or other "
+        "labels. Encoder, tokenizer and unit are the model's."
+    )  # fmt: skip
+    tuning: Tuning = Field(
+        "full",
+        description="What of an encoder trains: all, the head, the top layers, the biases, a LoRA "
+        "adapter ([lora]), or any other method of peft ([peft]). The head always does.",
+    )
+    top_layers: int = Field(2, ge=1, description='With tuning = "top".')
+    decoder: Literal["softmax", "crf"] = "softmax"
+    unit: Literal["char", "word", "auto"] = "auto"
+    pieces: Literal["first", "all"] = Field(
+        "first", description="Which pieces of a unit carry its tag while training."
+    )
+    max_pieces: int = Field(0, ge=0, description="Window in pieces; 0: what the encoder allows.")
+    stride: int = Field(-1, ge=-1, description="Pieces that windows share; -1: a quarter.")
+
+    @field_validator("start_from")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSettings:
+        if self.decoder == "crf" and self.pieces == "all":
+            raise ValueError(
+                "a CRF scores units, so later pieces carry no tags: "
+                'use pieces = "first" or decoder = "softmax"'
+            )
+        if self.emitter == "lstm" and self.tuning != "full":
+            raise ValueError(
+                f'emitter "lstm" is trained whole: tuning = "{self.tuning}" needs '
+                'emitter = "encoder"'
+            )
+        return self
+
+
+class LstmSettings(Section):
+    """The BiLSTM; used when `model.emitter = "lstm"`."""
+
+    embedding_size: int = Field(256, ge=1)
+    hidden_size: int = Field(256, ge=1, description="Width of each direction.")
+    layers: int = Field(2, ge=1)
+    dropout: Share = 0.5
+    chars: str = Field("", description="A chars.txt; empty: the characters of the training data.")
+    min_count: int = Field(1, ge=1, description="Rarer training characters become unknown.")
+    unknown: Share = Field(
+        0.01, description="Share of training pieces read as unknown, so that it means something."
+    )
+
+    @field_validator("chars")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+
+Layers = Literal["all"] | str | tuple[int, ...]
+_LAYERS = '"all", "top-K", "bottom-K", or a list of layers counted from 0.'
+
+
+def _check_layers(value: Any) -> Any:
+    if isinstance(value, str):
+        fits = bool(re.fullmatch(r"all|(top|bottom)-[1-9]\d*", value))
+    else:  # `type`, since True is an int too
+        fits = isinstance(value, list | tuple) and {type(layer) for layer in value} == {int}
+    if not fits:
+        raise ValueError('expected "all", "top-K", "bottom-K" or a list of layer numbers')
+    return value
+
+
+class LoraSettings(Section):
+    """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
+
+    rank: int = Field(8, ge=1)
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
+    rslora: bool = Field(False, description="By alpha / √rank instead (Kalajdzievski, 2023).")
+    dora: bool = Field(
+        False, description="Learn the length of each weight vector apart (DoRA; Liu et al., 2024)."
+    )
+    init: Literal["default", "gaussian", "orthogonal", "olora", "pissa"] = Field(
+        "default",
+        description="Where A and B begin; pissa (Meng et al., 2024) and olora (Büyükakyüz, 2024) "
+        "take them out of the weights.",
+    )
+    dropout: Share = 0.1
+    targets: tuple[str, ...] = Field(
+        ("query", "key", "value"),
+        min_length=1,
+        description="query, key, value, attention_output, intermediate, output; qkv, qv, "
+        "attention, ffn, all-linear; or module names.",
+    )
+    layers: Layers = Field("all", description=_LAYERS)
+    ranks: dict[str, int] = Field(
+        default_factory=dict, description='Ranks of single layers, e.g. {"3" = 16}.'
+    )
+    alphas: dict[str, int] = Field(
+        default_factory=dict,
+        description="Alphas of single layers; by default those that keep the scale, alpha / rank "
+        "or with rsLoRA alpha / sqrt(rank).",
+    )
+
+    _check_layers = field_validator("layers", mode="before")(_check_layers)
+
+    @field_validator("ranks", "alphas")
+    @classmethod
+    def _by_layer(cls, value: dict[str, int]) -> dict[str, int]:
+        for layer, number in value.items():
+            if not layer.isdecimal() or number < 1:
+                raise ValueError(f'{layer!r} = {number}: expected layer = number, e.g. "3" = 16')
+        return {str(int(layer)): number for layer, number in value.items()}
+
+
+class PeftSettings(Section):
+    """Any other method of peft; used when `model.tuning = "peft"`."""
+
+    method: str = Field("ia3", description="peft's name of it: ia3, vera, adalora, prefix, …")
+    targets: tuple[str, ...] = Field(
+        ("query", "key", "value"),
+        min_length=1,
+        description="As in [lora]; not for soft prompts and ln_tuning.",
+    )
+    layers: Layers = Field("all", description=_LAYERS)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The method's own options, as in its peft config."
+    )
+
+    _check_layers = field_validator("layers", mode="before")(_check_layers)
+
+
+class TrainSettings(Section):
+    """The loop."""
+
+    epochs: int = Field(20, ge=1)
+    batch_tokens: int = Field(1024, ge=1, description="Padded pieces in a batch, at most.")
+    accumulate: int = Field(1, ge=1, description="Batches per step.")
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: Rate | None = Field(
+        None,
+        description="Peak rate of what is tuned: the encoder's weights, the adapter, the BiLSTM; "
+        'with tuning = "frozen" the head. By default that of the encoder and the method.',
+    )
+    head_learning_rate: Rate | None = Field(
+        None, description="Of the head; by default 1e-3, beside an adapter 2e-3."
+    )
+    crf_learning_rate: Rate = Field(1e-2, description="Of the CRF's transitions.")
+    lora_plus: float = Field(
+        1.0, gt=0, le=100, description="B's rate as a multiple of A's (LoRA+; Hayou et al., 2024)."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
+    warmup: Share = Field(0.1, description="Share of all steps.")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: float = Field(1.0, ge=0, description="0: no clipping.")
+    patience: int = Field(
+        5, ge=0, description="Epochs without a better dev micro-F1 before stopping; 0: never stop."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = Field(
+        False,
+        description="Compile the model (torch.compile): worth its minutes in long runs on a GPU. "
+        "Equal to rounding, with other dropout masks; not where frozen layers run once.",
+    )
+    checkpoint_minutes: float = Field(
+        5.0, ge=0, description="Write a checkpoint when so many minutes have passed since the last "
+        "one; 0: after every epoch. An interrupt (Ctrl-C) leaves one in any case."
+    )  # fmt: skip
+    checkpoint_steps: int = Field(
+        0, ge=0, description="Also write a checkpoint every so many steps; 0: by the clock alone."
+    )
+    cache_gib: float = Field(
+        16.0, ge=0, description="Where the lower layers are frozen (an adapter on the top ones, or "
+        "none): run them once, without dropout, and keep what they give, up to this size (on disk "
+        "above 2 GiB). 0: run them in every epoch."
+    )  # fmt: skip
+    tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    run: RunSettings = RunSettings()
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    lstm: LstmSettings = LstmSettings()
+    lora: LoraSettings = LoraSettings()
+    peft: PeftSettings = PeftSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _one_rate_each(self) -> Settings:
+        rate, head = self.train.learning_rate, self.train.head_learning_rate
+        if head is None:
+            return self
+        if self.model.emitter == "lstm":
+            raise ValueError(
+                f"train.head_learning_rate = {head:g}: a BiLSTM trains with one rate, its output "
+                "layer too: set train.learning_rate instead"
+            )
+        if self.model.tuning == "frozen" and rate is not None and rate != head:
+            raise ValueError(
+                f'with model.tuning = "frozen" the head is all that is tuned, so '
+                f"train.learning_rate = {rate:g} and train.head_learning_rate = {head:g} are both "
+                "its rate: set one of them, or both to the same"
+            )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def of_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings as `to_dict` has them."""
+        return settings_of_record(values)
+
+
+def load_settings(recipe: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a recipe and apply `section.key=value` overrides.
+
+    Args:
+        recipe: a TOML file.
+        overrides: values in TOML's notation; what is not TOML is taken as a string.
+
+    Raises:
+        ConfigError: the file or an override cannot be used.
+    """
+    values = read_toml(recipe)
+    for override in overrides:
+        apply_override(values, override)
+    run = values.setdefault("run", {})
+    if isinstance(run, dict):
+        if run.get("name", "") == "":
+            run["name"] = recipe.stem
+        if run.get("dir", "") == "":
+            run["dir"] = f"runs/{run['name']}"
+    return parse_settings(values, source=str(recipe))
+
+
+def read_toml(recipe: Path) -> dict[str, Any]:
+    """A recipe's values as they stand there.
+
+    Raises:
+        ConfigError: the file cannot be read, or a path in it was written with backslashes that TOML
+            reads as escapes.
+    """
+    text = ""
+    try:
+        text = recipe.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{recipe}: cannot read the recipe: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        found = re.search(r"at line (\d+)", str(error))
+        number = int(found[1]) if found else 0
+        line = text.splitlines()[number - 1] if 0 < number <= len(text.splitlines()) else ""
+        where = f"{recipe}:{number}" if number else f"{recipe}"
+        raise ConfigError(f"{where}: not a TOML file: {error}{_escape_hint(line)}") from error
+    _refuse_escapes(values, text, recipe)
+    return values
+
+
+_PATHS = (*(("data", split) for split in ("train", "dev", "test")), ("run", "dir"),
+          ("model", "encoder"), ("lstm", "chars"))  # fmt: skip
+
+
+def _refuse_escapes(values: Mapping[str, Any], text: str, recipe: Path) -> None:
+    r"""Refuse paths with control characters: `"C:\temp\new"` has a tab and a line break."""
+    for section, key in _PATHS:
+        content = values.get(section)
+        path = content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(path, str) and not path.isprintable() and re.search(r"[\x00-\x1f]", path):
+            pattern = re.compile(rf"\s*(?:{section}\s*\.\s*)?{key}\s*=.*\\")
+            lines = (n for n, line in enumerate(text.splitlines(), 1) if pattern.match(line))
+            number = next(lines, None)
+            where = f"{recipe}:{number}" if number else f"{recipe}"
+            raise ConfigError(
+                f"{where}: {section}.{key}: got {path!r}, a path with control characters"
+                + _escape_hint('"\\')
+            )
+
+
+def _escape_hint(line: str) -> str:
+    r"""What to do about a line with `"…\…`; empty for any other."""
+    if not re.search(r'"[^"]*\\', line):
+        return ""
+    return (
+        "; between double quotes a backslash begins an escape: write the path in single quotes, "
+        r"e.g. 'C:\data\train.conll', or with forward slashes"
+    )
+
+
+def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
+    """Validate settings. Names that 0.1.0 had are read, and a warning says what as.
+
+    Raises:
+        ConfigError: names the key, what it got, what was expected, and the nearest known key.
+    """
+    values, notices = upgrade_values(values, source=source)
+    _refuse_unknown(values, source)
+    settings = validate(Settings, values, source=source)
+    for notice in notices:
+        _LOGGER.warning("%s: %s", source, notice)
+    return settings
+
+
+def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
+    """Make settings of known keys.
+
+    Raises:
+        ConfigError: names the key, what it got and what was expected.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "missing":
+            key = "data.train" if key == "data" else key
+            raise ConfigError(
+                f"{source}: {key} is missing; set it in the recipe or with --set {key}=…"
+            ) from error
+        got = f", got {first['input']!r}"
+        if isinstance(first["input"], Mapping | BaseModel):
+            got = "" if first["type"] == "value_error" else ", got a section"
+        message = first["msg"].removeprefix("Value error, ")
+        where = f"{key}: " if key else ""
+        raise ConfigError(f"{source}: {where}{message}{got}") from error
+
+
+def settings_of_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's settings by section, ready to be compared with `Settings.to_dict()`.
+
+    Old names are translated, and what the record lacks has its default: a setting that came later
+    does not make a finished run another one. What this version does not know stays as it is, so
+    that a comparison names it.
+
+    Args:
+        values: `settings` of a record; they are not changed.
+
+    Raises:
+        ConfigError: an old name stands beside a new one, or has a value that it never could have.
+    """
+    upgraded, _ = upgrade_values(values, source="record")
+    return upgraded | {
+        section: {**defaults, **(upgraded.get(section) or {})}
+        for section, defaults in _defaults().items()
+    }
+
+
+def flat_settings_of_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of settings by `section.key`; other keys stay as they are."""
+    sections: dict[str, dict[str, Any]] = {}
+    others: dict[str, Any] = {}
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if dot and section in Settings.model_fields:
+            sections.setdefault(section, {})[name] = value
+        else:
+            others[key] = value
+    settings = settings_of_record(sections)
+    return {f"{s}.{name}": v for s, kept in settings.items() for name, v in kept.items()} | others
+
+
+def same_settings(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; numbers up to rounding, as translated rates are."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            same_settings(v, other[k]) for k, v in one.items()
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or math.isclose(one, other, rel_tol=1e-12)
+    return bool(one == other)
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    """JSON values of all settings that have a default."""
+    found = {}
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        found[section] = kind.model_construct().model_dump(mode="json")
+    return found
+
+
+def apply_override(values: dict[str, Any], override: str, *, flat: bool = False) -> None:
+    """Set one value from `section.key=value`, at any depth, or `key=value` where `flat` allows it.
+
+    Keys are written as in TOML: `lora.ranks.3=16`, `peft.options."a.b"=1`. A value that is not
+    TOML is taken as a string.
+
+    Raises:
+        ConfigError: it is not of that form, or leads through a value.
+    """
+    key, equals, text = override.partition("=")
+    path = _read_path(key)
+    if not equals or len(path) < (1 if flat else 2):
+        form = "key=value, e.g. --set length=64" if flat else (
+            "section.key=value, e.g. --set train.epochs=5"
+        )  # fmt: skip
+        told = ""
+        if path and not flat:
+            told = name_here(path[0], {s: _fields(s) for s in Settings.model_fields})
+        raise ConfigError(f"--set {override!r}: expected {form}{told}")
+    _assign(values, path, _read_value(text, override), f"--set {override!r}")
+
+
+def _read_path(key: str) -> list[str]:
+    """A dotted key in TOML's notation; empty if it is none."""
+    try:
+        inner: Any = tomllib.loads(f"{key.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    path = []
+    while isinstance(inner, dict) and len(inner) == 1:
+        name, inner = next(iter(inner.items()))
+        path.append(name)
+    return path if inner == 0 else []
+
+
+def _read_value(text: str, override: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if text.strip()[:1] in ("'", '"'):
+            raise ConfigError(
+                f"--set {override!r}: not a string of TOML: {error}{_escape_hint(text)}"
+            ) from error
+        return text
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a recipe's values with some of them replaced, by `section.key`.
+
+    Raises:
+        ConfigError: a key leads through a value.
+    """
+    copied: dict[str, Any] = copy.deepcopy(dict(values))
+    for name, value in changes.items():
+        _assign(copied, name.split("."), value, name)
+    return copied
+
+
+def _assign(values: dict[str, Any], path: Sequence[str], value: Any, told: str) -> None:
+    *sections, key = path
+    inner: Any = values
+    for depth, section in enumerate(sections, start=1):
+        inner = inner.setdefault(section, {})
+        if not isinstance(inner, dict):
+            where = ".".join(sections[:depth])
+            raise ConfigError(f"{told}: {where} is not a section but a value, {inner!r}")
+    inner[key] = value
+
+
+def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
+    known = {section: _fields(section) for section in Settings.model_fields}
+    for section, content in values.items():
+        if section not in known:
+            if isinstance(content, Mapping):
+                inner = next(iter(content), "")
+                told = section_here(section, list(known)) or name_here(section, known)
+                told = told or (inner and name_here(inner, known, value=content[inner]))
+                raise ConfigError(f"{source}: unknown section [{section}]{told}")
+            told = name_here(section, known, value=content)
+            raise ConfigError(f"{source}: unknown setting {section}, outside of a section{told}")
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{source}: {section} must be a section: write [{section}]")
+        for key, value in content.items():
+            if key not in known[section]:
+                told = name_here(key, known, section, value)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{told}")
+
+
+def _fields(section: str) -> list[str]:
+    annotation = Settings.model_fields[section].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return list(annotation.model_fields)
+
+
+def _expand_variables(value: str) -> str:
+    """Fill in `${NAME}` and `${NAME:-default}`.
+
+    A folder variable may also name the sub-folder itself: with NERTUNE_DATA=/x/peoples,
+    `${NERTUNE_DATA}/peoples/train` is `/x/peoples/train`.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1]) or match[2]
+        if found is None:
+            raise ValueError(f"environment variable {match[1]} is not set")
+        following = match[3] or ""
+        return found.rstrip("/").removesuffix(following) + following if following else found
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}(/[^/]+(?=/))?", fill, value)

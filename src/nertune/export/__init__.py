@@ -1,0 +1,1 @@
+"""A trained tagger in other tools' formats."""

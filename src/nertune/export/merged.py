@@ -1,0 +1,148 @@
+"""Export a trained tagger to an ordinary transformers folder: merged weights and their labels.
+
+adapter + base -> one model -> the same inputs through both -> a folder
+
+The folder is an artifact of nertune as well, of tuning "full": a CRF, which transformers has no
+place for, stays beside the model and nertune decodes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nertune.artifacts.artifact import (
+    load_model,
+    merge_emitter,
+    own_folder,
+    read_manifest,
+    save_model,
+)
+from nertune.errors import ArtifactError, ConfigError
+from nertune.inference.predictor import Predictor
+from nertune.models.encoder import EncoderEmitter
+from nertune.storage.paths import user_path
+
+__all__ = ["export_merged"]
+
+_ROUNDING = 1e-3  # so far may float32 logits lie apart, as a share of the largest
+_PROBE_WINDOWS, _PROBE_TOKENS = 4, 32
+
+
+def export_merged(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    encoder: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write a tagger as `AutoModelForTokenClassification` and `pipeline` load it.
+
+    Args:
+        model: a folder that nertune wrote.
+        output: the new folder; by default beside the model's, `-transformers` behind its name.
+        overwrite: replace an export that is there.
+        encoder: where an adapter's base encoder is now (`artifact.load_model`).
+        say: is told what happens, in one line each.
+
+    Returns:
+        `folder`, `labels`, `tuning` and `decoder` of the model, and `largest_difference` between
+        its logits and those of the export.
+
+    Raises:
+        ModelError: the method of its adapter cannot be merged.
+        ArtifactError: it is no encoder, was not written by nertune, or merging changed its logits.
+        ConfigError: the output is there already, or cannot be written to.
+    """
+    source = own_folder(str(model))
+    if source is None:
+        raise ArtifactError(
+            f"{model}: is not a folder that nertune wrote; only those can be exported (another "
+            "token-classification model is one for transformers already)"
+        )
+    manifest = read_manifest(source)
+    if manifest.emitter != "encoder":
+        raise ArtifactError(f"{source}: is an LSTM, for which transformers has no model")
+    target = _target(source, output, overwrite=overwrite)
+    predictor = load_model(source, device="cpu", encoder=encoder)
+    emitter = predictor.tagger.emitter
+    assert isinstance(emitter, EncoderEmitter)
+    before_BLK = _logits(predictor)
+    merge_emitter(emitter, str(source))
+    difference = 0.0
+
+    def check(draft: Path) -> None:
+        """Refuse a draft of other logits: an older export stays in its place then."""
+        nonlocal difference
+        difference = float((before_BLK - _logits(load_model(draft, device="cpu"))).abs().max())
+        if not difference <= _ROUNDING * max(1.0, float(before_BLK.abs().max())):
+            raise ArtifactError(
+                f"{source}: merging changes its logits by up to {difference:.1e}: nothing was "
+                "written"
+            )
+
+    try:
+        save_model(
+            target,
+            predictor,
+            emitter="encoder",
+            tuning="full",
+            decoder=manifest.decoder,
+            encoder=manifest.encoder,
+            encoder_sha256=manifest.encoder_sha256,
+            settings=manifest.settings,
+            data=manifest.data,
+            metrics=manifest.metrics,
+            check=check,
+        )
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
+    if manifest.decoder == "crf":
+        say(
+            "transformers has no place for the CRF and decodes the folder as softmax; nertune "
+            "reads crf.safetensors there and decodes as before"
+        )
+    return {
+        "folder": str(target),
+        "labels": list(predictor.tagset.labels),
+        "tuning": manifest.tuning,
+        "decoder": manifest.decoder,
+        "largest_difference": difference,
+    }
+
+
+def _target(source: Path, output: str | Path | None, *, overwrite: bool) -> Path:
+    """Where to write; what may not be replaced is refused before anything is loaded."""
+    beside = source.with_name(f"{source.name}-transformers")
+    target = beside if output is None else user_path(str(output))
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"--output: {target} is a file; expected a folder")
+    full, own = target.resolve(), source.resolve()
+    if full == own or full in own.parents or own in full.parents:
+        raise ConfigError(f"--output: {target} is the model's own folder; name another one")
+    if target.is_dir() and any(target.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"--output: {target} exists; use --overwrite, or name another folder")
+        if not (target / "nertune.json").is_file():
+            raise ConfigError(
+                f"--output: {target} was not written by nertune and is not replaced; name another "
+                "folder"
+            )
+    return target
+
+
+@torch.inference_mode()
+def _logits(predictor: Predictor) -> Tensor:
+    """Of a few windows of tokens, drawn with the same seed each time."""
+    emitter = predictor.tagger.emitter.eval()
+    size = predictor.segmenter.tokenizer.vocabulary_size
+    length = min(_PROBE_TOKENS, predictor.segmenter.max_pieces)
+    generator = torch.Generator().manual_seed(0)
+    ids_BL = torch.randint(size, (_PROBE_WINDOWS, length), generator=generator)
+    logits_BLK: Tensor = emitter(ids_BL, torch.ones_like(ids_BL))
+    return logits_BLK

@@ -1,0 +1,1 @@
+"""Heads: logits to entities, and their losses."""

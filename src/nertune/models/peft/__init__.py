@@ -1,0 +1,1 @@
+"""Parameter-efficient fine-tuning: what trains of an encoder."""

@@ -1,0 +1,1 @@
+"""Results as terminal tables, figures, Markdown and HTML."""

@@ -1,1 +1,0 @@
-"""Runs: the stages called in order, their record, and their comparison."""

@@ -1,0 +1,117 @@
+"""What the frozen layers of an encoder give for each window, kept between epochs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nertune.models.encoder import EncoderEmitter
+from nertune.models.tagger import Tagger
+from nertune.tokens.batching import collate, sorted_batches
+from nertune.tokens.windows import Window
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["StateStore", "count_state_bytes", "store_states"]
+
+_IN_MEMORY_BYTES = 2 << 30  # more than this lies on disk
+_BUDGET_TOKENS = 4096
+
+
+class StateStore:
+    """Hidden states of windows, one behind the other; on disk where there are many.
+
+    Args:
+        lengths: pieces of each window.
+        width: of the encoder, D.
+        folder: where a file may lie; it is removed by `close`.
+        in_memory_bytes: up to this size nothing is written.
+
+    Raises:
+        OSError: the disk has no room for them.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        width: int,
+        *,
+        folder: Path,
+        in_memory_bytes: int = _IN_MEMORY_BYTES,
+    ):
+        self._starts = [0, *accumulate(lengths)]
+        shape = (self._starts[-1], width)
+        self._file = None
+        self._states_ND: NDArray[np.float32]
+        if 4 * shape[0] * shape[1] <= in_memory_bytes:
+            self._states_ND = np.empty(shape, dtype=np.float32)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Its name is gone at once where the system allows it, so that a kill leaves nothing.
+            self._file = tempfile.TemporaryFile(prefix=".states-", dir=folder)  # noqa: SIM115
+            if hasattr(os, "posix_fallocate"):  # a full disk would end the process later on
+                os.posix_fallocate(self._file.fileno(), 0, max(1, 4 * shape[0] * shape[1]))
+            self._states_ND = np.memmap(self._file, dtype=np.float32, mode="w+", shape=shape)
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self._file is not None
+
+    def put(self, window: int, states_LD: NDArray[np.float32]) -> None:
+        """Keep a window's states."""
+        self._states_ND[self._starts[window] : self._starts[window + 1]] = states_LD
+
+    def batch(self, windows: Sequence[int]) -> Tensor:
+        """The states of some windows, `[B, L, D]`, zeros at padding."""
+        longest = max(self._starts[i + 1] - self._starts[i] for i in windows)
+        states_BLD = np.zeros((len(windows), longest, self._states_ND.shape[1]), dtype=np.float32)
+        for row, i in enumerate(windows):
+            found_LD = self._states_ND[self._starts[i] : self._starts[i + 1]]
+            states_BLD[row, : len(found_LD)] = found_LD
+        return torch.from_numpy(states_BLD)
+
+    def close(self) -> None:
+        """Give memory and disk back."""
+        self._states_ND = np.empty((0, 0), dtype=np.float32)
+        if self._file is not None:
+            self._file.close()
+
+
+def count_state_bytes(tagger: Tagger, windows: Sequence[Window]) -> int:
+    """How much the states of windows take; 0 where no layer is frozen from below."""
+    prefix = tagger.emitter.prefix if isinstance(tagger.emitter, EncoderEmitter) else None
+    return 0 if prefix is None else 4 * prefix.width * sum(len(w.piece_ids) for w in windows)
+
+
+def store_states(
+    tagger: Tagger,
+    windows: Sequence[Window],
+    *,
+    pad_id: int,
+    accelerator: Accelerator,
+    folder: Path,
+) -> StateStore:
+    """Run every window through the frozen layers once, without dropout."""
+    assert isinstance(tagger.emitter, EncoderEmitter)
+    prefix = tagger.emitter.prefix
+    assert prefix is not None, "no layer is frozen"
+    lengths = [len(window.piece_ids) for window in windows]
+    store = StateStore(lengths, prefix.width, folder=folder)
+    for chosen in sorted_batches(lengths, budget_tokens=_BUDGET_TOKENS):
+        batch = collate([windows[i] for i in chosen], pad_id=pad_id).to(accelerator.device)
+        with accelerator.autocast():
+            states_BLD = prefix.states(batch.piece_ids_BL, batch.attention_BL)
+        array_BLD = states_BLD.float().cpu().numpy()
+        for row, i in enumerate(chosen):
+            store.put(i, array_BLD[row, : lengths[i]])
+    return store

@@ -1,0 +1,41 @@
+"""An advice on tiny data, for the tests of its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.advice import Ask, run_here
+from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
+from nertune.comparison.search import advise as search
+from nertune.comparison.search import conclusion
+from nertune.comparison.search.advice import Advice
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Advice on a folder with tiny data, with few epochs and seeds."""
+    data = tmp_path / "data"
+    data.mkdir()
+    # Of different content, as a dev file is.
+    write_jsonl(data / "train.jsonl", SENTENCES)
+    write_jsonl(data / "dev.jsonl", SENTENCES[:6])
+    (data / "test.jsonl").write_text("not to be read", encoding="utf-8")
+    monkeypatch.setattr(conclusion, "_MOST_SEEDS", 2)
+    monkeypatch.setattr(conclusion, "run_in_subprocess", run_here)
+    monkeypatch.setattr("nertune.comparison.search.candidates.ideal_epochs", lambda documents: 6)
+    monkeypatch.setattr(search, "ideal_epochs", lambda documents: 6)
+    monkeypatch.setattr(conclusion, "ideal_epochs", lambda documents: 6)
+
+    def call(**options: Any) -> Advice:
+        chosen: dict[str, Any] = {
+            "minutes": 10.0,
+            "output": tmp_path / "out",
+            "encoder": str(tiny_bert()),
+            "overrides": ["run.device=cpu", "run.threads=1", "train.batch_tokens=40"],
+        }
+        return search.advise(str(options.pop("data", data)), **chosen | options)
+
+    return call
