@@ -35,7 +35,7 @@ from nertune.comparison.search.candidates import (
     try_rates,
     try_shapes,
 )
-from nertune.experiments.record import write_json
+from nertune.storage.atomic import write_json
 
 ENCODER, BATCH_TOKENS = "mini-zh", 512
 TRAIN, DEV = 400, 200

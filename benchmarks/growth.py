@@ -72,7 +72,7 @@ def stream(size: int, backend: str) -> dict[str, Any]:
     from tagging_speed import make_predictor, with_graph
 
     from nertune.experiments.record import peak_memory_bytes
-    from nertune.inference.onnx import quantize, write_onnx
+    from nertune.models.onnx import quantize, write_onnx
 
     texts = [document.text for document in load_documents("train", 2000)]
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ from encoders import find_files
 from peoples import ROOT, without_paths
 
 from nertune.config.run import read_toml
-from nertune.experiments.record import write_json
+from nertune.storage.atomic import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 BOTH = "learning_rate+head_learning_rate"

@@ -26,7 +26,7 @@ from nertune.comparison.compare import compare
 from nertune.data.corpus import load_corpus
 from nertune.evaluation.metrics import document_counts, f1_from_counts
 from nertune.evaluation.significance import compare_arms
-from nertune.experiments.record import write_json
+from nertune.storage.atomic import write_json
 
 REPETITIONS, GROUP, PLANTED = 20, 3, 0.05
 

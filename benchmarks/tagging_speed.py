@@ -39,11 +39,11 @@ from machine import (
 )
 from safetensors.torch import save_file
 
-from nertune.artifacts.artifact import save_model
-from nertune.inference.onnx import OnnxEmitter, quantize, write_onnx
+from nertune.artifacts.save import save_model
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.models.onnx import OnnxEmitter, quantize, write_onnx
 from nertune.models.tagger import Tagger
 
 LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")

@@ -26,7 +26,7 @@ from helpers.tiny import (
     tiny_bert,
     write_jsonl,
 )
-from nertune.artifacts.artifact import load_model, save_model
+from nertune.artifacts.save import save_model
 from nertune.config.run import Settings
 from nertune.data.corpus import load_corpus
 from nertune.errors import (
@@ -39,7 +39,7 @@ from nertune.errors import (
 )
 from nertune.evaluation.metrics import score
 from nertune.experiments.train import train
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import load_encoder
 from nertune.models.heads.crf import Crf
 from nertune.tokens.batching import collate

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-import nertune.artifacts.artifact
+import nertune.artifacts.save
 from helpers.tiny import (
     SENTENCES,
     VARIANTS,
@@ -23,9 +23,9 @@ from helpers.tiny import (
     save_predictor,
     tiny_bert,
 )
-from nertune.artifacts.artifact import hash_encoder, load_model, read_manifest
+from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.errors import ArtifactError, ModelError, TokenizerError
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.heads.decoding import viterbi
 from nertune.tokens.batching import collate
 from nertune.types import Document
@@ -558,7 +558,7 @@ def test_a_hub_name_without_a_connection() -> None:
 # All or nothing
 
 
-@pytest.mark.parametrize("step", ["_write_weights", "_model_card", "hash_encoder"])
+@pytest.mark.parametrize("step", ["_write_weights", "model_card", "hash_encoder"])
 @pytest.mark.parametrize("has_old", [False, True])
 def test_a_failed_save_leaves_the_old_model_or_none(
     step: str, has_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -572,7 +572,7 @@ def test_a_failed_save_leaves_the_old_model_or_none(
     def fail(*args: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nertune.artifacts.artifact, step, fail)
+    monkeypatch.setattr(nertune.artifacts.save, step, fail)
     with pytest.raises(OSError, match="No space left"):
         save_predictor(folder, make_predictor(settings), settings)
     monkeypatch.undo()

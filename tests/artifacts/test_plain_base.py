@@ -15,9 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForTokenClassification, pipeline
 
 from helpers.tiny import make_predictor, make_settings, save_predictor, tiny_bert
-from nertune.artifacts.artifact import load_model
 from nertune.errors import ArtifactError, ModelError
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import load_encoder
 from nertune.storage.encoders import BUNDLED_ENCODERS
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
-from nertune.artifacts.artifact import read_manifest
+from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.experiments.train import train

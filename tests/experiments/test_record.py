@@ -18,8 +18,8 @@ from nertune.experiments.record import (
     first_difference,
     peak_memory_bytes,
     software_versions,
-    write_json,
 )
+from nertune.storage.atomic import write_json
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

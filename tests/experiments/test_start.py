@@ -23,12 +23,12 @@ from helpers.tiny import (
     tiny_bert,
     write_jsonl,
 )
-from nertune.artifacts.artifact import hash_encoder, load_model, read_manifest
+from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.experiments.start import open_start
 from nertune.experiments.train import train
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import EncoderEmitter
 from nertune.types import Document, Entity
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from helpers.commands import run
 from helpers.raw_text import make_pretrain_settings
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, tiny_bert
-from nertune.artifacts.artifact import hash_encoder, load_base, load_model, read_manifest
+from nertune.artifacts.load import load_base
+from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.data.corpus import load_corpus
 from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.experiments.pretrain import pretrain
 from nertune.experiments.train import train
 from nertune.export.merged import export_merged
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-import nertune.artifacts.artifact
+import nertune.artifacts.load
 import nertune.export.onnx as module
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, write_jsonl
-from nertune.artifacts.artifact import load_model, read_manifest
+from nertune.artifacts.manifest import read_manifest
 from nertune.data.corpus import load_corpus
 from nertune.errors import ArtifactError, ConfigError
 from nertune.experiments.train import train
 from nertune.export.onnx import compare_entities, cut_all_lengths, export
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.tagger import Tagger
 from nertune.types import Document
 
@@ -147,11 +147,11 @@ def test_int8_of_another_kind_of_processor(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "has_int8_instructions", lambda: True)
     _, folder = saved(tmp_path, "lstm")
     export(folder, int8=True, tolerance=100.0)
-    monkeypatch.setattr(nertune.artifacts.artifact, "has_int8_instructions", lambda: False)
+    monkeypatch.setattr(nertune.artifacts.load, "has_int8_instructions", lambda: False)
     with pytest.raises(ArtifactError, match=r"checked on a processor with int8 instructions"):
         Predictor.load(folder, backend="onnx-int8")
     Predictor.load(folder, backend="onnx")
-    monkeypatch.setattr(nertune.artifacts.artifact, "has_int8_instructions", lambda: None)
+    monkeypatch.setattr(nertune.artifacts.load, "has_int8_instructions", lambda: None)
     Predictor.load(folder, backend="onnx-int8")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nertune
-from nertune.artifacts.artifact import hash_encoder
+from nertune.artifacts.manifest import hash_encoder
 from nertune.comparison.compare import compare
 from nertune.comparison.results import Comparison
 from nertune.config.run import Settings, load_settings

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from nertune.artifacts.artifact import Manifest, save_model
+from nertune.artifacts.manifest import Manifest
+from nertune.artifacts.save import save_model
 from nertune.config.run import Settings, parse_settings
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet

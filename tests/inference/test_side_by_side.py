@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
-from nertune.inference.onnx import OnnxEmitter, write_onnx
 from nertune.inference.predictor import Predictor
+from nertune.models.onnx import OnnxEmitter, write_onnx
 from nertune.models.tagger import Tagger
 
 

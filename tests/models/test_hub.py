@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.tiny import make_predictor, make_settings, save_predictor, tiny_bert, write_jsonl
-from nertune.artifacts.artifact import hash_encoder, load_model, own_folder, trained_reading
+from nertune.artifacts.manifest import hash_encoder, own_folder, trained_reading
 from nertune.cli.commands import app
 from nertune.config.run import parse_settings
 from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.experiments.inspect import inspect_corpora
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models import hub
 from nertune.models.heads.transfer import load_with_head
 from nertune.storage.encoders import bundled_folder

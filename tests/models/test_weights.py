@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from helpers.tiny import make_settings, tiny_bert
-from nertune.artifacts.artifact import load_model
 from nertune.errors import ModelError
 from nertune.experiments.train import train
+from nertune.inference.predictor import load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder
 from nertune.pretraining.model import load_for_pretraining

@@ -14,6 +14,7 @@ from helpers.comparisons import BETTER, UNCLEAR, WORSE, comparison, row
 from nertune.comparison.results import Comparison, Estimate, SizePoint
 from nertune.evaluation.significance import Difference
 from nertune.reports import report
+from nertune.reports.save import save_report
 
 
 def rendered(shown: Comparison, width: int = 80) -> str:
@@ -150,7 +151,7 @@ def test_undefined_scores_are_shown_as_such(tmp_path: Path) -> None:
         one["test"]["types"]["UNSEEN"] = row(None, 0, untyped=row(None, 0), overlap=row(None, 0))
     assert "| UNSEEN | 0 | bert | – | – | – | – | – |" in report.to_markdown(shown)
     assert "UNSEEN" in rendered(shown)
-    report.save(shown, tmp_path)
+    save_report(shown, tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["arms"][0]["scores"]["types"]["UNSEEN"]["f1"]["mean"] is None
 
@@ -158,7 +159,7 @@ def test_undefined_scores_are_shown_as_such(tmp_path: Path) -> None:
 def test_save_writes_all_files_and_leaves_no_drafts(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     shown = comparison()
-    written = report.save(shown, tmp_path / "new" / "folder")
+    written = save_report(shown, tmp_path / "new" / "folder")
     names = ["report.html", "report.json", "report.md", "report.png", "report.svg"]
     assert sorted(path.name for path in written) == names
     assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == names
@@ -166,7 +167,7 @@ def test_save_writes_all_files_and_leaves_no_drafts(tmp_path: Path) -> None:
     assert svg.startswith(b"<?xml")
     assert (tmp_path / "new/folder/report.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "new/folder/report.json").read_text()) == shown.to_dict()
-    report.save(shown, tmp_path / "new" / "folder")
+    save_report(shown, tmp_path / "new" / "folder")
     assert (tmp_path / "new/folder/report.svg").read_bytes() == svg  # the same, byte for byte
 
 
@@ -175,7 +176,7 @@ def test_without_matplotlib_the_report_says_how_to_get_the_figure(
 ) -> None:
     (tmp_path / "report.png").write_bytes(b"old")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    written = report.save(comparison(), tmp_path)
+    written = save_report(comparison(), tmp_path)
     assert sorted(path.name for path in written) == ["report.html", "report.json", "report.md"]
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert 'pip install "nertune[report]"' in markdown
@@ -197,6 +198,6 @@ def test_an_interrupted_save_keeps_the_old_report(
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.save(comparison(), tmp_path)
+        save_report(comparison(), tmp_path)
     assert [path.read_text() for path in reports] == ["old"] * 3
     assert not list(tmp_path.glob(".*"))

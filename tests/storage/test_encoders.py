@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from nertune.artifacts.artifact import hash_encoder
+from nertune.artifacts.manifest import hash_encoder
 from nertune.errors import ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder

@@ -25,10 +25,10 @@ from transformers import (
 )
 
 from helpers.tiny import tiny_rates, write_jsonl
-from nertune.artifacts.artifact import load_model
 from nertune.config.run import parse_settings
 from nertune.data.corpus import load_corpus
 from nertune.experiments.train import train
+from nertune.inference.predictor import load_model
 from nertune.labels.align import align_entities
 from nertune.tokens.tokenizer import encode_document, load_tokenizer
 from nertune.types import Document, Entity

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor
-from nertune.artifacts.artifact import read_manifest
+from nertune.artifacts.manifest import read_manifest
 from nertune.inference.predictor import Predictor
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document
 from nertune.types import Document

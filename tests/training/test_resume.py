@@ -15,7 +15,7 @@ import pytest
 from helpers.children import KILLED, Bomb, kill_when, train_in_child
 from helpers.commands import run, run_process
 from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_bert, write_jsonl
-from nertune.artifacts.artifact import read_manifest
+from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.experiments.train import train
@@ -49,8 +49,8 @@ TRAINING = (
 )
 FINISHING = (
     Bomb("nertune.experiments.train:_score_split", after=True),  # trained, dev scored
-    Bomb("nertune.artifacts.artifact:_write_weights", after=True),  # half a model folder
-    Bomb("nertune.artifacts.artifact:_model_card"),
+    Bomb("nertune.artifacts.save:_write_weights", after=True),  # half a model folder
+    Bomb("nertune.artifacts.save:model_card"),
     Bomb("nertune.experiments.train:save_model", after=True),  # a model but no record
     Bomb("nertune.experiments.folder:write_json"),
 )

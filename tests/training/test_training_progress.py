@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
-from nertune.artifacts.artifact import read_manifest
+from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import ModelError, TrainingError
 from nertune.experiments.train import train

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from nertune import __version__
-from nertune.errors import ConfigError, NertuneError
+from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.storage.processes import refuse_many_processes
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
-    from nertune.artifacts.artifact import trained_reading
+    from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import load_alike
     from nertune.data.samples import resolve_data
 
@@ -281,7 +281,7 @@ def predict(
     encoder: EncoderOption = None,
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
-    from nertune.artifacts.artifact import trained_reading
+    from nertune.artifacts.manifest import trained_reading
     from nertune.data.inputs import (
         expand_files,
         in_batches,
@@ -483,6 +483,7 @@ def compare(
     from nertune.comparison.sizes import compare_sizes as run
     from nertune.experiments.progress import notify
     from nertune.reports import report
+    from nertune.reports.save import save_report
 
     try:
         comparison = run(
@@ -500,7 +501,7 @@ def compare(
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; the same command (without --fresh) goes on where it was")
         raise typer.Exit(130) from error
-    report.save(comparison, output)
+    save_report(comparison, output)
     if as_json:
         _print_json(comparison.to_dict())
     else:
@@ -534,12 +535,14 @@ def sweep(
     refuse_many_processes()
     from nertune.comparison.search.sweep import sweep as run
     from nertune.experiments.progress import notify
+    from nertune.reports.sweep_figure import save_sweep_figure
     from nertune.reports.terminal import print_sweep
 
+    folder = output or Path("sweeps") / space.stem
     try:
         result = run(
             space,
-            output=output or Path("sweeps") / space.stem,
+            output=folder,
             trials=trials,
             minutes=minutes,
             confirm=confirm,
@@ -550,6 +553,10 @@ def sweep(
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error
+    try:
+        save_sweep_figure(result, folder / "sweep.png")
+    except MissingDependencyError as error:
+        notify(_stderr(), f"no figure: {error}")
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -617,7 +624,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
-    from nertune.artifacts.artifact import trained_reading
+    from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import Reading, load_alike
     from nertune.data.samples import resolve_data
     from nertune.experiments.inspect import inspect_corpora
@@ -654,7 +661,8 @@ def _read_shares(sizes: str) -> list[float]:
 
 
 def _load(model: str, device: str, backend: str, encoder: str | None) -> Predictor:
-    from nertune.inference.predictor import Backend, Predictor
+    from nertune.inference.predictor import Predictor
+    from nertune.models.onnx import Backend
 
     if backend not in (known := get_args(Backend)):
         raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nertune
-from nertune.artifacts.artifact import hash_encoder
+from nertune.artifacts.manifest import hash_encoder
 from nertune.comparison.configurations import used_settings
 from nertune.comparison.results import (
     Arm,
@@ -38,9 +38,10 @@ from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.resampling import caveats, source_documents
 from nertune.evaluation.significance import compare_arms, correct_for_many
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.record import first_difference, write_json
+from nertune.experiments.record import first_difference
 from nertune.experiments.start import open_start
 from nertune.experiments.subprocess import RunArm, RunRequest, run_in_subprocess
+from nertune.storage.atomic import write_json
 from nertune.storage.encoders import resolve_encoder
 from nertune.types import Document
 

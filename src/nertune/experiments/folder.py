@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 
 from nertune.config.run import same_settings
 from nertune.errors import CheckpointError, ConfigError
-from nertune.experiments.record import write_json
-from nertune.storage.atomic import flush
+from nertune.storage.atomic import flush, write_json
 
 __all__ = ["RunFolder"]
 

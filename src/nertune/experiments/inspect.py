@@ -166,7 +166,7 @@ class _Reader(NamedTuple):
 
 def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
     """The tokenizer, unit and window of a folder that nertune wrote, or of any encoder."""
-    from nertune.artifacts.artifact import own_folder, read_manifest
+    from nertune.artifacts.manifest import own_folder, read_manifest
 
     if (folder := own_folder(model)) is not None:
         manifest = read_manifest(folder)

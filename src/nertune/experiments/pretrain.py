@@ -18,13 +18,14 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifacts.artifact import adapter_base, hash_encoder, merge_adapter
+from nertune.artifacts.load import merge_adapter
+from nertune.artifacts.manifest import adapter_base, hash_encoder
 from nertune.config.pretrain import PretrainSettings
 from nertune.data.inputs import read_inputs
 from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.progress import PretrainDisplay, notify
-from nertune.experiments.record import peak_memory_bytes, software_versions, write_json
+from nertune.experiments.record import peak_memory_bytes, software_versions
 from nertune.experiments.word_taggers import TaggingTask, build_tagging_task
 from nertune.models.device import choose_device
 from nertune.models.encoder import (
@@ -53,7 +54,7 @@ from nertune.pretraining.schedule import Schedule
 from nertune.pretraining.text import Line, read_lines
 from nertune.pretraining.vocabulary import build_tokenizer, learn_vocabulary, read_tokenizer
 from nertune.pretraining.words import WordTagger
-from nertune.storage.atomic import replace_folder
+from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
 from nertune.storage.processes import refuse_many_processes
 from nertune.tokens.tokenizer import EncoderTokenizer, load_tokenizer

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from typing import Any
 from nertune.config.run import same_settings
 from nertune.data.corpus import Corpus
 from nertune.data.statistics import summarize_lengths
-from nertune.storage.atomic import flush
 
 __all__ = [
     "describe_data",
@@ -23,38 +20,9 @@ __all__ = [
     "forget_peak_memory",
     "peak_memory_bytes",
     "software_versions",
-    "write_json",
-    "write_text",
-    "write_whole",
 ]
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, the whole of it or nothing."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_text(path: Path, content: str) -> Path:
-    """Write a text file, the whole of it or nothing; returns the path."""
-    return write_whole(path, lambda part: part.write_text(content, encoding="utf-8", newline="\n"))
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let something write a file under a temporary name, then rename it; returns the path.
-
-    It is on the disk when this returns, so that what it makes superfluous may go.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(part)
-        flush(part)
-        part.replace(path)
-        flush(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str:

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nertune.artifacts.artifact import (
+from nertune.artifacts.load import load_base, load_trained
+from nertune.artifacts.manifest import (
     Manifest,
     base_encoder,
-    load_base,
-    load_trained,
     own_folder,
     read_manifest,
     weight_hashes,

@@ -16,15 +16,9 @@ import torch
 from rich.console import Console
 
 import nertune
-from nertune.artifacts.artifact import (
-    add_metrics,
-    hash_encoder,
-    load_base,
-    load_model,
-    load_own_tokenizer,
-    own_folder,
-    save_model,
-)
+from nertune.artifacts.load import load_base, load_own_tokenizer
+from nertune.artifacts.manifest import hash_encoder, own_folder
+from nertune.artifacts.save import add_metrics, save_model
 from nertune.config.run import DataSettings, Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
@@ -43,7 +37,7 @@ from nertune.experiments.progress import RunLog, TrainingDisplay, notify, warn
 from nertune.experiments.record import describe_data, peak_memory_bytes, software_versions
 from nertune.experiments.run_warnings import find_data_warnings, find_training_warnings
 from nertune.experiments.start import Start, open_start
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer

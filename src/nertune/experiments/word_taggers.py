@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nertune.artifacts.artifact import load_model, weight_hashes
+from nertune.artifacts.manifest import weight_hashes
 from nertune.config.pretrain import PretrainSettings
 from nertune.errors import ConfigError
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.pretraining.aligned_tags import AlignedTags
 from nertune.pretraining.teacher import TeacherWords
 from nertune.pretraining.words import JiebaWords, WordTagger, choose_entity_tags

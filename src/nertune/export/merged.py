@@ -15,15 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nertune.artifacts.artifact import (
-    load_model,
-    merge_emitter,
-    own_folder,
-    read_manifest,
-    save_model,
-)
+from nertune.artifacts.load import merge_emitter
+from nertune.artifacts.manifest import own_folder, read_manifest
+from nertune.artifacts.save import save_model
 from nertune.errors import ArtifactError, ConfigError
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import EncoderEmitter
 from nertune.storage.paths import user_path
 
@@ -47,7 +43,7 @@ def export_merged(
         model: a folder that nertune wrote.
         output: the new folder; by default beside the model's, `-transformers` behind its name.
         overwrite: replace an export that is there.
-        encoder: where an adapter's base encoder is now (`artifact.load_model`).
+        encoder: where an adapter's base encoder is now (`artifacts.load.load_tagger`).
         say: is told what happens, in one line each.
 
     Returns:

@@ -20,32 +20,25 @@ import torch
 from numpy.typing import NDArray
 
 import nertune
-from nertune.artifacts.artifact import (
-    EXPORT_FOLDER,
-    EXPORTED,
-    Manifest,
-    load_model,
-    own_folder,
-    weight_hashes,
-)
+from nertune.artifacts.load import EXPORT_FOLDER, EXPORTED
+from nertune.artifacts.manifest import Manifest, own_folder, weight_hashes
 from nertune.data.corpus import Corpus, Reading, load_alike
 from nertune.data.samples import resolve_data
 from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.evaluation.metrics import score
-from nertune.experiments.record import write_json
-from nertune.inference.onnx import (
+from nertune.inference.predictor import Predictor, load_model
+from nertune.labels.align import spans_to_entities
+from nertune.labels.schemes import TokenSpan
+from nertune.models.heads.decoding import decode, span_probabilities
+from nertune.models.onnx import (
     OnnxEmitter,
     has_int8_instructions,
     list_layers,
     quantize,
     write_onnx,
 )
-from nertune.inference.predictor import Predictor
-from nertune.labels.align import spans_to_entities
-from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.decoding import decode, span_probabilities
 from nertune.models.tagger import Tagger
-from nertune.storage.atomic import replace_folder
+from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
 from nertune.types import Document
 
@@ -118,7 +111,7 @@ def export(
         int8: also write the graph whose matrix products are in int8.
         tolerance: points of micro-F1 that int8 may lose.
         rounds: how often each backend is timed, in turn.
-        encoder: where an adapter's base encoder is now (`artifact.load_model`).
+        encoder: where an adapter's base encoder is now (`artifacts.load.load_tagger`).
         say: is told what happens, in one line each.
 
     Returns:

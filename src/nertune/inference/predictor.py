@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nertune.artifacts.load import load_tagger
+from nertune.artifacts.manifest import Manifest
 from nertune.data.sentences import join_sentences, split_document
 from nertune.errors import NotFiniteError
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.decoding import decode
+from nertune.models.onnx import Backend
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, sorted_batches
 from nertune.tokens.tokenizer import Encoding
@@ -23,13 +25,7 @@ from nertune.tokens.units import cut_units
 from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document
 
-if TYPE_CHECKING:
-    from nertune.artifacts.artifact import Manifest
-
-__all__ = ["Backend", "Predictor"]
-
-Backend = Literal["torch", "onnx", "onnx-int8"]
-"""What computes the emissions."""
+__all__ = ["Predictor", "load_model"]
 
 _MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
@@ -91,8 +87,6 @@ class Predictor:
                 exported.
             MissingDependencyError: the backend's library is not installed.
         """
-        from nertune.artifacts.artifact import load_model
-
         return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
 
     def tag(self, text: str) -> Document:
@@ -230,3 +224,18 @@ def _fast_batch_tokens(tagger: Tagger) -> int:
     if (own := getattr(tagger.emitter, "batch_tokens", None)) is not None:
         return int(own)
     return max(512, 256 * torch.get_num_threads()) if tagger.device.type == "cpu" else 8192
+
+
+def load_model(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    backend: Backend = "torch",
+    merge: bool = False,
+    encoder: str | Path | None = None,
+) -> Predictor:
+    """The predictor of a tagger; arguments and errors are those of `artifacts.load.load_tagger`."""
+    loaded = load_tagger(model, device=device, backend=backend, merge=merge, encoder=encoder)
+    predictor = Predictor(loaded.tagger, loaded.segmenter, loaded.tagset)
+    predictor.manifest = loaded.manifest
+    return predictor

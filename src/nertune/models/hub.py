@@ -97,7 +97,7 @@ def _fetch_graphs(name: str, folder: Path) -> None:
         hf_hub_download(name, parity, revision=folder.name)
         graphs = json.loads((folder / parity).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # `artifact.find_graph` says what is missing
+        return  # `artifacts.load.find_graph` says what is missing
     for file in graphs:
         if Path(file).name == file:
             _fetch(name, f"onnx/{file}", folder.name)
@@ -131,7 +131,7 @@ def find_base(
     Args:
         artifact: the adapter's folder.
         recorded: the encoder's name when the adapter was saved.
-        sha256: the hash of its weights (`artifact.hash_encoder`).
+        sha256: the hash of its weights (`artifacts.manifest.hash_encoder`).
         kind: what the name stood for.
         encoder: where the user says it is; nothing else is tried then.
         hash_of: gives an encoder's hash.

@@ -10,7 +10,7 @@ from unicodedata import east_asian_width
 
 from nertune.comparison.results import Arm, Comparison
 from nertune.errors import MissingDependencyError
-from nertune.experiments.record import write_whole
+from nertune.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

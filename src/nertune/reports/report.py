@@ -6,10 +6,8 @@ sample standard deviation over seeds; with one seed no deviation is shown.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -29,13 +27,10 @@ from nertune.comparison.configurations import (
     differing_settings,
 )
 from nertune.comparison.results import Arm, Comparison, Estimate, ScoreEstimate
-from nertune.errors import MissingDependencyError
 from nertune.evaluation.error_analysis import ERROR_KINDS, NOTHING, NOVELTIES
 from nertune.evaluation.significance import Difference, Verdict
-from nertune.experiments.record import write_text
-from nertune.reports.figures import save_figure
 
-__all__ = ["render_terminal", "save", "to_markdown", "verdict_sentence"]
+__all__ = ["render_terminal", "to_markdown", "verdict_sentence"]
 
 _NOTHING = "–"
 _MINUS = "−"
@@ -134,44 +129,6 @@ def to_markdown(comparison: Comparison, *, figure: str | None = None, remark: st
     parts += ["## By epoch", _epochs_markdown(arms)]
     parts.append(_READING)
     return "\n\n".join(parts) + "\n"
-
-
-def save(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Writes `report.json`, `report.md`, `report.html`, `report.svg` and `report.png`.
-
-    Without matplotlib there is no figure, and `report.md` says how to get one; without Markdown no
-    `report.html`, which alone shows examples. A reader never sees half of a file.
-
-    Returns:
-        The files written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    remark = ""
-    pictures: tuple[Path, ...] = ()
-    try:
-        pictures = save_figure(comparison, folder)
-    except MissingDependencyError as error:
-        remark = f"No figure: {error}"
-        for suffix in ("svg", "png"):  # of an earlier comparison
-            (folder / f"report.{suffix}").unlink(missing_ok=True)
-    figure = "report.svg" if pictures else None
-    content = json.dumps(comparison.to_dict(), ensure_ascii=False, indent=2, allow_nan=False)
-    markdown = to_markdown(comparison, figure=figure, remark=remark)
-    pages: tuple[Path, ...] = ()
-    try:
-        from nertune.reports.html import to_html
-
-        svg = (folder / "report.svg").read_bytes() if pictures else None
-        page = to_html(comparison, figure=svg, remark=remark)
-        pages = (write_text(folder / "report.html", page),)
-    except MissingDependencyError:
-        (folder / "report.html").unlink(missing_ok=True)  # of an earlier comparison
-    return (
-        write_text(folder / "report.json", content + "\n"),
-        write_text(folder / "report.md", markdown),
-        *pages,
-        *pictures,
-    )
 
 
 # ---------------------------------------------------------------------------------- terminal

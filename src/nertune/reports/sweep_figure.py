@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.errors import MissingDependencyError
-from nertune.experiments.record import write_whole
+from nertune.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,13 +6,24 @@ A folder is replaced whole: at every moment the old one or the new one is there.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["flush", "flush_folder", "recover_folder", "replace_folder"]
+__all__ = [
+    "flush",
+    "flush_folder",
+    "recover_folder",
+    "replace_folder",
+    "write_json",
+    "write_text",
+    "write_whole",
+]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -48,6 +59,32 @@ def flush_folder(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         flush(path)
     flush(folder)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, the whole of it or nothing."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Write a text file, the whole of it or nothing; returns the path."""
+    return write_whole(path, lambda part: part.write_text(content, encoding="utf-8", newline="\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let something write a file under a temporary name, then rename it; returns the path.
+
+    It is on the disk when this returns, so that what it makes superfluous may go.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(part)
+        flush(part)
+        part.replace(path)
+        flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def replace_folder(draft: Path, folder: Path) -> None:

@@ -15,12 +15,11 @@ from torch import Tensor
 from transformers import BertForTokenClassification
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_rates
-from nertune.artifacts.artifact import load_model
 from nertune.config.run import Settings, parse_settings
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.experiments import train as experiment
 from nertune.experiments.train import train
-from nertune.inference.predictor import Predictor
+from nertune.inference.predictor import Predictor, load_model
 from nertune.models.peft import adapters
 from nertune.models.peft.adalora import RankSchedule
 from nertune.models.peft.adapters import count_virtual_tokens, list_methods

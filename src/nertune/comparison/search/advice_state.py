@@ -13,7 +13,8 @@ from nertune.comparison.search.budget import Clock
 from nertune.comparison.search.candidates import Candidate, Plan
 from nertune.config.run import parse_settings, settings_of_record, with_changes
 from nertune.errors import ConfigError
-from nertune.experiments.record import first_difference, write_json
+from nertune.experiments.record import first_difference
+from nertune.storage.atomic import write_json
 
 __all__ = ["SEARCH_SEED", "AdviceState", "Question", "refuse_folder"]
 

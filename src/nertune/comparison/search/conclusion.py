@@ -26,8 +26,8 @@ from nertune.comparison.search.candidates import (
 from nertune.errors import NertuneError
 from nertune.evaluation.significance import chance_of_keeping_up, compare_arms
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.record import write_text
 from nertune.experiments.subprocess import RunRequest, run_in_subprocess
+from nertune.storage.atomic import write_text
 
 __all__ = ["conclude"]
 

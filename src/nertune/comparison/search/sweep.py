@@ -33,18 +33,13 @@ from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_arms
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.record import (
-    first_difference,
-    forget_peak_memory,
-    write_json,
-    write_text,
-)
-from nertune.reports.sweep_figure import save_sweep_figure
+from nertune.experiments.record import first_difference, forget_peak_memory
+from nertune.storage.atomic import write_json, write_text
 from nertune.training.trainer import EpochReport
 
 __all__ = ["sweep"]
 
-_STUDY, _DESCRIPTION, _WINNER, _FIGURE = "study.db", "sweep.json", "best.toml", "sweep.png"
+_STUDY, _DESCRIPTION, _WINNER = "study.db", "sweep.json", "best.toml"
 _STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
 
 
@@ -59,7 +54,7 @@ def sweep(
     overrides: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> SweepResult:
-    """Search, and write `best.toml`, `sweep.json`, and with matplotlib `sweep.png`.
+    """Search, and write `best.toml` and `sweep.json`.
 
     Args:
         recipe: with a section `[space]`, or the method's default space is searched.
@@ -87,10 +82,6 @@ def sweep(
         _search(study, values, settings, space, output, trials, deadline, optuna, say)
         result = _result(study, values, output, optuna)
         _save(result, output)  # before anything else can fail
-        try:
-            save_sweep_figure(result, output / _FIGURE)
-        except MissingDependencyError as error:
-            say(f"no figure: {error}")
         if confirm:
             seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
             result = _confirm(result, values, settings, seeds, output, say)

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from helpers.tiny import make_predictor, make_settings
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
-from nertune.inference.onnx import (
+from nertune.models.encoder import EncoderEmitter
+from nertune.models.onnx import (
     OnnxEmitter,
     has_int8_instructions,
     list_layers,
     quantize,
     write_onnx,
 )
-from nertune.models.encoder import EncoderEmitter
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]
 

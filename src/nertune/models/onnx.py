@@ -12,14 +12,25 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 
-__all__ = ["OnnxEmitter", "has_int8_instructions", "list_layers", "quantize", "write_onnx"]
+__all__ = [
+    "Backend",
+    "OnnxEmitter",
+    "has_int8_instructions",
+    "list_layers",
+    "quantize",
+    "write_onnx",
+]
+
+Backend = Literal["torch", "onnx", "onnx-int8"]
+"""What computes the logits."""
+
 
 _INPUTS = ("piece_ids", "attention")
 _OUTPUT = "emissions"

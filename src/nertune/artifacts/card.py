@@ -1,0 +1,65 @@
+"""The model card of a trained tagger."""
+
+from __future__ import annotations
+
+from nertune.artifacts.manifest import (
+    ADAPTED,
+    Manifest,
+)
+from nertune.labels.tagset import TagSet
+
+__all__ = [
+    "model_card",
+]
+
+
+def model_card(manifest: Manifest) -> str:
+    """README.md of the folder, with the metadata block that the hub reads."""
+    labels = TagSet(manifest.tags, manifest.scheme).labels
+    what = "BiLSTM" if manifest.emitter == "lstm" else f"{manifest.encoder}, {manifest.tuning}"
+    lines = ["---", "library_name: nertune", "pipeline_tag: token-classification", "tags: [ner]"]
+    lines += ["---", "", f"# Named-entity tagger ({what}, {manifest.decoder})", ""]
+    lines += [f"Entity types: {', '.join(labels)}. Unit: {manifest.unit}.", ""]
+    lines += ["    nertune predict FOLDER 'some text'", ""]
+    if manifest.tuning in ADAPTED:
+        kind = "A LoRA adapter" if manifest.tuning == "lora" else "An adapter (peft)"
+        lines += [
+            f"{kind} for `{manifest.encoder}` (sha256 of its weights "
+            f"`{manifest.encoder_sha256[:16]}…`); the classifier is in the adapter.",
+            "",
+        ]
+    for split in ("dev", "test"):
+        scores = manifest.metrics.get(split)
+        if scores:
+            lines += [
+                f"## Scores on {split} (strict spans)",
+                "",
+                "| | P | R | F1 | support |",
+                "|---|---|---|---|---|",
+            ]
+            rows = {"micro": scores["micro"], "macro": scores["macro"], **scores["types"]}
+            for name, row in rows.items():
+                cells = " | ".join(
+                    "–" if row.get(k) is None else f"{row[k]:.4f}"
+                    for k in ("precision", "recall", "f1")
+                )
+                lines.append(f"| {name} | {cells} | {row.get('support', '')} |")
+            lines.append("")
+            if interval := scores["micro"].get("f1_ci95"):
+                number = scores.get("source_documents") or scores.get("documents")
+                lines.append(
+                    f"Micro F1: 95 % interval [{interval[0]:.4f}, {interval[1]:.4f}] over "
+                    f"{number} documents (bootstrap); of this one training."
+                )
+                lines.append("")
+    if manifest.data:
+        lines += ["## Data", ""]
+        lines += [
+            f"- {split}: {info['documents']} documents, {info['entities']} entities, "
+            f"sha256 `{info['sha256'][:16]}…`"
+            for split, info in manifest.data.items()
+            if info
+        ]
+        lines.append("")
+    lines.append(f"Trained with nertune {manifest.nertune}.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,412 @@
+"""Load a trained tagger: a folder of nertune's, by path or from the hub, or anybody's model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nertune.artifacts.manifest import (
+    ADAPTED,
+    MANIFEST,
+    MARK,
+    Manifest,
+    adapter_folder,
+    base_encoder,
+    own_folder,
+    read_manifest,
+    weight_hashes,
+)
+from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
+from nertune.labels.tagset import TagSet
+from nertune.models.build import build_lstm, build_segmenter
+from nertune.models.device import choose_device
+from nertune.models.encoder import (
+    EncoderEmitter,
+    load_encoder,
+    quiet_transformers,
+    read_config,
+    refuse_missing_embeddings,
+)
+from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.transfer import (
+    Base,
+    find_classifier,
+    fit_classifier,
+    load_with_head,
+    match_tags,
+    read_transitions,
+    read_weights,
+)
+from nertune.models.onnx import Backend, OnnxEmitter, has_int8_instructions
+from nertune.models.peft.adapters import refuse_incomplete
+from nertune.models.tagger import Tagger
+from nertune.storage.files import hash_file
+from nertune.storage.paths import user_path
+from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from nertune.tokens.windows import Segmenter
+
+__all__ = [
+    "EXPORTED",
+    "EXPORT_FOLDER",
+    "LoadedTagger",
+    "find_graph",
+    "load_base",
+    "load_own_tokenizer",
+    "load_tagger",
+    "load_trained",
+    "merge_adapter",
+    "merge_emitter",
+]
+
+EXPORT_FOLDER = "onnx"
+"""Where in a tagger's folder `nertune export` puts what it makes."""
+EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
+"""The file of each backend in there."""
+
+_FOREIGN_ADAPTER = (
+    "{name}: holds a plain peft adapter: no nertune.json says its tags and its base encoder; merge "
+    "it into its base (`merge_and_unload`), save that, and name it"
+)
+_log = logging.getLogger("nertune")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTagger:
+    """A trained tagger with all that it needs to read text and to name what it finds.
+
+    Attributes:
+        tagger: the model.
+        segmenter: how it reads text.
+        tagset: what its outputs stand for.
+        manifest: what its folder says; `None` for a model that nertune did not save.
+    """
+
+    tagger: Tagger
+    segmenter: Segmenter
+    tagset: TagSet
+    manifest: Manifest | None = None
+
+
+def load_tagger(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    backend: Backend = "torch",
+    merge: bool = False,
+    encoder: str | Path | None = None,
+) -> LoadedTagger:
+    """Load a nertune folder, or anybody's token-classification model.
+
+    Args:
+        model: the folder or hub name.
+        device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
+        backend: what computes the emissions.
+        merge: fold an adapter into the encoder's weights, where its method can do that.
+        encoder: where an adapter's base encoder is now; its hash decides whether that is it.
+
+    Raises:
+        ModelError: nothing can be loaded from there.
+        ArtifactError: the folder is damaged, of an unknown version, was not exported, or its base
+            encoder is not the one that it was trained on.
+    """
+    folder = own_folder(str(model), graphs=backend != "torch")
+    if backend != "torch":
+        return _load_exported(str(model), folder, backend, device)
+    base = None if encoder is None else str(encoder)
+    loaded = _load_foreign(str(model), base) if folder is None else _load_own(folder, base)
+    loaded.tagger.to(choose_device(device)).eval()
+    emitter = loaded.tagger.emitter
+    if merge and isinstance(emitter, EncoderEmitter) and not emitter.merge_adapter():
+        return load_tagger(model, device=device, encoder=encoder)
+    return loaded
+
+
+def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
+    manifest = read_manifest(folder)
+    if encoder is not None and manifest.tuning not in ADAPTED:
+        raise ConfigError(f"{folder}: holds no adapter, so it takes no --encoder")
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    tokenizer = load_own_tokenizer(folder, manifest)
+    if manifest.emitter == "lstm":
+        assert manifest.lstm is not None
+        tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
+        _load_state(tagger.emitter, folder / "model.safetensors")
+    else:
+        model = (
+            load_encoder(str(folder))
+            if manifest.tuning not in ADAPTED
+            else _load_adapter(folder, manifest, tagset, encoder)
+        )
+        _refuse_misfit(str(folder), model, tokenizer, tagset)
+        tagger = Tagger(EncoderEmitter(model), _decoder(manifest, tagset))
+    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+
+
+def load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+    """The tokenizer in a tagger's folder.
+
+    Raises:
+        ArtifactError: it is not the one that the tagger learned with.
+    """
+    tokenizer: Tokenizer = (
+        CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
+        if manifest.emitter == "lstm"
+        else load_tokenizer(folder, manifest.encoding)
+    )
+    if tokenizer.fingerprint() != manifest.tokenizer_sha256:
+        raise ArtifactError(f"{folder}: its tokenizer is not the one that the tagger learned with")
+    return tokenizer
+
+
+def _decoder(manifest: Manifest, tagset: TagSet) -> Crf | SoftmaxDecoder:
+    return Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
+
+
+def _assemble(
+    folder: Path, manifest: Manifest, tagger: Tagger, tokenizer: Tokenizer, tagset: TagSet
+) -> LoadedTagger:
+    """A tagger whose emitter is ready; a CRF's scores are read here."""
+    if manifest.decoder == "crf":
+        _load_state(tagger.decoder, folder / "crf.safetensors")
+    try:
+        segmenter = build_segmenter(
+            tagger,
+            tokenizer,
+            manifest.unit,
+            max_pieces=manifest.max_pieces,
+            stride=manifest.stride,
+        )
+    except ConfigError as error:
+        raise ArtifactError(f"{folder}: {error}; the folder is damaged") from error
+    return LoadedTagger(tagger, segmenter, tagset, manifest)
+
+
+def _load_exported(name: str, folder: Path | None, backend: Backend, device: str) -> LoadedTagger:
+    """A tagger whose emissions an exported graph computes; the encoder itself is not read."""
+    if folder is None:
+        raise ArtifactError(
+            f"{name}: --backend {backend} needs a folder that nertune wrote and exported; "
+            "this one is not"
+        )
+    manifest = read_manifest(folder)
+    graph = find_graph(folder, manifest, backend)
+    chosen = "cpu" if device == "auto" else str(choose_device(device))
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    tokenizer = load_own_tokenizer(folder, manifest)
+    emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
+    tagger = Tagger(emitter, _decoder(manifest, tagset)).eval()
+    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+
+
+def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
+    """The file that `nertune export` wrote for a backend.
+
+    Raises:
+        ArtifactError: there is none, it was refused, it is of other weights, or it is damaged.
+    """
+    file = EXPORTED[backend]
+    wanted = f"nertune export {folder} --to onnx{' --int8' if backend == 'onnx-int8' else ''}"
+    path = folder / EXPORT_FOLDER / "parity.json"
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: was not exported; do it once: {wanted}")
+    try:
+        parity = json.loads(path.read_text(encoding="utf-8"))
+        expected = parity["files"].get(file)
+        weights = parity["weights"]
+        had_instructions = parity["machine"]["int8_instructions"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: is damaged ({error}); export again: {wanted}") from error
+    if expected is None:
+        raise ArtifactError(
+            f"{folder}: holds no {file}: it was not exported so, or was refused ({path} says why); "
+            f"to try again: {wanted}"
+        )
+    if weights != weight_hashes(manifest):
+        raise ArtifactError(
+            f"{path}: is of other weights than the folder's; export again: {wanted}"
+        )
+    if backend == "onnx-int8" and had_instructions and has_int8_instructions() is False:
+        raise ArtifactError(
+            f"{folder}: its int8 graph was checked on a processor with int8 instructions (VNNI), "
+            f"which this one lacks, so that it may find other entities; export here: {wanted}"
+        )
+    graph = path.with_name(file)
+    if not graph.is_file() or hash_file(graph) != expected:
+        raise ArtifactError(f"{graph}: missing or damaged; export again: {wanted}")
+    return graph
+
+
+def load_base(encoder: str, tagset: TagSet) -> Base:
+    """What `model.encoder` names, with a classifier for these tags (`heads.load_with_head`).
+
+    An adapter that nertune saved is merged into its own base encoder.
+
+    Raises:
+        ModelError: nothing can be loaded from there, or the adapter cannot be merged.
+    """
+    folder = adapter_folder(encoder)
+    if folder is None:
+        return load_with_head(encoder, tagset)
+    model, old = merge_adapter(encoder)
+    kept = fit_classifier(model, tagset, old, name=encoder)
+    _log.info("%s", kept.describe(f"{encoder}: the classifier"))
+    return Base(model, kept, read_transitions(folder))
+
+
+def load_trained(folder: Path, tagset: TagSet) -> Base:
+    """An adapter or an LSTM to be trained further as such, with a head for these tags.
+
+    Args:
+        folder: from `save_model`.
+        tagset: the tags to be learned.
+
+    Raises:
+        ArtifactError: the folder is damaged, or the adapter's base encoder is another one.
+    """
+    manifest = read_manifest(folder)
+    old = TagSet(manifest.tags, manifest.scheme)
+    kept = match_tags(old, tagset)
+    _log.info("%s", kept.describe(f"{folder}: the classifier"))
+    transitions = read_transitions(folder)
+    if manifest.emitter == "lstm":
+        return Base(None, kept, transitions, read_weights(folder / "model.safetensors"))
+    state = _load_adapter(folder, manifest, old).state_dict()
+    encoder = base_encoder(folder, manifest)
+    model = _plain_model(encoder, tagset)
+    return Base(model, kept, transitions, state, find_classifier(model, encoder)[0])
+
+
+def merge_adapter(name: str) -> tuple[Any, TagSet]:
+    """The token-classification model that an adapter saved by nertune and its base come to.
+
+    Returns:
+        The model, with its own classifier, and its tags.
+
+    Raises:
+        ModelError: nertune did not save it, or its method cannot be merged.
+        ArtifactError: the folder is damaged, or its base encoder is another one.
+    """
+    folder = adapter_folder(name)
+    if folder is None or not (folder / MANIFEST).is_file():
+        raise ModelError(_FOREIGN_ADAPTER.format(name=name))
+    manifest = read_manifest(folder)
+    tagset = TagSet(manifest.tags, manifest.scheme)
+    emitter = EncoderEmitter(_load_adapter(folder, manifest, tagset))
+    merge_emitter(emitter, name)
+    _log.info("%s: the adapter is merged into %s", name, manifest.encoder)
+    return emitter.model, tagset
+
+
+def merge_emitter(emitter: EncoderEmitter, name: str) -> None:
+    """Merge an emitter's adapter into its weights.
+
+    Raises:
+        ModelError: its method cannot be merged.
+    """
+    configs = getattr(emitter.model, "peft_config", None) or {}
+    method = ", ".join(str(getattr(c.peft_type, "value", "")).lower() for c in configs.values())
+    if not emitter.merge_adapter() or isinstance(emitter.model, _peft_models()):
+        raise ModelError(
+            f"{name}: an adapter of method {method!r} cannot be merged into the encoder's weights"
+        )
+
+
+def _peft_models() -> tuple[type, ...]:
+    try:
+        from peft import PeftModel
+    except ImportError:  # then nothing is one
+        return ()
+    return (PeftModel,)
+
+
+def _load_adapter(
+    folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None = None
+) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError("peft", purpose="LoRA") from error
+    found = base_encoder(folder, manifest, encoder)
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():  # peft would look for a pickle instead
+        raise ArtifactError(f"{weights}: missing; the folder is incomplete, copy it again")
+    base = _plain_model(found, tagset)
+    try:
+        with quiet_transformers():
+            model = PeftModel.from_pretrained(base, str(folder))
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{weights}: does not fit this tagger ({_brief(error)})") from error
+    refuse_incomplete(weights, model)
+    return model
+
+
+def _plain_model(encoder: str, tagset: TagSet) -> Any:
+    """What an adapter is put on; its classifier comes with the adapter."""
+    if adapter_folder(encoder) is None:
+        return load_encoder(encoder, tagset, announce=False)
+    model, _ = merge_adapter(encoder)
+    fit_classifier(model, tagset, None, name=encoder)
+    return model
+
+
+def _load_state(module: Any, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: does not fit this tagger ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _load_foreign(name: str, encoder: str | None = None) -> LoadedTagger:
+    if encoder is not None:
+        raise ConfigError(f"{name}: is no adapter of nertune's, so it takes no --encoder")
+    folder = user_path(name)
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(_FOREIGN_ADAPTER.format(name=name))
+    config = read_config(name)
+    if getattr(config, MARK, None):
+        raise ArtifactError(
+            f"{name}: was saved by nertune, but its {MANIFEST} is not there, which says how it "
+            "reads text and decodes; copy or fetch all files of the model (in the hub's cache only "
+            f"what was fetched is found offline), or take {MARK!r} out of its config.json to load "
+            "it as any other token-classification model"
+        )
+    if not any("TokenClassification" in a for a in config.architectures or []):
+        raise ModelError(
+            f"{name}: is not a trained tagger (its architecture is "
+            f"{', '.join(config.architectures or ['not stated'])}); train one with `nertune train`"
+        )
+    try:
+        tagset = TagSet.from_foreign([config.id2label[i] for i in range(config.num_labels)])
+    except (ValueError, KeyError) as error:
+        reason = f"output {error} has no name" if isinstance(error, KeyError) else error
+        raise ModelError(
+            f"{name}: its outputs cannot be read as tags: {reason}; name each of the "
+            f"{config.num_labels} in its config.json (of a hub model: in a local copy), e.g. "
+            '"id2label": {"0": "O", "1": "B-PER", "2": "I-PER", …}'
+        ) from error
+    model = load_encoder(name)
+    tokenizer = load_tokenizer(name)
+    _refuse_misfit(name, model, tokenizer, tagset)
+    tagger = Tagger(EncoderEmitter(model), SoftmaxDecoder(tagset))
+    # Words, with Chinese characters on their own: what such models are trained on.
+    return LoadedTagger(tagger, build_segmenter(tagger, tokenizer, "word"), tagset)
+
+
+def _refuse_misfit(name: str, model: Any, tokenizer: Tokenizer, tagset: TagSet) -> None:
+    """A tag without an output, or an id without an embedding, is an index error later on."""
+    if model.config.num_labels != len(tagset):
+        raise ModelError(
+            f"{name}: its model has {model.config.num_labels} outputs, but {len(tagset)} tags are "
+            "named; weights and tags do not belong together"
+        )
+    refuse_missing_embeddings(name, model, tokenizer.vocabulary_size)

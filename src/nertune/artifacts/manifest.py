@@ -1,0 +1,270 @@
+"""What a trained tagger is on disk.
+
+    model/
+    ├── nertune.json            what it is: see `Manifest`
+    ├── README.md               model card
+    ├── tokenizer.json, …       or chars.txt for an LSTM
+    ├── crf.safetensors         with a CRF only
+    └── an encoder tuned whole:  config.json, model.safetensors   (transformers' own files)
+        with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
+                                 base/: the base encoder with the labels, for plain peft
+        an LSTM:                 model.safetensors
+    └── onnx/                  after `nertune export`: graphs, and parity.json that admits them
+
+Plain transformers and plain peft load these folders; nertune also loads token-classification
+folders that it did not write. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import nertune
+from nertune.config.run import LstmSettings, Tuning
+from nertune.data.corpus import Reading
+from nertune.errors import ArtifactError, ModelError
+from nertune.labels.schemes import Scheme
+from nertune.labels.tagset import TagSet
+from nertune.models.hub import EncoderKind, fetch_artifact, find_base
+from nertune.storage.atomic import recover_folder
+from nertune.storage.encoders import encoder_weights, resolve_encoder
+from nertune.storage.files import hash_file, shorten
+from nertune.storage.hashing import hash_once
+from nertune.tokens.tokenizer import EncodingStyle
+from nertune.tokens.units import Unit
+
+__all__ = [
+    "ADAPTED",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "MARK",
+    "Manifest",
+    "adapter_base",
+    "adapter_folder",
+    "base_encoder",
+    "hash_encoder",
+    "manifest_text",
+    "own_folder",
+    "parse_manifest",
+    "read_manifest",
+    "trained_reading",
+    "weight_hashes",
+]
+
+FORMAT_VERSION = 2
+"""Of what is written. Version 2 says how the tokenizer encodes units, which readers of version 1
+would pass over; both versions are read."""
+_READ_VERSIONS = (1, 2)
+MANIFEST = "nertune.json"
+MARK = "nertune_manifest"  # in config.json
+ADAPTED = ("lora", "peft")  # whose folder holds an adapter alone
+
+
+class Manifest(BaseModel):
+    """`nertune.json`.
+
+    Attributes:
+        format: version of this layout.
+        nertune: version of the library that wrote it.
+        emitter, tuning, decoder: what it is.
+        unit, max_pieces, stride: how it reads text.
+        tags, scheme: what its outputs stand for, in order.
+        encoder: the base encoder's name as the recipe had it; empty for an LSTM.
+        encoder_kind: what that name stood for; empty in older folders.
+        encoder_sha256: hash over the base encoder's weight files; checked for adapters.
+        start_from, start_sha256: the model that its run started from and the hash over its
+            weights; empty for one that started with an encoder alone.
+        encoding: how its tokenizer encodes units; what says nothing is of version 0.1.0.
+        tokenizer_sha256: `Tokenizer.fingerprint`.
+        lstm: the LSTM's shape.
+        settings, data, metrics: of the run that trained it, for the reader.
+        files: sha256 of every file in the folder but this one and the model card.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: int
+    nertune: str
+    emitter: Literal["encoder", "lstm"]
+    tuning: Tuning
+    decoder: Literal["softmax", "crf"]
+    unit: Unit
+    max_pieces: int = Field(ge=1)
+    stride: int = Field(ge=0)
+    tags: tuple[str, ...]
+    scheme: Scheme = "BIO"
+    encoder: str = ""
+    encoder_kind: EncoderKind = ""
+    encoder_sha256: str = ""
+    start_from: str = ""
+    start_sha256: str = ""
+    encoding: EncodingStyle = "isolated"
+    tokenizer_sha256: str
+    lstm: LstmSettings | None = None
+    settings: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    files: dict[str, str] = {}
+
+    @property
+    def reading(self) -> Reading:
+        """How its training file was read; `auto` for what an older version did not write down."""
+        return Reading.from_record(self.data.get("train") or {})
+
+    @model_validator(mode="after")
+    def _fits(self) -> Manifest:
+        TagSet(self.tags, self.scheme)  # raises for tags that are no tags
+        if self.emitter == "lstm" and self.lstm is None:
+            raise ValueError("the shape of the LSTM is missing")
+        return self
+
+
+def hash_encoder(name: str) -> str:
+    """sha256 over an encoder's safetensors files, in the order of their names.
+
+    Raises:
+        ModelError: it has none.
+    """
+    files = encoder_weights(name)
+    if not files:
+        raise ModelError(
+            f"{name}: holds no safetensors weights of its own; convert it once: load it with "
+            "transformers, save_pretrained it to a folder, and name that"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(bytes.fromhex(hash_once(file)))
+    if (adapter := adapter_folder(name)) is not None and (adapter / MANIFEST).is_file():
+        # What it is merged into belongs to the weights as well.
+        digest.update(parse_manifest(adapter / MANIFEST).encoder_sha256.encode("ascii"))
+    return digest.hexdigest()
+
+
+def adapter_folder(encoder: str) -> Path | None:
+    """The folder behind an encoder's name where it holds an adapter and no encoder."""
+    folder = Path(resolve_encoder(encoder))
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def adapter_base(name: str) -> str | None:
+    """The encoder that an adapter saved by nertune belongs to; `None` if a name means no adapter.
+
+    Where that is an adapter's folder in turn, what lies below all of them.
+    """
+    base = None
+    while (folder := adapter_folder(name)) is not None and (folder / MANIFEST).is_file():
+        base = name = base_encoder(folder, parse_manifest(folder / MANIFEST))
+    return base
+
+
+def own_folder(name: str, *, graphs: bool = False) -> Path | None:
+    """The folder that nertune wrote: this one, `model/` in a run's, or one in the hub's cache.
+
+    Args:
+        name: a folder or a hub name; a tagger of nertune's on the hub is fetched whole.
+        graphs: of the hub, fetch what `nertune export` made too.
+
+    Returns:
+        `None` for all other models.
+
+    Raises:
+        ModelError: the name cannot be one.
+        ArtifactError: a file of a tagger on the hub cannot be fetched.
+    """
+    try:
+        folder = Path(name).expanduser()
+        for replaced in (folder, folder / "model"):
+            if replaced.name:
+                recover_folder(replaced)
+        found = [f for f in (folder, folder / "model") if (f / MANIFEST).is_file()]
+    except (OSError, RuntimeError) as error:  # a name too long for a file, an unknown ~user
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{shorten(name)}: cannot be a model's folder or hub name ({reason})"
+        ) from error
+    return found[0] if found else fetch_artifact(name, graphs=graphs)
+
+
+def trained_reading(name: str) -> Reading:
+    """How a model's training file was read, so that others are read alike.
+
+    Args:
+        name: a folder, or any other name of a model, for which nothing is known.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+        ModelError: the name cannot be one.
+    """
+    folder = own_folder(name)
+    return Reading() if folder is None else parse_manifest(folder / MANIFEST).reading
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `nertune.json` and the files that it names.
+
+    Raises:
+        ArtifactError: it is not valid, of another version, or a file is missing or changed.
+    """
+    manifest = parse_manifest(folder / MANIFEST)
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise ArtifactError(f"{file}: missing; the folder is incomplete, copy it again")
+        if hash_file(file) != expected:
+            raise ArtifactError(
+                f"{file}: is not the file that was saved (its sha256 differs): damaged, cut off or "
+                "changed; copy the folder again"
+            )
+    return manifest
+
+
+def parse_manifest(path: Path) -> Manifest:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("format") if isinstance(values, dict) else None
+        if version not in _READ_VERSIONS:
+            raise ArtifactError(
+                f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
+                f"reads versions up to {FORMAT_VERSION}; use the nertune that wrote it "
+                f"({values.get('nertune', 'unknown') if isinstance(values, dict) else 'unknown'})"
+            )
+        return Manifest.model_validate(values)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); the folder is damaged") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "its content"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
+
+
+def manifest_text(manifest: Manifest) -> str:
+    values = manifest.model_dump(mode="json")
+    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+
+def weight_hashes(manifest: Manifest) -> dict[str, str]:
+    """The hashes of a folder's weights, and of the encoder that an adapter belongs to."""
+    own = {name: sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
+    return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning in ADAPTED else {})
+
+
+def base_encoder(folder: Path, manifest: Manifest, encoder: str | None = None) -> str:
+    """The base encoder of an adapter, where it is now (`hub.find_base`).
+
+    Raises:
+        ArtifactError: it is nowhere, or what is there is another one.
+    """
+    return find_base(
+        folder,
+        manifest.encoder,
+        manifest.encoder_sha256,
+        kind=manifest.encoder_kind,
+        encoder=encoder,
+        hash_of=hash_encoder,
+    )
