@@ -1,7 +1,8 @@
 """nertune: named-entity recognition by fine-tuning.
 
-    >>> from nertune import Predictor
-    >>> predictor = Predictor.load("runs/lora/model")         # doctest: +SKIP
+    >>> import nertune
+    >>> nertune.train("lora.toml")                             # doctest: +SKIP
+    >>> predictor = nertune.load("runs/lora")                  # doctest: +SKIP
     >>> predictor.tag("王小明昨天到了北京。").entities           # doctest: +SKIP
 
 Names below are imported when first used, so that `import nertune` stays fast.
@@ -16,9 +17,11 @@ from nertune.errors import NertuneError
 from nertune.types import Document, Entity
 
 if TYPE_CHECKING:
+    from nertune.api import evaluate, load, read, train, write
+    from nertune.comparison.compare import compare
+    from nertune.config.run import Settings, load_settings, parse_settings
     from nertune.data.corpus import Corpus, load_corpus
     from nertune.evaluation.metrics import Scores, score
-    from nertune.experiments.train import train
     from nertune.inference.predictor import Predictor
 
 __version__ = "0.1.0"
@@ -30,18 +33,34 @@ __all__ = [
     "NertuneError",
     "Predictor",
     "Scores",
+    "Settings",
+    "compare",
+    "evaluate",
+    "load",
     "load_corpus",
+    "load_settings",
+    "parse_settings",
+    "read",
     "score",
     "train",
+    "write",
 ]
 
 _HOME = {
     "Corpus": "nertune.data.corpus",
     "Predictor": "nertune.inference.predictor",
     "Scores": "nertune.evaluation.metrics",
+    "Settings": "nertune.config.run",
+    "compare": "nertune.comparison.compare",
+    "evaluate": "nertune.api",
+    "load": "nertune.api",
     "load_corpus": "nertune.data.corpus",
+    "load_settings": "nertune.config.run",
+    "parse_settings": "nertune.config.run",
+    "read": "nertune.api",
     "score": "nertune.evaluation.metrics",
-    "train": "nertune.experiments.train",
+    "train": "nertune.api",
+    "write": "nertune.api",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 __all__ = ["Document", "Entity"]
@@ -79,6 +80,66 @@ class Document:
     def with_entities(self, entities: Iterable[Entity]) -> Document:
         """The same document with other entities."""
         return replace(self, entities=tuple(entities))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Document:
+        """A document from plain values: `text`, and `entities` as dicts or `[start, end, label]`.
+
+        Raises:
+            ValueError: there is no text, or an entity is not a span of it.
+        """
+        if not isinstance(values.get("text"), str):
+            raise ValueError(f"expected a text under the key 'text', got {values.get('text')!r}")
+        found = []
+        for entity in values.get("entities") or ():
+            try:
+                fields = dict(entity) if isinstance(entity, Mapping) else None
+                found.append(Entity(*entity) if fields is None else Entity(**fields))
+            except TypeError as error:
+                raise ValueError(
+                    f"entity {entity!r}: expected start, end, label and perhaps score"
+                ) from error
+        tokens = values.get("tokens")
+        return cls(
+            values["text"],
+            tuple(found),
+            id=str(values.get("id") or ""),
+            tokens=None if tokens is None else tuple((start, end) for start, end in tokens),
+            meta=dict(values.get("meta") or {}),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, which `from_dict` reads; what is empty is left out."""
+        values: dict[str, Any] = {"text": self.text}
+        values["entities"] = [
+            {"start": e.start, "end": e.end, "label": e.label}
+            | ({} if e.score is None else {"score": e.score})
+            for e in self.entities
+        ]
+        if self.id:
+            values["id"] = self.id
+        if self.tokens is not None:
+            values["tokens"] = [list(token) for token in self.tokens]
+        if self.meta:
+            values["meta"] = dict(self.meta)
+        return values
+
+    def _repr_html_(self) -> str:
+        """The text with its entities marked, for a notebook; overlapping ones behind the first."""
+        ends = sorted(self.entities, key=lambda e: (e.start, -e.end))
+        parts, position = [], 0
+        for entity in ends:
+            if entity.start < position:  # inside or across the last one: named, not marked
+                parts.append(f"<sub>+ {escape(self.surface(entity))} {escape(entity.label)}</sub>")
+                continue
+            parts.append(escape(self.text[position : entity.start]))
+            parts.append(
+                f'<mark title="{escape(entity.label)}">{escape(self.surface(entity))} '
+                f"<small>{escape(entity.label)}</small></mark>"
+            )
+            position = entity.end
+        parts.append(escape(self.text[position:]))
+        return f'<div style="white-space: pre-wrap">{"".join(parts)}</div>'
 
     def surface(self, entity: Entity) -> str:
         """The characters that an entity covers."""

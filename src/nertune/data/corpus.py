@@ -13,7 +13,7 @@ from nertune.data.formats.conll import ConllStyle, Join, Misfit, SchemeChoice, S
 from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.recognition import kind_of_content, kind_of_name
 from nertune.data.statistics import content_hash
-from nertune.errors import ConfigError
+from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import Scheme
 from nertune.storage.files import open_for_writing, read_text
 from nertune.types import Document
@@ -82,6 +82,18 @@ class Corpus:
     notices: tuple[str, ...]
     sha256: str
     offsets: Offsets = "auto"
+
+    @classmethod
+    def from_documents(cls, documents: Iterable[Document], *, name: str = "<documents>") -> Corpus:
+        """A corpus of documents in memory; `name` stands for the file in messages and records.
+
+        Raises:
+            DataError: there are none.
+        """
+        held = tuple(documents)
+        if not held:
+            raise DataError("no documents were given; expected at least one", path=Path(name))
+        return cls(Path(name), held, "jsonl", None, "", (), (), content_hash(held), "codepoint")
 
     @property
     def reading(self) -> Reading:

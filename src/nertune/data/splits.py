@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nertune.config.run import DataSettings
 from nertune.data.corpus import Corpus, Reading, load_alike
@@ -22,6 +22,7 @@ def load_splits(
     splits: Sequence[str] = SPLITS,
     *,
     cache: CorpusCache | None = None,
+    given: Mapping[str, Corpus] | None = None,
 ) -> dict[str, Corpus]:
     """Read the corpora that settings name.
 
@@ -33,6 +34,7 @@ def load_splits(
         data: which files, and how to read them; an empty name is left out.
         splits: which of them to read.
         cache: gets what is read, and is asked first.
+        given: corpora by split that are in memory already; their files are not read.
 
     Raises:
         ConfigError: there is no training file.
@@ -44,6 +46,9 @@ def load_splits(
     corpora: dict[str, Corpus] = {}
     like = Reading()
     for split in splits:
+        if given and split in given:
+            corpora[split] = given[split]
+            continue
         name: str = getattr(data, split)
         if not name:
             continue

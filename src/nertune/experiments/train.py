@@ -19,7 +19,7 @@ import nertune
 from nertune.artifacts.load import load_base, load_own_tokenizer
 from nertune.artifacts.manifest import hash_encoder, own_folder
 from nertune.artifacts.save import add_metrics, save_model
-from nertune.config.run import DataSettings, Settings
+from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
 from nertune.data.splits import SPLITS, load_splits
@@ -80,6 +80,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
+    corpora: Mapping[str, Corpus] | None = None,
 ) -> dict[str, Any]:
     """Train, save and score one tagger.
 
@@ -95,6 +96,7 @@ def train(
             model is scored if it was not before, else its record is returned as it is.
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
+        corpora: by split, in the place of the files that `settings.data` names.
 
     Returns:
         The record, as in `record.json`.
@@ -120,10 +122,12 @@ def train(
     with folder.locked():
         try:
             if finished := folder.check(settings, resume=resume, overwrite=overwrite):
-                return _go_on(finished, settings, folder, console, score_test=score_test)
+                return _go_on(
+                    finished, settings, folder, console, score_test=score_test, given=corpora
+                )
             return _train(
                 settings, folder, console, observers,
-                score_test=score_test, resume=resume, overwrite=overwrite,
+                score_test=score_test, resume=resume, overwrite=overwrite, given=corpora,
             )  # fmt: skip
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -154,12 +158,13 @@ def _train(
     score_test: bool,
     resume: bool,
     overwrite: bool,
+    given: Mapping[str, Corpus] | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     start = open_start(settings)
-    corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=score_test)
+    corpora = _load_corpora(settings, console, given, with_test=score_test)
     _say_leakage(corpora, console)
 
     accelerator = _accelerator(settings)
@@ -208,18 +213,19 @@ def _go_on(
     console: Console,
     *,
     score_test: bool,
+    given: Mapping[str, Corpus] | None,
 ) -> dict[str, Any]:
     """What is left to do for a finished run: nothing, or its scores on test."""
     _refuse_other_start(record, settings, folder)
     if score_test and record.get("test") is not None:
-        _refuse_other_test(record, settings, folder)
+        _refuse_other_test(record, settings, folder, given)
     # Scores without the predictions that they were counted from cannot be compared.
     has_test = record.get("test") is not None and folder.predictions("test").is_file()
     if not score_test or has_test:
         notify(console, f"{settings.run.dir}: finished before, nothing to do")
         return record
     notify(console, f"{settings.run.dir}: finished before, its model is scored on test")
-    corpora = _load_corpora(settings.data, settings.run.seed, console, with_test=True)
+    corpora = _load_corpora(settings, console, given, with_test=True)
     _say_leakage(corpora, console)
     assert corpora.test is not None
     if not folder.model.exists():
@@ -251,9 +257,14 @@ def _refuse_other_start(record: dict[str, Any], settings: Settings, folder: RunF
         )
 
 
-def _refuse_other_test(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:
+def _refuse_other_test(
+    record: dict[str, Any],
+    settings: Settings,
+    folder: RunFolder,
+    given: Mapping[str, Corpus] | None,
+) -> None:
     """A score of another file must not pass for what was asked for."""
-    test = load_splits(settings.data)["test"]
+    test = load_splits(settings.data, given=given)["test"]
     if test.sha256 != record["data"]["test"]["sha256"]:
         raise CheckpointError(
             f"{folder.path}: the run was scored on a test file of other content "
@@ -262,9 +273,12 @@ def _refuse_other_test(record: dict[str, Any], settings: Settings, folder: RunFo
         )
 
 
-def _load_corpora(data: DataSettings, seed: int, console: Console, *, with_test: bool) -> _Corpora:
-    loaded = load_splits(data, SPLITS if with_test else ("train", "dev"))
-    loaded["train"] = loaded["train"].take_share(data.train_share, seed)
+def _load_corpora(
+    settings: Settings, console: Console, given: Mapping[str, Corpus] | None, *, with_test: bool
+) -> _Corpora:
+    data = settings.data
+    loaded = load_splits(data, SPLITS if with_test else ("train", "dev"), given=given)
+    loaded["train"] = loaded["train"].take_share(data.train_share, settings.run.seed)
     for split, corpus in loaded.items():
         counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
         notify(console, f"{split}: {corpus.path}: {counts}")

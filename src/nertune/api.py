@@ -1,0 +1,156 @@
+"""The Python API in a few functions: read, train, load, evaluate, write.
+
+>>> import nertune
+>>> train, dev = nertune.read("train.conll"), nertune.read("dev.conll")     # doctest: +SKIP
+>>> nertune.train({"run": {"dir": "runs/my"}}, train=train, dev=dev)        # doctest: +SKIP
+>>> predictor = nertune.load("runs/my")                                     # doctest: +SKIP
+>>> nertune.evaluate(predictor, "test.conll").micro.f1                      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nertune.config.run import Settings, load_settings, parse_settings
+from nertune.data.corpus import Corpus, load_alike, load_corpus, save_documents
+from nertune.data.samples import resolve_data
+from nertune.errors import ConfigError
+from nertune.evaluation.metrics import Scores, score
+from nertune.experiments.train import train as train_run
+from nertune.inference.predictor import Predictor
+from nertune.models.onnx import Backend
+from nertune.training.trainer import Observer
+from nertune.types import Document
+
+__all__ = ["evaluate", "load", "read", "train", "write"]
+
+_IN_MEMORY = "<documents>"
+
+
+def read(path: str | Path, **options: Any) -> list[Document]:
+    """Read the documents of a file: two-column CoNLL or JSONL spans, packed with gzip or not.
+
+    Args:
+        path: the file, or `sample:train`, `sample:dev`, `sample:test` for the bundled sample.
+        options: those of `nertune.load_corpus`, which also returns how the file was read.
+
+    Raises:
+        DataError: the file or a line of it cannot be used; the message names both.
+        ConfigError: an option has an unknown value.
+    """
+    return list(load_corpus(resolve_data(str(path)), **options).documents)
+
+
+def write(path: str | Path, documents: Iterable[Document], **options: Any) -> None:
+    """Write documents to a file, which appears (or replaces an older one) only when complete.
+
+    Args:
+        path: the file; `.jsonl` writes JSONL spans, any other name CoNLL; `.gz` is packed.
+        documents: the documents.
+        options: those of `nertune.data.corpus.save_documents`.
+
+    Raises:
+        DataError: the file cannot be written, or the format cannot hold a document.
+    """
+    save_documents(path, documents, **options)
+
+
+def train(
+    settings: Settings | Mapping[str, Any] | str | Path,
+    *,
+    train: Sequence[Document] | None = None,
+    dev: Sequence[Document] | None = None,
+    test: Sequence[Document] | None = None,
+    score_test: bool | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    observers: Sequence[Observer] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Train, save and score one tagger, on files or on documents in memory.
+
+    Args:
+        settings: a recipe's path, its content as a dict, or `Settings`.
+        train, dev, test: documents in the place of the files that the settings name.
+        score_test: also score the test data; by default if `test` is given.
+        resume: continue a killed run; documents must be the same ones.
+        overwrite: replace what an earlier run left in the folder.
+        observers: are told about progress; what they raise ends the run.
+        options: `console`, where notices and progress go.
+
+    Returns:
+        The record, as in `record.json`; the tagger is in `model/` of the run's folder.
+
+    Raises:
+        NertuneError: settings, data, encoder or folder cannot be used.
+    """
+    given = {"train": train, "dev": dev, "test": test}
+    corpora = {
+        split: Corpus.from_documents(documents, name=_IN_MEMORY)
+        for split, documents in given.items()
+        if documents is not None
+    }
+    return train_run(
+        _settings(settings, corpora),
+        corpora=corpora,
+        score_test="test" in corpora if score_test is None else score_test,
+        resume=resume,
+        overwrite=overwrite,
+        observers=observers,
+        **options,
+    )
+
+
+def _settings(
+    settings: Settings | Mapping[str, Any] | str | Path, given: Iterable[str]
+) -> Settings:
+    """Settings in which given documents stand for files."""
+    names = dict.fromkeys(given, _IN_MEMORY)
+    if isinstance(settings, Settings):
+        return settings.model_copy(update={"data": settings.data.model_copy(update=names)})
+    if isinstance(settings, Mapping):
+        values = copy.deepcopy(dict(settings))
+        data = values.setdefault("data", {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"data: got {data!r}; expected a section with keys, e.g. train")
+        data.update(names)
+        return parse_settings(values)
+    return load_settings(Path(settings), [f"data.{key}={_IN_MEMORY}" for key in names])
+
+
+def load(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    backend: Backend = "torch",
+    encoder: str | Path | None = None,
+) -> Predictor:
+    """Load a trained tagger; the same as `Predictor.load`."""
+    return Predictor.load(model, device=device, backend=backend, encoder=encoder)
+
+
+def evaluate(model: Predictor | str | Path, data: Sequence[Document] | str | Path) -> Scores:
+    """Score a tagger against gold entities.
+
+    A file is read as the tagger's training file was. Entities that no tag can express are gold all
+    the same, and count as missed.
+
+    Args:
+        model: a predictor, or what `load` takes.
+        data: documents with gold entities, or a file of them.
+
+    Raises:
+        ModelError: nothing can be loaded from there.
+        DataError: the file or a line of it cannot be used; the message names both.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model)
+    if isinstance(data, (str, Path)):
+        manifest = predictor.manifest
+        path = resolve_data(str(data))
+        corpus = load_corpus(path) if manifest is None else load_alike(path, manifest.reading)
+        data = corpus.documents
+    found = list(predictor.tag_documents(data))
+    return score(data, found, types=predictor.tagset.labels)
