@@ -30,7 +30,6 @@ app = typer.Typer(
     name="nertune",
     help="Named-entity recognition by fine-tuning: train, evaluate, predict, compare.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -455,8 +454,8 @@ def export(
 
 @app.command()
 def compare(
-    recipes: Annotated[list[Path], typer.Argument(help="One recipe per arm.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm.")] = 3,
+    recipes: Annotated[list[Path], typer.Argument(help="One recipe a configuration.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds a configuration.")] = 3,
     baseline: Annotated[
         str | None, typer.Option(help="The arm to compare with; the first by default.")
     ] = None,
@@ -478,7 +477,7 @@ def compare(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train arms with several seeds and say which is better, with its uncertainty."""
+    """Train configurations with several seeds; say which is better, and how sure that is."""
     refuse_many_processes()
     from nertune.comparison.sizes import compare_sizes as run
     from nertune.experiments.progress import notify
@@ -606,6 +605,91 @@ def advise(
         _print_json(advice.to_dict())
     else:
         print_advice(_stdout(), advice)
+
+
+@app.command()
+def init(
+    train: Annotated[str, typer.Argument(help="The training file; or sample:train.")],
+    dev: Annotated[str, typer.Option(help="The file that chooses the best epoch.")] = "",
+    test: Annotated[str, typer.Option(help="The file for final scores.")] = "",
+    method: Annotated[str, typer.Option(help="lora, full or lstm.")] = "lora",
+    encoder: Annotated[str, typer.Option(help="Bundled name, folder or hub name.")] = "mini-zh",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe.")] = Path("my.toml"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a commented recipe for your data."""
+    from nertune.experiments.recipe import Method, make_recipe
+    from nertune.storage.atomic import write_text
+
+    if method not in (known := get_args(Method)):
+        raise ConfigError(f"--method {method!r}: expected {', '.join(known)}")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"--output: {output} exists; use --overwrite, or name another file")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output: the folder {output.parent} does not exist; create it first")
+    files = {k: v for k, v in {"train": train, "dev": dev, "test": test}.items() if v}
+    text = make_recipe(files, method=cast("Method", method), encoder=encoder, name=output.stem)
+    write_text(output, text)
+    _stdout().print(f"{output}: train with\n  nertune train {output}", soft_wrap=True)
+
+
+@app.command()
+def settings(
+    section: Annotated[str, typer.Argument(help="A section, or pretrain; all by default.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of the docs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List all settings with their types and defaults."""
+    from dataclasses import asdict
+
+    from nertune.config.reference import list_settings, settings_markdown
+
+    if markdown:
+        sys.stdout.write(settings_markdown())
+        return
+    found = list_settings(section)
+    if as_json:
+        _print_json({"settings": [asdict(setting) for setting in found]})
+        return
+    for setting in found:
+        default = f" = {setting.default}" if setting.default else " (required)"
+        kind = setting.type.replace("`", "")
+        lines = [f"{setting.key}{default}", f"    {kind}", f"    {setting.description}"]
+        sys.stdout.write("\n".join(line for line in lines if line.strip()) + "\n")
+
+
+@app.command()
+def encoders(as_json: Json = False) -> None:
+    """List the encoders that come with nertune."""
+    from nertune.storage.encoders import BUNDLED_ENCODERS, bundled_folder, encoder_weights
+
+    found = []
+    for name in BUNDLED_ENCODERS:
+        config = json.loads((bundled_folder(name) / "config.json").read_text(encoding="utf-8"))
+        found.append(
+            {
+                "name": name,
+                "type": config["model_type"],
+                "layers": config["num_hidden_layers"],
+                "hidden_size": config["hidden_size"],
+                "vocabulary": config["vocab_size"],
+                "bytes": sum(file.stat().st_size for file in encoder_weights(name)),
+                "card": str(bundled_folder(name) / "README.md"),
+            }
+        )
+    if as_json:
+        _print_json({"encoders": found})
+        return
+    for e in found:
+        shape = f"{e['layers']} layers of {e['hidden_size']}, {e['vocabulary']:,} tokens"
+        _stdout().print(
+            f"{e['name']}  {e['type']}, {shape}, {e['bytes'] / 1e6:.1f} MB  {e['card']}",
+            soft_wrap=True,
+        )
+    _stdout().print(
+        "model.encoder also takes a folder or a hub name, e.g. google-bert/bert-base-chinese",
+        soft_wrap=True,
+    )
 
 
 @data_app.command()

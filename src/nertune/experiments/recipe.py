@@ -1,0 +1,67 @@
+"""A commented recipe for the data that a user has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+from nertune.config.run import parse_settings
+from nertune.data.splits import load_splits
+
+__all__ = ["Method", "make_recipe"]
+
+Method = Literal["lora", "full", "lstm"]
+"""What of a model trains."""
+
+_MODEL: dict[Method, str] = {
+    "lora": """\
+encoder = {encoder}     # bundled name, folder or hub name: "google-bert/bert-base-chinese"
+tuning = "lora"         # or "full": train all weights
+decoder = "softmax"     # or "crf"
+
+[lora]
+rank = 8
+""",
+    "full": """\
+encoder = {encoder}     # bundled name, folder or hub name: "google-bert/bert-base-chinese"
+tuning = "full"         # or "lora": train a small adapter
+decoder = "softmax"     # or "crf"
+""",
+    "lstm": """\
+emitter = "lstm"        # a BiLSTM that learns from the training data alone
+decoder = "crf"         # or "softmax"
+""",
+}
+
+
+def make_recipe(
+    files: Mapping[str, str], *, method: Method = "lora", encoder: str = "mini-zh", name: str = "my"
+) -> str:
+    """The text of a recipe; the files are read first, so that it can be trained.
+
+    Args:
+        files: `train`, and perhaps `dev` and `test`.
+        method: what trains.
+        encoder: which encoder; without meaning for `lstm`.
+        name: of the run, whose folder is `runs/NAME`.
+
+    Raises:
+        DataError: a file or a line of it cannot be used.
+    """
+    data = parse_settings({"data": dict(files)}).data
+    corpora = load_splits(data, [split for split in ("train", "dev", "test") if split in files])
+    lines = [f"[run]\ndir = {json.dumps(f'runs/{name}', ensure_ascii=False)}\n", "[data]"]
+    for split, corpus in corpora.items():
+        counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
+        lines.append(f"{split} = {json.dumps(files[split], ensure_ascii=False)}  # {counts}")
+    if "dev" not in files:
+        lines.append('# dev = "dev.conll"     # chooses the best epoch; recommended')
+    if "test" not in files:
+        lines.append('# test = "test.conll"   # read by `nertune train --test` and `compare` only')
+    labels = ", ".join(corpora["train"].labels)
+    model = _MODEL[method].format(encoder=json.dumps(encoder, ensure_ascii=False))
+    lines += [f"# labels: {labels}", "", "[model]", model.rstrip(), "", "[train]", "epochs = 10"]
+    lines += ["# learning_rate = 2e-3   # by default that of the encoder and the method"]
+    lines += ["# patience = 3           # stop after so many epochs without a better dev score"]
+    return "\n".join(lines) + "\n"
