@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,13 @@ def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.Mon
         if arrow:
             (folder / target.strip()).write_text(done.stdout, encoding="utf-8")
             assert len(done.stdout.strip().split("\n")) == 3
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 2
+    names: dict[str, Any] = {}
+    for block in blocks:  # on the run that the commands left
+        exec(block, names)
+    assert names["document"].text == "王小明昨天到了北京。"
+    assert 0 <= names["scores"].micro.f1 <= 1
 
 
 def test_the_table_of_rooms_names_folders_that_exist() -> None:

@@ -45,7 +45,7 @@ def from_auto_peft(folder: Path) -> Any:
 
 
 def from_peft(folder: Path) -> Any:
-    """The three lines of the README."""
+    """The three lines of docs/sharing.md."""
     base = json.loads((folder / "nertune.json").read_text())["encoder"]
     if base in BUNDLED_ENCODERS:
         base = str(folder / "base")

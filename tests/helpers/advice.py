@@ -1,4 +1,4 @@
-"""What the tests of an advice share; the fixture `ask` is in tests/runs/conftest.py."""
+"""What tests of an advice share; the fixture `ask`: tests/comparison/search/conftest.py."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert any("dev F1" in line for line in said)
 
 
+@pytest.mark.slow
 def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     advice = ask()
     console = Console(width=80, record=True, file=io.StringIO())
@@ -202,6 +203,7 @@ def test_a_refused_advice_leaves_the_data_of_another_alone(ask: Ask, tmp_path: P
     assert kept.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +334,7 @@ def test_wrong_arguments_are_refused(
         ask(**options)
 
 
+@pytest.mark.slow
 def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl")
     output = tmp_path / "out"

@@ -14,6 +14,7 @@ from nertune.errors import NertuneError
 from nertune.experiments.subprocess import RunRequest
 
 
+@pytest.mark.slow
 def test_without_seeds_the_searchs_own_runs_are_compared(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -26,6 +27,7 @@ def test_without_seeds_the_searchs_own_runs_are_compared(
     assert advice.costs["lora"].peak_bytes is None  # many runs shared one process
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_leaves_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails_from(first: int) -> None:
         def run(request: RunRequest) -> None:
