@@ -36,6 +36,9 @@ def test_documents_in_memory_train_as_their_files_do(tmp_path: Path) -> None:
     name = "adapter_model.safetensors"
     weights = [Path(d) / "model" / name for d in (settings.run.dir, tmp_path / "memory")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    for others in ({"train": documents[1:], "dev": dev}, {"train": documents, "dev": dev[1:]}):
+        with pytest.raises(CheckpointError, match=r"other (train|dev) documents than those given"):
+            nertune.train(values, **others, resume=True, console=quiet())
     # A finished run is scored on documents too, and others are refused.
     scored = nertune.train(values, train=documents, dev=dev, test=dev, resume=True, console=quiet())
     assert scored["test"]["micro"]["f1"] == scored["dev"]["micro"]["f1"]

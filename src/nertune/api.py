@@ -14,13 +14,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from nertune.config.run import Settings, load_settings, parse_settings
-from nertune.data.corpus import Corpus, load_alike, load_corpus, save_documents
+from nertune.data.corpus import (
+    Corpus,
+    ReadFormat,
+    WriteFormat,
+    load_alike,
+    load_corpus,
+    save_documents,
+)
+from nertune.data.formats.conll import Join, SchemeChoice
+from nertune.data.formats.offsets import Offsets
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 from nertune.evaluation.metrics import Scores, score
 from nertune.experiments.train import train as train_run
 from nertune.inference.predictor import Predictor
+from nertune.labels.schemes import Scheme
 from nertune.models.onnx import Backend
 from nertune.training.trainer import Observer
 from nertune.types import Document
@@ -30,32 +42,56 @@ __all__ = ["evaluate", "load", "read", "train", "write"]
 _IN_MEMORY = "<documents>"
 
 
-def read(path: str | Path, **options: Any) -> list[Document]:
+def read(
+    path: str | Path,
+    *,
+    format: ReadFormat = "auto",
+    scheme: SchemeChoice = "auto",
+    join: Join = "auto",
+    offsets: Offsets = "auto",
+    strict: bool = False,
+) -> list[Document]:
     """Read the documents of a file: two-column CoNLL or JSONL spans, packed with gzip or not.
 
     Args:
         path: the file, or `sample:train`, `sample:dev`, `sample:test` for the bundled sample.
-        options: those of `nertune.load_corpus`, which also returns how the file was read.
+        format, scheme, join, offsets, strict: as for `nertune.load_corpus`, which also returns how
+            the file was read.
 
     Raises:
         DataError: the file or a line of it cannot be used; the message names both.
         ConfigError: an option has an unknown value.
     """
-    return list(load_corpus(resolve_data(str(path)), **options).documents)
+    corpus = load_corpus(
+        resolve_data(str(path)),
+        format=format,
+        scheme=scheme,
+        join=join,
+        offsets=offsets,
+        strict=strict,
+    )
+    return list(corpus.documents)
 
 
-def write(path: str | Path, documents: Iterable[Document], **options: Any) -> None:
+def write(
+    path: str | Path,
+    documents: Iterable[Document],
+    *,
+    format: WriteFormat | None = None,
+    scheme: Scheme = "BIO",
+) -> None:
     """Write documents to a file, which appears (or replaces an older one) only when complete.
 
     Args:
-        path: the file; `.jsonl` writes JSONL spans, any other name CoNLL; `.gz` is packed.
+        path: the file; `.gz` is packed.
         documents: the documents.
-        options: those of `nertune.data.corpus.save_documents`.
+        format: `None` goes by the name: JSONL spans for `.jsonl`, else CoNLL.
+        scheme: the tag scheme of CoNLL.
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.
     """
-    save_documents(path, documents, **options)
+    save_documents(path, documents, format=format, scheme=scheme)
 
 
 def train(
@@ -68,7 +104,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
-    **options: Any,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Train, save and score one tagger, on files or on documents in memory.
 
@@ -76,15 +112,17 @@ def train(
         settings: a recipe's path, its content as a dict, or `Settings`.
         train, dev, test: documents in the place of the files that the settings name.
         score_test: also score the test data; by default if `test` is given.
-        resume: continue a killed run; documents must be the same ones.
+        resume: continue a killed run, or return the record of a finished one; documents must be
+            the same ones.
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
-        options: `console`, where notices and progress go.
+        console: where notices and progress go; stderr by default.
 
     Returns:
         The record, as in `record.json`; the tagger is in `model/` of the run's folder.
 
     Raises:
+        CheckpointError: the run in the folder had other documents.
         NertuneError: settings, data, encoder or folder cannot be used.
     """
     given = {"train": train, "dev": dev, "test": test}
@@ -100,7 +138,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         observers=observers,
-        **options,
+        console=console,
     )
 
 

@@ -5,7 +5,7 @@
     ├── README.md               model card
     ├── tokenizer.json, …       or chars.txt for an LSTM
     ├── crf.safetensors         with a CRF only
-    └── an encoder tuned whole:  config.json, model.safetensors   (transformers' own files)
+    └── a full encoder:          config.json, model.safetensors   (transformers' own files)
         with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
                                  base/: the base encoder with the labels, for plain peft
         an LSTM:                 model.safetensors

@@ -217,6 +217,7 @@ def _go_on(
 ) -> dict[str, Any]:
     """What is left to do for a finished run: nothing, or its scores on test."""
     _refuse_other_start(record, settings, folder)
+    _refuse_other_documents(record, settings, folder, given or {})
     if score_test and record.get("test") is not None:
         _refuse_other_test(record, settings, folder, given)
     # Scores without the predictions that they were counted from cannot be compared.
@@ -241,6 +242,23 @@ def _go_on(
     record = {**record, "settings": own, "data": data, "test": scores}
     folder.finish(record)
     return record
+
+
+def _refuse_other_documents(
+    record: dict[str, Any], settings: Settings, folder: RunFolder, given: Mapping[str, Corpus]
+) -> None:
+    """Documents in memory have no name of their own: their content says whether they are others."""
+    for split in ("train", "dev"):
+        if split not in given:
+            continue
+        corpus = given[split]
+        if split == "train":
+            corpus = corpus.take_share(settings.data.train_share, settings.run.seed)
+        if corpus.sha256 != (record["data"].get(split) or {}).get("sha256"):
+            raise CheckpointError(
+                f"{folder.path}: the finished run had other {split} documents than those given; "
+                "use overwrite to train again, or another run.dir"
+            )
 
 
 def _refuse_other_start(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:
