@@ -15,7 +15,12 @@ from nertune.data.samples import resolve_data
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "benchmarks" / "results" / "history.md",
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_the_table_of_rooms_names_folders_that_exist() -> None:
     assert not [name for name in named if not (ROOT / name).is_dir()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     links = [link for link in links if "://" not in link]
