@@ -39,7 +39,7 @@ from machine import (
 )
 from safetensors.torch import save_file
 
-from nertune.artifacts.save import save_model
+from nertune.artifacts.save import Description, save_model
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
@@ -138,10 +138,7 @@ def make_predictor(shape: str, texts: list[str], folder: Path) -> Predictor:
         head = tagger.emitter.classifier if is_lstm else tagger.emitter.model.classifier
         head.bias[tagset.tags.index("O")] += 1.0
     predictor = Predictor(tagger, build_segmenter(tagger, tokenizer, "char"), tagset)
-    save_model(
-        folder / "model", predictor, emitter="lstm" if is_lstm else "encoder", tuning="full",
-        decoder="softmax", encoder=encoder, lstm=settings.lstm if is_lstm else None,
-    )  # fmt: skip
+    save_model(folder / "model", predictor, Description.from_settings(settings, encoder))
     return predictor
 
 

@@ -26,7 +26,7 @@ from helpers.tiny import (
     tiny_bert,
     write_jsonl,
 )
-from nertune.artifacts.save import save_model
+from nertune.artifacts.save import Description, save_model
 from nertune.config.run import Settings
 from nertune.data.corpus import load_corpus
 from nertune.errors import (
@@ -177,8 +177,9 @@ def test_settings_given_as_a_dict(tmp_path: Path) -> None:
 def test_a_shape_given_as_a_dict_is_validated(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "lstm")
     predictor = make_predictor(settings)
-    kind: dict[str, Any] = {"emitter": "lstm", "tuning": "full", "decoder": "softmax"}
-    save_model(tmp_path / "model", predictor, lstm=settings.lstm.model_dump(), **kind)
+    lstm: Any = settings.lstm.model_dump()
+    described = Description(emitter="lstm", tuning="full", decoder="softmax", lstm=lstm)
+    save_model(tmp_path / "model", predictor, described)
     assert load_model(tmp_path / "model", device="cpu").tag("王") == predictor.tag("王")
 
 

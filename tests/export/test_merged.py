@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.artifacts import saved
 from helpers.commands import run
 from helpers.raw_text import make_pretrain_settings
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, tiny_bert
@@ -28,13 +29,6 @@ from nertune.models.encoder import EncoderEmitter
 
 LABELS = ("LOCATION", "ORGANIZATION", "PERSON", "TIME")
 IDS_BL = torch.arange(24).reshape(2, 12) + 5
-
-
-def saved(folder: Path, variant: str, **sections: dict[str, Any]) -> tuple[Predictor, Path]:
-    settings = make_settings(folder, variant, sections)
-    predictor = make_predictor(settings)
-    save_predictor(folder / "model", predictor, settings)
-    return predictor, folder / "model"
 
 
 def logits(predictor: Predictor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nertune.artifacts.manifest import Manifest
-from nertune.artifacts.save import save_model
+from nertune.artifacts.save import Description, Provenance, save_model
 from nertune.config.run import Settings, parse_settings
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
@@ -186,14 +186,5 @@ def make_predictor(settings: Settings, *, noise: float = 0.5) -> Predictor:
 
 def save_predictor(folder: Path, predictor: Predictor, settings: Settings) -> Manifest:
     """`save_model` with what the settings say about the tagger."""
-    is_lstm = settings.model.emitter == "lstm"
-    return save_model(
-        folder,
-        predictor,
-        emitter=settings.model.emitter,
-        tuning=settings.model.tuning,
-        decoder=settings.model.decoder,
-        encoder="" if is_lstm else settings.model.encoder,
-        lstm=settings.lstm if is_lstm else None,
-        settings=settings.to_dict(),
-    )
+    description = Description.from_settings(settings, settings.model.encoder)
+    return save_model(folder, predictor, description, Provenance(settings=settings.to_dict()))

@@ -103,7 +103,7 @@ def load_tagger(
     Args:
         model: the folder or hub name.
         device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
-        backend: what computes the emissions.
+        backend: what computes the logits.
         merge: fold an adapter into the encoder's weights, where its method can do that.
         encoder: where an adapter's base encoder is now; its hash decides whether that is it.
 
@@ -185,7 +185,7 @@ def _assemble(
 
 
 def _load_exported(name: str, folder: Path | None, backend: Backend, device: str) -> LoadedTagger:
-    """A tagger whose emissions an exported graph computes; the encoder itself is not read."""
+    """A tagger whose logits an exported graph computes; the encoder itself is not read."""
     if folder is None:
         raise ArtifactError(
             f"{name}: --backend {backend} needs a folder that nertune wrote and exported; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,12 +23,9 @@ from nertune.artifacts.manifest import (
     read_manifest,
 )
 from nertune.artifacts.plain_base import write_base
-from nertune.config.run import LstmSettings, Tuning
+from nertune.config.run import LstmSettings, Settings, Tuning
 from nertune.labels.tagset import TagSet
-from nertune.models.encoder import (
-    EncoderEmitter,
-    quiet_transformers,
-)
+from nertune.models.encoder import EncoderEmitter, quiet_transformers
 from nertune.models.heads.crf import Crf
 from nertune.models.hub import encoder_kind
 from nertune.models.tagger import Tagger
@@ -36,6 +34,8 @@ from nertune.storage.files import hash_file
 from nertune.tokens.windows import Segmenter
 
 __all__ = [
+    "Description",
+    "Provenance",
     "Trained",
     "add_metrics",
     "save_model",
@@ -61,20 +61,69 @@ class Trained(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a tagger is; see `Manifest`.
+
+    Attributes:
+        emitter: what computes its logits.
+        tuning: what of the encoder was trained.
+        decoder: what chooses tags by the logits.
+        encoder: the base encoder's name as the recipe has it; empty for an LSTM.
+        encoder_sha256: of the base encoder; empty: that of what its name means now.
+        lstm: the LSTM's shape.
+    """
+
+    emitter: Literal["encoder", "lstm"]
+    tuning: Tuning
+    decoder: Literal["softmax", "crf"]
+    encoder: str = ""
+    encoder_sha256: str = ""
+    lstm: LstmSettings | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, encoder: str) -> Description:
+        """Of a run.
+
+        Args:
+            settings: of the run.
+            encoder: the base encoder; not used for an LSTM.
+        """
+        is_lstm = settings.model.emitter == "lstm"
+        return cls(
+            emitter=settings.model.emitter,
+            tuning=settings.model.tuning,
+            decoder=settings.model.decoder,
+            encoder="" if is_lstm else encoder,
+            lstm=settings.lstm if is_lstm else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a tagger comes from: kept for the reader, and shown in the model card.
+
+    Attributes:
+        settings: of the run that trained it.
+        data: what it was trained and scored on, by split.
+        metrics: its scores, by split.
+        start_from: the model that its run started from; empty: an encoder alone.
+        start_sha256: over that model's weights.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    start_from: str = ""
+    start_sha256: str = ""
+
+
 def save_model(
     folder: Path,
     trained: Trained,
+    description: Description,
+    provenance: Provenance | None = None,
     *,
-    emitter: Literal["encoder", "lstm"],
-    tuning: Tuning,
-    decoder: Literal["softmax", "crf"],
-    encoder: str = "",
-    lstm: LstmSettings | None = None,
-    encoder_sha256: str = "",
-    start: tuple[str, str] = ("", ""),
-    settings: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Manifest:
     """Write a tagger's folder under a temporary name, then rename it; an older one is replaced.
@@ -82,50 +131,16 @@ def save_model(
     Args:
         folder: where to.
         trained: the tagger with its segmenter and tags, e.g. a `Predictor`.
-        emitter, tuning, decoder, encoder, lstm: what it is (`Manifest`).
-        start: folder and hash of the model that its run started from.
-        encoder_sha256: of the base encoder; by default that of what its name means now.
-        settings, data, metrics: kept for the reader and shown in the model card.
+        description: what it is.
+        provenance: where it comes from.
         check: is given the complete folder before it replaces an older one; what it raises leaves
             the older one in place.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write_weights(draft, trained.tagger)
-        kind = encoder_kind(encoder) if encoder else ""
-        trained.segmenter.tokenizer.save(draft)
-        if tuning in ADAPTED and adapter_folder(encoder) is None:
-            model = trained.tagger.emitter.model
-            write_base(draft, folder, model, encoder, is_hub=kind == "hub")
-        manifest = Manifest(
-            format=FORMAT_VERSION,
-            nertune=nertune.__version__,
-            emitter=emitter,
-            tuning=tuning,
-            decoder=decoder,
-            unit=trained.segmenter.unit,
-            max_pieces=trained.segmenter.max_pieces,
-            stride=trained.segmenter.stride,
-            tags=trained.tagset.tags,
-            scheme=trained.tagset.scheme,
-            encoder=encoder,
-            encoder_kind=kind,
-            encoder_sha256=encoder_sha256 or (hash_encoder(encoder) if encoder else ""),
-            start_from=start[0],
-            start_sha256=start[1],
-            encoding=trained.segmenter.tokenizer.style,
-            tokenizer_sha256=trained.segmenter.tokenizer.fingerprint(),
-            lstm=lstm,
-            settings=settings or {},
-            data=data or {},
-            metrics=metrics or {},
-            files={
-                p.name: hash_file(p)
-                for p in sorted(draft.iterdir())
-                if p.is_file() and p.name != "README.md"
-            },
-        )
+        _write_files(draft, folder, trained, description)
+        manifest = _make_manifest(draft, trained, description, provenance or Provenance())
         (draft / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
         (draft / "README.md").write_text(model_card(manifest), encoding="utf-8")
         _open_to_all(draft)
@@ -135,6 +150,52 @@ def save_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def _write_files(draft: Path, folder: Path, trained: Trained, description: Description) -> None:
+    """Weights, tokenizer, and for an adapter its base encoder with the labels."""
+    _write_weights(draft, trained.tagger)
+    trained.segmenter.tokenizer.save(draft)
+    encoder = description.encoder
+    if description.tuning in ADAPTED and adapter_folder(encoder) is None:
+        is_hub = encoder_kind(encoder) == "hub"
+        write_base(draft, folder, trained.tagger.emitter.model, encoder, is_hub=is_hub)
+
+
+def _make_manifest(
+    draft: Path, trained: Trained, description: Description, provenance: Provenance
+) -> Manifest:
+    """The manifest of a folder that holds all files but this one and the model card."""
+    encoder, segmenter = description.encoder, trained.segmenter
+    sha256 = description.encoder_sha256 or (hash_encoder(encoder) if encoder else "")
+    return Manifest(
+        format=FORMAT_VERSION,
+        nertune=nertune.__version__,
+        emitter=description.emitter,
+        tuning=description.tuning,
+        decoder=description.decoder,
+        unit=segmenter.unit,
+        max_pieces=segmenter.max_pieces,
+        stride=segmenter.stride,
+        tags=trained.tagset.tags,
+        scheme=trained.tagset.scheme,
+        encoder=encoder,
+        encoder_kind=encoder_kind(encoder) if encoder else "",
+        encoder_sha256=sha256,
+        start_from=provenance.start_from,
+        start_sha256=provenance.start_sha256,
+        encoding=segmenter.tokenizer.style,
+        tokenizer_sha256=segmenter.tokenizer.fingerprint(),
+        lstm=description.lstm,
+        settings=provenance.settings,
+        data=provenance.data,
+        metrics=provenance.metrics,
+        files={
+            p.name: hash_file(p)
+            for p in sorted(draft.iterdir())
+            if p.is_file() and p.name != "README.md"  # peft's own, which the model card replaces
+        },
+    )
 
 
 def _open_to_all(folder: Path) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 import nertune
 from nertune.artifacts.load import load_base, load_own_tokenizer
 from nertune.artifacts.manifest import hash_encoder, own_folder
-from nertune.artifacts.save import add_metrics, save_model
+from nertune.artifacts.save import Description, Provenance, add_metrics, save_model
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, save_documents
 from nertune.data.duplicates import find_leakage
@@ -192,15 +192,14 @@ def _train(
     save_model(
         folder.model,
         predictor,
-        emitter=settings.model.emitter,
-        tuning=settings.model.tuning,
-        decoder=settings.model.decoder,
-        encoder=encoder,
-        start=("", "") if start is None else (str(start.folder), start.sha256),
-        lstm=settings.lstm if settings.model.emitter == "lstm" else None,
-        settings=settings.to_dict(),
-        data=record["data"],
-        metrics={name: found.to_dict() for name, found in scores.items()},
+        Description.from_settings(settings, encoder),
+        Provenance(
+            settings=settings.to_dict(),
+            data=record["data"],
+            metrics={name: found.to_dict() for name, found in scores.items()},
+            start_from="" if start is None else str(start.folder),
+            start_sha256="" if start is None else start.sha256,
+        ),
     )
     folder.finish(record)
     return record

@@ -9,6 +9,7 @@ place for, stays beside the model and nertune decodes with it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor
 
 from nertune.artifacts.load import merge_emitter
-from nertune.artifacts.manifest import own_folder, read_manifest
-from nertune.artifacts.save import save_model
+from nertune.artifacts.manifest import Manifest, own_folder, read_manifest
+from nertune.artifacts.save import Description, Provenance, save_model
 from nertune.errors import ArtifactError, ConfigError
 from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import EncoderEmitter
@@ -55,47 +56,25 @@ def export_merged(
         ArtifactError: it is no encoder, was not written by nertune, or merging changed its logits.
         ConfigError: the output is there already, or cannot be written to.
     """
-    source = own_folder(str(model))
-    if source is None:
-        raise ArtifactError(
-            f"{model}: is not a folder that nertune wrote; only those can be exported (another "
-            "token-classification model is one for transformers already)"
-        )
-    manifest = read_manifest(source)
-    if manifest.emitter != "encoder":
-        raise ArtifactError(f"{source}: is an LSTM, for which transformers has no model")
+    source, manifest = _find_model(model)
     target = _target(source, output, overwrite=overwrite)
     predictor = load_model(source, device="cpu", encoder=encoder)
+    check = _LogitCheck(source, _logits(predictor))
     emitter = predictor.tagger.emitter
     assert isinstance(emitter, EncoderEmitter)
-    before_BLK = _logits(predictor)
     merge_emitter(emitter, str(source))
-    difference = 0.0
-
-    def check(draft: Path) -> None:
-        """Refuse a draft of other logits: an older export stays in its place then."""
-        nonlocal difference
-        difference = float((before_BLK - _logits(load_model(draft, device="cpu"))).abs().max())
-        if not difference <= _ROUNDING * max(1.0, float(before_BLK.abs().max())):
-            raise ArtifactError(
-                f"{source}: merging changes its logits by up to {difference:.1e}: nothing was "
-                "written"
-            )
-
+    description = Description(
+        emitter="encoder",
+        tuning="full",
+        decoder=manifest.decoder,
+        encoder=manifest.encoder,
+        encoder_sha256=manifest.encoder_sha256,
+    )
+    provenance = Provenance(
+        settings=manifest.settings, data=manifest.data, metrics=manifest.metrics
+    )
     try:
-        save_model(
-            target,
-            predictor,
-            emitter="encoder",
-            tuning="full",
-            decoder=manifest.decoder,
-            encoder=manifest.encoder,
-            encoder_sha256=manifest.encoder_sha256,
-            settings=manifest.settings,
-            data=manifest.data,
-            metrics=manifest.metrics,
-            check=check,
-        )
+        save_model(target, predictor, description, provenance, check=check)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
     if manifest.decoder == "crf":
@@ -108,8 +87,46 @@ def export_merged(
         "labels": list(predictor.tagset.labels),
         "tuning": manifest.tuning,
         "decoder": manifest.decoder,
-        "largest_difference": difference,
+        "largest_difference": check.difference,
     }
+
+
+@dataclass(slots=True)
+class _LogitCheck:
+    """Refuses a draft whose logits are not the model's, so that an older export stays in place.
+
+    Attributes:
+        source: the model's folder.
+        expected_BLK: the model's logits before its adapter was merged.
+        difference: the largest one that was found.
+    """
+
+    source: Path
+    expected_BLK: Tensor
+    difference: float = 0.0
+
+    def __call__(self, draft: Path) -> None:
+        found_BLK = _logits(load_model(draft, device="cpu"))
+        self.difference = float((self.expected_BLK - found_BLK).abs().max())
+        if not self.difference <= _ROUNDING * max(1.0, float(self.expected_BLK.abs().max())):
+            raise ArtifactError(
+                f"{self.source}: merging changes its logits by up to {self.difference:.1e}: "
+                "nothing was written"
+            )
+
+
+def _find_model(model: str | Path) -> tuple[Path, Manifest]:
+    """The folder of an encoder that nertune trained, and what it says."""
+    source = own_folder(str(model))
+    if source is None:
+        raise ArtifactError(
+            f"{model}: is not a folder that nertune wrote; only those can be exported (another "
+            "token-classification model is one for transformers already)"
+        )
+    manifest = read_manifest(source)
+    if manifest.emitter != "encoder":
+        raise ArtifactError(f"{source}: is an LSTM, for which transformers has no model")
+    return source, manifest
 
 
 def _target(source: Path, output: str | Path | None, *, overwrite: bool) -> Path:

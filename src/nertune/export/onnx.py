@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import platform
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import nertune
 from nertune.artifacts.load import EXPORT_FOLDER, EXPORTED
@@ -25,12 +22,15 @@ from nertune.artifacts.manifest import Manifest, own_folder, weight_hashes
 from nertune.data.corpus import Corpus, Reading, load_alike
 from nertune.data.samples import resolve_data
 from nertune.errors import ArtifactError, ConfigError, ModelError
-from nertune.evaluation.metrics import score
+from nertune.export.parity import (
+    compare_entities,
+    cut_all_lengths,
+    measure_speeds,
+    micro_f1,
+)
 from nertune.inference.predictor import Predictor, load_model
-from nertune.labels.align import spans_to_entities
-from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.decoding import decode, span_probabilities
 from nertune.models.onnx import (
+    Backend,
     OnnxEmitter,
     has_int8_instructions,
     list_layers,
@@ -40,52 +40,10 @@ from nertune.models.onnx import (
 from nertune.models.tagger import Tagger
 from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
-from nertune.types import Document
 
-__all__ = ["Agreement", "compare_entities", "cut_all_lengths", "export"]
+__all__ = ["export"]
 
-_TIE = 1e-4  # probabilities that differ by less are equal but for rounding
-_ROUNDING = 1e-3  # nats: so far may float32 emissions lie apart
 _MOST_SENSITIVITY = 64  # documents that tell which layer suffers most from int8
-_MOST_TIMED = 400  # documents
-_MOST_LISTED = 20
-
-Emissions = Sequence[NDArray[np.floating[Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Entities of two taggers that should be the same.
-
-    Attributes:
-        documents: that were compared.
-        entities: that either of them found.
-        equal: that both found.
-        ties: found by one of them only, with equal probabilities under both: rounding decided.
-            `[document, label, text, probability, the other's]`; the first few.
-        num_ties: how many.
-        differing: found by one of them only, with other probabilities.
-        largest_difference: between the probabilities of an entity.
-        largest_emission_difference: between the scores of any tag of any unit, in nats.
-    """
-
-    documents: int
-    entities: int
-    equal: int
-    ties: tuple[tuple[str, str, str, float, float], ...]
-    num_ties: int
-    differing: int
-    largest_difference: float
-    largest_emission_difference: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether they are the same but for rounding."""
-        return (
-            not self.differing
-            and self.largest_difference <= _TIE
-            and self.largest_emission_difference <= _ROUNDING
-        )
 
 
 def export(
@@ -133,29 +91,35 @@ def export(
     manifest = predictor.manifest
     assert manifest is not None
     corpus = _documents(manifest, dev)
-    target = folder / EXPORT_FOLDER
-    for left in folder.glob(f".{EXPORT_FOLDER}-*"):  # of a killed export
-        shutil.rmtree(left, ignore_errors=True)
-    if (target / EXPORTED["onnx-int8"]).exists() and not int8:
+    if (folder / EXPORT_FOLDER / EXPORTED["onnx-int8"]).exists() and not int8:
         say(f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again")
     try:
-        draft = Path(tempfile.mkdtemp(prefix=f".{EXPORT_FOLDER}-", dir=folder))
-        try:
-            report = _export(predictor, corpus, draft, int8, tolerance, rounds, say)
-            report["weights"] = weight_hashes(manifest)
+        with _draft(folder) as draft:
+            exporter = _Exporter(predictor, corpus, draft, tolerance, rounds, say)
+            report = exporter.run(int8=int8) | {"weights": weight_hashes(manifest)}
             write_json(draft / "parity.json", report)
-            draft.chmod(0o755)
-            replace_folder(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            replace_folder(draft, folder / EXPORT_FOLDER)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     if not report["files"]:
         raise ArtifactError(
             f"{folder}: the exported graph is not the model: {report['onnx']['reason']}; nothing "
-            f"was kept but {target / 'parity.json'}"
+            f"was kept but {folder / EXPORT_FOLDER / 'parity.json'}"
         )
     return report
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder beside `onnx/` to write into, which is gone afterwards unless it was moved."""
+    for left in folder.glob(f".{EXPORT_FOLDER}-*"):  # of a killed export
+        shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{EXPORT_FOLDER}-", dir=folder))
+    draft.chmod(0o755)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _documents(manifest: Manifest, dev: str) -> Corpus:
@@ -185,154 +149,168 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
     return corpus
 
 
-def _export(
-    predictor: Predictor,
-    corpus: Corpus,
-    draft: Path,
-    int8: bool,
-    tolerance: float,
-    rounds: int,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    say("tracing the model")
-    graph = draft / EXPORTED["onnx"]
-    write_onnx(predictor.tagger.emitter, graph)
-    arms = {"torch": predictor}
-    report: dict[str, Any] = {
-        "nertune": nertune.__version__,
-        "dev": {"path": str(corpus.path), "sha256": corpus.sha256,
-                "documents": len(corpus.documents), "entities": corpus.num_entities},
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(),
-                    "int8_instructions": has_int8_instructions(), "versions": _versions()},
-        "files": {},
-        "torch": {"f1": _f1(predictor, corpus)},
-        "onnx": {"bytes": graph.stat().st_size},
-    }  # fmt: skip
-    texts = [*corpus.documents, *cut_all_lengths(predictor, corpus.documents)]
-    try:
-        exact = _with_graph(predictor, graph)
-        agreement = compare_entities(predictor, exact, texts)
-        report["onnx"] |= {"f1": _f1(exact, corpus), "agreement": asdict(agreement)}
-    except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
-        graph.unlink()
-        report["onnx"] |= {"status": "refused", "reason": str(error)}
+@dataclass(frozen=True, slots=True)
+class _Exporter:
+    """Writes the graphs of a tagger into a draft, and holds each against the tagger.
+
+    Attributes:
+        predictor: the tagger.
+        corpus: labelled documents to compare on.
+        draft: the folder that is written to.
+        tolerance: points of micro-F1 that int8 may lose.
+        rounds: how often each backend is timed.
+        say: is told what happens.
+    """
+
+    predictor: Predictor
+    corpus: Corpus
+    draft: Path
+    tolerance: float
+    rounds: int
+    say: Callable[[str], None]
+
+    def run(self, *, int8: bool) -> dict[str, Any]:
+        """Write what holds; the report names its files."""
+        corpus = self.corpus
+        report: dict[str, Any] = {
+            "nertune": nertune.__version__,
+            "dev": {"path": str(corpus.path), "sha256": corpus.sha256,
+                    "documents": len(corpus.documents), "entities": corpus.num_entities},
+            "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(),
+                        "int8_instructions": has_int8_instructions(), "versions": _versions()},
+            "files": {},
+            "torch": {"f1": micro_f1(self.predictor, corpus)},
+        }  # fmt: skip
+        exact, report["onnx"] = self._export_exact()
+        if exact is None:
+            return report
+        backends: dict[str, Predictor] = {"torch": self.predictor, "onnx": exact}
+        if int8:
+            small, report["onnx-int8"] = self._export_int8(exact)
+            if small is not None:
+                backends["onnx-int8"] = small
+        made = [self._graph(backend) for backend in EXPORTED if backend in backends]
+        report["files"] = {graph.name: hash_file(graph) for graph in made}
+        for name, speed in measure_speeds(backends, corpus.documents, self.rounds).items():
+            report[name]["units_per_second"] = round(speed)
         return report
-    say(
-        f"float32: {agreement.equal} of {agreement.entities} entities the same, "
-        f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}, "
-        f"emissions within {agreement.largest_emission_difference:.1e} nats"
-    )
-    if not agreement.holds:
+
+    def _graph(self, backend: Backend) -> Path:
+        return self.draft / EXPORTED[backend]
+
+    def _export_exact(self) -> tuple[Predictor | None, dict[str, Any]]:
+        """The float32 graph, which must find every entity; `None` if it does not."""
+        self.say("tracing the model")
+        graph = self._graph("onnx")
+        write_onnx(self.predictor.tagger.emitter, graph)
+        found: dict[str, Any] = {"bytes": graph.stat().st_size}
+        documents = self.corpus.documents
+        texts = [*documents, *cut_all_lengths(self.predictor, documents)]
+        try:
+            exact = _with_graph(self.predictor, graph)
+            agreement = compare_entities(self.predictor, exact, texts)
+            found |= {"f1": micro_f1(exact, self.corpus), "agreement": asdict(agreement)}
+        except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
+            graph.unlink()
+            return None, found | {"status": "refused", "reason": str(error)}
+        self.say(
+            f"float32: {agreement.equal} of {agreement.entities} entities the same, "
+            f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}, "
+            f"logits within {agreement.largest_emission_difference:.1e} nats"
+        )
+        if agreement.holds:
+            return exact, found | {"status": "exported"}
         graph.unlink()
         reason = (
             f"{agreement.differing} of {agreement.entities} entities differ, probabilities by up "
-            f"to {agreement.largest_difference:.1e}, emissions by up to "
+            f"to {agreement.largest_difference:.1e}, logits by up to "
             f"{agreement.largest_emission_difference:.1e} nats"
         )
-        report["onnx"] |= {"status": "refused", "reason": reason}
-        return report
-    arms["onnx"] = exact
-    report["onnx"]["status"] = "exported"
-    report["files"][graph.name] = hash_file(graph)
-    if int8:
+        return None, found | {"status": "refused", "reason": reason}
+
+    def _export_int8(self, exact: Predictor) -> tuple[Predictor | None, dict[str, Any]]:
+        """The int8 graph, if one is good enough; whatever is wrong with it, float32 stays."""
         try:
-            small, report["onnx-int8"] = _export_int8(
-                predictor, exact, corpus, draft, tolerance, rounds, say
+            small, found = self._search_int8(exact)
+        except (ModelError, ValueError) as error:
+            small, found = None, {"status": "refused", "reason": str(error)}
+        if small is None:
+            self.say(f"int8 is refused: {found['reason']}")
+            self._graph("onnx-int8").unlink(missing_ok=True)
+        return small, found
+
+    def _search_int8(self, exact: Predictor) -> tuple[Predictor | None, dict[str, Any]]:
+        """The first int8 graph that is good enough and faster, with what was tried."""
+        layers = list_layers(self._graph("onnx"))
+        order: list[str] = []
+        attempts: list[dict[str, Any]] = []
+        f1_exact = micro_f1(exact, self.corpus)
+        if not f1_exact:
+            raise ModelError("the model finds none of the entities, so what int8 loses is unknown")
+        for count in range(len(layers) // 2 + 1):
+            if count == 1:
+                self.say("looking for the layers that suffer most from int8")
+                order = self._sensitive_layers(exact, layers)
+            left_out = {layer: layers[layer] for layer in order[:count]}
+            small, attempt = self._try_int8(exact, f1_exact, left_out)
+            attempts.append(attempt)
+            if attempt["speed_against_float32"] <= 1:
+                reason = "it is not faster than float32 on this machine"
+                break  # with more layers in float32 it would be slower still
+            if attempt["points_lost"] <= self.tolerance:
+                agreement = compare_entities(self.predictor, small, self.corpus.documents)
+                return small, {
+                    "status": "exported", "f1": attempt["f1"],
+                    "f1_one_by_one": attempt["f1_one_by_one"],
+                    "bytes": self._graph("onnx-int8").stat().st_size,
+                    "tolerance_points": self.tolerance, "attempts": attempts,
+                    "agreement": asdict(agreement),
+                }  # fmt: skip
+        else:
+            reason = (
+                f"it loses more than {self.tolerance:g} points even with half of the layers in "
+                "float32"
             )
-        except (ModelError, ValueError) as error:  # what is float32 stays
-            small, report["onnx-int8"] = None, {"status": "refused", "reason": str(error)}
-            say(f"int8 is refused: {error}")
-            (draft / EXPORTED["onnx-int8"]).unlink(missing_ok=True)
-        if small is not None:
-            arms["onnx-int8"] = small
-            report["files"][EXPORTED["onnx-int8"]] = hash_file(draft / EXPORTED["onnx-int8"])
-    speeds = _speeds(arms, corpus.documents, rounds)
-    for name, speed in speeds.items():
-        report[name]["units_per_second"] = round(speed)
-    return report
+        return None, {"status": "refused", "reason": reason, "f1": attempts[-1]["f1"],
+                      "tolerance_points": self.tolerance, "attempts": attempts}  # fmt: skip
 
-
-def _export_int8(
-    predictor: Predictor,
-    exact: Predictor,
-    corpus: Corpus,
-    draft: Path,
-    tolerance: float,
-    rounds: int,
-    say: Callable[[str], None],
-) -> tuple[Predictor | None, dict[str, Any]]:
-    """The first int8 graph that is good enough and faster, with what was tried."""
-    graph, target = draft / EXPORTED["onnx"], draft / EXPORTED["onnx-int8"]
-    layers = list_layers(graph)
-    order: list[str] = []
-    attempts: list[dict[str, Any]] = []
-    f1_exact = _f1(exact, corpus)
-    if not f1_exact:
-        raise ModelError("the model finds none of the entities, so what int8 loses is not known")
-    for count in range(len(layers) // 2 + 1):
-        if count == 1:
-            say("looking for the layers that suffer most from int8")
-            order = _sensitive_layers(exact, graph, draft, layers, corpus.documents)
-        left_out = order[:count]
-        nodes = [node for layer in left_out for node in layers[layer]]
-        quantize(graph, target, leave_out=nodes)
-        small = _with_graph(predictor, target)
-        side_by_side = _f1(small, corpus)
-        one_by_one = _f1(small, corpus, one_by_one=True)
+    def _try_int8(
+        self, exact: Predictor, f1_exact: float, left_out: Mapping[str, Sequence[str]]
+    ) -> tuple[Predictor, dict[str, Any]]:
+        """Quantize all but some layers (their nodes by layer), and measure what comes of it."""
+        target = self._graph("onnx-int8")
+        nodes = [node for own in left_out.values() for node in own]
+        quantize(self._graph("onnx"), target, leave_out=nodes)
+        small = _with_graph(self.predictor, target)
+        side_by_side = micro_f1(small, self.corpus)
+        one_by_one = micro_f1(small, self.corpus, one_by_one=True)
         f1 = min(side_by_side, one_by_one)
         lost = 100 * (f1_exact - f1)
-        speeds = _speeds({"onnx": exact, "onnx-int8": small}, corpus.documents, rounds)
+        backends = {"onnx": exact, "onnx-int8": small}
+        speeds = measure_speeds(backends, self.corpus.documents, self.rounds)
         ratio = speeds["onnx-int8"] / speeds["onnx"]
-        attempts.append({
-            "left_out": [_layer_name(x) for x in left_out], "f1": side_by_side,
-            "f1_one_by_one": one_by_one, "points_lost": lost, "speed_against_float32": ratio,
-        })  # fmt: skip
-        without = f" without {', '.join(attempts[-1]['left_out'])}" if left_out else ""
-        say(f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
-        if ratio <= 1:
-            break  # with more layers in float32 it would be slower still
-        if lost <= tolerance:
-            agreement = compare_entities(predictor, small, corpus.documents)
-            return small, {
-                "status": "exported", "f1": side_by_side, "f1_one_by_one": one_by_one,
-                "bytes": target.stat().st_size, "tolerance_points": tolerance, "attempts": attempts,
-                "agreement": asdict(agreement),
-            }  # fmt: skip
-    target.unlink(missing_ok=True)
-    reason = (
-        "it is not faster than float32 on this machine"
-        if attempts[-1]["speed_against_float32"] <= 1
-        else f"it loses more than {tolerance:g} points even with half of the layers in float32"
-    )
-    say(f"int8 is refused: {reason}")
-    return None, {"status": "refused", "reason": reason, "f1": attempts[-1]["f1"],
-                  "tolerance_points": tolerance, "attempts": attempts}  # fmt: skip
+        names = [f"layer {layer}" if layer else "what is in no layer" for layer in left_out]
+        without = f" without {', '.join(names)}" if names else ""
+        self.say(f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
+        return small, {
+            "left_out": names, "f1": side_by_side, "f1_one_by_one": one_by_one,
+            "points_lost": lost, "speed_against_float32": ratio,
+        }  # fmt: skip
 
-
-def _layer_name(layer: str) -> str:
-    return f"layer {layer}" if layer else "what is in no layer"
-
-
-def _sensitive_layers(
-    exact: Predictor,
-    graph: Path,
-    draft: Path,
-    layers: Mapping[str, Sequence[str]],
-    documents: Sequence[Document],
-) -> list[str]:
-    """Layers by how much the emissions change when they alone are in int8; the worst first."""
-    some = documents[:_MOST_SENSITIVITY]
-    _, expected = exact.emissions(some)
-    trial = draft / "trial.onnx"
-    change = {}
-    for layer in layers:
-        others = [node for other, nodes in layers.items() if other != layer for node in nodes]
-        quantize(graph, trial, leave_out=others)
-        _, found = _with_graph(exact, trial).emissions(some)
-        squares = [float(((a - b) ** 2).sum()) for a, b in zip(expected, found, strict=True)]
-        change[layer] = sum(squares)
-    trial.unlink(missing_ok=True)
-    return sorted(change, key=lambda layer: -change[layer])
+    def _sensitive_layers(self, exact: Predictor, layers: Mapping[str, Sequence[str]]) -> list[str]:
+        """Layers by how much the logits change when they alone are in int8; the worst first."""
+        some = self.corpus.documents[:_MOST_SENSITIVITY]
+        _, expected = exact.emissions(some)
+        trial = self.draft / "trial.onnx"
+        change = {}
+        for layer in layers:
+            others = [node for other, nodes in layers.items() if other != layer for node in nodes]
+            quantize(self._graph("onnx"), trial, leave_out=others)
+            _, found = _with_graph(exact, trial).emissions(some)
+            squares = [float(((a - b) ** 2).sum()) for a, b in zip(expected, found, strict=True)]
+            change[layer] = sum(squares)
+        trial.unlink(missing_ok=True)
+        return sorted(change, key=lambda layer: -change[layer])
 
 
 def _with_graph(predictor: Predictor, graph: Path) -> Predictor:
@@ -340,98 +318,6 @@ def _with_graph(predictor: Predictor, graph: Path) -> Predictor:
     return Predictor(
         tagger.eval(), predictor.segmenter, predictor.tagset, batch_tokens=predictor.batch_tokens
     )
-
-
-def cut_all_lengths(
-    predictor: Predictor, documents: Sequence[Document], *, num_windows: int = 3
-) -> list[Document]:
-    """Texts of 1, 2, 4, … units, and one of several windows, cut from documents put together.
-
-    Where the documents are too short for that, they are repeated. There are no texts where that
-    gives no more units: the model reads none in them, or only marks that go together.
-    """
-    segmenter = predictor.segmenter
-    joint = " " if segmenter.unit == "word" else ""
-    text = joint.join(document.text for document in documents)
-    encoding, windows = segmenter.segment(Document(text))
-    while len(windows) < num_windows:
-        text += joint + text
-        num_units = len(encoding.units)
-        encoding, windows = segmenter.segment(Document(text))
-        if len(encoding.units) <= num_units:
-            return []
-    longest = windows[num_windows - 1].first_unit + windows[num_windows - 1].num_units
-    lengths = [2**power for power in range(longest.bit_length()) if 2**power < longest]
-    ends = [(length, encoding.units[length - 1][1]) for length in (*lengths, longest)]
-    return [Document(text[:end], id=f"{length} units") for length, end in ends]
-
-
-def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Document]) -> Agreement:
-    """What two taggers with the same tags find in documents."""
-    encodings, emissions = one.emissions(documents)
-    _, others = other.emissions(documents)
-    found = _spans(one, emissions)
-    found_by_other = _spans(other, others)
-    union = [sorted({*a, *b}) for a, b in zip(found, found_by_other, strict=True)]
-    chances = span_probabilities(emissions, union, one.tagger.chain())
-    chances_of_other = span_probabilities(others, union, other.tagger.chain())
-    equal = differing = 0
-    largest = 0.0
-    pairs = zip(emissions, others, strict=True)
-    apart = max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0)
-    ties: list[tuple[str, str, str, float, float]] = []
-    for i, document in enumerate(documents):
-        entities = spans_to_entities(union[i], encodings[i].units)
-        for span, entity, p, q in zip(
-            union[i], entities, chances[i], chances_of_other[i], strict=True
-        ):
-            largest = max(largest, abs(p - q))
-            if span in found[i] and span in found_by_other[i]:
-                equal += 1
-            elif abs(p - q) <= _TIE:
-                ties.append((document.id, entity.label, document.surface(entity), p, q))
-            else:
-                differing += 1
-    return Agreement(
-        documents=len(documents),
-        entities=sum(map(len, union)),
-        equal=equal,
-        ties=tuple(ties[:_MOST_LISTED]),
-        num_ties=len(ties),
-        differing=differing,
-        largest_difference=largest,
-        largest_emission_difference=apart,
-    )
-
-
-def _spans(predictor: Predictor, emissions: Emissions) -> list[list[TokenSpan]]:
-    return [spans for spans, _ in decode(emissions, predictor.tagger.chain(), with_scores=False)]
-
-
-def _f1(predictor: Predictor, corpus: Corpus, *, one_by_one: bool = False) -> float:
-    documents = corpus.documents
-    groups = [[document] for document in documents] if one_by_one else [documents]
-    predicted = [
-        found for group in groups for found in predictor.tag_documents(group, with_scores=False)
-    ]
-    return score(corpus.documents, predicted, num_resamples=0).micro.f1 or 0.0
-
-
-def _speeds(
-    arms: Mapping[str, Predictor], documents: Sequence[Document], rounds: int
-) -> dict[str, float]:
-    """Units per second of each, the median of several rounds in which they take turns."""
-    some = documents[:_MOST_TIMED]
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    units = 0
-    for round_number in range(rounds + 1):
-        for name, predictor in arms.items():
-            started = time.perf_counter()
-            encodings, _ = predictor.emissions(some)
-            if round_number:  # the first one warms up
-                seconds[name].append(time.perf_counter() - started)
-            units = sum(len(encoding.units) for encoding in encodings)
-    return {name: units / statistics.median(taken) for name, taken in seconds.items()}
 
 
 def _versions() -> dict[str, str]:

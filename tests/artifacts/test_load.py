@@ -1,10 +1,8 @@
-"""Saved is loaded, through plain peft and transformers too; what is damaged is refused."""
+"""Loaded is what was saved; anybody's models are read; what does not fit is refused."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-import nertune.artifacts.save
+from helpers.artifacts import edit_json, one_line, saved
 from helpers.tiny import (
     SENTENCES,
     VARIANTS,
@@ -23,7 +21,6 @@ from helpers.tiny import (
     save_predictor,
     tiny_bert,
 )
-from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.errors import ArtifactError, ModelError, TokenizerError
 from nertune.inference.predictor import Predictor, load_model
 from nertune.models.heads.decoding import viterbi
@@ -44,26 +41,6 @@ def emissions(predictor: Predictor) -> list[NDArray[np.float32]]:
     return found
 
 
-def saved(folder: Path, variant: str, **sections: dict[str, Any]) -> tuple[Predictor, Path]:
-    """A shaken tagger and where it was saved."""
-    settings = make_settings(folder, variant, sections)
-    predictor = make_predictor(settings)
-    save_predictor(folder / "model", predictor, settings)
-    return predictor, folder / "model"
-
-
-def one_line(error: Exception) -> str:
-    """The message as the command line prints it; it must be short and hold no traceback."""
-    message = str(error)
-    assert len(message) < 600
-    assert "Traceback" not in message
-    return message
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_saved_equals_loaded(variant: str, tmp_path: Path) -> None:
     predictor, folder = saved(tmp_path, variant, model={"max_pieces": 40, "stride": 9})
@@ -79,17 +56,6 @@ def test_saved_equals_loaded(variant: str, tmp_path: Path) -> None:
         40,
         9,
     )
-
-
-def test_saving_again_changes_no_byte(tmp_path: Path) -> None:
-    _, folder = saved(tmp_path, "lora-crf")
-    first = read_manifest(folder)
-    loaded = load_model(folder, device="cpu")
-    second = save_predictor(tmp_path / "again", loaded, make_settings(tmp_path, "lora-crf"))
-    assert {n: h for n, h in second.files.items() if n != "adapter_config.json"} == {
-        n: h for n, h in first.files.items() if n != "adapter_config.json"
-    }
-    assert second.tokenizer_sha256 == first.tokenizer_sha256
 
 
 def test_word_unit_and_crf_survive(tmp_path: Path) -> None:
@@ -111,76 +77,6 @@ def test_loading_and_saving_say_nothing(
     save_predictor(tmp_path / "model", make_predictor(settings), settings)
     load_model(tmp_path / "model", device="cpu")
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_run_folder_is_its_model(tmp_path: Path) -> None:
-    predictor, folder = saved(tmp_path, "lstm")
-    assert load_model(folder.parent, device="cpu").tag("王小明") == predictor.tag("王小明")
-
-
-def test_what_a_folder_holds(tmp_path: Path) -> None:
-    _, full = saved(tmp_path, "full")
-    names = {path.name for path in full.iterdir()}
-    assert {"nertune.json", "README.md", "config.json", "model.safetensors"} <= names
-    (tmp_path / "b").mkdir()
-    _, lora = saved(tmp_path / "b", "lora-crf")
-    names = {path.name for path in lora.iterdir()}
-    assert {"adapter_config.json", "adapter_model.safetensors", "crf.safetensors"} <= names
-    assert "model.safetensors" not in names  # the base is not copied
-    for folder in (full, lora):
-        files = [path for path in folder.rglob("*") if not path.is_dir()]
-        assert {p.suffix for p in files} <= {".json", ".md", ".safetensors", ".txt"}  # no pickle
-        assert all(p.stat().st_mode & 0o777 == 0o644 for p in files if not p.is_symlink())
-        manifest = json.loads((folder / "nertune.json").read_text())
-        assert set(manifest["files"]) == {p.name for p in folder.iterdir()} - {
-            "README.md",
-            "nertune.json",
-            "base",  # for plain peft; its weights are links
-        }
-        assert manifest["encoder_sha256"] == hash_encoder(str(tiny_bert()))
-        card = (folder / "README.md").read_text(encoding="utf-8")
-        assert "LOCATION, ORGANIZATION, PERSON, TIME" in card
-        assert card.startswith("---\nlibrary_name: nertune")
-
-
-# Plain peft and transformers
-
-
-def plain_logits(model: Any, predictor: Predictor, text: str) -> torch.Tensor:
-    _, windows = predictor.segmenter.segment(Document(text))
-    batch = collate(windows, pad_id=0)
-    model.eval()
-    with torch.no_grad():
-        output = model(input_ids=batch.piece_ids_BL, attention_mask=batch.attention_BL)
-    return output.logits
-
-
-@pytest.mark.parametrize("variant", ["lora", "lora-crf"])
-def test_plain_peft_loads_the_adapter(variant: str, tmp_path: Path) -> None:
-    from peft import AutoPeftModelForTokenClassification, PeftModel
-    from transformers import AutoModelForTokenClassification
-
-    predictor, folder = saved(tmp_path, variant)
-    expected = plain_logits(predictor.tagger.emitter.model, predictor, SENTENCES[0].text)
-    torch.manual_seed(99)  # the head must come from the adapter, not from luck
-    base = AutoModelForTokenClassification.from_pretrained(str(tiny_bert()), num_labels=9)
-    plain = PeftModel.from_pretrained(base, str(folder))
-    assert torch.equal(plain_logits(plain, predictor, SENTENCES[0].text), expected)
-    auto = AutoPeftModelForTokenClassification.from_pretrained(str(folder), num_labels=9)
-    assert torch.equal(plain_logits(auto, predictor, SENTENCES[0].text), expected)
-
-
-@pytest.mark.parametrize("variant", ["full", "frozen"])
-def test_plain_transformers_loads_the_model(variant: str, tmp_path: Path) -> None:
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-    predictor, folder = saved(tmp_path, variant)
-    plain = AutoModelForTokenClassification.from_pretrained(str(folder))
-    expected = plain_logits(predictor.tagger.emitter.model, predictor, SENTENCES[0].text)
-    assert torch.equal(plain_logits(plain, predictor, SENTENCES[0].text), expected)
-    assert plain.config.id2label == dict(enumerate(predictor.tagset.tags))
-    pieces = AutoTokenizer.from_pretrained(str(folder))("北京")["input_ids"]
-    assert [[piece] for piece in pieces[1:-1]] == predictor.segmenter.tokenizer.encode_units("北京")
 
 
 # Foreign models
@@ -293,12 +189,6 @@ def test_outputs_that_are_no_tags(tags: list[str], reason: str, tmp_path: Path) 
     with pytest.raises(ModelError, match=reason) as caught:
         load_model(foreign(tmp_path / "m", tags), device="cpu")
     assert "id2label" in one_line(caught.value)
-
-
-def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    change(values)
-    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 def test_a_foreign_model_with_holes_in_its_labels(tmp_path: Path) -> None:
@@ -443,84 +333,6 @@ def test_a_full_model_needs_no_base(tmp_path: Path) -> None:
     assert load_model(folder, device="cpu").tag("王小明") == predictor.tag("王小明")
 
 
-def files_of(variant: str) -> list[str]:
-    own = {
-        "lstm-crf": ["chars.txt", "model.safetensors", "crf.safetensors"],
-        "full": ["config.json", "model.safetensors", "tokenizer.json"],
-        "lora": ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"],
-    }
-    return own[variant]
-
-
-@pytest.mark.parametrize("variant", ["lstm-crf", "full", "lora"])
-def test_damaged_files_are_refused_by_name(variant: str, tmp_path: Path) -> None:
-    _, folder = saved(tmp_path, variant)
-    for name in files_of(variant):
-        path = folder / name
-        whole = path.read_bytes()
-        flipped = bytearray(whole)
-        flipped[len(whole) // 2] ^= 1
-        for data in (whole[:-7], whole + b"\n", bytes(flipped), b""):
-            path.write_bytes(data)
-            with pytest.raises(ArtifactError, match=f"{name}: is not the file that was saved"):
-                load_model(folder, device="cpu")
-        path.unlink()
-        with pytest.raises(ArtifactError, match=f"{name}: missing"):
-            load_model(folder, device="cpu")
-        path.write_bytes(whole)
-    load_model(folder, device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "cannot be read"),
-        ("{", "cannot be read"),
-        ("[]", "format version None"),
-        ("null", "format version None"),
-        ('{"format": 3, "nertune": "9.9"}', "format version 3.*use the nertune that wrote it .9.9"),
-        ('{"format": 1}', "nertune: Field required"),
-        ('{"format": "1"}', "format version '1'"),
-    ],
-)
-def test_a_broken_manifest(text: str, reason: str, tmp_path: Path) -> None:
-    _, folder = saved(tmp_path, "lstm")
-    (folder / "nertune.json").write_text(text)
-    with pytest.raises(ArtifactError, match=reason) as caught:
-        load_model(folder, device="cpu")
-    one_line(caught.value)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"tags": ["O", "B-X", "B-X"]},
-        {"tags": ["O", "nonsense"]},
-        {"tags": []},
-        {"tags": ["O", "B-X", "I-X"]},
-        {"scheme": "BMES"},
-        {"lstm": None},
-        {"max_pieces": 0},
-        {"stride": 600},
-        {"stride": -1},
-        {"unit": "sentence"},
-        {"emitter": "encoder"},
-        {"decoder": "crf"},
-        {"tokenizer_sha256": "0"},
-        {"files": {"../data.jsonl": "0"}},
-        {"files": []},
-        {"lstm": {"hidden_size": 8}},
-    ],
-    ids=str,
-)
-def test_an_edited_manifest_is_no_traceback(change: dict[str, Any], tmp_path: Path) -> None:
-    _, folder = saved(tmp_path, "lstm")
-    edit_json(folder / "nertune.json", lambda m: m.update(change))
-    with pytest.raises(ModelError) as caught:
-        load_model(folder, device="cpu").tag("王小明在北京")
-    one_line(caught.value)
-
-
 @pytest.mark.parametrize("variant", ["full", "lora"])
 def test_edited_tags_do_not_fit_the_outputs(variant: str, tmp_path: Path) -> None:
     _, folder = saved(tmp_path, variant)
@@ -528,12 +340,6 @@ def test_edited_tags_do_not_fit_the_outputs(variant: str, tmp_path: Path) -> Non
     with pytest.raises(ModelError) as caught:
         load_model(folder, device="cpu").tag("王小明在北京")
     one_line(caught.value)
-
-
-def test_keys_of_the_future_are_ignored(tmp_path: Path) -> None:
-    predictor, folder = saved(tmp_path, "lstm")
-    edit_json(folder / "nertune.json", lambda m: m.update(novelty=1))
-    assert load_model(folder, device="cpu").tag("王小明") == predictor.tag("王小明")
 
 
 def test_folders_that_hold_no_tagger(tmp_path: Path) -> None:
@@ -553,84 +359,3 @@ def test_folders_that_hold_no_tagger(tmp_path: Path) -> None:
 def test_a_hub_name_without_a_connection() -> None:
     with pytest.raises(ModelError, match="neither a bundled encoder nor a folder"):
         load_model("nobody/such-a-model-there-is-not", device="cpu")
-
-
-# All or nothing
-
-
-@pytest.mark.parametrize("step", ["_write_weights", "model_card", "hash_encoder"])
-@pytest.mark.parametrize("has_old", [False, True])
-def test_a_failed_save_leaves_the_old_model_or_none(
-    step: str, has_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = make_settings(tmp_path, "lora-crf")
-    folder = tmp_path / "out" / "model"
-    old = make_predictor(settings, noise=0.1)
-    if has_old:
-        save_predictor(folder, old, settings)
-
-    def fail(*args: Any) -> Any:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(nertune.artifacts.save, step, fail)
-    with pytest.raises(OSError, match="No space left"):
-        save_predictor(folder, make_predictor(settings), settings)
-    monkeypatch.undo()
-    assert names_in(tmp_path / "out") == ["model"] * has_old
-    if has_old:
-        assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
-
-
-def test_an_older_model_is_replaced_whole(tmp_path: Path) -> None:
-    saved(tmp_path, "full-crf")
-    (tmp_path / "model" / "leftover.safetensors").write_bytes(b"")
-    predictor, folder = saved(tmp_path, "lstm")
-    assert not (folder / "crf.safetensors").exists()
-    assert not (folder / "leftover.safetensors").exists()
-    assert load_model(folder, device="cpu").tag("王小明") == predictor.tag("王小明")
-    assert names_in(tmp_path) == ["data.jsonl", "model"]
-
-
-def test_an_older_model_survives_until_the_new_one_is_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Replacing must not go through a half-removed folder."""
-    old, folder = saved(tmp_path, "lora")
-    settings = make_settings(tmp_path, "lora")
-
-    rename = Path.rename
-
-    def fail(path: Path, target: Path) -> Path:
-        if target == folder and not path.name.endswith(".old"):
-            raise OSError(5, "Input/output error")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    monkeypatch.setattr("nertune.storage.atomic._swap", lambda first, second: False)
-    with pytest.raises(OSError, match="Input/output"):
-        save_predictor(folder, make_predictor(settings, noise=0.1), settings)
-    monkeypatch.undo()
-    assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
-    assert names_in(tmp_path) == ["data.jsonl", "model"]
-
-
-def test_a_kill_while_a_model_is_replaced_loses_neither(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process ends when the older folder has made room and the newer one is not there yet."""
-    old, folder = saved(tmp_path, "lora")
-    settings = make_settings(tmp_path, "lora")
-    rename = Path.rename
-
-    def kill(path: Path, target: Path) -> Path:
-        if target == folder:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr("nertune.storage.atomic._swap", lambda first, second: False)
-    newer = make_predictor(settings, noise=0.1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", kill)
-        with pytest.raises(KeyboardInterrupt):
-            save_predictor(folder, newer, settings)
-    assert load_model(folder, device="cpu").tag("王小明") == old.tag("王小明")
