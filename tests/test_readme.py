@@ -1,4 +1,4 @@
-"""The README's own example, word for word: its recipe and its commands, on a few sentences."""
+"""The examples of README and tutorial, word for word: recipes and commands, on a few sentences."""
 
 from __future__ import annotations
 
@@ -23,26 +23,35 @@ PAGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
+TUTORIAL = (ROOT / "docs" / "first-tagger.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The files that the commands name; recipes are the page's own, with fewer epochs."""
     for split, count in (("train", 24), ("dev", 8), ("test", 8)):
         documents = load_corpus(resolve_data(f"sample:{split}")).documents[:count]
         save_documents(
-            folder / f"{split}.conll",
+            tmp_path / f"{split}.conll",
             documents,
             format="conll",
             tokenize=lambda text: [(i, i + 1) for i in range(len(text)) if not text[i].isspace()],
         )
-    (recipe,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (folder / "my.toml").write_text(recipe.replace("epochs = 10", "epochs = 2"), encoding="utf-8")
-    lora = recipe.replace("epochs = 10", "epochs = 1")
-    (folder / "lora.toml").write_text(lora, encoding="utf-8")
-    full = lora.replace('tuning = "lora"', 'tuning = "full"')
-    (folder / "bert.toml").write_text(full, encoding="utf-8")
-    (folder / "texts.txt").write_text("王小明到了北京。\n\n他在那里等人。\n", encoding="utf-8")
-    (folder / "domain.txt").write_text("小明昨天到了北京，他在那里等人。\n" * 40, encoding="utf-8")
-    return folder
+    texts = {
+        "lora.toml": _recipe(README, epochs=1),
+        "bert.toml": _recipe(README, epochs=1).replace('tuning = "lora"', 'tuning = "full"'),
+        "texts.txt": "王小明到了北京。\n\n他在那里等人。\n",
+        "domain.txt": "小明昨天到了北京，他在那里等人。\n" * 40,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def _recipe(page: str, *, epochs: int) -> str:
+    (recipe,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert "epochs = 10" in recipe
+    return recipe.replace("epochs = 10", f"epochs = {epochs}")
 
 
 def _commands(page: str) -> list[str]:
@@ -50,12 +59,9 @@ def _commands(page: str) -> list[str]:
     return [line.strip() for line in lines]
 
 
-@pytest.mark.timeout(900)
-def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = _commands(README)
-    monkeypatch.chdir(folder)
-    assert len(commands) >= 8
-    for command in commands:
+def _run_commands(page: str, folder: Path, *, epochs: int) -> None:
+    """Run a page's commands in their order, in `folder`, which is the working folder."""
+    for command in _commands(page):
         words, arrow, target = command.partition(" > ")
         arguments = shlex.split(words)[1:]
         if "--seeds" in arguments:
@@ -66,6 +72,9 @@ def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.Mon
             arguments += ["--set", "batch_tokens=256"]
         done = run(*arguments)
         assert done.code == 0, f"{command}\n{done.stderr}"
+        if arguments[0] == "init":  # then the page shows a recipe to write in its place
+            assert (folder / "my.toml").is_file()
+            (folder / "my.toml").write_text(_recipe(page, epochs=epochs), encoding="utf-8")
         if "-o" in arguments and arguments[0] == "predict":  # then it goes into the file alone
             assert (folder / arguments[arguments.index("-o") + 1]).stat().st_size, command
         else:
@@ -73,6 +82,13 @@ def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.Mon
         if arrow:
             (folder / target.strip()).write_text(done.stdout, encoding="utf-8")
             assert len(done.stdout.strip().split("\n")) == 3
+
+
+@pytest.mark.timeout(900)
+def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert len(_commands(README)) >= 8
+    _run_commands(README, folder, epochs=2)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 2
     names: dict[str, Any] = {}
@@ -80,6 +96,14 @@ def test_every_command_of_the_readme_works(folder: Path, monkeypatch: pytest.Mon
         exec(block, names)
     assert names["document"].text == "王小明昨天到了北京。"
     assert 0 <= names["scores"].micro.f1 <= 1
+
+
+def test_every_command_of_the_tutorial_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert len(_commands(TUTORIAL)) >= 7
+    _run_commands(TUTORIAL, folder, epochs=1)
+    entities = (folder / "entities.jsonl").read_text(encoding="utf-8")
+    assert len(entities.strip().split("\n")) == 3
 
 
 def test_the_table_of_rooms_names_folders_that_exist() -> None:
