@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.commands import run
-from nertune.comparison.compare import compare
+from nertune.comparison.compare import RunOptions, compare
 from nertune.config.pretrain import missing_settings, parse_pretrain_settings
 from nertune.config.run import load_settings, settings_of_record
 from nertune.data.corpus import load_corpus
@@ -140,9 +140,10 @@ def test_a_comparison_takes_runs_of_0_1_0(is_finished: bool, tmp_path: Path) -> 
     expected = pytest.raises(TrainingError, match="asked to resume")
     with contextlib.nullcontext() if is_finished else expected:
         compare(
-            [FOLDER / "full.toml"], seeds=1, first_seed=987, output=tmp_path / "out",
-            run_arm=never, on_progress=said.append,
-            overrides=["run.device=cpu", "run.threads=1"],
+            [FOLDER / "full.toml"], seeds=1, output=tmp_path / "out", on_progress=said.append,
+            options=RunOptions(
+                first_seed=987, run=never, overrides=["run.device=cpu", "run.threads=1"]
+            ),
         )  # fmt: skip
     assert ("reused" if is_finished else "resuming") in said[0]
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from helpers.bench import Bench, documents
-from nertune.comparison.compare import arm_names, compare
+from nertune.comparison.compare import RunOptions, compare, configuration_names
 from nertune.comparison.results import Estimate
 from nertune.config.run import Settings, load_settings
 from nertune.data.corpus import load_corpus, save_documents
@@ -36,13 +36,15 @@ def no_weights(name: str) -> str:
     raise ModelError(f"{name}: holds no safetensors weights")
 
 
-def test_trains_each_arm_with_each_seed_and_tells_them_apart(bench: Bench) -> None:
+def test_trains_each_configuration_with_each_seed_and_tells_them_apart(bench: Bench) -> None:
     weak, strong = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
     comparison = bench.compare(weak, strong, seeds=3)
-    assert bench.starts == [(arm, seed, "new") for seed in (1, 2, 3) for arm in ("weak", "strong")]
+    assert bench.starts == [
+        (name, seed, "new") for seed in (1, 2, 3) for name in ("weak", "strong")
+    ]
     assert bench.trainer.requests[0].folder == bench.folder / "out/runs/weak/seed-1"
     assert (comparison.baseline, comparison.seeds, comparison.split) == ("weak", (1, 2, 3), "test")
-    first, second = comparison.arms
+    first, second = comparison.configurations
     assert first.difference is None
     assert second.difference is not None
     assert second.difference.verdict == "better"
@@ -60,11 +62,11 @@ def test_trains_each_arm_with_each_seed_and_tells_them_apart(bench: Bench) -> No
 def test_with_one_seed_models_are_told_apart_and_no_methods(bench: Bench) -> None:
     weak, strong = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
     shown = bench.compare(weak, strong, seeds=1)
-    difference = shown.arms[1].difference
+    difference = shown.configurations[1].difference
     assert difference is not None
     assert difference.ci95[0] > 0
     assert difference.verdict == "models differ"
-    like = bench.compare(weak, bench.recipe("like", 0.003), seeds=1).arms[1].difference
+    like = bench.compare(weak, bench.recipe("like", 0.003), seeds=1).configurations[1].difference
     assert like is not None
     assert like.verdict == "models cannot be told apart"
     stream = io.StringIO()
@@ -93,7 +95,7 @@ def test_document_borders_of_the_test_data_decide_what_is_resampled(bench: Bench
         path.write_text("\n".join(lines).replace("-DOCSTART- O", "-DOCSTART-\tO"))
         recipes = [bench.recipe(n, r, test=str(path)) for n, r in (("a", 0.001), ("b", 0.002))]
         found[name] = bench.compare(*recipes, output=bench.folder / name)
-    one, other = (found[name].arms[1].difference for name in ("sentences", "documents"))
+    one, other = (found[name].configurations[1].difference for name in ("sentences", "documents"))
     assert one is not None
     assert other is not None
     assert one.difference == other.difference
@@ -128,37 +130,37 @@ def test_little_test_data_is_said(bench: Bench) -> None:
 
 def test_other_baseline_turns_the_verdict(bench: Bench) -> None:
     recipes = bench.recipe("weak", 0.001), bench.recipe("strong", 0.002)
-    turned = bench.compare(*recipes, baseline="strong").arms[0].difference
-    plain = bench.compare(*recipes).arms[1].difference
+    turned = bench.compare(*recipes, baseline="strong").configurations[0].difference
+    plain = bench.compare(*recipes).configurations[1].difference
     assert turned is not None
     assert plain is not None
     assert turned.verdict == "worse"
     assert turned.difference == -plain.difference
 
 
-def test_like_arms_are_not_told_apart(bench: Bench) -> None:
+def test_like_configurations_are_not_told_apart(bench: Bench) -> None:
     comparison = bench.compare(bench.recipe("a", 0.001), bench.recipe("b", 0.003), seeds=3)
-    difference = comparison.arms[1].difference
+    difference = comparison.configurations[1].difference
     assert difference is not None
     assert difference.verdict == "not distinguishable"
 
 
 def test_figures_over_seeds(bench: Bench) -> None:
-    arm = bench.compare(bench.recipe("a")).arms[0]
-    assert (arm.trainable_parameters, arm.total_parameters, arm.trainable_share) == (
+    found = bench.compare(bench.recipe("a")).configurations[0]
+    assert (found.trainable_parameters, found.total_parameters, found.trainable_share) == (
         250,
         1000,
         0.25,
     )
     # Seed 1 has epochs of 2 and 3 seconds, seed 2 one more of 4.
-    assert arm.seconds_per_epoch == Estimate(2.75, pytest.approx(0.5**0.5 / 2), (2.5, 3.0))
-    assert arm.peak_memory_bytes.mean == 2**20 * 101.5
-    assert arm.best_epochs == (1, 2)
-    assert [epoch.loss.values for epoch in arm.epochs] == [
+    assert found.seconds_per_epoch == Estimate(2.75, pytest.approx(0.5**0.5 / 2), (2.5, 3.0))
+    assert found.peak_memory_bytes.mean == 2**20 * 101.5
+    assert found.best_epochs == (1, 2)
+    assert [epoch.loss.values for epoch in found.epochs] == [
         (1.0, 1 / 2), (1 / 2, 1 / 3), (None, 1 / 4)
     ]  # fmt: skip
-    assert arm.epochs[2].loss == Estimate(0.25, None, (None, 0.25))
-    written = json.loads(json.dumps(arm.to_dict(), allow_nan=False))
+    assert found.epochs[2].loss == Estimate(0.25, None, (None, 0.25))
+    written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert written["scores"]["types"]["PER"]["overlap"]["f1"]["sd"] > 0
     assert written["scores"]["micro"]["support"] == 240
 
@@ -181,7 +183,7 @@ def test_another_encoder_behind_the_same_name(
 ) -> None:
     recipe = bench.recipe("a")
     bench.compare(recipe)
-    for place in ("nertune.comparison.compare", "helpers.bench"):
+    for place in ("nertune.comparison.runs", "helpers.bench"):
         monkeypatch.setattr(f"{place}.hash_encoder", lambda name: "other weights")
     bench.compare(recipe)
     assert bench.starts == [("a", 1, "new"), ("a", 2, "new")]
@@ -218,8 +220,11 @@ def test_a_recipe_that_changes_meanwhile_is_refused(bench: Bench) -> None:
     with pytest.raises(
         TrainingError, match=r"a, seed 1: train.learning_rate was 0.002, is 0.001: the rec"
     ):
-        compare([recipe], seeds=2, output=bench.folder / "out", run_arm=edited)
-    assert bench.compare(recipe).arms[0].records[0]["settings"]["train"]["learning_rate"] == 0.002
+        compare([recipe], seeds=2, output=bench.folder / "out", options=RunOptions(run=edited))
+    assert (
+        bench.compare(recipe).configurations[0].records[0]["settings"]["train"]["learning_rate"]
+        == 0.002
+    )
 
 
 def test_splits_are_read_as_a_run_reads_them(bench: Bench) -> None:
@@ -245,7 +250,7 @@ def test_a_killed_run_on_another_encoder_starts_again(
     recipe = bench.recipe("a")
     bench.compare(recipe, seeds=1)
     (bench.folder / "out/runs/a/seed-1/record.json").unlink()
-    for place in ("nertune.comparison.compare", "helpers.bench"):
+    for place in ("nertune.comparison.runs", "helpers.bench"):
         monkeypatch.setattr(f"{place}.hash_encoder", lambda name: "other weights")
     bench.compare(recipe, seeds=1)
     assert bench.starts == [("a", 1, "new")]
@@ -256,7 +261,7 @@ def test_an_encoder_that_was_not_there_yet_does_not_keep_a_run_from_being_resume
 ) -> None:
     recipe = bench.recipe("a")
     with monkeypatch.context() as patch:
-        patch.setattr("nertune.comparison.compare.hash_encoder", no_weights)
+        patch.setattr("nertune.comparison.runs.hash_encoder", no_weights)
         bench.compare(recipe, seeds=1)
     bench.compare(recipe, seeds=1)
     assert bench.starts == []
@@ -283,16 +288,18 @@ def test_what_was_begun_is_gone_before_the_new_request_is_there(
     assert bench.starts == [("a", 1, "new")]  # and does not resume what had other settings
 
 
-def test_other_arms_may_be_trained_in_the_same_folder_meanwhile(bench: Bench) -> None:
+def test_other_configurations_may_be_trained_in_the_same_folder_meanwhile(bench: Bench) -> None:
     one, two = bench.recipe("a"), bench.recipe("b")
 
     def beside(request: RunRequest) -> None:
         if request.seed == 1:
-            compare([two], seeds=1, output=bench.folder / "out", run_arm=bench.trainer)
+            compare(
+                [two], seeds=1, output=bench.folder / "out", options=RunOptions(run=bench.trainer)
+            )
         bench.trainer(request)
 
-    compare([one], seeds=2, output=bench.folder / "out", run_arm=beside)
-    assert [(r.arm, r.seed) for r in bench.trainer.requests] == [("b", 1), ("a", 1), ("a", 2)]
+    compare([one], seeds=2, output=bench.folder / "out", options=RunOptions(run=beside))
+    assert [(r.name, r.seed) for r in bench.trainer.requests] == [("b", 1), ("a", 1), ("a", 2)]
 
 
 def test_a_hash_that_is_not_known_for_the_moment_loses_no_run(
@@ -302,7 +309,7 @@ def test_a_hash_that_is_not_known_for_the_moment_loses_no_run(
     bench.compare(recipe, seeds=1)
     (bench.folder / "out/runs/a/seed-1/record.json").unlink()
 
-    monkeypatch.setattr("nertune.comparison.compare.hash_encoder", no_weights)
+    monkeypatch.setattr("nertune.comparison.runs.hash_encoder", no_weights)
     bench.compare(recipe, seeds=1)
     assert bench.starts == [("a", 1, "resume")]
 
@@ -314,7 +321,7 @@ def test_two_comparisons_in_one_folder_are_refused(bench: Bench) -> None:
         bench.compare(recipe, overrides=["train.epochs=4"])
 
     with pytest.raises(ConfigError, match=r"output: another process is at work in .*out"):
-        compare([recipe], seeds=2, output=bench.folder / "out", run_arm=another)
+        compare([recipe], seeds=2, output=bench.folder / "out", options=RunOptions(run=another))
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is(bench: Bench) -> None:
@@ -330,7 +337,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(bench: Bench) -> N
     assert bench.starts == []
 
 
-def test_arms_with_different_dev_data_are_said(bench: Bench) -> None:
+def test_configurations_with_different_dev_data_are_said(bench: Bench) -> None:
     recipes = bench.recipe("a"), bench.recipe("b", 0.002, dev="")
     notices = "\n".join(bench.compare(*recipes).notices)
     assert "best epoch on different development data" in notices
@@ -361,7 +368,7 @@ def test_killed_runs_are_resumed(bench: Bench) -> None:
         bench.trainer(request)
 
     with pytest.raises(KeyboardInterrupt):
-        compare([recipe], seeds=2, output=bench.folder / "out", run_arm=killed)
+        compare([recipe], seeds=2, output=bench.folder / "out", options=RunOptions(run=killed))
     bench.compare(recipe)
     assert bench.starts == [("a", 2, "resume")]
     assert any("reused" in line for line in bench.messages)
@@ -394,7 +401,7 @@ def test_other_training_data_is_refused_unless_it_is_what_is_compared(bench: Ben
     with pytest.raises(ConfigError, match=f"a on .*{hashes[0]}.*b on .*{hashes[1]}.*--other"):
         bench.compare(*recipes)
     assert bench.starts == []
-    assert len(bench.compare(*recipes, other_training_data=True).arms) == 2
+    assert len(bench.compare(*recipes, other_training_data=True).configurations) == 2
 
 
 def test_the_same_test_data_may_lie_in_two_files(bench: Bench) -> None:
@@ -421,7 +428,7 @@ def test_what_spoils_a_comparison_is_said(bench: Bench) -> None:
     assert "corrected for their number (Holm" in notices
 
 
-def test_an_arm_that_was_not_trained_well_is_named(
+def test_a_configuration_that_was_not_trained_well_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the reference study concluded from came of two epochs at a rate for another way."""
@@ -440,7 +447,7 @@ def test_an_arm_that_was_not_trained_well_is_named(
     assert weak.startswith("weak was best on dev in its last epoch with every seed")
 
 
-def test_an_arm_whose_best_epoch_was_earlier_with_one_seed_is_not_named(
+def test_a_configuration_whose_best_epoch_was_earlier_with_one_seed_is_not_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = bench.trainer.record
@@ -472,7 +479,7 @@ def test_a_last_epoch_that_dev_did_not_choose_says_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baseline": "c"}, "baseline 'c' is no arm; expected one of a, b"),
+        ({"baseline": "c"}, "baseline 'c' is no configuration; expected one of a, b"),
         ({"seeds": 0}, "seeds = 0"),
         ({"overrides": ["run.seed=3"]}, "compare sets run.seed"),
         ({"overrides": ["train.epoch=3"]}, "did you mean epochs"),
@@ -484,9 +491,9 @@ def test_wrong_arguments_are_refused(bench: Bench, options: dict[str, Any], mess
     assert bench.starts == []
 
 
-def test_arm_names_are_unique() -> None:
+def test_configuration_names_are_unique() -> None:
     def names(*paths: str) -> tuple[str, ...]:
-        return arm_names([Path(path) for path in paths])
+        return configuration_names([Path(path) for path in paths])
 
     assert names("x/bert.toml", "x/lora.toml") == ("bert", "lora")
     assert names("x/bert.toml", "y/bert.toml", "y/lora.toml") == ("x-bert", "y-bert", "lora")
@@ -513,7 +520,9 @@ def test_predictions_that_do_not_fit_their_record_are_refused(bench: Bench) -> N
 
 def test_a_run_without_a_record_is_an_error(bench: Bench) -> None:
     with pytest.raises(TrainingError, match=r"a, seed 1: .*no finished record"):
-        compare([bench.recipe("a")], output=bench.folder / "out", run_arm=lambda _: None)
+        compare(
+            [bench.recipe("a")], output=bench.folder / "out", options=RunOptions(run=lambda _: None)
+        )
 
 
 def test_examples_are_what_most_seeds_tell_apart(bench: Bench) -> None:

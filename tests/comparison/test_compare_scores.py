@@ -12,7 +12,7 @@ import tomli_w
 
 from helpers.advice import run_here
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
-from nertune.comparison.compare import compare
+from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison
 from nertune.comparison.sizes import compare_sizes
 from nertune.experiments.folder import RunFolder
@@ -48,8 +48,8 @@ class Shop:
             run_here(request)
 
         output = self.folder / "out"
-        return compare([recipe], seeds=1, output=output, run_arm=run, on_progress=self.said.append,
-                       **options)  # fmt: skip
+        return compare([recipe], seeds=1, output=output, on_progress=self.said.append,
+                       options=RunOptions(run=run, **options))  # fmt: skip
 
     @property
     def run(self) -> RunFolder:
@@ -81,7 +81,7 @@ def test_a_finished_run_is_scored_on_test_and_not_trained_again(shop: Shop) -> N
     assert shop.trained == before
     assert shown.split == "test"
     assert shown.data["documents"] == 5
-    assert shown.arms[0].records[0]["test"]["documents"] == 5
+    assert shown.configurations[0].records[0]["test"]["documents"] == 5
     shop.compare(shop.recipe(shop.test))
     assert shop.requests == []
 
@@ -122,6 +122,10 @@ def test_learning_curves_ask_for_test_too(shop: Shop) -> None:
 
     for test in (None, shop.test):
         compare_sizes(
-            [shop.recipe(test)], [0.5], output=shop.folder / "sizes", seeds=1, run_arm=run
+            [shop.recipe(test)],
+            [0.5],
+            output=shop.folder / "sizes",
+            seeds=1,
+            options=RunOptions(run=run),
         )
     assert asked == [("new", False)] * 2 + [("resume", True)] * 2

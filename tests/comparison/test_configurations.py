@@ -64,7 +64,7 @@ def test_a_row_says_what_each_configuration_is(bench: Bench) -> None:
 
 def test_the_settings_that_differ_and_no_others(bench: Bench) -> None:
     shown = varied(bench)
-    rows = {row[0]: row[1:] for row in differing_settings(shown.arms)}
+    rows = {row[0]: row[1:] for row in differing_settings(shown.configurations)}
     assert rows == {
         "model.emitter": ["encoder", "encoder", "lstm"],
         "model.tuning": ["full", "lora", "–"],  # of no effect on a BiLSTM
@@ -85,7 +85,7 @@ def test_options_of_a_method_differ_one_by_one(bench: Bench) -> None:
         for name, rank in (("a", 64), ("b", 256))
     ]  # fmt: skip
     shown = bench.compare(*recipes)
-    assert differing_settings(shown.arms) == [["peft.options.r", "64", "256"]]
+    assert differing_settings(shown.configurations) == [["peft.options.r", "64", "256"]]
     assert configuration_rows(shown)[0][3].startswith("peft: vera, targets query key value, r 64")
 
 
@@ -116,7 +116,7 @@ def test_a_report_says_what_was_compared_and_which_types_were_confused(bench: Be
     table = section.split("### strong", 1)[1].strip().splitlines()
     rows = [line.strip("| ").split(" | ") for line in table]
     assert rows[0][1:] == ["LOC", "MISC", "PER", "(missed)", "gold"]
-    strong = shown.arms[1]
+    strong = shown.configurations[1]
     cells = {row[0]: row[1:] for row in rows[2:]}
     for gold in ("LOC", "PER"):
         counted = sum(float(cell) for cell in cells[gold][:4] if cell != "·")
@@ -141,19 +141,21 @@ def test_a_run_of_an_earlier_version_differs_in_nothing_but_what_differs(bench: 
     old = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     now = {**old, "settings": settings_of_record(old["settings"])}
     now["settings"]["lora"] = {**now["settings"]["lora"], "rank": 8}
-    arms = [replace(comparison(names=("a",), num_seeds=1).arms[0], name=name, records=(record,))
-            for name, record in (("old", old), ("new", now))]  # fmt: skip
+    one = comparison(names=("a",), num_seeds=1).configurations[0]
+    both = [
+        replace(one, name=name, records=(record,)) for name, record in (("old", old), ("new", now))
+    ]
     now["settings"]["train"] = {**now["settings"]["train"], "warmup": 0.100004}
-    assert differing_settings(arms) == [
+    assert differing_settings(both) == [
         ["lora.rank", "2", "8"], ["train.warmup", "0.1", "0.100004"]
     ]  # fmt: skip
-    assert configuration_rows(replace(comparison(), arms=tuple(arms), seeds=(987,)))[0][3] == (
-        "LoRA, rank 2, alpha 8, targets query key value"
-    )
+    assert configuration_rows(replace(comparison(), configurations=tuple(both), seeds=(987,)))[0][
+        3
+    ] == ("LoRA, rank 2, alpha 8, targets query key value")
 
 
 def test_a_record_without_rates_or_settings_is_shown_as_far_as_it_goes() -> None:
     shown = comparison()
-    assert describe_rates(shown.arms[0]) == "–"
+    assert describe_rates(shown.configurations[0]) == "–"
     assert configuration_rows(shown)[0][:2] == ["bert", "–"]
     assert "differ in no setting" in to_markdown(shown)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from helpers.bench import Bench
 from nertune.comparison.results import Comparison
+from nertune.comparison.runs import RunOptions
 from nertune.comparison.sizes import compare_sizes
 from nertune.errors import ConfigError
 from nertune.reports.report import render_terminal, to_markdown
@@ -22,14 +23,18 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
+def test_sizes_train_each_configuration_on_nested_parts_of_the_data(bench: Bench) -> None:
     recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
     shown = compare_sizes(
-        recipes, [0.5, 0.25, 1.0], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+        recipes,
+        [0.5, 0.25, 1.0],
+        output=bench.folder / "out",
+        seeds=2,
+        options=RunOptions(run=bench.trainer),
     )
     assert [point.share for point in shown.sizes] == [0.25, 0.5, 1.0]
     assert [point.documents for point in shown.sizes] == [20, 40, 80]
-    assert shown.sizes[-1].f1["b"] == shown.arms[1].score("micro").f1
+    assert shown.sizes[-1].f1["b"] == shown.configurations[1].score("micro").f1
     assert all(point.differences.keys() == {"b"} for point in shown.sizes)
     asked = {
         tuple(o for o in request.overrides if o.startswith(("train.epochs", "data.train_share")))
@@ -39,17 +44,21 @@ def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
     quarter = ("data.train_share=0.25", "train.epochs=50")
     assert asked == {(), ("data.train_share=0.5", "train.epochs=32"), quarter}
     taken = {
-        (request.folder.parts[-4], request.arm, request.seed): json.loads(
+        (request.folder.parts[-4], request.name, request.seed): json.loads(
             (request.folder / "record.json").read_text()
         )["data"]["train"]["sha256"]
         for request in bench.trainer.requests
     }
-    assert taken["share-0.25", "a", 1] == taken["share-0.25", "b", 1]  # the same for all arms
+    assert taken["share-0.25", "a", 1] == taken["share-0.25", "b", 1]  # the same for all
     assert taken["share-0.25", "a", 1] != taken["share-0.25", "a", 2]  # others for another seed
     assert len(set(taken.values())) == 5
     bench.trainer.requests.clear()
     again = compare_sizes(
-        recipes, [0.25, 0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+        recipes,
+        [0.25, 0.5],
+        output=bench.folder / "out",
+        seeds=2,
+        options=RunOptions(run=bench.trainer),
     )
     assert bench.starts == []  # all is reused
     assert again.sizes == shown.sizes
@@ -58,16 +67,19 @@ def test_sizes_train_each_arm_on_nested_parts_of_the_data(bench: Bench) -> None:
 def test_a_single_amount_is_no_curve(bench: Bench) -> None:
     for shares in ([], [1.0]):
         shown = compare_sizes(
-            [bench.recipe("a")], shares, output=bench.folder / "out", run_arm=bench.trainer
+            [bench.recipe("a")],
+            shares,
+            output=bench.folder / "out",
+            options=RunOptions(run=bench.trainer),
         )
         assert shown.sizes == ()
         assert "By amount" not in to_markdown(shown)
 
 
-def test_an_arm_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> None:
+def test_a_configuration_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> None:
     recipes = [bench.recipe("a", 0.002), bench.recipe("silent", 0.5)]
     shown = compare_sizes(
-        recipes, [0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+        recipes, [0.5], output=bench.folder / "out", seeds=2, options=RunOptions(run=bench.trainer)
     )
     whole, half = shown.notices
     assert whole.startswith("silent predicted no entity with 2 of 2 seeds")
@@ -77,7 +89,7 @@ def test_an_arm_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> 
 def test_sizes_are_shown(bench: Bench) -> None:
     recipes = [bench.recipe("a"), bench.recipe("b", 0.002)]
     shown = compare_sizes(
-        recipes, [0.5], output=bench.folder / "out", seeds=2, run_arm=bench.trainer
+        recipes, [0.5], output=bench.folder / "out", seeds=2, options=RunOptions(run=bench.trainer)
     )
     console = Console(width=100, record=True, file=io.StringIO())
     render_terminal(shown, console)
@@ -86,8 +98,8 @@ def test_sizes_are_shown(bench: Bench) -> None:
     assert "80 (100 %)" in text
     rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50 %)")]
     assert [row.split(" | ")[1] for row in rows] == ["a", "b"]
-    for row, arm in zip(rows, ("a", "b"), strict=True):
-        assert f"{shown.sizes[0].f1[arm].mean:.3f}" in row
+    for row, name in zip(rows, ("a", "b"), strict=True):
+        assert f"{shown.sizes[0].f1[name].mean:.3f}" in row
     assert "points against a" in markdown
     assert rows[1].endswith("| better |")
     assert shown.to_dict()["sizes"][0]["documents"] == 40
@@ -107,9 +119,11 @@ def test_sizes_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         compare_sizes(
-            [bench.recipe("a")], shares, output=bench.folder / "out", overrides=overrides,
-            run_arm=bench.trainer,
-        )  # fmt: skip
+            [bench.recipe("a")],
+            shares,
+            output=bench.folder / "out",
+            options=RunOptions(overrides=overrides, run=bench.trainer),
+        )
     assert bench.starts == []
 
 
@@ -119,7 +133,11 @@ def test_other_amounts_are_refused_only_beside_sizes(bench: Bench) -> None:
 
     def call(recipe: Path, shares: list[float], **options: Any) -> Comparison:
         return compare_sizes(
-            [recipe], shares, output=bench.folder / "out", run_arm=bench.trainer, seeds=1, **options
+            [recipe],
+            shares,
+            output=bench.folder / "out",
+            options=RunOptions(run=bench.trainer, **options),
+            seeds=1,
         )
 
     with pytest.raises(ConfigError, match=r"own\.toml: data\.train_share = 0\.5"):
@@ -127,6 +145,6 @@ def test_other_amounts_are_refused_only_beside_sizes(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         call(bench.recipe("a"), [0.5], other_training_data=True)
     assert bench.starts == []
-    assert call(own, []).arms[0].records[0]["data"]["train"]["documents"] == 40
+    assert call(own, []).configurations[0].records[0]["data"]["train"]["documents"] == 40
     call(bench.recipe("a"), [1.0], overrides=["data.train_share=0.25"])
     assert bench.trainer.requests[-1].overrides == ("data.train_share=0.25",)

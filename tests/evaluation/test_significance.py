@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nertune.evaluation.significance import (
     Difference,
     chance_of_keeping_up,
-    compare_arms,
+    compare_counts,
     correct_for_many,
     hierarchical_interval,
     randomisation_p_value,
@@ -29,24 +29,24 @@ def simulate(
     effect: float = 0.0,
     seed_noise: float = 0.15,
 ) -> tuple[Counts, Counts]:
-    """Two arms whose chance to get an entity depends on sentence, seed and the arm's effect."""
+    """Two configurations whose chance to get an entity depends on sentence, seed and effect."""
     gold = rng.poisson(2.0, num_sentences)
     easiness = rng.normal(1.2, 1.0, num_sentences)
-    arms = []
-    for arm in range(2):
+    configurations = []
+    for candidate in range(2):
         seeds = []
         for _ in range(num_seeds):
             noise = rng.normal(0, seed_noise) + rng.normal(0, 0.6, num_sentences)
-            chance = 1 / (1 + np.exp(-easiness - noise - effect * arm))
+            chance = 1 / (1 + np.exp(-easiness - noise - effect * candidate))
             correct = rng.binomial(gold, chance)
             wrong = rng.poisson((1 - chance) * gold * 0.8)
             seeds.append(np.stack([gold, correct + wrong, correct], axis=1))
-        arms.append(np.stack(seeds))
-    return arms[1], arms[0]
+        configurations.append(np.stack(seeds))
+    return configurations[1], configurations[0]
 
 
-def fast(arm: Counts, baseline: Counts, seed: int = 0) -> Difference:
-    return compare_arms(arm, baseline, num_permutations=499, num_resamples=300, seed=seed)
+def fast(candidate: Counts, baseline: Counts, seed: int = 0) -> Difference:
+    return compare_counts(candidate, baseline, num_permutations=499, num_resamples=300, seed=seed)
 
 
 @pytest.mark.parametrize("seed_noise", [0.0, 0.4])
@@ -85,9 +85,9 @@ def test_a_large_effect_is_seen() -> None:
 
 @pytest.mark.parametrize(("num_seeds", "effect"), [(1, 0.0), (2, 0.8), (4, 0.3)])
 def test_deterministic_and_symmetric(num_seeds: int, effect: float) -> None:
-    arm, baseline = simulate(np.random.default_rng(15), num_seeds=num_seeds, effect=effect)
-    forth, back = fast(arm, baseline), fast(baseline, arm)
-    assert forth == fast(arm, baseline)
+    candidate, baseline = simulate(np.random.default_rng(15), num_seeds=num_seeds, effect=effect)
+    forth, back = fast(candidate, baseline), fast(baseline, candidate)
+    assert forth == fast(candidate, baseline)
     assert back.difference == -forth.difference
     assert back.ci95 == (-forth.ci95[1], -forth.ci95[0])
     assert back.p_value == forth.p_value
@@ -98,8 +98,8 @@ def test_deterministic_and_symmetric(num_seeds: int, effect: float) -> None:
 
 def test_one_seed_tells_two_models_apart_and_no_arms() -> None:
     """However far apart they are: the noise of training was not seen."""
-    arm, baseline = simulate(np.random.default_rng(16), num_seeds=1, effect=2.0)
-    forth, back = fast(arm, baseline), fast(baseline, arm)
+    candidate, baseline = simulate(np.random.default_rng(16), num_seeds=1, effect=2.0)
+    forth, back = fast(candidate, baseline), fast(baseline, candidate)
     assert forth.ci95[0] > 0.1
     assert forth.verdict == back.verdict == "models differ"
     assert {d.verdict for d in correct_for_many([forth, back])} == {"models differ"}
@@ -109,7 +109,7 @@ def test_one_seed_tells_two_models_apart_and_no_arms() -> None:
     assert {d.verdict for d in correct_for_many([forth] * 30)} == {"models cannot be told apart"}
 
 
-def exhaustive_p_value(arm: Counts, baseline: Counts) -> float:
+def exhaustive_p_value(candidate: Counts, baseline: Counts) -> float:
     def statistic(one: Counts, other: Counts) -> float:
         def f1(counts: Counts) -> float:
             total = counts.sum(axis=1)
@@ -117,11 +117,11 @@ def exhaustive_p_value(arm: Counts, baseline: Counts) -> float:
 
         return f1(one) - f1(other)
 
-    observed = abs(statistic(arm, baseline))
+    observed = abs(statistic(candidate, baseline))
     extreme = number = 0
-    for trades in itertools.product([False, True], repeat=arm.shape[1]):
+    for trades in itertools.product([False, True], repeat=candidate.shape[1]):
         mask = np.array(trades)[None, :, None]
-        value = statistic(np.where(mask, baseline, arm), np.where(mask, arm, baseline))
+        value = statistic(np.where(mask, baseline, candidate), np.where(mask, candidate, baseline))
         extreme += abs(value) >= observed - 1e-12
         number += 1
     return extreme / number
@@ -129,54 +129,56 @@ def exhaustive_p_value(arm: Counts, baseline: Counts) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_randomisation_equals_all_permutations(seed: int) -> None:
-    arm, baseline = simulate(np.random.default_rng(seed), num_seeds=2, num_sentences=9, effect=0.7)
-    exact = exhaustive_p_value(arm, baseline)
+    candidate, baseline = simulate(
+        np.random.default_rng(seed), num_seeds=2, num_sentences=9, effect=0.7
+    )
+    exact = exhaustive_p_value(candidate, baseline)
     assert 0.0 < exact < 1.0
-    assert randomisation_p_value(arm, baseline) == pytest.approx(exact, abs=0.02)
+    assert randomisation_p_value(candidate, baseline) == pytest.approx(exact, abs=0.02)
 
 
 def test_smallest_p_values() -> None:
     gold = np.full(8, 2)
-    arm, baseline = (np.stack([gold, gold, np.full(8, c)], axis=1)[None] for c in (2, 1))
+    candidate, baseline = (np.stack([gold, gold, np.full(8, c)], axis=1)[None] for c in (2, 1))
     # Only all or none of the eight trades are as extreme: 2 of 256.
-    p_value = randomisation_p_value(arm, baseline, num_permutations=50_000)
+    p_value = randomisation_p_value(candidate, baseline, num_permutations=50_000)
     assert p_value == pytest.approx(2 / 256, abs=0.0015)
-    arm, baseline = np.repeat(arm, 10, axis=1), np.repeat(baseline, 10, axis=1)
-    assert randomisation_p_value(arm, baseline, num_permutations=999) == 1 / 1000
+    candidate, baseline = np.repeat(candidate, 10, axis=1), np.repeat(baseline, 10, axis=1)
+    assert randomisation_p_value(candidate, baseline, num_permutations=999) == 1 / 1000
 
 
 def test_interval_has_the_width_of_its_two_noises() -> None:
     """Without seed noise in the counts it is the plain paired bootstrap over sentences."""
     rng = np.random.default_rng(17)
-    arm, baseline = simulate(rng, num_seeds=1, num_sentences=200)
+    candidate, baseline = simulate(rng, num_seeds=1, num_sentences=200)
     drawn = rng.integers(200, size=(4000, 200))
 
     def f1(counts: Counts) -> NDArray[np.float64]:
         totals = counts[0][drawn].sum(axis=1)
         return np.asarray(2 * totals[:, 2] / (totals[:, 0] + totals[:, 1]))
 
-    spread = (f1(arm) - f1(baseline)).std()
-    low, high = hierarchical_interval(arm, baseline)
+    spread = (f1(candidate) - f1(baseline)).std()
+    low, high = hierarchical_interval(candidate, baseline)
     assert high - low == pytest.approx(2 * 1.972 * spread, rel=0.06)
     # The same counts for every seed: there is no seed noise to add, however many seeds.
-    thrice = hierarchical_interval(np.repeat(arm, 3, axis=0), np.repeat(baseline, 3, axis=0))
+    thrice = hierarchical_interval(np.repeat(candidate, 3, axis=0), np.repeat(baseline, 3, axis=0))
     assert thrice == pytest.approx((low, high), abs=0.1 * (high - low))
     # Seeds that differ on every sentence alike: the seed part alone, a t interval.
     gold = np.full(200, 10)
-    levels = {"arm": [9, 7], "baseline": [8, 6]}
-    arm, baseline = (
+    levels = {"candidate": [9, 7], "baseline": [8, 6]}
+    candidate, baseline = (
         np.stack([np.stack([gold, gold, np.full(200, c)], axis=1) for c in levels[name]])
-        for name in ("arm", "baseline")
+        for name in ("candidate", "baseline")
     )
-    low, high = hierarchical_interval(arm, baseline, num_resamples=20_000)
+    low, high = hierarchical_interval(candidate, baseline, num_resamples=20_000)
     # Each mean of two seeds has standard error 0.1; two degrees of freedom give t = 4.303.
     assert low == pytest.approx(0.1 - 4.303 * np.sqrt(0.02), abs=0.02)
     assert high == pytest.approx(0.1 + 4.303 * np.sqrt(0.02), abs=0.02)
 
 
 def test_equal_arms_and_tiny_sets() -> None:
-    arm, _ = simulate(np.random.default_rng(18))
-    same = fast(arm, arm.copy())
+    candidate, _ = simulate(np.random.default_rng(18))
+    same = fast(candidate, candidate.copy())
     assert same.difference == 0.0
     assert same.p_value == 1.0
     assert same.verdict == "not distinguishable"
@@ -189,15 +191,15 @@ def test_equal_arms_and_tiny_sets() -> None:
 
 
 def test_wrong_shapes_and_other_gold_are_refused() -> None:
-    arm, baseline = simulate(np.random.default_rng(19))
+    candidate, baseline = simulate(np.random.default_rng(19))
     with pytest.raises(ValueError, match="one shape"):
-        compare_arms(arm, baseline[:2])
+        compare_counts(candidate, baseline[:2])
     with pytest.raises(ValueError, match="one shape"):
-        compare_arms(arm[0], baseline[0])
+        compare_counts(candidate[0], baseline[0])
     other = baseline.copy()
     other[:, 0, 0] += 1
     with pytest.raises(ValueError, match="different gold"):
-        compare_arms(arm, other)
+        compare_counts(candidate, other)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_student_quantile_equals_the_table(freedom: float, quantile: float) -> N
     assert student_quantile(0.975, freedom) == pytest.approx(quantile, abs=6e-4)
 
 
-# Several arms against one baseline
+# Several configurations against one baseline
 
 
 def test_holms_correction_by_hand() -> None:
@@ -232,14 +234,14 @@ def test_student_probability_is_the_quantiles_inverse(freedom: float) -> None:
 
 
 def test_chance_of_keeping_up_goes_with_the_interval() -> None:
-    arm, other = simulate(np.random.default_rng(3), effect=0.2)
-    difference = compare_arms(arm, other)
+    candidate, other = simulate(np.random.default_rng(3), effect=0.2)
+    difference = compare_counts(candidate, other)
     low, high = difference.ci95
     for bound, chance in ((low, 0.975), (difference.difference, 0.5), (high, 0.025)):
-        found = chance_of_keeping_up(arm, other, margin=-bound)
+        found = chance_of_keeping_up(candidate, other, margin=-bound)
         assert found == pytest.approx(chance, abs=1e-3)
-    assert chance_of_keeping_up(arm, other, margin=0.5) > 0.999
-    assert chance_of_keeping_up(arm, other, margin=-0.5) < 0.001
+    assert chance_of_keeping_up(candidate, other, margin=0.5) > 0.999
+    assert chance_of_keeping_up(candidate, other, margin=-0.5) < 0.001
 
 
 def test_chance_of_keeping_up_where_nothing_varies() -> None:

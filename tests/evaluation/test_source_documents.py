@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nertune.evaluation.metrics import document_counts, score
 from nertune.evaluation.resampling import caveats, source_documents, sum_by_source
-from nertune.evaluation.significance import compare_arms, hierarchical_interval
+from nertune.evaluation.significance import compare_counts, hierarchical_interval
 from nertune.types import Document, Entity
 
 TEXT = "x" * 20
@@ -92,7 +92,7 @@ def test_the_test_of_two_models_swaps_whole_documents() -> None:
             "sentences": tuple(models),
             "documents": tuple(sum_by_source(m[0], sources)[None] for m in models),
         }.items():
-            found = compare_arms(one, other, num_permutations=199, num_resamples=200, seed=number)
+            found = compare_counts(one, other, num_permutations=199, num_resamples=200, seed=number)
             apart[name] += found.verdict == "models differ"
     assert apart["documents"] <= 5
     assert apart["sentences"] >= 15

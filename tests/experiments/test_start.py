@@ -267,7 +267,7 @@ def test_a_killed_run_resumes_from_the_same_start_only(tmp_path: Path) -> None:
 
 
 def test_compare_trains_again_from_another_start(tmp_path: Path) -> None:
-    from nertune.comparison.compare import _encoder_hash
+    from nertune.comparison.runs import _encoder_hash
 
     _, folder = earlier(tmp_path / "first", "full")
     settings = further(tmp_path, folder, "full")

@@ -18,7 +18,7 @@ from nertune.experiments.subprocess import RunRequest, run_in_subprocess
 
 def request(folder: Path, **changes: object) -> RunRequest:
     values: dict[str, object] = {
-        "arm": "bert", "recipe": folder / "none.toml", "seed": 7, "folder": folder / "in a 夹",
+        "name": "bert", "recipe": folder / "none.toml", "seed": 7, "folder": folder / "in a 夹",
         "overrides": ("train.epochs=1",), "start": "new",
     }  # fmt: skip
     return RunRequest(**(values | changes))  # type: ignore[arg-type]

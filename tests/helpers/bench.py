@@ -9,7 +9,7 @@ from typing import Any
 
 import nertune
 from nertune.artifacts.manifest import hash_encoder
-from nertune.comparison.compare import compare
+from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison
 from nertune.config.run import Settings, load_settings
 from nertune.data.corpus import save_documents
@@ -49,7 +49,7 @@ class FakeTrainer:
         )
         request.folder.mkdir(parents=True, exist_ok=True)
         skill = SKILL[settings.train.learning_rate]
-        rng = random.Random(f"{request.arm} {request.seed}")
+        rng = random.Random(f"{request.name} {request.seed}")
         scores: dict[str, Any] = {"dev": None, "test": None}
         corpora = load_splits(settings.data, ("train", "dev", *["test"] * request.score_test))
         for split in ("dev", "test"):
@@ -115,13 +115,14 @@ class Bench:
     def compare(self, *recipes: Path, **options: Any) -> Comparison:
         self.trainer.requests.clear()
         self.messages.clear()
+        plain = {k: options.pop(k) for k in ("seeds", "baseline", "output") if k in options}
         return compare(
             recipes,
-            **{"seeds": 2, "output": self.folder / "out"} | options,
+            **{"seeds": 2, "output": self.folder / "out"} | plain,
             on_progress=self.messages.append,
-            run_arm=self.trainer,
+            options=RunOptions(run=self.trainer, **options),
         )
 
     @property
     def starts(self) -> list[tuple[str, int, str]]:
-        return [(r.arm, r.seed, r.start) for r in self.trainer.requests]
+        return [(r.name, r.seed, r.start) for r in self.trainer.requests]

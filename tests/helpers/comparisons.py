@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from nertune.comparison.results import Arm, Comparison
+from nertune.comparison.results import Comparison, Configuration
 from nertune.evaluation.significance import Difference
 
 __all__ = ["BETTER", "UNCLEAR", "WORSE", "comparison", "record", "row"]
@@ -66,8 +66,8 @@ def comparison(
 ) -> Comparison:
     differences = [None, BETTER, WORSE, UNCLEAR, BETTER, *[UNCLEAR] * len(names)]
     seeds = tuple(range(1, num_seeds + 1))
-    arms = tuple(
-        Arm(
+    configurations = tuple(
+        Configuration(
             name=name,
             recipe=Path(f"{name}.toml"),
             folders=tuple(Path(f"out/{name}/{seed}") for seed in seeds),
@@ -81,4 +81,4 @@ def comparison(
         for n, name in enumerate(names)
     )
     data = {"path": "test.conll", "sha256": "0123456789abcdef", "documents": 408, "entities": 722}
-    return Comparison(arms, names[0], seeds, "test", data, ("A notice.",), Path("out"))
+    return Comparison(configurations, names[0], seeds, "test", data, ("A notice.",), Path("out"))

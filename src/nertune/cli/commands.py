@@ -457,7 +457,7 @@ def compare(
     recipes: Annotated[list[Path], typer.Argument(help="One recipe a configuration.")],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds a configuration.")] = 3,
     baseline: Annotated[
-        str | None, typer.Option(help="The arm to compare with; the first by default.")
+        str | None, typer.Option(help="The configuration to compare with; the first by default.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The report's folder; runs live in it too.")
@@ -473,12 +473,15 @@ def compare(
     ] = "",
     other_training_data: Annotated[
         bool,
-        typer.Option("--other-training-data", help="Let arms be trained on different data."),
+        typer.Option(
+            "--other-training-data", help="Let configurations be trained on different data."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Train configurations with several seeds; say which is better, and how sure that is."""
     refuse_many_processes()
+    from nertune.comparison.runs import RunOptions
     from nertune.comparison.sizes import compare_sizes as run
     from nertune.experiments.progress import notify
     from nertune.reports import report
@@ -491,10 +494,12 @@ def compare(
             seeds=seeds,
             baseline=baseline,
             output=output,
-            overrides=set_ or [],
-            first_seed=first_seed,
-            fresh=fresh,
-            other_training_data=other_training_data,
+            options=RunOptions(
+                overrides=set_ or [],
+                first_seed=first_seed,
+                fresh=fresh,
+                other_training_data=other_training_data,
+            ),
             on_progress=lambda message: notify(_stderr(), message),
         )
     except KeyboardInterrupt as error:
@@ -532,6 +537,7 @@ def sweep(
 ) -> None:
     """Search for good settings on dev, within a budget; the winner becomes a recipe."""
     refuse_many_processes()
+    from nertune.comparison.search.sweep import SweepBudget
     from nertune.comparison.search.sweep import sweep as run
     from nertune.experiments.progress import notify
     from nertune.reports.sweep_figure import save_sweep_figure
@@ -542,9 +548,7 @@ def sweep(
         result = run(
             space,
             output=folder,
-            trials=trials,
-            minutes=minutes,
-            confirm=confirm,
+            budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
             resume=resume,
             overrides=set_ or [],
             say=lambda message: notify(_stderr(), message),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nertune.comparison.results import Arm, Comparison
+from nertune.comparison.results import Comparison, Configuration
 from nertune.config.run import settings_of_record
 
 __all__ = [
@@ -35,26 +35,26 @@ def configuration_rows(comparison: Comparison) -> list[list[str]]:
     """One row a configuration, as `CONFIGURATION_HEADINGS` names the cells."""
     seeds = ", ".join(map(str, comparison.seeds))
     rows = []
-    for arm in comparison.arms:
-        settings = _settings(arm)
+    for configuration in comparison.configurations:
+        settings = _settings(configuration)
         model, train = settings.get("model", {}), settings.get("train", {})
         rows.append([
-            arm.name,
-            describe_encoder(arm),
-            f"{arm.total_parameters:,}",
-            describe_tuning(arm),
+            configuration.name,
+            describe_encoder(configuration),
+            f"{configuration.total_parameters:,}",
+            describe_tuning(configuration),
             str(model.get("decoder", _NOTHING)),
-            describe_rates(arm),
-            _epochs(arm, train),
+            describe_rates(configuration),
+            _epochs(configuration, train),
             _batch(train),
             seeds,
         ])  # fmt: skip
     return rows
 
 
-def describe_encoder(arm: Arm) -> str:
+def describe_encoder(configuration: Configuration) -> str:
     """The encoder's name, or the BiLSTM's size."""
-    settings = _settings(arm)
+    settings = _settings(configuration)
     if "model" not in settings:
         return _NOTHING
     if settings["model"].get("emitter") != "lstm":
@@ -64,9 +64,9 @@ def describe_encoder(arm: Arm) -> str:
     return f"BiLSTM {size}".strip()
 
 
-def describe_tuning(arm: Arm) -> str:
+def describe_tuning(configuration: Configuration) -> str:
     """What of the encoder trains, with an adapter's rank and targets."""
-    settings = _settings(arm)
+    settings = _settings(configuration)
     model = settings.get("model", {})
     if model.get("emitter") == "lstm":
         return "from new weights"
@@ -103,9 +103,9 @@ def _targets(section: Mapping[str, Any]) -> str:
     return targets if layers == "all" else f"{targets}, layers {_plain(layers)}"
 
 
-def describe_rates(arm: Arm) -> str:
+def describe_rates(configuration: Configuration) -> str:
     """The peak learning rates as they were used, by what they train."""
-    rates = arm.records[0].get("rates") if arm.records else None
+    rates = configuration.records[0].get("rates") if configuration.records else None
     if not rates:
         return _NOTHING
     told = {
@@ -117,9 +117,9 @@ def describe_rates(arm: Arm) -> str:
     return ", ".join(told.values())
 
 
-def _epochs(arm: Arm, train: Mapping[str, Any]) -> str:
+def _epochs(configuration: Configuration, train: Mapping[str, Any]) -> str:
     """E.g. `12, 9 of 12`: trained with each seed, and planned."""
-    trained = [str(len(record["epochs"])) for record in arm.records]
+    trained = [str(len(record["epochs"])) for record in configuration.records]
     told = trained[0] if len(set(trained)) == 1 else ", ".join(trained)
     return f"{told} of {train['epochs']}" if "epochs" in train else told
 
@@ -134,12 +134,13 @@ def _batch(train: Mapping[str, Any]) -> str:
 def data_rows(comparison: Comparison) -> list[list[str]]:
     """One row for each file that a configuration was trained, chosen or scored with."""
     found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = {}
-    for arm in comparison.arms:
-        for record in arm.records:
+    for configuration in comparison.configurations:
+        for record in configuration.records:
             for split in ("train", "dev", "test"):
                 described = (record.get("data") or {}).get(split)
                 if described:
-                    found.setdefault((split, described["path"]), []).append((arm.name, described))
+                    use = (configuration.name, described)
+                    found.setdefault((split, described["path"]), []).append(use)
     order = {"train": 0, "dev": 1, "test": 2}
     rows = []
     for (split, path), uses in sorted(found.items(), key=lambda item: order[item[0][0]]):
@@ -152,7 +153,7 @@ def data_rows(comparison: Comparison) -> list[list[str]]:
             _common(f"{described['documents']:,}" for _, described in uses),
             _common(f"{described['entities']:,}" for _, described in uses),
             "drawn by seed" if drawn else f"{hashes.pop()[:12]}…",
-            "all" if len(names) == len(comparison.arms) else ", ".join(names),
+            "all" if len(names) == len(comparison.configurations) else ", ".join(names),
         ])  # fmt: skip
     return rows
 
@@ -161,13 +162,13 @@ def _common(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
-def differing_settings(arms: Sequence[Arm]) -> list[list[str]]:
+def differing_settings(configurations: Sequence[Configuration]) -> list[list[str]]:
     """The settings in which configurations differ: the key, then each one's value.
 
     What a configuration does not use is `–`: LoRA's rank where there is no LoRA, the encoder of a
     BiLSTM. A key is shown where those that use it differ.
     """
-    flat = [used_settings(_settings(arm)) for arm in arms]
+    flat = [used_settings(_settings(configuration)) for configuration in configurations]
     keys = dict.fromkeys(key for values in flat for key in values)
     rows = []
     for key in keys:
@@ -204,9 +205,9 @@ def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     return [(prefix, value)]
 
 
-def _settings(arm: Arm) -> Mapping[str, Any]:
+def _settings(configuration: Configuration) -> Mapping[str, Any]:
     """As its first run was trained; the seeds share them."""
-    kept = (arm.records[0].get("settings") or {}) if arm.records else {}
+    kept = (configuration.records[0].get("settings") or {}) if configuration.records else {}
     return settings_of_record(kept) if kept else {}
 
 

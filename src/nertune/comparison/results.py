@@ -1,4 +1,4 @@
-"""What a comparison found: figures over seeds, arms, learning curves, examples."""
+"""What a comparison found: figures over seeds, configurations, learning curves, examples."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from nertune.experiments.folder import RunFolder
 from nertune.types import Document
 
 __all__ = [
-    "Arm",
     "Comparison",
+    "Configuration",
     "EpochEstimate",
     "Estimate",
     "Example",
@@ -131,7 +131,7 @@ class EpochEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class Configuration:
     """One recipe, trained with every seed.
 
     Attributes:
@@ -222,11 +222,13 @@ class Arm:
         return None if found is None else (found[0], found[1])
 
     def type_score(
-        self, name: str, way: Literal["exact", "untyped", "overlap"] = "exact"
+        self, name: str, matching: Literal["exact", "untyped", "overlap"] = "exact"
     ) -> ScoreEstimate:
         """A type's score under one way to match."""
         rows = [record[self.split]["types"].get(name, {}) for record in self.records]
-        return ScoreEstimate.of(rows if way == "exact" else [row.get(way, {}) for row in rows])
+        return ScoreEstimate.of(
+            rows if matching == "exact" else [row.get(matching, {}) for row in rows]
+        )
 
     def errors(self, kind: ErrorKind) -> Estimate:
         """How many entities are of an error kind."""
@@ -296,13 +298,16 @@ class Arm:
         ]
 
 
+Arm = Configuration  # its earlier name
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A document that one arm gets wholly right and another wrong.
+    """A document that one configuration gets wholly right and another wrong.
 
     Attributes:
         gold: the document.
-        right, wrong: the arms.
+        right, wrong: the configurations.
         found: what the wrong one found, of its first seed that is wrong.
         seeds_right, seeds_wrong: how many seeds of either are so.
     """
@@ -317,13 +322,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class SizePoint:
-    """The arms trained on some of the training documents.
+    """The configurations trained on some of the training documents.
 
     Attributes:
         share: of the training documents, in (0, 1].
         documents: how many that are.
-        f1: micro-F1 over seeds, by arm.
-        differences: to the baseline, by arm.
+        f1: micro-F1 over seeds, by configuration.
+        differences: to the baseline, by configuration.
     """
 
     share: float
@@ -346,8 +351,8 @@ class Comparison:
     """What `compare` found.
 
     Attributes:
-        arms: in the order of the recipes.
-        baseline: the name of the arm that the others are held against.
+        configurations: in the order of the recipes.
+        baseline: the name of the configuration that the others are held against.
         seeds: of the trainings.
         split: what was scored: `"test"`, or `"dev"` where the recipes name no test data.
         data: `path`, `sha256`, `documents` and `entities` of what was scored.
@@ -355,11 +360,11 @@ class Comparison:
         output: the folder that holds the runs.
         novelty: gold entities by whether training showed them; `None` where runs saw different
             documents.
-        examples: documents that one arm gets right and the baseline wrong, or the other way round.
-        sizes: the arms with less training data, from `compare_sizes`; the last is this comparison.
+        examples: documents that one configuration gets right and the baseline wrong, or reversed.
+        sizes: the same with less training data, from `compare_sizes`; the last is this comparison.
     """
 
-    arms: tuple[Arm, ...]
+    configurations: tuple[Configuration, ...]
     baseline: str
     seeds: tuple[int, ...]
     split: Split
@@ -371,13 +376,18 @@ class Comparison:
     sizes: tuple[SizePoint, ...] = ()
 
     @property
+    def arms(self) -> tuple[Configuration, ...]:
+        """Their earlier name."""
+        return self.configurations
+
+    @property
     def types(self) -> tuple[str, ...]:
-        """All types of all arms, sorted."""
-        return tuple(sorted({name for arm in self.arms for name in arm.types}))
+        """All types of all configurations, sorted."""
+        return tuple(sorted({name for one in self.configurations for name in one.types}))
 
     def support(self, name: str) -> int:
         """Gold entities of a type."""
-        return max(arm.type_score(name).support for arm in self.arms)
+        return max(one.type_score(name).support for one in self.configurations)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -389,37 +399,37 @@ class Comparison:
             "data": dict(self.data),
             "notices": list(self.notices),
             "gold_by_novelty": self.novelty and dict(self.novelty),
-            "arms": [arm.to_dict() for arm in self.arms],
+            "arms": [configuration.to_dict() for configuration in self.configurations],
             "sizes": [point.to_dict() for point in self.sizes],
         }
 
 
-def say_silent(arms: Sequence[Arm], split: Split) -> list[str]:
-    """Of arms that predicted nothing where there is something: their scores say little of them."""
+def say_silent(configurations: Sequence[Configuration], split: Split) -> list[str]:
+    """Configurations that predicted nothing where there is something: their scores say little."""
     notices = []
-    for arm in arms:
-        scores = [record[split]["micro"] for record in arm.records]
+    for configuration in configurations:
+        scores = [record[split]["micro"] for record in configuration.records]
         silent = sum(row["support"] > 0 and not row["predicted"] for row in scores)
         if silent:
             seeds = f"{silent} of {len(scores)} seeds" if len(scores) > 1 else "its one seed"
             notices.append(
-                f"{arm.name} predicted no entity with {seeds}: most often "
+                f"{configuration.name} predicted no entity with {seeds}: most often "
                 "its rate is too high for the encoder, or its training too short. This says "
-                "nothing of its way of tuning."
+                "nothing of its tuning method."
             )
     return notices
 
 
-def say_unfinished(arms: Sequence[Arm]) -> list[str]:
-    """Of arms below the best one that were still improving when their training ended."""
-    best = max(arm.score("micro").f1.mean or 0.0 for arm in arms)
+def say_unfinished(configurations: Sequence[Configuration]) -> list[str]:
+    """Configurations below the best one that were still improving when their training ended."""
+    best = max(configuration.score("micro").f1.mean or 0.0 for configuration in configurations)
     return [
-        f"{arm.name} was best on dev in its last epoch with "
-        f"{'every' if len(arm.records) > 1 else 'its one'} seed: more epochs may still "
+        f"{configuration.name} was best on dev in its last epoch with "
+        f"{'every' if len(configuration.records) > 1 else 'its one'} seed: more epochs may still "
         "improve it."
-        for arm in arms
-        if (arm.score("micro").f1.mean or 0.0) < best
-        and all(_is_best_at_the_end(record) for record in arm.records)
+        for configuration in configurations
+        if (configuration.score("micro").f1.mean or 0.0) < best
+        and all(_is_best_at_the_end(record) for record in configuration.records)
     ]
 
 
@@ -432,7 +442,7 @@ def _is_best_at_the_end(record: Record) -> bool:
 
 
 def count_dev(dev: Corpus, folders: Sequence[Path]) -> NDArray[np.int64]:
-    """What runs found on the development data, as `compare_arms` takes it.
+    """What runs found on the development data, as `compare_counts` takes it.
 
     Args:
         dev: with its gold entities.

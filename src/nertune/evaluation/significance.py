@@ -1,24 +1,25 @@
-"""Is one arm better than another, or is it luck?
+"""Is one configuration better than another, or is it luck?
 
 Two kinds of luck stand between two F1 scores: which sentences happened to be in the test set,
-and which seed the training happened to get. `compare_arms` asks about both. A *sentence* here is a
-row of counts: where the test data say which sentences make up a document, `document_counts` gives
+and which seed the training happened to get. `compare_counts` asks about both. A *sentence* here is
+a row of counts: where the test data say which sentences make up a document, `document_counts` gives
 whole documents, and these are swapped and drawn (Field & Welsh, 2007, *Bootstrapping clustered
 data*), since sentences of one document depend on each other.
 
 1. **Paired approximate randomisation** over sentences (Noreen, 1989, *Computer-Intensive Methods
    for Testing Hypotheses*; Yeh, 2000, *More accurate tests for the statistical significance of
-   result differences*). If the arms were alike, a sentence's two answers could trade places. A
-   sentence trades all its seeds at once, since its answers depend on each other over seeds.
-2. **Hierarchical paired bootstrap** of the difference: sentences are resampled for both arms
-   together, seeds within each arm. Seed noise counts, as Reimers & Gurevych (2017, *Reporting
-   score distributions makes a difference*) ask: without it, a second training of the *same* arm
-   is often "significantly better". Sentences and seeds are crossed, and resampling both is then
-   mildly conservative (Owen, 2007, *The pigeonhole bootstrap*).
+   result differences*). If the configurations were alike, a sentence's two answers could trade
+   places. A sentence trades all its seeds at once, since its answers depend on each other over
+   seeds.
+2. **Hierarchical paired bootstrap** of the difference: sentences are resampled for both
+   configurations together, seeds within each. Seed noise counts, as Reimers & Gurevych (2017,
+   *Reporting score distributions makes a difference*) ask: without it, a second training of the
+   *same* configuration is often "significantly better". Sentences and seeds are crossed, and
+   resampling both is then mildly conservative (Owen, 2007, *The pigeonhole bootstrap*).
 
-Both must agree before anything is called better or worse. With one seed an arm there is no seed
-noise to count: then two trained models are told apart, never two ways to train one, and the verdict
-says so.
+Both must agree before anything is called better or worse. With one seed for each configuration
+there is no seed noise to count: then two trained models are told apart, never two configurations,
+and the verdict says so.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ __all__ = [
     "Difference",
     "Verdict",
     "chance_of_keeping_up",
-    "compare_arms",
+    "compare_counts",
     "correct_for_many",
     "hierarchical_interval",
     "randomisation_p_value",
@@ -49,24 +50,24 @@ __all__ = [
 Verdict = Literal[
     "better", "worse", "not distinguishable", "models differ", "models cannot be told apart"
 ]
-"""The last two are about one trained model of each arm; the first three about the arms."""
+"""The last two are about one trained model of each configuration; the others about the methods."""
 Counts = NDArray[np.int64]  # [num_seeds, num_sentences, 3]: gold, predicted, correct
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How an arm's micro F1 differs from the baseline's.
+    """How a configuration's micro F1 differs from the baseline's.
 
     Attributes:
-        difference: mean over seeds of arm minus baseline, in [-1, 1].
+        difference: mean over seeds, configuration minus baseline, in [-1, 1].
         ci95: hierarchical bootstrap interval of the difference.
-        p_value: of the randomisation test, two-sided, in (0, 1]; corrected where several arms are
+        p_value: of the randomisation test, two-sided, in (0, 1]; corrected where several are
             held against one baseline (`correct_for_many`).
         verdict: `"better"` or `"worse"` only if `p_value` < 0.05 *and* `ci95` excludes 0; with one
             seed, under the same condition, `"models differ"`, since another seed may give another
             order.
-        num_seeds: trainings of each arm. With one, seed noise is unknown: `p_value` and `ci95` are
-            about the choice of sentences alone.
+        num_seeds: trainings of each configuration. With one, seed noise is unknown: `p_value` and
+            `ci95` are about the choice of sentences alone.
     """
 
     difference: float
@@ -80,22 +81,22 @@ class Difference:
         return {**asdict(self), "ci95": list(self.ci95)}
 
 
-def compare_arms(
-    arm: Counts,
+def compare_counts(
+    candidate: Counts,
     baseline: Counts,
     *,
     num_permutations: int = 9999,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Compares an arm with a baseline.
+    """Compares a configuration with a baseline.
 
     Swapping the two changes the sign of the result and nothing else.
 
     Args:
-        arm, baseline: `[num_seeds, num_sentences, 3]`, for each seed what `document_counts`
+        candidate, baseline: `[num_seeds, num_sentences, 3]`, for each seed what `document_counts`
             gives; the same number of seeds on both sides. The randomisation test swaps them in
-            pairs, in order; the interval draws them within each arm.
+            pairs, in order; the interval draws them within each configuration.
         num_permutations: draws of the randomisation test; p cannot fall below 1 / (1 + draws).
         num_resamples: draws of the bootstrap.
         seed: the same seed gives the same answer.
@@ -103,22 +104,24 @@ def compare_arms(
     Raises:
         ValueError: the shapes differ or are not as said, or the two sides differ in gold.
     """
-    _check(arm, baseline)
+    _check(candidate, baseline)
     # One canonical order of the two, so that (a, b) and (b, a) see the same random draws.
-    if arm.tobytes() > baseline.tobytes():
-        other = compare_arms(
+    if candidate.tobytes() > baseline.tobytes():
+        other = compare_counts(
             baseline,
-            arm,
+            candidate,
             num_permutations=num_permutations,
             num_resamples=num_resamples,
             seed=seed,
         )
         return _negated(other)
-    difference = _difference(arm, baseline)
-    p_value = randomisation_p_value(arm, baseline, num_permutations=num_permutations, seed=seed)
-    low, high = hierarchical_interval(arm, baseline, num_resamples=num_resamples, seed=seed)
-    verdict = _verdict(p_value, low, high, len(arm))
-    return Difference(difference, (low, high), p_value, verdict, len(arm))
+    difference = _difference(candidate, baseline)
+    p_value = randomisation_p_value(
+        candidate, baseline, num_permutations=num_permutations, seed=seed
+    )
+    low, high = hierarchical_interval(candidate, baseline, num_resamples=num_resamples, seed=seed)
+    verdict = _verdict(p_value, low, high, len(candidate))
+    return Difference(difference, (low, high), p_value, verdict, len(candidate))
 
 
 def correct_for_many(differences: Sequence[Difference]) -> list[Difference]:
@@ -148,32 +151,34 @@ def _verdict(p_value: float, low: float, high: float, num_seeds: int) -> Verdict
 
 
 def randomisation_p_value(
-    arm: Counts, baseline: Counts, *, num_permutations: int = 9999, seed: int = 0
+    candidate: Counts, baseline: Counts, *, num_permutations: int = 9999, seed: int = 0
 ) -> float:
     """Two-sided p-value of the paired approximate randomisation test.
 
     The statistic is the mean over seeds of the F1 difference. A draw lets each sentence trade
-    places between the arms with probability 1/2, in all seeds together. Sentences whose counts
-    are alike are drawn as one binomial; those on which the arms agree need no draw.
+    places between the configurations with probability 1/2, in all seeds together. Sentences whose
+    counts are alike are drawn as one binomial; those on which both agree need no draw.
 
     Args:
-        arm, baseline: `[num_seeds, num_sentences, 3]`.
+        candidate, baseline: `[num_seeds, num_sentences, 3]`.
         num_permutations: number of draws.
         seed: of the draws.
 
     Returns:
         (1 + draws at least as extreme) / (1 + draws), as Noreen (1989) counts.
     """
-    _check(arm, baseline)
-    observed = abs(_difference(arm, baseline))
-    num_seeds, num_sentences, _ = arm.shape
+    _check(candidate, baseline)
+    observed = abs(_difference(candidate, baseline))
+    num_seeds, num_sentences, _ = candidate.shape
     # What a trade moves from the one side to the other: gold stays, two counts a seed move.
-    moved = (baseline - arm)[:, :, 1:].transpose(1, 0, 2).reshape(num_sentences, 2 * num_seeds)
+    moved = (
+        (baseline - candidate)[:, :, 1:].transpose(1, 0, 2).reshape(num_sentences, 2 * num_seeds)
+    )
     rows, multiplicity = np.unique(moved[moved.any(axis=1)], axis=0, return_counts=True)
     if not len(rows):
         return 1.0
     rng = np.random.default_rng(seed)
-    totals = arm.sum(axis=1), baseline.sum(axis=1)  # [num_seeds, 3]
+    totals = candidate.sum(axis=1), baseline.sum(axis=1)  # [num_seeds, 3]
     extreme = 0
     for size in chunk_sizes(num_permutations, len(rows)):
         trades = rng.binomial(multiplicity, 0.5, size=(size, len(rows)))
@@ -185,12 +190,12 @@ def randomisation_p_value(
 
 
 def hierarchical_interval(
-    arm: Counts, baseline: Counts, *, num_resamples: int = 2000, seed: int = 0
+    candidate: Counts, baseline: Counts, *, num_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of the mean F1 difference under both sentence noise and seed noise.
 
-    A resample draws the sentences with replacement, the same for both arms and all seeds, and
-    within each arm `num_seeds - 1` seeds with replacement: with one fewer than there are, the
+    A resample draws the sentences with replacement, the same for both sides and all seeds, and
+    within each side `num_seeds - 1` seeds with replacement: with one fewer than there are, the
     variance of a mean is unbiased however few they are (Rao & Wu, 1988). Its standard deviation
     is the standard error. A handful of seeds gives percentiles too coarse to trust, so the
     interval is Student's with the bootstrap's standard error, difference ± t · standard error
@@ -198,41 +203,41 @@ def hierarchical_interval(
     the sum of the sentence part and the two seed parts.
 
     Args:
-        arm, baseline: `[num_seeds, num_sentences, 3]`.
+        candidate, baseline: `[num_seeds, num_sentences, 3]`.
         num_resamples: number of draws.
         seed: of the draws.
 
     Returns:
         Lower and upper bound within [-1, 1]; exactly these with a single sentence.
     """
-    _check(arm, baseline)
-    if arm.shape[1] < 2:
+    _check(candidate, baseline)
+    if candidate.shape[1] < 2:
         return -1.0, 1.0
-    error, freedom = _standard_error(arm, baseline, num_resamples, seed)
+    error, freedom = _standard_error(candidate, baseline, num_resamples, seed)
     half_width = student_quantile(0.975, freedom) * error if error else 0.0
-    difference = _difference(arm, baseline)
+    difference = _difference(candidate, baseline)
     return max(-1.0, difference - half_width), min(1.0, difference + half_width)
 
 
 def chance_of_keeping_up(
-    arm: Counts, baseline: Counts, *, margin: float, num_resamples: int = 2000, seed: int = 0
+    candidate: Counts, baseline: Counts, *, margin: float, num_resamples: int = 2000, seed: int = 0
 ) -> float:
-    """How sure it is that an arm is not more than `margin` below another.
+    """How sure it is that a configuration is not more than `margin` below another.
 
     The confidence, in [0, 1], of the one-sided interval (of `hierarchical_interval`'s kind) for
     the mean F1 difference that ends at -margin: a test of non-inferiority (Blackwelder, 1982).
 
     Args:
-        arm, baseline: `[num_seeds, num_sentences, 3]`.
+        candidate, baseline: `[num_seeds, num_sentences, 3]`.
         margin: of micro F1, e.g. 0.01.
         num_resamples: number of draws.
         seed: of the draws.
     """
-    _check(arm, baseline)
-    room = _difference(arm, baseline) + margin
-    if arm.shape[1] < 2:
+    _check(candidate, baseline)
+    room = _difference(candidate, baseline) + margin
+    if candidate.shape[1] < 2:
         return 0.5
-    error, freedom = _standard_error(arm, baseline, num_resamples, seed)
+    error, freedom = _standard_error(candidate, baseline, num_resamples, seed)
     if not error:
         return float(room >= 0)
     chance = student_probability(abs(room) / error, freedom)
@@ -240,13 +245,13 @@ def chance_of_keeping_up(
 
 
 def _standard_error(
-    arm: Counts, baseline: Counts, num_resamples: int, seed: int
+    candidate: Counts, baseline: Counts, num_resamples: int, seed: int
 ) -> tuple[float, float]:
     """Standard error of the mean F1 difference and its degrees of freedom; 0 if nothing varies."""
-    num_seeds, num_sentences, _ = arm.shape
-    resampled = _resampled_differences(arm, baseline, num_resamples, seed)
+    num_seeds, num_sentences, _ = candidate.shape
+    resampled = _resampled_differences(candidate, baseline, num_resamples, seed)
     variance = float(resampled.var(ddof=1))
-    seed_variances = [_seed_variance(arm), _seed_variance(baseline)]
+    seed_variances = [_seed_variance(candidate), _seed_variance(baseline)]
     sentence_variance = max(0.0, variance - sum(seed_variances))
     weight = sentence_variance**2 / (num_sentences - 1)
     if num_seeds > 1:
@@ -299,10 +304,10 @@ def _student_table(
 
 
 def _resampled_differences(
-    arm: Counts, baseline: Counts, num_resamples: int, seed: int
+    candidate: Counts, baseline: Counts, num_resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    num_seeds, num_sentences, _ = arm.shape
-    both = np.concatenate([arm, baseline])  # [2 · num_seeds, num_sentences, 3]
+    num_seeds, num_sentences, _ = candidate.shape
+    both = np.concatenate([candidate, baseline])  # [2 · num_seeds, num_sentences, 3]
     flat = both.transpose(1, 0, 2).reshape(num_sentences, -1)
     rows, multiplicity = np.unique(flat, axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
@@ -310,7 +315,7 @@ def _resampled_differences(
     for size in chunk_sizes(num_resamples, len(rows)):
         weights = rng.multinomial(num_sentences, multiplicity / num_sentences, size=size)
         counts = (weights @ rows).reshape(size, 2, num_seeds, 3)
-        f1 = np.nan_to_num(f1_from_counts(counts))  # [size, arm or baseline, num_seeds]
+        f1 = np.nan_to_num(f1_from_counts(counts))  # [size, candidate or baseline, num_seeds]
         drawn = rng.integers(num_seeds, size=(size, 2, max(1, num_seeds - 1)))
         means = np.take_along_axis(f1, drawn, axis=2).mean(axis=2)
         differences.append(means[:, 0] - means[:, 1])
@@ -325,8 +330,8 @@ def _seed_variance(counts: Counts) -> float:
     return float(f1.var(ddof=1)) / len(counts)
 
 
-def _difference(arm: Counts, baseline: Counts) -> float:
-    return float(_mean_f1(arm.sum(axis=1)) - _mean_f1(baseline.sum(axis=1)))
+def _difference(candidate: Counts, baseline: Counts) -> float:
+    return float(_mean_f1(candidate.sum(axis=1)) - _mean_f1(baseline.sum(axis=1)))
 
 
 def _mean_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -346,11 +351,18 @@ def _negated(difference: Difference) -> Difference:
     )
 
 
-def _check(arm: Counts, baseline: Counts) -> None:
-    if arm.shape != baseline.shape or arm.ndim != 3 or arm.shape[2] != 3 or not len(arm):
+def _check(candidate: Counts, baseline: Counts) -> None:
+    if (
+        candidate.shape != baseline.shape
+        or candidate.ndim != 3
+        or candidate.shape[2] != 3
+        or not len(candidate)
+    ):
         raise ValueError(
             "expected two arrays of one shape [num_seeds, num_sentences, 3], "
-            f"got {arm.shape} and {baseline.shape}"
+            f"got {candidate.shape} and {baseline.shape}"
         )
-    if (arm[..., 0] != arm[0, :, 0]).any() or (baseline[..., 0] != arm[0, :, 0]).any():
-        raise ValueError("the two arms were scored against different gold entities")
+    if (candidate[..., 0] != candidate[0, :, 0]).any() or (
+        baseline[..., 0] != candidate[0, :, 0]
+    ).any():
+        raise ValueError("the two configurations were scored against different gold entities")

@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 from nertune.errors import TrainingError
 
-__all__ = ["RunArm", "RunRequest", "run_in_subprocess"]
+__all__ = ["RunRequest", "Runner", "run_in_subprocess"]
 
 _GRACE_SECONDS = 10.0
 
@@ -26,7 +26,7 @@ class RunRequest:
     """One run that has to be done.
 
     Attributes:
-        arm: the arm's name.
+        name: the configuration's name.
         recipe: the recipe's file.
         seed: of the run.
         folder: the run's folder, where `record.json` and the predictions have to be afterwards.
@@ -35,7 +35,7 @@ class RunRequest:
         score_test: also score `data.test`; without it that file is not read.
     """
 
-    arm: str
+    name: str
     recipe: Path
     seed: int
     folder: Path
@@ -44,7 +44,7 @@ class RunRequest:
     score_test: bool = False
 
 
-RunArm = Callable[[RunRequest], None]
+Runner = Callable[[RunRequest], None]
 
 
 def run_in_subprocess(request: RunRequest) -> None:
@@ -70,7 +70,7 @@ def run_in_subprocess(request: RunRequest) -> None:
         command.append("--test")
     code, last_line = _run(command)
     if code:
-        raise TrainingError(f"{request.arm}, seed {request.seed}: {_reason(code, last_line)}")
+        raise TrainingError(f"{request.name}, seed {request.seed}: {_reason(code, last_line)}")
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:

@@ -18,7 +18,7 @@ import pytest
 from helpers import commands
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.comparison.search import sweep as module
-from nertune.comparison.search.sweep import sweep
+from nertune.comparison.search.sweep import SweepBudget, sweep
 from nertune.config.run import load_settings
 from nertune.errors import ConfigError, TrainingError
 from nertune.training.trainer import EpochReport
@@ -67,7 +67,9 @@ def write_recipe(folder: Path, space: str) -> Path:
 
 def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    result = sweep(recipe, output=tmp_path / "out", trials=7, confirm=1, say=said.append)
+    result = sweep(
+        recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=7, confirm=1)
+    )
     assert len(result.trials) == 7
     assert result.base.number == 0
     assert result.base.values == {}
@@ -102,9 +104,9 @@ def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> None:
-    one = sweep(recipe, output=tmp_path / "one", trials=4)
-    sweep(recipe, output=tmp_path / "two", trials=2)
-    two = sweep(recipe, output=tmp_path / "two", trials=4, resume=True)
+    one = sweep(recipe, output=tmp_path / "one", budget=SweepBudget(trials=4))
+    sweep(recipe, output=tmp_path / "two", budget=SweepBudget(trials=2))
+    two = sweep(recipe, output=tmp_path / "two", resume=True, budget=SweepBudget(trials=4))
     assert [t.values for t in one.trials] == [t.values for t in two.trials]
     assert [t.f1 for t in one.trials] == [t.f1 for t in two.trials]
 
@@ -112,9 +114,9 @@ def test_the_same_sweep_gives_the_same_trials(recipe: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_more_trials_confirm_another_winner_anew(recipe: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    first = sweep(recipe, output=output, trials=1, confirm=1)
+    first = sweep(recipe, output=output, budget=SweepBudget(trials=1, confirm=1))
     assert first.best.number == 0
-    later = sweep(recipe, output=output, trials=6, confirm=1, resume=True)
+    later = sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=6, confirm=1))
     assert later.best.number > 0
     folders = sorted(path.name for path in (output / "confirm").iterdir())
     assert folders == ["0000-988", f"{later.best.number:04d}-988"]
@@ -128,7 +130,7 @@ def test_nothing_better_is_said_to_be_so(tmp_path: Path) -> None:
         tmp_path, '\n[space]\n"train.learning_rate" = {low = 1e-8, high = 1e-7}\n'
     )
     changes = ["model.tuning=full", *FAST, "train.epochs=25"]
-    result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
+    result = sweep(recipe, output=tmp_path / "out", overrides=changes, budget=SweepBudget(trials=3))
     assert result.best is result.base
     assert "none of 3 trials beats the recipe as it stands" in result.verdict
     assert load_settings(result.winner).train.learning_rate == 0.02
@@ -138,13 +140,13 @@ def test_a_trial_that_is_behind_is_stopped(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "_STARTUP", 1)
     recipe = write_recipe(tmp_path, '\n[space]\n"train.learning_rate" = [1e-9, 1e-8]\n')
     changes = ["model.tuning=full", *FAST, "train.epochs=25"]
-    result = sweep(recipe, output=tmp_path / "out", trials=3, overrides=changes)
+    result = sweep(recipe, output=tmp_path / "out", overrides=changes, budget=SweepBudget(trials=3))
     assert "pruned" in {t.state for t in result.trials[1:]}
     assert result.best is result.base
 
 
 def test_time_ends_it(recipe: Path, tmp_path: Path) -> None:
-    result = sweep(recipe, output=tmp_path / "out", trials=500, minutes=1e-6)
+    result = sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=500, minutes=1e-6))
     assert [t.number for t in result.trials] == [0]
     assert result.base.f1 is not None
 
@@ -175,8 +177,8 @@ def test_a_recipe_that_failed_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_train", fail)
         with pytest.raises(ConfigError, match="cannot be fetched"):
-            sweep(recipe, output=tmp_path / "out", trials=1)
-    result = sweep(recipe, output=tmp_path / "out", trials=1, resume=True)
+            sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=1))
+    result = sweep(recipe, output=tmp_path / "out", resume=True, budget=SweepBudget(trials=1))
     assert [trial.state for trial in result.trials] == ["failed", "complete"]
     assert result.best is result.base
 
@@ -194,7 +196,9 @@ def test_a_failing_confirmation_leaves_the_winner(
 
     monkeypatch.setattr(module, "_train", fail)
     said: list[str] = []
-    result = sweep(recipe, output=tmp_path / "out", trials=2, confirm=2, say=said.append)
+    result = sweep(
+        recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=2, confirm=2)
+    )
     assert {name: len(found) for name, found in result.confirmed.items()} == {"base": 1, "best": 1}
     assert "base, seed 989, is left out: the loss is no longer finite" in said
     described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
@@ -244,7 +248,7 @@ def test_where_nothing_was_learnt_nothing_is_important() -> None:
 def test_a_broken_trial_does_not_end_it(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, '\n[space]\n"model.max_pieces" = [40, 5000]\n')
     said: list[str] = []
-    result = sweep(recipe, output=tmp_path / "out", trials=6, say=said.append)
+    result = sweep(recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=6))
     failed = [t for t in result.trials if t.state == "failed"]
     assert failed
     assert all(t.values == {"model.max_pieces": 5000} for t in failed)
@@ -287,14 +291,14 @@ def test_options_of_a_peft_method_can_be_searched(tmp_path: Path) -> None:
         "train.learning_rate=0.01",
         "train.epochs=1",
     ]
-    result = sweep(recipe, output=tmp_path / "out", trials=2, overrides=changes)
+    result = sweep(recipe, output=tmp_path / "out", overrides=changes, budget=SweepBudget(trials=2))
     assert result.trials[1].values["peft.options.r"] in (4, 8)
 
 
 def test_a_space_that_cannot_be_leaves_nothing_behind(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, '\n[space]\n"train.rat" = [0.1, 0.2]\n')
     with pytest.raises(ConfigError, match=r"unknown key train\.rat"):
-        sweep(recipe, output=tmp_path / "out", trials=2)
+        sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=2))
     assert not (tmp_path / "out").exists()
 
 
@@ -317,15 +321,21 @@ def test_the_command_draws_a_figure(recipe: Path, tmp_path: Path) -> None:
 def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with pytest.raises(ConfigError, match="holds no sweep to go on with"):
-        sweep(recipe, output=output, trials=1, resume=True)
-    sweep(recipe, output=output, trials=1)
+        sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))
+    sweep(recipe, output=output, budget=SweepBudget(trials=1))
     with pytest.raises(ConfigError, match="holds a sweep already; go on with --resume"):
-        sweep(recipe, output=output, trials=1)
+        sweep(recipe, output=output, budget=SweepBudget(trials=1))
     with pytest.raises(ConfigError, match=r"other settings: train.epochs was 3, is 2"):
-        sweep(recipe, output=output, trials=1, resume=True, overrides=["train.epochs=2"])
+        sweep(
+            recipe,
+            output=output,
+            resume=True,
+            overrides=["train.epochs=2"],
+            budget=SweepBudget(trials=1),
+        )
     write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
     with pytest.raises(ConfigError, match="other data"):
-        sweep(recipe, output=output, trials=1, resume=True)
+        sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))
 
 
 def test_a_sweep_of_0_1_0_goes_on(tmp_path: Path) -> None:
@@ -338,7 +348,7 @@ def test_a_sweep_of_0_1_0_goes_on(tmp_path: Path) -> None:
     )
     recipe.write_text(text.replace("learning_rate = 1e-4", "rate = 1e-4"), encoding="utf-8")
     output = tmp_path / "out"
-    sweep(recipe, output=output, trials=1)
+    sweep(recipe, output=output, budget=SweepBudget(trials=1))
     path = output / module._DESCRIPTION
     plan = json.loads(path.read_text(encoding="utf-8"))
     train = plan["settings"]["train"]
@@ -347,7 +357,7 @@ def test_a_sweep_of_0_1_0_goes_on(tmp_path: Path) -> None:
               "crf_rate": train.pop("crf_learning_rate")}  # fmt: skip
     path.write_text(json.dumps(plan), encoding="utf-8")
 
-    result = sweep(recipe, output=output, trials=3, resume=True)
+    result = sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=3))
     assert result.best.number > 0  # a rate of 1e-4 is far too low
     chosen = result.best.values["train.rate"]
     winner = tomllib.loads(result.winner.read_text(encoding="utf-8"))["train"]
@@ -359,4 +369,4 @@ def test_a_sweep_of_0_1_0_goes_on(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"of other space: train\.encoder_factor was .* is absent"
     ):
-        sweep(recipe, output=output, trials=3, resume=True)
+        sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=3))

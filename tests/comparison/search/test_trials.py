@@ -23,7 +23,7 @@ FAILED = Trial(1, "failed", None, {"train.learning_rate": 9.0}, None, None, None
             BEST,
             None,
             "trial 2 reaches dev F1 0.6250, +12.5 points against the recipe as it stands; the best "
-            "of 2 flatters itself: --confirm trains both again",
+            "of 2 is optimistic: --confirm trains both again",
         ),
         (
             BEST,

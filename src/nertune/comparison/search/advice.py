@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an arm takes, from its runs of the last comparison; without one, from the search's.
+    """What a method takes, from its runs of the last comparison; without one, from the search's.
 
     Attributes:
         trainable: parameters.

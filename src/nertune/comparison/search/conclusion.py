@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tomli_w
 
-from nertune.comparison.compare import compare
-from nertune.comparison.results import Arm, Comparison, Estimate, count_dev, say_silent
+from nertune.comparison.compare import RunOptions, compare
+from nertune.comparison.results import Comparison, Configuration, Estimate, count_dev, say_silent
 from nertune.comparison.search.advice import Advice, Cost, Outcome, to_markdown
 from nertune.comparison.search.advice_state import SEARCH_SEED, AdviceState, Question
 from nertune.comparison.search.candidates import (
@@ -24,7 +24,7 @@ from nertune.comparison.search.candidates import (
     ideal_epochs,
 )
 from nertune.errors import NertuneError
-from nertune.evaluation.significance import chance_of_keeping_up, compare_arms
+from nertune.evaluation.significance import chance_of_keeping_up, compare_counts
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.subprocess import RunRequest, run_in_subprocess
 from nertune.storage.atomic import write_text
@@ -62,9 +62,9 @@ def conclude(
     for remark in remarks:
         state.say(remark)
     if comparison is not None:
-        arms = dict(zip(chosen, comparison.arms, strict=True))
-        folders = {family: list(arm.folders) for family, arm in arms.items()}
-        costs = {family: _arm_cost(arm) for family, arm in arms.items()}
+        trained = dict(zip(chosen, comparison.configurations, strict=True))
+        folders = {family: list(found.folders) for family, found in trained.items()}
+        costs = {family: _confirmed_cost(found) for family, found in trained.items()}
     else:
         runs = {family: question.run_folder(candidate) for family, candidate in chosen.items()}
         folders = {
@@ -76,7 +76,7 @@ def conclude(
     difference, certainty = None, None
     if set(folders) == set(FAMILIES):
         counts = {f: count_dev(question.data.dev, folders[f]) for f in FAMILIES}
-        difference = compare_arms(counts["lora"], counts["full"])
+        difference = compare_counts(counts["lora"], counts["full"])
         choice = "lora" if difference.difference > -_LORA_WITHIN else "full"
         other: Family = "full" if choice == "lora" else "lora"
         certainty = chance_of_keeping_up(counts[choice], counts[other], margin=_MARGIN)
@@ -155,8 +155,8 @@ def _confirm(
         is_begun = any((output / "runs").glob(f"*/seed-{SEARCH_SEED + seeds}"))
         try:
             comparison = compare(
-                recipes, seeds=seeds, first_seed=SEARCH_SEED + 1, output=output,
-                on_progress=state.say_and_keep, run_arm=_run_quietly,
+                recipes, seeds=seeds, output=output, on_progress=state.say_and_keep,
+                options=RunOptions(first_seed=SEARCH_SEED + 1, run=_run_quietly),
             )  # fmt: skip
         except NertuneError as error:
             return comparison, str(error)
@@ -176,7 +176,7 @@ def _remarks(comparison: Comparison | None, broken: str) -> list[str]:
         said = ["no time was left for other seeds than the search's: the scores flatter"]
     else:
         said = []
-    silent = say_silent(comparison.arms, comparison.split) if comparison else []
+    silent = say_silent(comparison.configurations, comparison.split) if comparison else []
     return [*silent, *said]
 
 
@@ -189,14 +189,14 @@ def _search_scores(
     return {o.candidate.family: Estimate.of([o.best(epochs)]) for o in found}
 
 
-def _arm_cost(arm: Arm) -> Cost:
+def _confirmed_cost(configuration: Configuration) -> Cost:
     """From the last comparison."""
     return Cost(
-        trainable=arm.trainable_parameters,
-        share=arm.trainable_share,
-        seconds_per_epoch=arm.seconds_per_epoch.mean,
-        peak_bytes=arm.peak_memory_bytes.mean,
-        stored_bytes=4 * arm.trainable_parameters,
+        trainable=configuration.trainable_parameters,
+        share=configuration.trainable_share,
+        seconds_per_epoch=configuration.seconds_per_epoch.mean,
+        peak_bytes=configuration.peak_memory_bytes.mean,
+        stored_bytes=4 * configuration.trainable_parameters,
     )
 
 

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +31,38 @@ from nertune.config.run import (
 )
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
-from nertune.evaluation.significance import compare_arms
+from nertune.evaluation.significance import compare_counts
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import first_difference, forget_peak_memory
 from nertune.storage.atomic import write_json, write_text
 from nertune.training.trainer import EpochReport
 
-__all__ = ["sweep"]
+__all__ = ["SweepBudget", "sweep"]
 
 _STUDY, _DESCRIPTION, _WINNER = "study.db", "sweep.json", "best.toml"
 _STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
+
+
+@dataclass(frozen=True, slots=True)
+class SweepBudget:
+    """How much a sweep may train.
+
+    Attributes:
+        trials: how many runs end, in all; lost ones do not count.
+        minutes: no trial but the first begins or goes on after so long; 0: no limit.
+        confirm: seeds with which recipe and winner are trained again.
+    """
+
+    trials: int = 20
+    minutes: float = 0
+    confirm: int = 0
 
 
 def sweep(
     recipe: Path,
     *,
     output: Path,
-    trials: int = 20,
-    minutes: float = 0,
-    confirm: int = 0,
+    budget: SweepBudget | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
@@ -59,9 +72,7 @@ def sweep(
     Args:
         recipe: with a section `[space]`, or the method's default space is searched.
         output: the sweep's folder.
-        trials: how many runs end, in all; lost ones do not count.
-        minutes: no trial but the first begins or goes on after so long; 0: no limit.
-        confirm: seeds with which recipe and winner are trained again.
+        budget: 20 trials by default.
         resume: go on with a killed sweep.
         overrides: `section.key=value` for the recipe.
         say: is told what happens, in one line each.
@@ -71,66 +82,130 @@ def sweep(
         MissingDependencyError: the extra `sweep` is not installed.
         NertuneError: the recipe as it stands cannot be trained; the message says why.
     """
+    budget = budget or SweepBudget()
     optuna = _optuna()
-    values, settings, space = read_space(recipe, overrides)
-    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    question = _Question(*read_space(recipe, overrides), output)
+    deadline = time.monotonic() + 60 * budget.minutes if budget.minutes else float("inf")
     if resume and not (output / _DESCRIPTION).exists():
         raise ConfigError(f"{output}: holds no sweep to go on with")
     with RunFolder(output, "output").locked():
-        _prepare(output, settings, space, resume)
-        study = _open_study(settings, output, optuna, say)
-        _search(study, values, settings, space, output, trials, deadline, optuna, say)
-        result = _result(study, values, output, optuna)
+        _prepare(question, resume)
+        search = _Search(question, _open_study(question, optuna, say), optuna, say)
+        search.run(budget.trials, deadline)
+        result = _result(search.study, question, optuna)
         _save(result, output)  # before anything else can fail
-        if confirm:
-            seeds = range(settings.run.seed + 1, settings.run.seed + 1 + confirm)
-            result = _confirm(result, values, settings, seeds, output, say)
+        if budget.confirm:
+            first = question.settings.run.seed + 1
+            result = _confirm(result, question, range(first, first + budget.confirm), say)
             _save(result, output)
         return result
 
 
-def _open_study(settings: Settings, output: Path, optuna: Any, say: Callable[[str], None]) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is searched: a recipe's values, the same as settings, its space; and where."""
+
+    values: Mapping[str, Any]
+    settings: Settings
+    space: Space
+    output: Path
+
+    def trial_folder(self, number: int) -> Path:
+        """Of a trial's run."""
+        return self.output / "trials" / f"{number:04d}"
+
+
+def _open_study(question: _Question, optuna: Any, say: Callable[[str], None]) -> Any:
     """The study, without what a kill left of a trial."""
+    epochs = question.settings.train.epochs
     study = optuna.create_study(
-        storage=f"sqlite:///{output / _STUDY}",
+        storage=f"sqlite:///{question.output / _STUDY}",
         study_name="sweep",
         direction="maximize",
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(
-            n_startup_trials=_STARTUP, n_warmup_steps=max(1, settings.train.epochs // 4)
+            n_startup_trials=_STARTUP, n_warmup_steps=max(1, epochs // 4)
         ),
     )
     for lost in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         say(f"trial {lost.number} was lost when the sweep was killed")
         study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
-        shutil.rmtree(_trial_folder(output, lost.number), ignore_errors=True)
+        shutil.rmtree(question.trial_folder(lost.number), ignore_errors=True)
     return study
 
 
-def _search(
-    study: Any,
-    values: Mapping[str, Any],
-    settings: Settings,
-    space: Space,
-    output: Path,
-    trials: int,
-    deadline: float,
-    optuna: Any,
-    say: Callable[[str], None],
-) -> None:
-    """Trials until there are so many, or time is up."""
-    while (done := _count_done(study, optuna)) < trials or not _has_base(study, optuna):
-        if done and time.monotonic() > deadline:
-            break
-        # A seed of its own at each step, so that a resumed sweep goes on as an uninterrupted one.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=settings.run.seed + done, n_startup_trials=_STARTUP
-        )
-        _run_trial(study, values, space, output, deadline, optuna, say, f"{done + 1}/{trials}")
+class _Search:
+    """Trials of one study; `run` is their course."""
 
+    def __init__(self, question: _Question, study: Any, optuna: Any, say: Callable[[str], None]):
+        self.study = study
+        self._question, self._optuna, self._say = question, optuna, say
+        self._states = optuna.trial.TrialState
 
-def _trial_folder(output: Path, number: int) -> Path:
-    return output / "trials" / f"{number:04d}"
+    def run(self, trials: int, deadline: float) -> None:
+        """Train until so many trials have ended, or the monotonic clock is past the deadline."""
+        while (done := self._count_done()) < trials or not self._has_base():
+            if done and time.monotonic() > deadline:
+                break
+            # A seed of its own at each step: a resumed sweep goes on as an uninterrupted one.
+            self.study.sampler = self._optuna.samplers.TPESampler(
+                seed=self._question.settings.run.seed + done, n_startup_trials=_STARTUP
+            )
+            self._run_trial(deadline, f"{done + 1}/{trials}")
+
+    def _trials(self, *states: Any) -> list[Any]:
+        return list(self.study.get_trials(deepcopy=False, states=states))
+
+    def _has_base(self) -> bool:
+        """Whether the recipe as it stands was trained."""
+        return any(trial.user_attrs.get("base") for trial in self._trials(self._states.COMPLETE))
+
+    def _count_done(self) -> int:
+        broken = [t for t in self._trials(self._states.FAIL) if "error" in t.user_attrs]
+        return len(self._trials(self._states.COMPLETE, self._states.PRUNED)) + len(broken)
+
+    def _run_trial(self, deadline: float, position: str) -> None:
+        """One trial, the first of the recipe as it stands."""
+        has_base = self._has_base()
+        trial = self.study.ask()
+        chosen: dict[str, Any] = {}
+        if has_base:
+            space = self._question.space
+            chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
+        trial.set_user_attr("base", not has_base)
+        trial.set_user_attr("values", json.dumps(chosen))
+        told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
+        self._say(f"[{position}] trial {trial.number}: {told}")
+        watch = _Watch(trial, self._optuna, deadline, may_prune=has_base)
+        folder = self._question.trial_folder(trial.number)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            record = _train(self._question.values, chosen, folder, watch)
+        except self._optuna.TrialPruned:
+            self.study.tell(trial, state=self._states.PRUNED)
+            self._say(f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
+            shutil.rmtree(folder, ignore_errors=True)
+        except NertuneError as error:
+            trial.set_user_attr("error", str(error))
+            self.study.tell(trial, state=self._states.FAIL)
+            shutil.rmtree(folder, ignore_errors=True)
+            if not has_base:
+                raise
+            self._say(f"    failed: {error}")
+        else:
+            self._finish(trial, record, watch.best, folder)
+
+    def _finish(self, trial: Any, record: Mapping[str, Any], f1: float, folder: Path) -> None:
+        """Keep the figures of a complete trial, and of its files only those that cost nothing."""
+        seconds = sum(epoch["seconds"] for epoch in record["epochs"])
+        trial.set_user_attr("trainable", record["parameters"]["trainable"])
+        trial.set_user_attr("seconds", round(seconds, 2))
+        trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
+        self.study.tell(trial, f1)
+        self._say(f"    dev F1 {f1:.4f}")
+        shutil.rmtree(folder / "model", ignore_errors=True)  # best.toml trains it again
+        for predictions in folder.glob("*.predictions.jsonl"):
+            predictions.unlink()
 
 
 def _optuna() -> Any:
@@ -144,8 +219,9 @@ def _optuna() -> Any:
     return optuna
 
 
-def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> None:
+def _prepare(question: _Question, resume: bool) -> None:
     """The folder, and that it is of this sweep and no other."""
+    settings, space, output = question.settings, question.space, question.output
     path = output / _DESCRIPTION
     described = {
         "settings": settings.to_dict(),
@@ -170,70 +246,6 @@ def _prepare(output: Path, settings: Settings, space: Space, resume: bool) -> No
                 )
         return
     write_json(path, described)
-
-
-def _has_base(study: Any, optuna: Any) -> bool:
-    """Whether the recipe as it stands was trained."""
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    return any(trial.user_attrs.get("base") for trial in complete)
-
-
-def _count_done(study: Any, optuna: Any) -> int:
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    broken = [
-        t
-        for t in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
-        if "error" in t.user_attrs
-    ]
-    return len(study.get_trials(deepcopy=False, states=states)) + len(broken)
-
-
-def _run_trial(
-    study: Any,
-    values: Mapping[str, Any],
-    space: Space,
-    output: Path,
-    deadline: float,
-    optuna: Any,
-    say: Callable[[str], None],
-    numbers: str,
-) -> None:
-    has_base = _has_base(study, optuna)
-    trial = study.ask()
-    chosen: dict[str, Any] = {}
-    if has_base:
-        chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
-    trial.set_user_attr("base", not has_base)
-    trial.set_user_attr("values", json.dumps(chosen))
-    folder = _trial_folder(output, trial.number)
-    shutil.rmtree(folder, ignore_errors=True)
-    told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
-    say(f"[{numbers}] trial {trial.number}: {told}")
-    watch = _Watch(trial, optuna, deadline, may_prune=has_base)
-    state = optuna.trial.TrialState
-    try:
-        record = _train(values, chosen, folder, watch)
-    except optuna.TrialPruned:
-        study.tell(trial, state=state.PRUNED)
-        say(f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    except NertuneError as error:
-        trial.set_user_attr("error", str(error))
-        study.tell(trial, state=state.FAIL)
-        shutil.rmtree(folder, ignore_errors=True)
-        if not has_base:
-            raise
-        say(f"    failed: {error}")
-        return
-    trial.set_user_attr("trainable", record["parameters"]["trainable"])
-    trial.set_user_attr("seconds", round(sum(epoch["seconds"] for epoch in record["epochs"]), 2))
-    trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
-    study.tell(trial, watch.best)
-    say(f"    dev F1 {watch.best:.4f}")
-    shutil.rmtree(folder / "model", ignore_errors=True)  # trained again from best.toml when wanted
-    for predictions in folder.glob("*.predictions.jsonl"):
-        predictions.unlink()
 
 
 class _Watch:
@@ -300,7 +312,7 @@ def _brief(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-def _result(study: Any, values: Mapping[str, Any], output: Path, optuna: Any) -> SweepResult:
+def _result(study: Any, question: _Question, optuna: Any) -> SweepResult:
     """What the trials say, before it is confirmed; writes the winner's recipe.
 
     Raises:
@@ -324,7 +336,7 @@ def _result(study: Any, values: Mapping[str, Any], output: Path, optuna: Any) ->
     base = next((t for t in complete if not t.values), None)
     if base is None:
         raise ConfigError(
-            f"{output}: the recipe as it stands was not finished: go on with --resume"
+            f"{question.output}: the recipe as it stands was not finished: go on with --resume"
         )
     best = max(complete, key=lambda t: (t.f1 or 0.0, -t.number))
     return SweepResult(
@@ -332,7 +344,7 @@ def _result(study: Any, values: Mapping[str, Any], output: Path, optuna: Any) ->
         base=base,
         best=best,
         confirmed={},
-        winner=_write_winner(values, best, output),
+        winner=_write_winner(question.values, best, question.output),
         importance=_importance(study, optuna),
     )
 
@@ -346,12 +358,7 @@ def _save(result: SweepResult, output: Path) -> None:
 
 
 def _confirm(
-    result: SweepResult,
-    values: Mapping[str, Any],
-    settings: Settings,
-    seeds: Sequence[int],
-    output: Path,
-    say: Callable[[str], None],
+    result: SweepResult, question: _Question, seeds: Sequence[int], say: Callable[[str], None]
 ) -> SweepResult:
     """Recipe and winner again with further seeds; a seed that fails is left out."""
     confirmed: dict[str, list[float]] = {"base": [], "best": []}
@@ -359,12 +366,12 @@ def _confirm(
     for seed in seeds:
         found = {}
         for name, trial in (("base", result.base), ("best", result.best)):
-            folder = output / "confirm" / f"{trial.number:04d}-{seed}"
+            folder = question.output / "confirm" / f"{trial.number:04d}-{seed}"
             try:
                 if not (folder / "record.json").exists():
                     say(f"{name} again, seed {seed}")
                     shutil.rmtree(folder, ignore_errors=True)
-                    _train(values, trial.values, folder, seed=seed)
+                    _train(question.values, trial.values, folder, seed=seed)
             except NertuneError as error:
                 say(f"{name}, seed {seed}, is left out: {error}")
                 break
@@ -376,9 +383,9 @@ def _confirm(
                 folders[name].append(folder)
     if not folders["best"]:
         return result
-    dev = load_splits(settings.data, ("train", "dev"))["dev"]
+    dev = load_splits(question.settings.data, ("train", "dev"))["dev"]
     best, base = (count_dev(dev, folders[name]) for name in ("best", "base"))
-    return replace(result, confirmed=confirmed, difference=compare_arms(best, base))
+    return replace(result, confirmed=confirmed, difference=compare_counts(best, base))
 
 
 def _importance(study: Any, optuna: Any) -> dict[str, float]:

@@ -90,7 +90,7 @@ class SweepResult:
             "against the recipe as it stands"
         )
         if self.difference is None:
-            return f"{sentence}; the best of {done} flatters itself: --confirm trains both again"
+            return f"{sentence}; the best of {done} is optimistic: --confirm trains both again"
         found = self.difference
         low, high = (100 * bound for bound in found.ci95)
         gained = f"{100 * found.difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
