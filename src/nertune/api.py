@@ -19,14 +19,12 @@ from rich.console import Console
 from nertune.config.run import Settings, load_settings, parse_settings
 from nertune.data.corpus import (
     Corpus,
-    ReadFormat,
-    WriteFormat,
     load_alike,
     load_corpus,
     save_documents,
 )
-from nertune.data.formats.conll import Join, SchemeChoice
 from nertune.data.formats.offsets import Offsets
+from nertune.data.formats.values import Join, SchemeChoice
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 from nertune.evaluation.metrics import Scores, score
@@ -45,7 +43,7 @@ _IN_MEMORY = "<documents>"
 def read(
     path: str | Path,
     *,
-    format: ReadFormat = "auto",
+    format: str = "auto",
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
     offsets: Offsets = "auto",
@@ -77,7 +75,7 @@ def write(
     path: str | Path,
     documents: Iterable[Document],
     *,
-    format: WriteFormat | None = None,
+    format: str | None = None,
     scheme: Scheme = "BIO",
 ) -> None:
     """Write documents to a file, which appears (or replaces an older one) only when complete.

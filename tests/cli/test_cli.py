@@ -393,7 +393,10 @@ def test_predict_refuses(model: Path, tmp_path: Path) -> None:
     refused(run("predict", TEXT * 20), "cannot be a model's folder or hub name")  # model forgotten
     refused(run("predict", model, "--file", tmp_path / "absent"), "absent: cannot be read")
     refused(run("predict", model, "--file", tmp_path), "this folder holds no text")
-    refused(run("predict", model, TEXT, "--format", "xml"), "'xml': expected text, jsonl or conll")
+    refused(
+        run("predict", model, TEXT, "--format", "xml"),
+        "'xml': expected text, conll, jsonl or predictions",
+    )
     refused(run("predict", model, TEXT, "--file", "x"), "not both")
     refused(run("predict", model, "--input-format", "csv", "--file", "x"), "'csv': expected auto")
     refused(run("predict", model, "--format", "jsonl", stdin=b"\xff"), "stdin:1: not UTF-8")

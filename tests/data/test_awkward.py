@@ -305,7 +305,12 @@ GOOD = [
     Good("# is a token", "a.conll", b"# O\na B-X\n", ["#a"], ["a/X"]),
     Good("tag O as a token", "a.conll", b"O O\nO B-X\n", ["OO"], ["O/X"]),
     Good(
-        "orphans", "a.conll", b"a I-X\nb O\nc B-X\n", ["abc"], ["a/X", "c/X"], notice="1 tag mended"
+        "orphans",
+        "a.conll",
+        b"a I-X\nb O\nc B-X\n",
+        ["abc"],
+        ["a/X", "c/X"],
+        notice="1 tag repaired",
     ),
     Good("underscores", "a.conll", b"a B_X\nb I_X\nc O\n", ["abc"], ["ab/X"]),
     Good("type with a dash", "a.conll", b"a B-x-y\nb I-x-y\n", ["ab"], ["ab/x-y"]),

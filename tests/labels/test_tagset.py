@@ -24,7 +24,7 @@ SETS = [
 
 @pytest.mark.parametrize("tagset", SETS, ids=lambda t: f"{t.scheme}-{len(t)}")
 def test_legal_is_what_needs_no_repair(tagset: TagSet) -> None:
-    """All sequences of up to four tags: legal by the masks, or mended by `decode_tags`."""
+    """All sequences of up to four tags: legal by the masks, or repaired by `decode_tags`."""
     for length in range(1, 5):
         for ids in product(range(len(tagset)), repeat=length):
             legal = (

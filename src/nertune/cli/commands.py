@@ -50,7 +50,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
-Format = Annotated[str, typer.Option(help="auto, conll or jsonl.")]
+Format = Annotated[str, typer.Option(help="auto, or a format's name, e.g. conll or jsonl.")]
 SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BIOS, BMES, BILOU or IO.")]
 Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
 OffsetsOption = Annotated[
@@ -211,7 +211,7 @@ def evaluate(
     corpus = load_alike(
         resolve_data(str(file)),
         trained_reading(model),
-        format=format,  # type: ignore[arg-type]
+        format=format,
         scheme=scheme,  # type: ignore[arg-type]
         join=join,  # type: ignore[arg-type]
         offsets=offsets,  # type: ignore[arg-type]
@@ -251,20 +251,25 @@ def predict(
         typer.Option(
             "--file",
             "-f",
-            help="A text file (one text a line), CoNLL or JSONL; a folder, or a pattern such as "
+            help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a pattern such as "
             "'texts/*.txt'; repeatable.",
         ),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="Output: text (highlighted), jsonl or conll; by the suffix of --output."),
+        typer.Option(
+            help="Output: text (highlighted), or a format, e.g. jsonl or conll; by --output's suffix."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file, which appears when all is written."),
     ] = None,
     input_format: Annotated[
-        str, typer.Option(help="Of --file: auto (by suffix), lines, conll or jsonl.")
+        str,
+        typer.Option(
+            help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."
+        ),
     ] = "auto",
     whole: Annotated[
         bool, typer.Option("--whole", help="A text file is one document, not one a line.")
@@ -711,7 +716,7 @@ def inspect(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse tags out of scheme.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Counts, lengths, scheme, mended tags, leakage, and what a tokenizer cannot express."""
+    """Counts, lengths, scheme, repaired tags, leakage, and what a tokenizer cannot express."""
     from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import Reading, load_alike
     from nertune.data.samples import resolve_data
@@ -725,7 +730,7 @@ def inspect(
         load_alike(
             resolve_data(f),
             like,
-            format=format,  # type: ignore[arg-type]
+            format=format,
             scheme=scheme,  # type: ignore[arg-type]
             join=join,  # type: ignore[arg-type]
             offsets=offsets,  # type: ignore[arg-type]

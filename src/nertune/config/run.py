@@ -83,7 +83,9 @@ class DataSettings(Section):
     test: str = Field(
         "", description="For final scores: read only by `train --test` and `compare`."
     )
-    format: Literal["auto", "conll", "jsonl"] = "auto"
+    format: str = Field(
+        "auto", description="A format's name, e.g. conll or jsonl; auto: by content and suffix."
+    )
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"
     join: Literal["auto", "none", "space"] = Field(
         "auto", description="How CoNLL tokens become text: character-level data joins without."

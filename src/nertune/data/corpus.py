@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
-from nertune.data.formats import conll, jsonl
-from nertune.data.formats.conll import ConllStyle, Join, Misfit, SchemeChoice, Spans, TagRepair
+from nertune.data.formats.base import Findings, Format, ReadOptions, Source, WriteOptions
 from nertune.data.formats.offsets import Offsets
-from nertune.data.formats.recognition import kind_of_content, kind_of_name
+from nertune.data.formats.recognition import format_of_name, recognise
+from nertune.data.formats.registry import find_format
+from nertune.data.formats.values import Join, Misfit, Reading, SchemeChoice, Spans, TagRepair
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import Scheme
-from nertune.storage.files import open_for_writing, read_text
+from nertune.storage.atomic import replace_folder
+from nertune.storage.files import open_binary_for_writing, open_for_writing
 from nertune.types import Document
 
 __all__ = [
     "Corpus",
-    "ReadFormat",
     "Reading",
-    "WriteFormat",
     "load_alike",
     "load_corpus",
+    "load_with",
     "save_corpus",
     "save_documents",
+    "save_with",
     "write_documents",
+    "written_format",
 ]
 
-ReadFormat = Literal["auto", "conll", "jsonl"]
-WriteFormat = Literal["conll", "jsonl", "predictions"]
-
-_HEAD = 1 << 16  # characters that decide the format
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a file was read, so that another one is read alike; `auto` where it does not say.
-
-    Attributes:
-        scheme: the tag scheme of a two-column file.
-        join: what joins its tokens.
-        offsets: what the offsets of a JSONL file count.
-    """
-
-    scheme: SchemeChoice = "auto"
-    join: Join = "auto"
-    offsets: Offsets = "auto"
-
-    @classmethod
-    def from_record(cls, values: Mapping[str, Any]) -> Reading:
-        """What a run's record says of a data file; older ones do not say all of it."""
-        known = {"scheme": get_args(Scheme), "join": get_args(Join), "offsets": get_args(Offsets)}
-        return cls(**{k: values[k] for k, choices in known.items() if values.get(k) in choices})
+_DEFAULT = "conll"  # of labelled files that say nothing; its reader explains what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +45,22 @@ class Corpus:
     Attributes:
         path: the file.
         documents: its documents, in order; at least one.
-        format: `conll` or `jsonl`.
-        style: the layout of a two-column file; `None` for JSONL.
-        join: what joins the tokens of a text: nothing or a space.
-        repairs: tags that broke the scheme and were mended.
-        notices: what was recognised, skipped, dropped or mended, for the user to read.
+        format: the format's name, e.g. `conll` or `jsonl`.
+        reading: how the file was read: what was asked for, or decided where that was `auto`.
+        style: the layout, as the format's reader left it; `None` where it has none.
+        repairs: tags that broke the scheme and were repaired.
+        notices: what was recognised, skipped, dropped or repaired, for the user to read.
         sha256: hash over texts and entities, see `content_hash`.
-        offsets: what the offsets of JSONL count; `auto` where nothing in the file decides.
     """
 
     path: Path
     documents: tuple[Document, ...]
-    format: Literal["conll", "jsonl"]
-    style: ConllStyle | None
-    join: str
+    format: str
+    reading: Reading
+    style: Any
     repairs: tuple[TagRepair, ...]
     notices: tuple[str, ...]
     sha256: str
-    offsets: Offsets = "auto"
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document], *, name: str = "<documents>") -> Corpus:
@@ -93,24 +72,28 @@ class Corpus:
         held = tuple(documents)
         if not held:
             raise DataError("no documents were given; expected at least one", path=Path(name))
-        return cls(Path(name), held, "jsonl", None, "", (), (), content_hash(held), "codepoint")
-
-    @property
-    def reading(self) -> Reading:
-        """How the file was read."""
-        return Reading(self.scheme or "auto", self.joined, self.offsets)
+        reading = Reading(offsets="codepoint")
+        return cls(Path(name), held, "jsonl", reading, None, (), (), content_hash(held))
 
     @property
     def scheme(self) -> Scheme | None:
-        """The tag scheme of a two-column file."""
-        return None if self.style is None else self.style.scheme
+        """The tag scheme of a file of tags."""
+        return None if self.reading.scheme == "auto" else self.reading.scheme
 
     @property
     def joined(self) -> Join:
-        """How the tokens were joined, as `load_corpus` takes it; `auto` for JSONL."""
-        if self.format == "jsonl":
-            return "auto"
-        return "space" if self.join else "none"
+        """How source tokens were joined, as `load_corpus` takes it; `auto` where there are none."""
+        return self.reading.join
+
+    @property
+    def join(self) -> str:
+        """What joins the source tokens of a text: nothing or a space."""
+        return " " if self.joined == "space" else ""
+
+    @property
+    def offsets(self) -> Offsets:
+        """What the offsets of a file of spans count; `auto` where nothing in the file decides."""
+        return self.reading.offsets
 
     @property
     def num_entities(self) -> int:
@@ -140,22 +123,23 @@ class Corpus:
 def load_corpus(
     path: str | Path,
     *,
-    format: ReadFormat = "auto",
+    format: str = "auto",
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
     offsets: Offsets = "auto",
     strict: bool = False,
     ignore_tags: bool = False,
 ) -> Corpus:
-    """Read a file of documents: two-column CoNLL or JSONL spans, packed with gzip or not.
+    """Read a file of documents in any format that holds entities, packed with gzip or not.
 
     Args:
         path: the file; `.gz` is unpacked.
-        format: `auto` goes by the name (`.jsonl`), then by the first line.
-        scheme: the tag scheme of a two-column file; `auto` recognises it.
-        join: what joins tokens to a text: `none`, a `space`, or `auto`.
+        format: a format's name (`nertune.data.formats.format_names`); `auto` goes by the content,
+            then by the name.
+        scheme: the tag scheme of a file of tags; `auto` recognises it.
+        join: what joins source tokens to a text: `none`, a `space`, or `auto`.
         offsets: what the offsets of JSONL count: `codepoint`, `utf16`, `byte`, or `auto`.
-        strict: refuse tags that break their scheme instead of mending them.
+        strict: refuse tags that break their scheme instead of repairing them.
         ignore_tags: the texts alone (of a two-column file, the tokens), whatever they are labelled.
 
     Raises:
@@ -166,15 +150,15 @@ def load_corpus(
         >>> corpus = load_corpus("train.conll")     # doctest: +SKIP
         >>> print(*corpus.notices, sep="\\n")       # doctest: +SKIP
     """
-    asked = Reading(scheme, join, offsets)
-    return _load(Path(path), format, asked, Reading(), strict=strict, ignore_tags=ignore_tags)
+    options = ReadOptions(scheme, join, offsets, strict, ignore_tags)
+    return load_with(path, options, format=format)
 
 
 def load_alike(
     path: str | Path,
     like: Reading,
     *,
-    format: ReadFormat = "auto",
+    format: str = "auto",
     scheme: SchemeChoice = "auto",
     join: Join = "auto",
     offsets: Offsets = "auto",
@@ -191,57 +175,59 @@ def load_alike(
         DataError: the file or a line of it cannot be used; the message names both.
         ConfigError: `format`, `scheme`, `join` or `offsets` is unknown.
     """
-    asked = Reading(scheme, like.join if join == "auto" else join, offsets)
-    return _load(Path(path), format, asked, like, strict=strict, ignore_tags=False)
+    join = like.join if join == "auto" else join
+    return load_with(path, ReadOptions(scheme, join, offsets, strict, like=like), format=format)
 
 
-def _load(
-    path: Path,
-    format: ReadFormat,
-    asked: Reading,
-    like: Reading,
-    *,
-    strict: bool,
-    ignore_tags: bool,
-) -> Corpus:
-    for name, value, known in (
-        ("format", format, get_args(ReadFormat)),
-        ("offsets", asked.offsets, get_args(Offsets)),
-    ):
-        if value not in known:
-            choices = ", ".join(known[:-1])
-            raise ConfigError(f"{name}={value!r} is unknown, expected {choices} or {known[-1]}")
-    text = read_text(path)
-    if format == "jsonl" or (format == "auto" and _is_json(path, text)):
-        file = jsonl.read(text, path, offsets=asked.offsets, prefer=like.offsets,
-                          ignore_tags=ignore_tags)  # fmt: skip
-        sha256 = content_hash(file.documents)
-        return Corpus(path, file.documents, "jsonl", None, "", (), file.notices, sha256,
-                      file.offsets)  # fmt: skip
-    table = conll.read(text, path, scheme=asked.scheme, join=asked.join, strict=strict,
-                       ignore_tags=ignore_tags, prefer=like.scheme)  # fmt: skip
+def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -> Corpus:
+    """Read a file of documents; the functions above with their arguments in one object.
+
+    Raises:
+        DataError: the file or a line of it cannot be used; the message names both.
+        ConfigError: `format` or an option is unknown.
+    """
+    if options.offsets not in (units := get_args(Offsets)):
+        choices = ", ".join(units[:-1])
+        told = f"offsets={options.offsets!r} is unknown, expected {choices} or {units[-1]}"
+        raise ConfigError(told)
+    source = Source(Path(path))
+    findings = Findings()
+    chosen = _choose_format(source, format, findings)
+    if unknown := sorted(set(options.more) - set(chosen.options)):
+        known = ", ".join(chosen.options) or "none"
+        raise ConfigError(f"format {chosen.name} has no option {unknown[0]!r}; it has: {known}")
+    documents = tuple(chosen.read(source, options, findings))
+    if not documents:
+        raise DataError("the file holds no document", path=source.path)
     return Corpus(
-        path=path,
-        documents=table.documents,
-        format="conll",
-        style=table.style,
-        join=table.join,
-        repairs=table.repairs,
-        notices=table.notices,
-        sha256=content_hash(table.documents),
+        path=source.path,
+        documents=documents,
+        format=chosen.name,
+        reading=findings.reading,
+        style=findings.style,
+        repairs=tuple(findings.repairs),
+        notices=tuple(findings.notices),
+        sha256=content_hash(documents),
     )
 
 
-def _is_json(path: Path, text: str) -> bool:
-    head = text[:_HEAD]
-    return "jsonl" in (kind_of_name(path), kind_of_content(head, is_whole=len(text) <= _HEAD))
+def _choose_format(source: Source, name: str, findings: Findings) -> Format:
+    """The format that is asked for, or recognised."""
+    if name != "auto":
+        return find_format(name, reads=True, entities=True, also=("auto",))
+    found = recognise(source, entities=True)
+    if found is None:
+        return find_format(_DEFAULT)
+    if found.against_name:
+        findings.notices.append(f"read as {found.format.name}: {found.reason}")
+    return found.format
 
 
 def write_documents(
     stream: TextIO,
     documents: Iterable[Document],
     *,
-    format: WriteFormat,
+    format: str,
     scheme: Scheme = "BIO",
     separator: Literal[" ", "\t"] = "\t",
     misfit: Misfit = "error",
@@ -252,31 +238,28 @@ def write_documents(
     Args:
         stream: where to; opened so that it does not translate line ends.
         documents: what to write.
-        format: `conll`, `jsonl` (entities as `[start, end, label]`), or `predictions` (JSONL with
-            entities as objects, with text and score).
-        scheme: the tag scheme (`conll` only, as all that follows).
+        format: a format's name, e.g. `conll`, `jsonl` (entities as `[start, end, label]`), or
+            `predictions` (JSONL with entities as objects, with text and score).
+        scheme: the tag scheme (of files of tags only, as all that follows).
         separator: what stands between token and tag.
         misfit: an entity that begins or ends inside a token is an `error`, or made to `widen`.
         tokenize: gives the token spans of a text, for documents that have none of their own.
 
     Raises:
         DataError: the format cannot hold a document.
-        ConfigError: `format` is unknown.
+        ConfigError: `format` is unknown, or no format of text.
     """
-    if format == "conll":
-        style = ConllStyle(scheme=scheme, separator=separator)
-        conll.write(stream, documents, style=style, misfit=misfit, tokenize=tokenize)
-    elif format in get_args(WriteFormat):
-        jsonl.write(stream, documents, predictions=format == "predictions")
-    else:
-        raise ConfigError(f"format={format!r} is unknown, expected conll, jsonl or predictions")
+    chosen = find_format(format, writes=True)
+    if chosen.container != "text":
+        raise ConfigError(f"format {format} is no text: write it with save_documents")
+    chosen.write(documents, stream, WriteOptions(scheme, separator, misfit, tokenize))
 
 
 def save_documents(
     path: str | Path,
     documents: Iterable[Document],
     *,
-    format: WriteFormat | None = None,
+    format: str | None = None,
     scheme: Scheme = "BIO",
     separator: Literal[" ", "\t"] = "\t",
     misfit: Misfit = "error",
@@ -287,40 +270,68 @@ def save_documents(
     Args:
         path: the file; `.gz` is packed.
         documents, scheme, separator, misfit, tokenize: as for `write_documents`.
-        format: `None` goes by the name: `jsonl` for `.jsonl`, else `conll`.
+        format: `None` goes by the name: that of the suffix, else `conll`.
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.
+        ConfigError: `format` is unknown.
+    """
+    options = WriteOptions(scheme, separator, misfit, tokenize)
+    save_with(path, documents, options, format=format)
+
+
+def save_with(
+    path: str | Path, documents: Iterable[Document], options: WriteOptions, *, format: str | None
+) -> None:
+    """Write a file or folder; `save_documents` with its arguments in one object.
+
+    Raises:
+        DataError: the file cannot be written, or the format cannot hold a document.
+        ConfigError: `format` is unknown.
     """
     path = Path(path)
-    with open_for_writing(path) as stream:
-        write_documents(
-            stream,
-            documents,
-            format=format or _written_format(path),
-            scheme=scheme,
-            separator=separator,
-            misfit=misfit,
-            tokenize=tokenize,
-        )
+    chosen = written_format(path) if format is None else find_format(format, writes=True)
+    if chosen.container == "text":
+        with open_for_writing(path) as stream:
+            chosen.write(documents, stream, options)
+    elif chosen.container == "binary":
+        with open_binary_for_writing(path) as binary:
+            chosen.write(documents, binary, options)
+    else:
+        _save_folder(path, documents, chosen, options)
+
+
+def _save_folder(
+    path: Path, documents: Iterable[Document], format: Format, options: WriteOptions
+) -> None:
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{format.name} is a folder of files, and this is a file", path=path)
+    if path.is_dir() and any(path.iterdir()):
+        raise DataError(f"{format.name} needs a new or empty folder", path=path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.mkdir(parents=True)
+        format.write(documents, draft, options)
+        replace_folder(draft, path)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def save_corpus(path: str | Path, corpus: Corpus) -> None:
-    """Write a corpus as it was laid out when read, or as JSONL where `path` says so.
+    """Write a corpus as it was laid out when read, or in the format that `path` says.
 
-    A two-column file comes back byte for byte, but for mended tags, `-DOCSTART-` lines, and
+    A two-column file comes back byte for byte, but for repaired tags, `-DOCSTART-` lines, and
     surplus blank lines.
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.
     """
-    path = Path(path)
-    with open_for_writing(path) as stream:
-        if _written_format(path) == "jsonl":
-            jsonl.write(stream, corpus.documents)
-        else:
-            conll.write(stream, corpus.documents, style=corpus.style)
+    save_with(path, corpus.documents, WriteOptions(style=corpus.style), format=None)
 
 
-def _written_format(path: Path) -> WriteFormat:
-    return "jsonl" if kind_of_name(path) == "jsonl" else "conll"
+def written_format(path: Path) -> Format:
+    """The format of a file that is to be written, by its suffix; else two columns."""
+    named = format_of_name(path)
+    return named if named is not None and named.writes else find_format(_DEFAULT)

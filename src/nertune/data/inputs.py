@@ -1,30 +1,31 @@
-"""Texts to predict on: arguments, stdin, text lines, CoNLL or JSONL."""
+"""Texts to predict on: arguments, stdin, or files of any format."""
 
 from __future__ import annotations
 
 import glob
-import gzip
 import io
 import re
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import cast
 
-from nertune.data.corpus import load_corpus
-from nertune.data.formats.conll import Join
-from nertune.data.formats.recognition import Kind, kind_of_content, kind_of_name
+from nertune.data.formats.base import Findings, Format, ReadOptions, Source
+from nertune.data.formats.lines import documents_of_lines
+from nertune.data.formats.recognition import format_of_name, recognise
+from nertune.data.formats.registry import find_format
+from nertune.data.formats.values import Join
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError, DataError, NertuneError
-from nertune.storage.files import explain_encoding, read_text, refuse_foreign
 from nertune.types import Document
 
-__all__ = ["expand_files", "in_batches", "input_kind", "read_files", "read_inputs", "read_stdin"]
+__all__ = ["expand_files", "in_batches", "input_format", "read_files", "read_inputs", "read_stdin"]
 
-_HEAD_BYTES = 1 << 16  # that decide what a file holds
+_OPTION = "--input-format "
+_DEFAULT = "lines"  # what a file without any sign of a format holds
+_BLOCK = 1 << 16  # bytes of stdin at a time
 
 
 def read_inputs(
@@ -38,26 +39,23 @@ def read_inputs(
 
     Args:
         texts: given texts; if none and no file, stdin is read, one text a line.
-        file: a text file with one text a line, or CoNLL (`.conll`, `.bio`, …) or JSONL.
-        input_format: `auto` goes by the suffix; `lines`, `conll` or `jsonl` say it.
-        join: what joins the tokens of a CoNLL file; `auto` recognises it.
+        file: a text file with one text a line, or one of any format that can be read.
+        input_format: `auto` goes by content and suffix; a format's name (`lines`, `conll`, …).
+        join: what joins the source tokens of a file; `auto` recognises it.
 
     Raises:
         DataError: the file or a line of it cannot be read.
         ConfigError: the format is unknown.
     """
-    if input_format not in ("auto", "lines", "conll", "jsonl"):
-        raise ConfigError(f"--input-format {input_format!r}: expected auto, lines, conll or jsonl")
+    if input_format != "auto":
+        find_format(input_format, reads=True, option=_OPTION, also=("auto",))
     if texts:
         return [Document(_checked(text), id=f"text {i}") for i, text in enumerate(texts, 1)]
     if file is None:
-        return _lines(sys.stdin.buffer, "stdin")
-    path = resolve_data(str(file))
-    kind = input_kind(path) if input_format == "auto" else input_format
-    if kind == "lines":
-        return _file_lines(path)
-    format: Literal["jsonl", "conll"] = "jsonl" if kind == "jsonl" else "conll"
-    return load_corpus(path, format=format, join=join, ignore_tags=True).documents
+        return documents_of_lines(sys.stdin.buffer, "stdin")
+    source = Source(resolve_data(str(file)))
+    format = _input_format(source, input_format)
+    return format.read(source, ReadOptions(join=join, ignore_tags=True), Findings())
 
 
 def read_files(
@@ -78,14 +76,15 @@ def read_files(
         ConfigError: the format is unknown, or `whole` is asked for of a labelled file.
     """
     for path in paths:
-        kind = input_kind(resolve_data(str(path))) if input_format == "auto" else input_format
-        if whole and kind != "lines":
-            raise ConfigError(f"{path} is read as {kind}: --whole is for text files")
+        source = Source(resolve_data(str(path)))
+        format = _input_format(source, input_format)
         documents: Iterable[Document]
+        if whole and format.holds.entities:
+            raise ConfigError(f"{path} is read as {format.name}: --whole is for text files")
         if whole:
-            documents = [Document(read_text(resolve_data(str(path))), id=str(path))]
+            documents = [Document(source.read_text(), id=str(path))]
         else:
-            documents = read_inputs([], path, kind, join=join)
+            documents = format.read(source, ReadOptions(join=join, ignore_tags=True), Findings())
         for document in documents:
             if len(paths) > 1 and "id" not in document.meta:
                 own = document.id.startswith(f"{path.name}:")
@@ -134,7 +133,8 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def _is_text(path: Path) -> bool:
     bare = path.with_suffix("") if path.suffix == ".gz" else path
-    return kind_of_name(path) is not None or bare.suffix.lower() in ("", ".txt", ".text", ".md")
+    named = format_of_name(path)
+    return bare.suffix == "" or (named is not None and named.reads)
 
 
 def in_batches(documents: Iterable[Document], size: int = 512) -> Iterator[list[Document]]:
@@ -168,7 +168,9 @@ def read_stdin(*, whole: bool = False) -> Iterator[list[Document]]:
     stream = cast("io.BufferedReader", sys.stdin.buffer)
     if whole:
         data = stream.read()
-        texts = [document.text for document in _lines(io.BytesIO(data), "stdin")]  # checks it
+        texts = [
+            document.text for document in documents_of_lines(io.BytesIO(data), "stdin")
+        ]  # checks it
         text = data.decode("utf-8-sig")
         yield [Document(text, id="stdin")] if texts else []
         return
@@ -176,72 +178,31 @@ def read_stdin(*, whole: bool = False) -> Iterator[list[Document]]:
     rest = b""
     while True:
         # At most one read of the system: it waits for something, not for a full buffer.
-        data = stream.read1(_HEAD_BYTES)
+        data = stream.read1(_BLOCK)
         complete, newline, rest = (rest + data).rpartition(b"\n")
         if not data and rest:
             complete, newline, rest = rest, b"", b""
         block = complete + newline
-        yield from in_batches(_lines(io.BytesIO(block), "stdin", behind=number))
+        yield from in_batches(documents_of_lines(io.BytesIO(block), "stdin", behind=number))
         number += block.count(b"\n")
         if not data:
             return
 
 
-def input_kind(path: Path) -> Kind:
-    """`conll`, `jsonl` or `lines`: by the suffix, else by the first lines.
+def input_format(path: Path) -> Format:
+    """The format of a file: by its content, else by its suffix; text in lines where none fits.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: two formats recognise it.
     """
-    if kind := kind_of_name(path):
-        return kind
-    with _open(path) as stream:
-        head = _read(stream, path, _HEAD_BYTES)
-    return kind_of_content(head.decode("utf-8-sig", "replace"), is_whole=len(head) < _HEAD_BYTES)
+    return _input_format(Source(path), "auto")
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
-
-
-def _read(stream: BinaryIO, path: Path, size: int) -> bytes:
-    try:
-        return stream.read(size)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"is not a whole gzip file ({error})", path=path) from error
-
-
-def _file_lines(path: Path) -> Iterator[Document]:
-    with _open(path) as stream:
-        try:
-            yield from _lines(stream, str(path))
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"is not a whole gzip file ({error})", path=path) from error
-
-
-def _lines(stream: BinaryIO, name: str, *, behind: int = 0) -> Iterator[Document]:
-    """One document a line, empty lines included, so that output lines match input lines.
-
-    `behind` is the line before the first one.
-    """
-    for number, line in enumerate(stream, behind + 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            if number == 1:
-                refuse_foreign(line, name)
-            raise DataError(
-                f"not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the "
-                f"line: {explain_encoding(line, error.start, name)}",
-                path=name,
-                line=number,
-            ) from error
-        if "\x00" in text:
-            raise DataError("holds a NUL byte: not a text file", path=name, line=number)
-        yield Document(text.removesuffix("\n").rstrip("\r"), id=f"{name}:{number}")
+def _input_format(source: Source, name: str) -> Format:
+    if name != "auto":
+        return find_format(name, reads=True, option=_OPTION, also=("auto",))
+    found = recognise(source)
+    return find_format(_DEFAULT) if found is None else found.format
 
 
 def _checked(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nertune.data.corpus import Corpus
 from nertune.data.duplicates import Duplicates, Leakage, find_duplicates, find_leakage
-from nertune.data.formats.conll import TagRepair
+from nertune.data.formats.values import TagRepair
 from nertune.data.statistics import Lengths, Statistics, describe, summarize_lengths
 from nertune.errors import DataError
 from nertune.labels.align import LostEntity, align_entities
@@ -48,12 +48,12 @@ class FileInspection:
     Attributes:
         name: its name, distinct among the inspected files.
         path: where it is.
-        format: `conll` or `jsonl`.
+        format: the name of its format.
         scheme: the tag scheme of a two-column file.
         join: what joins its tokens; `None` for JSONL.
         statistics: counts.
         duplicates: texts that it holds more than once.
-        repairs: tags that were mended.
+        repairs: tags that were repaired.
         notices: what was said while reading.
         fit: how the model's tokenizer copes; `None` if no model was asked for.
     """
@@ -147,7 +147,7 @@ def _inspect_file(name: str, corpus: Corpus, fit: ModelFit | None) -> FileInspec
         path=corpus.path,
         format=corpus.format,
         scheme=corpus.scheme,
-        join=corpus.join if corpus.format == "conll" else None,
+        join=None if corpus.joined == "auto" else corpus.join,
         statistics=describe(corpus.documents),
         duplicates=find_duplicates(corpus.documents),
         repairs=corpus.repairs,

@@ -1,11 +1,9 @@
-"""Predictions as highlighted text, JSONL or CoNLL."""
+"""Predictions as highlighted text, or in any format that can be written."""
 
 from __future__ import annotations
 
-import re
 import sys
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,32 +12,35 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from nertune.data.corpus import write_documents
-from nertune.data.formats.jsonl import document_to_json, dump
-from nertune.data.formats.recognition import kind_of_name
-from nertune.errors import ConfigError
+from nertune.data.formats.base import Format, WriteOptions
+from nertune.data.formats.recognition import format_of_name
+from nertune.data.formats.registry import find_format
 from nertune.inference.predictor import Predictor
 from nertune.storage.files import open_for_writing
 from nertune.types import Document
 
 __all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
 
-_UNWRITABLE = re.compile("[\t\n\0]")
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
 
 
 def output_format(format: str | None, output: Path | None) -> str:
-    """`text`, `jsonl` or `conll`: what is asked for, else by the file's suffix.
+    """`text`, or the name of the format that is asked for, else of the file's suffix.
 
     Raises:
-        ConfigError: the format is unknown.
+        ConfigError: the format is unknown, or cannot be written.
     """
-    if format is None:
-        return (None if output is None else kind_of_name(output)) or "text"
-    if format not in ("text", "jsonl", "conll"):
-        raise ConfigError(f"--format {format!r}: expected text, jsonl or conll")
-    return format
+    if format == "text":
+        return format
+    if format is not None:
+        return _find(format).name
+    named = None if output is None else format_of_name(output)
+    return named.name if named is not None and named.writes else "text"
+
+
+def _find(format: str) -> Format:
+    return find_format(format, writes=True, entities=True, option="--format ", also=("text",))
 
 
 @contextmanager
@@ -68,9 +69,9 @@ def write_predictions(
     Args:
         predictor: the tagger.
         documents: what to tag.
-        format: `text`, `jsonl` or `conll`; what has no place in `conll` is left out: texts without
-            any unit, and tokens that are a TAB or hold a line end or a NUL.
-        stream: where `jsonl` and `conll` go.
+        format: `text`, or a format's name; what has no place in the format is left out: in
+            `conll` texts without any unit, and tokens that hold a TAB, a line end or a NUL.
+        stream: where formats go.
         console: where `text` goes; coloured if it is a terminal.
     """
     write_tagged(predictor, predictor.tag_documents(documents), format, stream, console)
@@ -84,46 +85,29 @@ def write_tagged(
     console: Console,
 ) -> None:
     """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
-    if format == "conll":
-
-        def fitted() -> Iterator[Document]:
-            for document in tagged:
-                tokens = document.tokens or predictor.visible_units(document)
-                on_tokens = _on_tokens(document, _writable(document, tokens))
-                if on_tokens.tokens:
-                    yield on_tokens
-                    stream.flush()  # by now it is written
-
-        write_documents(stream, fitted(), format="conll")
+    if format != "text":
+        chosen = _find(format)
+        options = WriteOptions(scores=True)
+        chosen.write(_fitted(predictor, tagged, chosen, stream), stream, options)
+        stream.flush()
         return
     for document in tagged:
-        if format == "jsonl":
-            stream.write(dump(document_to_json(document), document) + "\n")
-        else:
-            console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
+        console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
         stream.flush()
 
 
-def _writable(document: Document, tokens: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    """The tokens that a line of two columns can hold."""
-    return [(a, b) for a, b in tokens if not _UNWRITABLE.search(document.text, a, b)]
-
-
-def _on_tokens(document: Document, tokens: Sequence[tuple[int, int]]) -> Document:
-    """Entities widened to whole tokens; of those that then share a token the likeliest stays.
-
-    A character model may predict two entities in one word of the source, or one of white space.
-    """
-    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
-    taken: set[int] = set()
-    kept = []
-    for entity in sorted(document.entities, key=lambda e: (-(e.score or 0.0), e.start)):
-        touched = range(bisect_right(ends, entity.start), bisect_left(starts, entity.end))
-        if touched and taken.isdisjoint(touched):
-            taken.update(touched)
-            start, end = starts[touched[0]], ends[touched[-1]]
-            kept.append(replace(entity, start=start, end=end))
-    return replace(document, entities=tuple(kept), tokens=tuple(tokens))
+def _fitted(
+    predictor: Predictor, tagged: Iterable[Document], format: Format, stream: TextIO
+) -> Iterator[Document]:
+    """The documents as the format can hold them; each is written before the next one is tagged."""
+    options = WriteOptions(scores=True)
+    for document in tagged:
+        if format.holds.tokens == "required":
+            tokens = document.tokens or predictor.visible_units(document)
+            document = replace(document, tokens=tuple(tokens))
+        if (held := format.fit(document, options).document) is not None:
+            yield held
+            stream.flush()  # by now it is written
 
 
 def highlight(document: Document, labels: Iterable[str]) -> Text:

@@ -14,7 +14,7 @@ Every scheme becomes entities once, at the edge. Inside nertune only BIO2 tags e
 
 A prefix is followed by `-` or `_`; `normalize_tags` brings other spellings (`b-per`, `PER-B`, a
 bare `B`) into this form. Reading is lenient as conlleval is: an inside tag without a beginning
-opens an entity; what was mended is counted, and `strict` readers refuse it.
+opens an entity; what was repaired is counted, and `strict` readers refuse it.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def decode_tags(
         scheme: the scheme that the tags are in.
 
     Returns:
-        The spans in order, and what had to be mended.
+        The spans in order, and what had to be repaired.
 
     Raises:
         ValueError: a tag is not in the scheme.

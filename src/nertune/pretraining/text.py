@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from nertune.data.corpus import load_corpus
-from nertune.data.formats.recognition import kind_of_name
-from nertune.data.inputs import input_kind
+from nertune.data.formats.recognition import format_of_name
+from nertune.data.inputs import input_format
 from nertune.errors import DataError
 from nertune.storage.files import refuse_foreign
 
@@ -65,10 +65,11 @@ def is_labelled(path: Path) -> bool:
         DataError: the file cannot be read, or is a labelled file packed with xz.
     """
     if path.suffix == ".xz":
-        if kind_of_name(path.with_suffix("")):
+        named = format_of_name(path.with_suffix(""))
+        if named is not None and named.holds.entities:
             raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
         return False
-    return input_kind(path) != "lines"
+    return input_format(path).holds.entities
 
 
 def _lines_of(path: Path) -> Iterator[tuple[int, str]]:

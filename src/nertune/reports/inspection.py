@@ -65,7 +65,7 @@ def _rows(files: Iterable[FileInspection]) -> list[_Row]:
         ("characters", lambda f: _count(f.statistics.characters)),
         ("tokens", lambda f: "–" if f.statistics.tokens is None else _count(f.statistics.tokens)),
         ("entities", lambda f: _count(f.statistics.num_entities)),
-        ("tags mended", lambda f: _count(len(f.repairs))),
+        ("tags repaired", lambda f: _count(len(f.repairs))),
         ("length: mean / median / 95 % / max", lambda f: _lengths(f.statistics.lengths)),
     ]
     if any(file.fit for file in files):
@@ -103,7 +103,7 @@ def _longer(fit: ModelFit) -> str:
 
 
 def _reading(files: Iterable[FileInspection]) -> Iterable[str]:
-    """What was decided and mended while reading."""
+    """What was decided and repaired while reading."""
     for file in files:
         for notice in file.notices:
             yield f"{file.name}: {notice}"

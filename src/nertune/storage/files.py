@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO, cast
 
 from nertune.errors import DataError
 from nertune.storage.atomic import flush
 
 __all__ = [
+    "decode_text",
     "explain_encoding",
     "hash_file",
+    "open_binary_for_writing",
     "open_for_writing",
+    "read_bytes",
     "read_text",
     "refuse_foreign",
     "shell_command",
@@ -53,7 +56,15 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: the file is missing, a directory, empty, damaged, binary, or not UTF-8.
     """
-    data = _read_bytes(path)
+    return decode_text(read_bytes(path), path)
+
+
+def decode_text(data: bytes, path: Path) -> str:
+    """The same of bytes that were read already; `path` is for messages.
+
+    Raises:
+        DataError: they are none, binary, or not UTF-8.
+    """
     if not data:
         raise DataError("the file is empty: it holds no sentence", path=path)
     refuse_foreign(data, path)
@@ -144,7 +155,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, unpacked where its name ends in `.gz`.
+
+    Raises:
+        DataError: the file is missing, a directory, or damaged.
+    """
     try:
         data = path.read_bytes()
     except IsADirectoryError as error:
@@ -208,14 +224,29 @@ def open_for_writing(path: Path) -> Iterator[TextIO]:
     Raises:
         DataError: the file cannot be written.
     """
+    with (
+        open_binary_for_writing(path) as binary,
+        io.TextIOWrapper(binary, encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
+
+
+@contextmanager
+def open_binary_for_writing(path: Path) -> Iterator[BinaryIO]:
+    """The same for bytes.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     in_place = path.exists() and not path.is_file() and not path.is_dir()  # e.g. /dev/stdout
     target = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with target.open("wb") as raw:
-            packed = path.suffix == ".gz"
-            binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
-            with io.TextIOWrapper(binary, encoding="utf-8", newline="") as stream:
-                yield stream
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+                    yield cast("BinaryIO", packed)
+            else:
+                yield raw
         if not in_place:
             flush(target)
             target.replace(path)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from nertune.data.corpus import load_corpus, save_corpus, save_documents
 from nertune.data.formats import conll
-from nertune.data.formats.conll import ConllStyle, TagRepair
+from nertune.data.formats.base import ReadOptions
+from nertune.data.formats.conll import ConllStyle
+from nertune.data.formats.values import TagRepair
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import SCHEMES
 from nertune.types import Document, Entity
@@ -109,7 +111,7 @@ def test_what_is_written_is_read_back(
 
 
 def read(text: str, **options: str) -> conll.ConllFile:
-    return conll.read(text, NAME, **options)  # type: ignore[arg-type]
+    return conll.read(text, NAME, ReadOptions(**options))  # type: ignore[arg-type]
 
 
 def test_ids_name_the_line_of_the_first_token() -> None:
@@ -159,17 +161,17 @@ def test_the_recognised_scheme_is_said_and_can_be_overridden(scheme: str) -> Non
     assert overridden.documents == read(text).documents
 
 
-def test_orphan_tags_are_mended_counted_and_listed() -> None:
+def test_orphan_tags_are_repaired_counted_and_listed() -> None:
     file = read("a B-X\nb O\n\nc I-X\nd I-Y\n")
     assert [e.key for e in file.documents[1].entities] == [(0, 1, "X"), (1, 2, "Y")]
     reason = "nothing opened this entity"
     assert file.repairs == (TagRepair(4, "I-X", reason), TagRepair(5, "I-Y", reason))
-    assert "2 tags mended as conlleval does (first: line 4, I-X: " + reason + ")" in file.notices
+    assert "2 tags repaired as conlleval does (first: line 4, I-X: " + reason + ")" in file.notices
 
 
 def test_strict_refuses_them() -> None:
     with pytest.raises(DataError, match=r"^x\.conll:4: tag 'I-X': nothing opened this entity"):
-        conll.read("a B-X\nb O\n\nc I-X\n", NAME, strict=True)
+        conll.read("a B-X\nb O\n\nc I-X\n", NAME, ReadOptions(strict=True))
 
 
 def test_docstart_lines_are_skipped_and_counted() -> None:

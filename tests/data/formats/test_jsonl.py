@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nertune.data.formats import jsonl
+from nertune.data.formats.base import ReadOptions
+from nertune.data.formats.values import Reading
 from nertune.errors import DataError
 from nertune.types import Document, Entity
 
@@ -114,7 +116,7 @@ def test_records_without_entities_are_said_aloud() -> None:
     (notice,) = jsonl.read('{"text": "a", "lang": "zh"}\n{"text": "b"}\n', NAME).notices
     assert notice.startswith("2 records, and none names entities (in one of entities, label")
     assert "(other keys of line 1: 'lang')" in notice
-    assert jsonl.read('{"text": "a"}\n', NAME, ignore_tags=True).notices == ()
+    assert jsonl.read('{"text": "a"}\n', NAME, ReadOptions(ignore_tags=True)).notices == ()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_entities_under_an_unknown_key_are_refused(value: Any) -> None:
         DataError, match=r"^x\.jsonl:1: .* read from entities, label, labels, spans"
     ):
         jsonl.read(json.dumps(lines[1]), NAME)
-    (document,) = jsonl.read(json.dumps(lines[1]), NAME, ignore_tags=True).documents
+    (document,) = jsonl.read(json.dumps(lines[1]), NAME, ReadOptions(ignore_tags=True)).documents
     assert document.meta == {"entity_list": value}
     beside = jsonl.read(json.dumps({**lines[1], "entities": []}), NAME)
     assert '1 records whose "entities" is empty hold what look like spans' in beside.notices[0]
@@ -153,7 +155,7 @@ def test_what_prodigy_s_user_rejected_is_no_gold() -> None:
     assert [d.id for d in file.documents] == ["x.jsonl:1", "x.jsonl:4"]
     assert any(n.startswith("2 records skipped that Prodigy") for n in file.notices)
     assert "first: line 2" in "".join(file.notices)
-    assert len(jsonl.read(text, NAME, ignore_tags=True).documents) == 4
+    assert len(jsonl.read(text, NAME, ReadOptions(ignore_tags=True)).documents) == 4
     with pytest.raises(DataError, match="all 1 records are rejected or ignored"):
         jsonl.read(text.split("\n")[1], NAME)
 
@@ -177,7 +179,7 @@ def test_ids_and_other_keys_survive(given: object) -> None:
 
 
 def spans_of(*records: dict[str, Any], **how: Any) -> tuple[list[str], jsonl.JsonlFile]:
-    file = jsonl.read("\n".join(map(json.dumps, records)), NAME, **how)
+    file = jsonl.read("\n".join(map(json.dumps, records)), NAME, ReadOptions(**how))
     return [d.surface(e) for d in file.documents for e in d.entities], file
 
 
@@ -200,7 +202,7 @@ def test_offsets_that_nothing_decides_are_said() -> None:
     assert (found, file.offsets) == (["王", "明在"], "codepoint")
     (notice,) = file.notices
     assert "read as code points (first: line 2, PER '明在', as UTF-16 units '王明')" in notice
-    found, file = spans_of(PARTY, prefer="utf16")
+    found, file = spans_of(PARTY, like=Reading(offsets="utf16"))
     assert (found, file.offsets) == (["王明"], "utf16")
     assert (
         "read as UTF-16 units (first: line 1, PER '王明', as code points '明在')" in file.notices[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.config.run import DataSettings
-from nertune.data.corpus import Corpus, save_documents
+from nertune.data.corpus import Corpus, Reading, save_documents
 from nertune.data.splits import load_splits
 from nertune.data.statistics import content_hash
 from nertune.errors import DataError
@@ -124,7 +124,7 @@ def _divide(whole: Corpus, folder: Path) -> AdviceData:
             documents=tuple(part),
             format="jsonl",
             style=None,
-            offsets="codepoint",
+            reading=Reading(offsets="codepoint"),
             sha256=content_hash(part),
         )
         for split, part in parts.items()

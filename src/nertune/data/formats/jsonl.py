@@ -18,18 +18,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from nertune.data.formats.base import (
+    Findings,
+    Fitted,
+    Format,
+    Glimpse,
+    Holds,
+    ReadOptions,
+    Source,
+    WriteOptions,
+)
+from nertune.data.formats.fitting import fit, keep_entities, lose
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
+from nertune.data.formats.values import Loss, Reading
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.storage.files import shorten, split_lines
 from nertune.types import Document, Entity
 
-__all__ = ["JsonlFile", "document_to_json", "dump", "read", "write"]
+__all__ = ["Jsonl", "JsonlFile", "document_to_json", "dump", "read", "write"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYS = ("entities", "label", "labels", "spans", "ents")
@@ -69,26 +81,102 @@ class _Record(NamedTuple):
     meta: dict[str, Any]
 
 
-def read(
-    text: str,
-    path: Path,
-    *,
-    offsets: Offsets = "auto",
-    prefer: Offsets = "auto",
-    ignore_tags: bool = False,
-) -> JsonlFile:
+class Jsonl(Format):
+    """JSONL spans.
+
+    Args:
+        name: `jsonl`, or `predictions`, which are written with scores whether asked for or not.
+    """
+
+    holds = Holds(overlap=True, scores=True, ids=True, metadata=True)
+
+    def __init__(self, name: str = "jsonl"):
+        self.name = name
+        self._is_main = name == "jsonl"
+        self.title = "JSONL spans" if self._is_main else "JSONL spans with scores"
+        self.suffixes = (".jsonl", ".json", ".ndjson") if self._is_main else ()
+        self.reads = self._is_main  # what is read is one format
+
+    def recognise(self, seen: Glimpse) -> str | None:
+        """Whether the first line is an object with a text, or what older versions of spaCy had."""
+        line = seen.first.strip()
+        if line.startswith("{") and '"text"' in line and (seen.is_first_cut or line[-1:] == "}"):
+            return "its first line is a JSON object with a text"
+        is_pair = line.startswith('["') and '"entities"' in line
+        if is_pair and (seen.is_first_cut or line.endswith("}]")):
+            return "its first line is a JSON array of a text and its entities"
+        return None
+
+    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
+        """The records; what offsets count is the same in the whole file."""
+        file = read(source.read_text(), source.path, options)
+        findings.reading = Reading(offsets=file.offsets)
+        findings.notices += file.notices
+        return iter(file.documents)
+
+    def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
+        """An object a line."""
+        write(target, documents, predictions=options.scores or not self._is_main)
+
+    def fit(self, document: Document, options: WriteOptions) -> Fitted:
+        """Without what is no text in UTF-8, and keys that stand for something else here."""
+        if _SURROGATE.search(document.text):
+            return lose(document, "its text holds half a surrogate pair, which is no character")
+        document, refused = keep_entities(
+            document,
+            lambda e: "its label holds half a surrogate pair" if _SURROGATE.search(e.label) else "",
+        )
+        others = _others(document)
+        if len(others) < len(document.meta):
+            refused.append(Loss(document.id, "metadata", "keys named text or entities"))
+            document = replace(document, meta=others)
+        scores = options.scores or not self._is_main
+        fitted = fit(document, self.holds, replace(options, scores=scores))
+        return Fitted(fitted.document, (*refused, *fitted.losses))
+
+
+def read(text: str, path: Path, options: ReadOptions | None = None) -> JsonlFile:
     """Read JSONL spans. Overlapping entities are kept, identical ones are read once.
 
     Args:
         text: the file's text.
         path: its name, for ids and messages.
-        offsets: what they count; `auto` finds out, see `formats.offsets.place_all`.
-        prefer: what `auto` takes where several units fit.
-        ignore_tags: read the texts alone, whatever else a record says.
+        options: `offsets` `auto` finds out what they count, see `formats.offsets.place_all`; with
+            `ignore_tags` the texts are read alone, whatever else a record says.
 
     Raises:
         DataError: a line is not such an object, or there is none.
     """
+    options = options or ReadOptions()
+    records, rejected = _read_records(text, path, ignore_tags=options.ignore_tags)
+    if options.ignore_tags:
+        return JsonlFile(tuple(_document(r, [], path) for r in records), ())
+    try:
+        asked, preferred = options.offsets, options.like.offsets
+        placed = place_all([(r.text, r.spans) for r in records], asked, preferred)
+    except MisplacedSpan as error:
+        raise DataError(str(error), path=path, line=records[error.record].line) from error
+    pairs = list(zip(records, placed.entities, strict=True))
+    documents = tuple(_document(record, entities, path) for record, entities in pairs)
+    notices = _say_missing(records)
+    if rejected:
+        notices.append(
+            f"{len(rejected)} records skipped that Prodigy's user rejected or ignored "
+            f"(first: line {rejected[0]})"
+        )
+    notices += _say_offsets(records, placed.offsets, placed.ambiguous, asked)
+    num_repeated = sum(len(found) - len({e.key for e in found}) for found in placed.entities)
+    num_overlapping = sum(map(has_overlap, documents))
+    counted = (
+        (num_repeated, "identical entities dropped (same span and label in one text)"),
+        (num_overlapping, "texts with overlapping entities, of which a tagger can learn one each"),
+    )
+    notices += [f"{n} {what}" for n, what in counted if n]
+    return JsonlFile(documents, tuple(notices), placed.offsets)
+
+
+def _read_records(text: str, path: Path, *, ignore_tags: bool) -> tuple[list[_Record], list[int]]:
+    """The records, and the lines of those that are no gold."""
     records: list[_Record] = []
     rejected: list[int] = []
     for number, line in enumerate(split_lines(text), 1):
@@ -105,29 +193,7 @@ def read(
     if not records:
         why = f": all {len(rejected)} records are rejected or ignored" if rejected else ""
         raise DataError(f"the file holds no sentence{why}", path=path)
-    if ignore_tags:
-        return JsonlFile(tuple(_document(r, [], path) for r in records), ())
-    try:
-        placed = place_all([(r.text, r.spans) for r in records], offsets, prefer)
-    except MisplacedSpan as error:
-        raise DataError(str(error), path=path, line=records[error.record].line) from error
-    pairs = list(zip(records, placed.entities, strict=True))
-    documents = tuple(_document(record, entities, path) for record, entities in pairs)
-    notices = _say_missing(records)
-    if rejected:
-        notices.append(
-            f"{len(rejected)} records skipped that Prodigy's user rejected or ignored "
-            f"(first: line {rejected[0]})"
-        )
-    notices += _say_offsets(records, placed.offsets, placed.ambiguous, offsets)
-    num_repeated = sum(len(found) - len({e.key for e in found}) for found in placed.entities)
-    num_overlapping = sum(map(has_overlap, documents))
-    counted = (
-        (num_repeated, "identical entities dropped (same span and label in one text)"),
-        (num_overlapping, "texts with overlapping entities, of which a tagger can learn one each"),
-    )
-    notices += [f"{n} {what}" for n, what in counted if n]
-    return JsonlFile(documents, tuple(notices), placed.offsets)
+    return records, rejected
 
 
 def _document(record: _Record, entities: Sequence[Entity], path: Path) -> Document:

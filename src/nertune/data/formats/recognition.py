@@ -1,76 +1,85 @@
-"""What format a file has, by its name and by its content."""
+"""What format a file has, by its content and by its name, with the reason."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from nertune.data.formats import slash
+from nertune.data.formats.base import Format
+from nertune.data.formats.registry import all_formats
+from nertune.data.formats.source import Glimpse, Source
+from nertune.errors import DataError
 
-__all__ = ["Kind", "kind_of_content", "kind_of_name"]
-
-Kind = Literal["conll", "jsonl", "lines"]
-
-_SUFFIXES: dict[str, Kind] = {
-    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl"),
-    **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob"), "conll"),
-}
-_TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)[\t ]*")
-_TYPE = re.compile(r"[^\W\d][\w.&/+-]*")
-_SPELLED = re.compile(r"O|[BIMELSU](?:[-_].+)?|.+[-_][BIMELSU]", re.IGNORECASE)
-_SAMPLE = 50  # lines that are looked at
+__all__ = ["Recognised", "format_of_name", "recognise", "recognise_glimpse"]
 
 
-def kind_of_name(path: Path) -> Kind | None:
-    """What a file's suffix says, that before `.gz` included; `None` where it says nothing."""
-    return _SUFFIXES.get((path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower())
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A format and why a file is of it.
+
+    Attributes:
+        format: the format.
+        reason: ends the sentence "read as NAME: …".
+        against_name: whether the file's suffix means another format.
+    """
+
+    format: Format
+    reason: str
+    against_name: bool = False
 
 
-def kind_of_content(head: str, *, is_whole: bool = True) -> Kind:
-    """What a file's beginning looks like; `lines` where it is text.
+def format_of_name(path: Path | str) -> Format | None:
+    """The format that a file's suffix means, that before `.gz` included; `None` for any other."""
+    name = _bare(Path(path))
+    found = [
+        (len(suffix), format)
+        for format in all_formats()
+        for suffix in format.suffixes
+        if name.endswith(suffix) and name != suffix
+    ]
+    return max(found, key=lambda item: item[0])[1] if found else None
+
+
+def recognise(source: Source, *, entities: bool = False) -> Recognised | None:
+    """The format of a file or folder.
 
     Args:
-        head: the beginning, without a byte order mark.
-        is_whole: whether the last line is there up to its end.
+        source: the file.
+        entities: only formats that hold entities.
+
+    Returns:
+        `None` where neither content nor name say anything.
+
+    Raises:
+        DataError: two formats recognise it, and the suffix is of neither.
     """
-    all_lines = head.split("\n")
-    is_cut = not is_whole and len(all_lines) <= _SAMPLE
-    lines = [line.rstrip("\r") for line in all_lines[:_SAMPLE] if line.strip()]
-    if lines and _is_record(lines[0], is_cut=is_cut and len(lines) == 1):
-        return "jsonl"
-    lines = [line for line in lines if not line.startswith(("-DOCSTART-", "# "))]
-    if is_cut:
-        lines = lines[:-1]
-    return "conll" if _has_columns(lines) or slash.fits(lines) else "lines"
+    return recognise_glimpse(source.glimpse(), source.path, entities=entities)
 
 
-def _is_record(line: str, *, is_cut: bool) -> bool:
-    line = line.strip()
-    if line.startswith("{"):
-        return '"text"' in line and (is_cut or line.endswith("}"))
-    return line.startswith('["') and '"entities"' in line and (is_cut or line.endswith("}]"))
+def recognise_glimpse(seen: Glimpse, path: Path, *, entities: bool = False) -> Recognised | None:
+    """The same of what was seen of a file."""
+    named = format_of_name(path)
+    if named is not None and (not named.reads or (entities and not named.holds.entities)):
+        named = None
+    usable = [f for f in all_formats() if f.reads and f.holds.entities >= entities]
+    claims = [(f, reason) for f in usable if (reason := f.recognise(seen)) is not None]
+    if len(claims) > 1:
+        claims = [claim for claim in claims if claim[0] is named] or claims
+    if len(claims) > 1:
+        told = "; ".join(f"as {format.name}, since {reason}" for format, reason in claims)
+        names = " or ".join(format.name for format, _ in claims)
+        raise DataError(f"can be read in two ways: {told}; say format {names}", path=path)
+    if claims:
+        format, reason = claims[0]
+        return Recognised(format, reason, named not in (None, format))
+    if named is None:
+        return None
+    return Recognised(named, f"its name ends in {_suffix(path, named)}")
 
 
-def _has_columns(lines: Sequence[str]) -> bool:
-    """Whether each of several lines is a token and a tag."""
-    if len(lines) < 2:
-        return False
-    if all(map(_TAGGED.fullmatch, lines)):
-        return True
-    return any(_has_types(lines, separator) for separator in ("\t", " "))
+def _bare(path: Path) -> str:
+    return path.name.removesuffix(".gz").lower()
 
 
-def _has_types(lines: Sequence[str], separator: str) -> bool:
-    """Whether lines are a token and a tag in another spelling, or a bare type; one must be `O`."""
-    rows = [line.rstrip(" \t").rpartition(separator) for line in lines]
-    tags = [tag for _, _, tag in rows]
-    if not {"O", "o"} & set(tags) or not all(map(_TYPE.fullmatch, tags)):
-        return False
-    tokens = [token for token, _, _ in rows]
-    if separator == "\t":
-        return all(token and "\t" not in token for token in tokens)
-    # Two words a line may be text: then the second ones are not the same again and again.
-    is_repeated = 2 * len(set(tags)) <= len(tags) + 1 or all(map(_SPELLED.fullmatch, tags))
-    return is_repeated and all(token and " " not in token for token in tokens)
+def _suffix(path: Path, format: Format) -> str:
+    return max((s for s in format.suffixes if _bare(path).endswith(s)), key=len)

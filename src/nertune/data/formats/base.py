@@ -1,0 +1,138 @@
+'''What a file format is to nertune: the `Format` protocol, and what readers and writers are given.
+
+A new format is one module with a class such as this one, and one line in `registry.py`. Another
+package registers its own with `nertune.data.formats.register(Semicolons())`, or by an entry point
+of the group `nertune.formats`, which is loaded when it is first needed:
+
+    class Semicolons(Format):
+        """A document a line: its text, then `start,end,label`, all behind semicolons."""
+
+        name = "semicolons"
+        title = "Semicolons"
+        suffixes = (".semi",)
+        holds = Holds(overlap=True, text="line")
+
+        def recognise(self, seen):
+            return "it begins with %semicolons" if seen.first == "%semicolons" else None
+
+        def read(self, source, options, findings):
+            for number, line in enumerate(source.lines(), 1):
+                if number > 1:
+                    yield self._document(line, number, source, options)
+
+        def write(self, documents, target, options):
+            target.write("%semicolons\\n")
+            for document in documents:
+                spans = [f"{e.start},{e.end},{e.label}" for e in document.entities]
+                target.write(";".join([document.text, *spans]) + "\\n")
+
+From then on the name works in recipes (`data.format`), on the command line and in Python, files are
+recognised, and tests of round trips include it. `tests/data/formats/test_toy_format.py` has this
+format whole.
+
+Rules for a reader: offsets become Unicode code points with the end excluded; a line that cannot be
+used is a `DataError` with file and line; nothing is dropped or assumed without a notice in
+`Findings`; an id that the source gives becomes `Document.id` and `meta["id"]`. Rules for a writer:
+what `fit` returns can be written, and is read back the same; what the format cannot hold is an
+error, never left out.
+'''
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+from nertune.data.formats.fitting import fit
+from nertune.data.formats.source import Glimpse, Source
+from nertune.data.formats.values import Findings, Fitted, Holds, ReadOptions, WriteOptions
+from nertune.errors import ConfigError
+from nertune.types import Document
+
+__all__ = [
+    "Findings",
+    "Fitted",
+    "Format",
+    "Glimpse",
+    "Holds",
+    "ReadOptions",
+    "Source",
+    "WriteOptions",
+    "check_choice",
+]
+
+
+class Format(Protocol):
+    """A file format. Subclass it for the defaults below; see the module's docstring for the rules.
+
+    Attributes:
+        name: as recipes and the command line have it, e.g. `conll`.
+        title: for people, e.g. `CoNLL, two columns`.
+        suffixes: file suffixes that mean this format and no other, in lower case; the first one is
+            that of new files.
+        holds: what it can hold.
+        container: a text file, a binary file, or a folder of files.
+        reads, writes: what of the two it can.
+        options: options of its own, with what they mean.
+    """
+
+    name: str
+    title: str = ""
+    suffixes: tuple[str, ...] = ()
+    holds: Holds = Holds()
+    container: Literal["text", "binary", "folder"] = "text"
+    reads: bool = True
+    writes: bool = True
+    options: Mapping[str, str] = MappingProxyType({})
+
+    def recognise(self, seen: Glimpse) -> str | None:
+        """Why a file is of this format, by its content (not by its suffix); `None` if it is not.
+
+        The answer ends a sentence: "read as jsonl: its first line is a JSON object with a text".
+        """
+        return None
+
+    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
+        """The documents, in order.
+
+        Args:
+            source: the file or folder.
+            options: what the user asked for.
+            findings: gets what was decided and repaired, at the latest with the last document.
+
+        Raises:
+            DataError: a line cannot be used, or there is no document.
+            ConfigError: an option has an unknown value.
+        """
+        raise ConfigError(f"format {self.name} cannot be read")
+
+    def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
+        """Write documents, each as soon as it comes where the format allows.
+
+        Args:
+            documents: what to write.
+            target: by `container`: a `TextIO` that translates no line ends, a `BinaryIO`, or the
+                `Path` of an empty folder.
+            options: how.
+
+        Raises:
+            DataError: the format cannot hold a document as it is; see `fit`.
+        """
+        raise ConfigError(f"format {self.name} cannot be written")
+
+    def fit(self, document: Document, options: WriteOptions) -> Fitted:
+        """A document as this format can hold it, with all that is lost by that.
+
+        Where entities may not overlap, the likeliest is kept, then the earlier, then the longer.
+        """
+        return fit(document, self.holds, options)
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that is not among those allowed.
+
+    Raises:
+        ConfigError: names the option and the values.
+    """
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r} is unknown, expected one of {', '.join(allowed)}")

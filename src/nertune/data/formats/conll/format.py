@@ -1,0 +1,142 @@
+"""Two-column CoNLL behind the `Format` protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from nertune.data.formats.base import (
+    Findings,
+    Fitted,
+    Format,
+    Glimpse,
+    Holds,
+    ReadOptions,
+    Source,
+    WriteOptions,
+)
+from nertune.data.formats.conll import slash
+from nertune.data.formats.conll.layout import ConllStyle
+from nertune.data.formats.conll.reader import read
+from nertune.data.formats.conll.writer import breaks_tag, token_problem, write
+from nertune.data.formats.fitting import fit, keep_entities
+from nertune.data.formats.values import Join, Loss, Reading
+from nertune.storage.files import shorten
+from nertune.types import Document, Entity
+
+__all__ = ["Conll"]
+
+_TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)[\t ]*")
+_TYPE = re.compile(r"[^\W\d][\w.&/+-]*")
+_SPELLED = re.compile(r"O|[BIMELSU](?:[-_].+)?|.+[-_][BIMELSU]", re.IGNORECASE)
+
+
+class Conll(Format):
+    """A token and a tag a line; also `token/TAG` items, a sentence a line."""
+
+    name = "conll"
+    title = "CoNLL, two columns"
+    suffixes = (".conll", ".bio", ".bioes", ".bmes", ".iob")
+    holds = Holds(tokens="required", text="tokens", offsets="token")
+
+    def recognise(self, seen: Glimpse) -> str | None:
+        """Whether each of several lines is a token and a tag, or holds such items."""
+        lines = [line for line in seen.lines if not line.startswith(("-DOCSTART-", "# "))]
+        if _has_columns(lines):
+            return "its lines are a token and a tag each"
+        return "its lines are token/TAG items" if slash.fits(lines) else None
+
+    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
+        """The sentences; the scheme and what joins tokens are those of the whole file."""
+        file = read(source.read_text(), source.path, options)
+        join: Join = "space" if file.join else "none"
+        findings.reading = Reading(file.style.scheme, join)
+        findings.style = file.style
+        findings.repairs += file.repairs
+        findings.notices += file.notices
+        return iter(file.documents)
+
+    def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
+        """A sentence each; only tokens are written, not the text between them."""
+        write(
+            target,
+            documents,
+            style=_style(options),
+            misfit=options.misfit,
+            tokenize=options.tokenize,
+        )
+
+    def fit(self, document: Document, options: WriteOptions) -> Fitted:
+        """Without tokens that no line can hold, and entities that no tag can say."""
+        style = _style(options)
+        tokens = document.tokens
+        if tokens is None and options.tokenize is not None:
+            tokens = tuple(options.tokenize(document.text))
+        losses: list[Loss] = []
+        if tokens:
+            usable = []
+            for a, b in tokens:
+                if problem := token_problem(document.text[a:b], style.separator):
+                    token = shorten(document.text[a:b])
+                    losses.append(Loss(document.id, "text", f"the token {token} {problem}"))
+                else:
+                    usable.append((a, b))
+            document = replace(document, tokens=tuple(usable))
+        document, dropped = keep_entities(document, lambda e: _refuse_label(e, style))
+        losses += dropped
+        fitted = fit(document, self.holds, options)
+        if fitted.document is not None and style.scheme == "IO":
+            document, dropped = _part_neighbours(fitted.document)
+            fitted = Fitted(document, (*fitted.losses, *dropped))
+        return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _style(options: WriteOptions) -> ConllStyle:
+    """That of the source where it is a file of columns."""
+    if isinstance(options.style, ConllStyle):
+        return options.style
+    return ConllStyle(scheme=options.scheme, separator=options.separator)
+
+
+def _refuse_label(entity: Entity, style: ConllStyle) -> str:
+    return "its label cannot stand in a tag" if breaks_tag(entity.label, style) else ""
+
+
+def _part_neighbours(document: Document) -> tuple[Document, list[Loss]]:
+    """Without the second of two entities that scheme IO would make one."""
+    tokens = {start: i for i, (start, _) in enumerate(document.tokens or ())}
+    ends = {end: i + 1 for i, (_, end) in enumerate(document.tokens or ())}
+    merged = {
+        other
+        for one, other in pairwise(document.entities)
+        if one.label == other.label and ends[one.end] == tokens[other.start]
+    }
+    return keep_entities(
+        document, lambda e: "scheme IO cannot keep it apart" if e in merged else ""
+    )
+
+
+def _has_columns(lines: Sequence[str]) -> bool:
+    """Whether each of several lines is a token and a tag."""
+    if len(lines) < 2:
+        return False
+    if all(map(_TAGGED.fullmatch, lines)):
+        return True
+    return any(_has_types(lines, separator) for separator in ("\t", " "))
+
+
+def _has_types(lines: Sequence[str], separator: str) -> bool:
+    """Whether lines are a token and a tag in another spelling, or a bare type; one must be `O`."""
+    rows = [line.rstrip(" \t").rpartition(separator) for line in lines]
+    tags = [tag for _, _, tag in rows]
+    if not {"O", "o"} & set(tags) or not all(map(_TYPE.fullmatch, tags)):
+        return False
+    tokens = [token for token, _, _ in rows]
+    if separator == "\t":
+        return all(token and "\t" not in token for token in tokens)
+    # Two words a line may be text: then the second ones are not the same again and again.
+    is_repeated = 2 * len(set(tags)) <= len(tags) + 1 or all(map(_SPELLED.fullmatch, tags))
+    return is_repeated and all(token and " " not in token for token in tokens)

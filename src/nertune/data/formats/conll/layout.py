@@ -1,0 +1,38 @@
+"""How a two-column file is laid out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nertune.labels.schemes import Scheme
+
+__all__ = ["DOCSTART", "NAMES", "ConllStyle", "has_space"]
+
+DOCSTART = "-DOCSTART-"
+NAMES = {"\t": "TAB", " ": "a space"}
+"""What messages call a separator."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConllStyle:
+    """How a file was laid out, so that it can be written the same.
+
+    Attributes:
+        scheme: its tag scheme.
+        separator: what stands between token and tag: a TAB or a space.
+        mark: what stands between a tag's prefix and its type: `-` or `_`.
+        newline: the line end.
+        final_newlines: line ends behind the last token: 2 where a blank line closes every
+            sentence, 1 where it only stands between them.
+    """
+
+    scheme: Scheme = "BIO"
+    separator: str = "\t"
+    mark: str = "-"
+    newline: str = "\n"
+    final_newlines: int = 2
+
+
+def has_space(tag: str) -> bool:
+    """Whether any character is white space."""
+    return any(character.isspace() for character in tag)

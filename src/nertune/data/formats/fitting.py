@@ -1,0 +1,170 @@
+"""Documents as a format can hold them: what has to go is listed, never dropped silently."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from nertune.data.formats.values import Fitted, Holds, Loss, Spans, WriteOptions
+from nertune.data.statistics import has_overlap
+from nertune.storage.files import shorten
+from nertune.types import Document, Entity
+
+__all__ = ["difference", "drop_overlaps", "fit", "fit_tokens", "keep_entities", "lose"]
+
+
+def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
+    """What a format that holds this can hold of a document.
+
+    Args:
+        document: the source.
+        holds: what the format declares.
+        options: `tokenize` cuts texts for formats that need tokens; without `scores` scores go.
+    """
+    losses: list[Loss] = []
+    if holds.text == "line" and any(end in document.text for end in "\n\r"):
+        return lose(document, "its text has line ends, which the format cannot hold")
+    if not holds.entities:
+        document, dropped = keep_entities(document, lambda e: "the format holds no entities")
+        losses += dropped
+    if holds.tokens == "required":
+        tokens = document.tokens
+        if tokens is None and options.tokenize is not None:
+            tokens = tuple(options.tokenize(document.text))
+        if not tokens:
+            why = "it has no tokens: say how to cut its text, e.g. tokenize="
+            return lose(document, why if tokens is None else "it has no token")
+        document, dropped = fit_tokens(document, tokens)
+        losses += dropped
+    elif holds.tokens == "none" and document.tokens is not None:
+        losses.append(Loss(document.id, "tokens", f"{len(document.tokens)} source tokens"))
+        document = replace(document, tokens=None)
+    if not holds.overlap:
+        document, dropped = drop_overlaps(document)
+        losses += dropped
+    if not (holds.scores and options.scores):
+        scored = [e for e in document.entities if e.score is not None]
+        losses += (Loss(document.id, "score", f"score {e.score:.3g}", e) for e in scored)
+        document = document.with_entities(replace(e, score=None) for e in document.entities)
+    document, dropped = _fit_meta(document, holds)
+    losses += dropped
+    return Fitted(document, tuple(losses))
+
+
+def lose(document: Document, reason: str) -> Fitted:
+    """Nothing of a document, since the format cannot hold it at all."""
+    losses = [Loss(document.id, "document", reason)]
+    losses += (Loss(document.id, "entity", "its document is lost", e) for e in document.entities)
+    return Fitted(None, tuple(losses))
+
+
+def keep_entities(
+    document: Document, refuse: Callable[[Entity], str]
+) -> tuple[Document, list[Loss]]:
+    """The document without the entities for which `refuse` gives a reason."""
+    reasons = [(entity, refuse(entity)) for entity in document.entities]
+    losses = [Loss(document.id, "entity", reason, e) for e, reason in reasons if reason]
+    if not losses:
+        return document, []
+    return document.with_entities(e for e, reason in reasons if not reason), losses
+
+
+def fit_tokens(document: Document, tokens: Spans) -> tuple[Document, list[Loss]]:
+    """The document on these tokens: entities are widened to whole ones, those of none are lost."""
+    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
+    kept, losses = [], []
+    for entity in document.entities:
+        touched = range(bisect_right(ends, entity.start), bisect_left(starts, entity.end))
+        if not touched:
+            losses.append(Loss(document.id, "entity", "no token holds any of it", entity))
+            continue
+        start, end = starts[touched[0]], ends[touched[-1]]
+        kept.append(replace(entity, start=start, end=end))
+        if (start, end) != (entity.start, entity.end):
+            whole = shorten(document.text[start:end])
+            losses.append(Loss(document.id, "entity", f"widened to whole tokens: {whole}", entity))
+    on_tokens = replace(document, entities=tuple(kept), tokens=tuple(tokens))
+    words = [document.text[start:end] for start, end in tokens]
+    if document.text not in ("".join(words), " ".join(words)):
+        losses.append(Loss(document.id, "text", "what stands between its tokens"))
+    return on_tokens, losses
+
+
+def drop_overlaps(document: Document) -> tuple[Document, list[Loss]]:
+    """The document with no two entities that share a character."""
+    if not has_overlap(document):
+        return document, []
+    taken: list[Entity] = []
+    losses = []
+    # The likeliest first; of gold, whose scores are not known, the earlier, then the longer.
+    for entity in sorted(document.entities, key=lambda e: (-(e.score or 0.0), e.start, -e.end)):
+        other = next((t for t in taken if t.start < entity.end and entity.start < t.end), None)
+        if other is None:
+            taken.append(entity)
+        else:
+            reason = f"overlaps {other.label} {shorten(document.surface(other))}, which is kept"
+            losses.append(Loss(document.id, "entity", reason, entity))
+    return document.with_entities(taken), losses
+
+
+def _fit_meta(document: Document, holds: Holds) -> tuple[Document, list[Loss]]:
+    kept = {k: v for k, v in document.meta.items() if (holds.ids if k == "id" else holds.metadata)}
+    losses = []
+    if len(kept) < len(document.meta):
+        others = [k for k in document.meta if k != "id" and k not in kept]
+        if "id" in document.meta and "id" not in kept:
+            losses.append(Loss(document.id, "id", f"its id {document.meta['id']!r}"))
+        if others:
+            losses.append(Loss(document.id, "metadata", ", ".join(map(shorten, others))))
+        document = replace(document, meta=kept)
+    return document, losses
+
+
+def difference(expected: Document, found: Document, holds: Holds) -> str:
+    """Where a document that was written and read again differs, as far as the format can say.
+
+    Args:
+        expected: what was written, as `fit` gave it.
+        found: what was read.
+        holds: what the format declares.
+
+    Returns:
+        What differs, in words; empty where nothing does.
+    """
+    pairs: list[tuple[str, object, object]]
+    if holds.text == "tokens":
+        pairs = [
+            ("tokens", _words(expected), _words(found)),
+            ("entities", _in_tokens(expected), _in_tokens(found)),
+        ]
+    else:
+        pairs = [
+            ("text", expected.text, found.text),
+            ("entities", [e.key for e in expected.entities], [e.key for e in found.entities]),
+        ]
+        if holds.tokens != "none":
+            pairs.append(("tokens", expected.tokens, found.tokens))
+    if holds.scores:
+        scores = [[e.score for e in d.entities] for d in (expected, found)]
+        pairs.append(("scores", scores[0], scores[1]))
+    if holds.metadata:
+        pairs.append(("metadata", dict(expected.meta), dict(found.meta)))
+    for what, one, other in pairs:
+        if one != other:
+            return f"{what}: {one!r} were written, {other!r} read"
+    return ""
+
+
+def _words(document: Document) -> list[str]:
+    return [document.text[start:end] for start, end in document.tokens or ()]
+
+
+def _in_tokens(document: Document) -> list[tuple[int, int, str]]:
+    """Entities as half-open ranges of tokens."""
+    tokens: Sequence[tuple[int, int]] = document.tokens or ()
+    starts, ends = (
+        {a: i for i, (a, _) in enumerate(tokens)},
+        {b: i for i, (_, b) in enumerate(tokens)},
+    )
+    return [(starts.get(e.start, -1), ends.get(e.end, -1) + 1, e.label) for e in document.entities]

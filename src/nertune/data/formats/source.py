@@ -1,0 +1,139 @@
+"""Where documents come from: a file, packed or not, a folder, or what a pipe gives."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from nertune.errors import DataError
+from nertune.storage.files import decode_text, read_bytes, split_lines
+
+__all__ = ["HEAD_BYTES", "Glimpse", "Source"]
+
+HEAD_BYTES = 1 << 16
+"""So much of a file decides what its format is."""
+_HEAD_LINES = 50
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What is looked at to recognise a format.
+
+    Attributes:
+        name: the file's or folder's name.
+        head: the first `HEAD_BYTES` of it, unpacked.
+        is_whole: whether that is all.
+        files: of a folder, the names of the files in it, sorted.
+    """
+
+    name: str
+    head: bytes = b""
+    is_whole: bool = True
+    files: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def text(self) -> str:
+        """The head as UTF-8 text, without a byte order mark."""
+        return self.head.decode("utf-8-sig", "replace")
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """Of the first 50 lines those that are not blank; one that is cut off is left out."""
+        lines = self.text.split("\n")
+        if not self.is_whole:
+            lines = lines[:-1]
+        return [line.rstrip("\r") for line in lines[:_HEAD_LINES] if line.strip()]
+
+    @cached_property
+    def first(self) -> str:
+        """The first line that is not blank, even if it is cut off."""
+        lines = (line.rstrip("\r") for line in self.text.split("\n"))
+        return next((line for line in lines if line.strip()), "")
+
+    @property
+    def is_first_cut(self) -> bool:
+        """Whether the end of the first line is not in the head."""
+        return not self.is_whole and not self.lines
+
+
+class Source:
+    """A file or folder that a format reads.
+
+    Args:
+        path: of it.
+        data: its content, where that is in memory already.
+    """
+
+    def __init__(self, path: Path, data: bytes | None = None):
+        self.path = path
+        self._data = data
+
+    def read_bytes(self) -> bytes:
+        """All of a file, unpacked where its name ends in `.gz`.
+
+        Raises:
+            DataError: it is missing, a directory, or damaged.
+        """
+        return read_bytes(self.path) if self._data is None else self._data
+
+    def read_text(self) -> str:
+        """All of a UTF-8 file, without a byte order mark; line ends are left as they are.
+
+        Raises:
+            DataError: it is missing, a directory, empty, damaged, binary, or not UTF-8.
+        """
+        return decode_text(self.read_bytes(), self.path)
+
+    def lines(self) -> list[str]:
+        r"""The same in lines, which end at `\n` or `\r\n` and nowhere else."""
+        return split_lines(self.read_text())
+
+    def open(self) -> BinaryIO:
+        """A file as a stream of bytes, unpacked; for files that are larger than memory.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        if self._data is not None:
+            return io.BytesIO(self._data)
+        try:
+            if self.path.suffix == ".gz":
+                return cast("BinaryIO", gzip.open(self.path))
+            return self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", path=self.path) from error
+
+    def glimpse(self) -> Glimpse:
+        """What recognises the format. A file that cannot be read is left for its reader to refuse.
+
+        A pipe is read whole, since nothing can be read from it twice.
+        """
+        try:
+            if self.path.is_dir():
+                names = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+                return Glimpse(self.path.name, files=tuple(names))
+            if self._data is None and self.path.exists() and not self.path.is_file():
+                self._data = self.read_bytes()
+            with self.open() as stream:
+                head = stream.read(HEAD_BYTES)
+        except (DataError, OSError, EOFError, ValueError, zlib.error):
+            head = b""
+        return Glimpse(self.path.name, head, len(head) < HEAD_BYTES)
+
+    def stream_lines(self) -> Iterator[bytes]:
+        """The lines of a file as bytes, without holding all of it.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        with self.open() as stream:
+            try:
+                yield from stream
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise DataError(f"is not a whole gzip file ({error})", path=self.path) from error
