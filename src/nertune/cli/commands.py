@@ -251,14 +251,15 @@ def predict(
         typer.Option(
             "--file",
             "-f",
-            help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a pattern such as "
-            "'texts/*.txt'; repeatable.",
+            help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a "
+            "pattern such as 'texts/*.txt'; repeatable.",
         ),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
-            help="Output: text (highlighted), or a format, e.g. jsonl or conll; by --output's suffix."
+            help="Output: text (highlighted), or a format, e.g. jsonl or conll; by the suffix of "
+            "--output."
         ),
     ] = None,
     output: Annotated[
