@@ -2,9 +2,9 @@
 
     python benchmarks/pretrain_speed.py [--layers 6] [--hidden 384] [--device auto] [--rounds 5]
 
-Times whole training steps (forward, backward, optimizer) on random pieces, alternating with the
+Times whole training steps (forward, backward, optimizer) on random tokens, alternating with the
 bare matrix products of the same sizes, and takes the medians. Counted are the products of the
-layers, the attention, and the prediction of hidden pieces, three times for forward and backward.
+layers, the attention, and the prediction of masked tokens, three times for forward and backward.
 Writes benchmarks/results/pretrain-speed-DEVICE.json.
 """
 
@@ -21,8 +21,10 @@ import torch
 
 from nertune.config.pretrain import parse_pretrain_settings
 from nertune.models.device import choose_device
-from nertune.pretraining.loop import Pieces, build_optimizers, collate_rows, forward_losses
+from nertune.pretraining.batches import TokenIds, collate_rows
+from nertune.pretraining.loop import forward_losses
 from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
+from nertune.pretraining.optimizers import build_optimizers
 from nertune.pretraining.packing import Block
 from nertune.training.accelerator import build_accelerator
 
@@ -56,7 +58,7 @@ def main() -> None:
     accelerator = build_accelerator(device, settings.precision, project_dir=Path())
     shape = Shape(arguments.layers, arguments.hidden, arguments.hidden // 64, VOCABULARY)
     encoder = build_encoder(
-        shape, VOCABULARY, architecture="bert", max_pieces=settings.length, seed=1
+        shape, VOCABULARY, architecture="bert", max_tokens=settings.length, seed=1
     )
     model = PretrainingModel(encoder).to(device).eval()
     step = make_step(model, settings, accelerator)
@@ -89,7 +91,7 @@ def main() -> None:
 
 
 def make_step(model, settings, accelerator):
-    """A whole training step on random pieces, always with the same number of hidden ones."""
+    """A whole training step on random tokens, always with the same number of masked ones."""
     rng = np.random.default_rng(0)
     num_rows, length = settings.batch_tokens // settings.length, settings.length - 2
     rows = Block(
@@ -97,14 +99,14 @@ def make_step(model, settings, accelerator):
         np.ones((num_rows, length), dtype=bool),
         np.zeros((num_rows, length), dtype=np.uint8),
     )
-    pieces = Pieces((2,), (3,), 4, VOCABULARY)
+    token_ids = TokenIds((2,), (3,), 4, VOCABULARY)
     optimizers = build_optimizers(model, settings)
     wants_compile = accelerator.device.type == "cuda"
     compiled = torch.compile(model, dynamic=True) if wants_compile else model
 
     def step() -> None:
         rng = np.random.default_rng(1)
-        batch = collate_rows(rows, pieces, settings, rng, accelerator.device)
+        batch = collate_rows(rows, token_ids, settings, rng, accelerator.device)
         losses = forward_losses(compiled, batch, accelerator)
         accelerator.backward(losses.masked)
         for optimizer, _ in optimizers:
@@ -115,7 +117,7 @@ def make_step(model, settings, accelerator):
 
 
 def make_product(arguments, accelerator):
-    """The products of a layer's widest matrices, over all pieces of a batch."""
+    """The products of a layer's widest matrices, over all tokens of a batch."""
     precise = {"bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
     h, tokens = arguments.hidden, arguments.batch_tokens
     pairs = []

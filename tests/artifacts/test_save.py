@@ -11,13 +11,7 @@ import torch
 
 import nertune.artifacts.save
 from helpers.artifacts import names_in, saved
-from helpers.tiny import (
-    SENTENCES,
-    make_predictor,
-    make_settings,
-    save_predictor,
-    tiny_bert,
-)
+from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, tiny_bert
 from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.inference.predictor import Predictor, load_model
 from nertune.tokens.batching import collate

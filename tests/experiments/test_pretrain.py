@@ -40,9 +40,10 @@ from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder
-from nertune.pretraining.loop import Pieces, measure
+from nertune.pretraining.batches import TokenIds
+from nertune.pretraining.loop import Pretrainer
 from nertune.pretraining.model import PretrainingModel, load_for_pretraining
-from nertune.pretraining.packing import LineEncoder, PreparedText
+from nertune.pretraining.packing import LineEncoder, LineSelection, PreparedText
 from nertune.storage.files import hash_file
 from nertune.tokens.tokenizer import load_tokenizer
 from nertune.training.accelerator import build_accelerator
@@ -170,7 +171,7 @@ def test_the_record() -> None:
 def test_the_model_card() -> None:
     card = (base() / "README.md").read_text(encoding="utf-8")
     after = finished()[1]["held_out"]["after"]
-    for part in ("from scratch (tiny)", "text.txt", "2,048 pieces in 8 steps", "beyond 32",
+    for part in ("from scratch (tiny)", "text.txt", "2,048 tokens in 8 steps", "beyond 32",
                  f"perplexity {after['perplexity']:.1f}"):  # fmt: skip
         assert part in card
 
@@ -221,18 +222,16 @@ def held_out_loss(settings: PretrainSettings, model: Any) -> float:
     """Measured anew on the prepared text that the run left."""
     tokenizer = load_tokenizer(settings.output / "model")
     mask = tokenizer.backend.mask_token_id
-    pieces = Pieces(
+    token_ids = TokenIds(
         tuple(tokenizer.prefix_ids), tuple(tokenizer.suffix_ids), mask, tokenizer.vocabulary_size
     )
     text = PreparedText(
         settings.output / "prepared", lambda skip: [], LineEncoder(tokenizer, "char"),
-        block_pieces=settings.block_pieces, held_out=settings.held_out,
+        block_tokens=settings.block_pieces, selection=LineSelection(settings.held_out),
     )  # fmt: skip
     accelerator = build_accelerator(torch.device("cpu"), "fp32", project_dir=settings.output)
-    found = measure(
-        PretrainingModel(model), text.held_out(), settings, pieces, accelerator=accelerator
-    )
-    return found["loss"]
+    pretrainer = Pretrainer(PretrainingModel(model), settings, token_ids, accelerator)
+    return pretrainer.measure(text.held_out())["loss"]
 
 
 def test_what_is_saved_is_what_was_measured() -> None:
@@ -482,7 +481,7 @@ def test_a_text_shorter_than_its_last_rows(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, encoder=str(tiny_bert()), long_length=64, held_out=0.0,
                            word_share=0.0)  # fmt: skip
     write_text(tmp_path / "text.txt", ["北京天气" * 12])
-    with pytest.raises(DataError, match="shorter than one row of 62 pieces"):
+    with pytest.raises(DataError, match="shorter than one row of 62 tokens"):
         run(settings)
     assert not (settings.output / "checkpoints").exists()
 
@@ -598,9 +597,9 @@ def test_evaluation_text_is_left_out(tmp_path: Path) -> None:
     # None of it is in what was prepared, and everything else is.
     backend = load_tokenizer(base()).backend
     prepared = "".join(
-        piece.removeprefix("##")
+        token.removeprefix("##")
         for path in (settings.output / "prepared").glob("*.safetensors")
-        for piece in backend.convert_ids_to_tokens(load_file(path)["ids"].tolist())
+        for token in backend.convert_ids_to_tokens(load_file(path)["ids"].tolist())
     )
     for i, line in enumerate(lines):
         assert (line.lower() in prepared) == (i not in test_set), line
@@ -619,7 +618,7 @@ def test_the_same_seed_the_same_weights_and_another_seed_others(tmp_path: Path) 
     assert weight_bytes(other) != weight_bytes(finished()[0])
 
 
-# Dying and going on
+# Dying and resuming
 
 
 def without_times(value: Any) -> Any:
@@ -670,9 +669,9 @@ def test_killed_and_resumed_is_undisturbed(tmp_path: Path, die_at: DieAt) -> Non
     [
         "nertune.experiments.pretrain:read_tokenizer",  # a vocabulary, but nothing said about it
         "nertune.pretraining.packing:PreparedText._write",  # the text half prepared
-        "nertune.experiments.pretrain:measure",  # prepared, not trained
+        "nertune.pretraining.loop:Pretrainer.measure",  # prepared, not trained
         "nertune.experiments.pretrain:_record",  # trained, not saved
-        "nertune.experiments.pretrain:_card",  # half a model folder
+        "nertune.experiments.pretrain:encoder_card",  # half a model folder
         "nertune.experiments.folder:write_json",  # a model, but no record
     ],
 )
@@ -709,7 +708,7 @@ def command(settings: PretrainSettings, *more: str) -> list[str]:
 
 
 def test_kill_minus_9(tmp_path: Path) -> None:
-    """A process that gets SIGKILL while it trains, and another that goes on."""
+    """A process that gets SIGKILL while it trains, and another that resumes."""
     (whole, killed) = (
         settings_in(tmp_path / name, encoder=str(base()), tokens=6000)
         for name in ("whole", "killed")
@@ -823,7 +822,7 @@ def test_a_budget_in_minutes_becomes_a_plan(
     tmp_path: Path, die_at: DieAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = iter([1000.0])
-    monkeypatch.setattr("nertune.experiments.pretrain.time_steps", lambda *a, **k: next(speeds))
+    monkeypatch.setattr(Pretrainer, "time_steps", lambda *a, **k: next(speeds))
     settings = settings_in(tmp_path, minutes=0.04)  # 2.4 s
     kill(settings, die_at, 4)
     plan = json.loads((settings.output / "plan.json").read_text())
@@ -840,7 +839,7 @@ def test_a_run_that_starts_again_is_timed_again(
     tmp_path: Path, die_at: DieAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = iter([1000.0, 500.0])
-    monkeypatch.setattr("nertune.experiments.pretrain.time_steps", lambda *a, **k: next(speeds))
+    monkeypatch.setattr(Pretrainer, "time_steps", lambda *a, **k: next(speeds))
     settings = settings_in(tmp_path, minutes=0.04, encoder=str(base()))
     kill(settings, die_at, 4)
     record, _ = run(settings, overwrite=True)
@@ -866,7 +865,7 @@ def test_a_finished_run_is_returned_at_once(
     settings = copied(tmp_path)
     with pytest.raises(ConfigError, match=r"output: .* holds a finished run; use --overwrite"):
         run(settings)
-    monkeypatch.setattr("nertune.experiments.pretrain.fit", None)
+    monkeypatch.setattr(Pretrainer, "train", None)
     monkeypatch.setattr("nertune.experiments.pretrain.PreparedText", None)
     record, said = run(settings, resume=True)
     assert record == json.loads(json.dumps(finished()[1]))
@@ -940,14 +939,14 @@ def test_another_tokenizer_with_the_same_weights(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, encoder=str(folder), tokens=500)
     run(settings)
     vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    pieces = vocabulary["model"]["vocab"]
-    pieces["北"], pieces["京"] = pieces["京"], pieces["北"]
+    ids = vocabulary["model"]["vocab"]
+    ids["北"], ids["京"] = ids["京"], ids["北"]
     (folder / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     block = settings.output / "prepared" / "block-00000.safetensors"
     before = load_file(block)["ids"].tolist()
     run(settings, overwrite=True)
     after = load_file(block)["ids"].tolist()
-    swapped = {pieces["北"]: pieces["京"], pieces["京"]: pieces["北"]}
+    swapped = {ids["北"]: ids["京"], ids["京"]: ids["北"]}
     assert after == [swapped.get(i, i) for i in before]
 
 
@@ -971,7 +970,7 @@ def test_an_interrupted_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nertune.experiments.pretrain.fit", interrupt)
+    monkeypatch.setattr(Pretrainer, "train", interrupt)
     outcome = run_command(*command(settings_in(tmp_path, encoder=str(base()))))
     assert outcome.code == 130
     assert "--resume" in outcome.stderr
@@ -1004,7 +1003,7 @@ TOO_FEW = ("--from-scratch", "tiny", "--tokens", "100")
         ((*TOO_FEW, "--set", "rate=fast"), "rate: .*got 'fast'"),
         ((*TOO_FEW, "--exclude", "nothing.txt"), "nothing.txt: cannot be read"),
         (("--encoder", "./nothing", "--tokens", "9"), "./nothing: no such folder"),
-        ((*TOO_FEW, "--set", "vocabulary=50"), "vocabulary of 50 pieces has no room"),
+        ((*TOO_FEW, "--set", "vocabulary=50"), "vocabulary of 50 tokens has no room"),
         ((*TOO_FEW, "--set", "hidden=33", "--set", "heads=2"), "hidden.*33"),
     ],
 )  # fmt: skip
@@ -1026,7 +1025,7 @@ def assert_matches(message: str, pattern: str) -> None:
     [
         (None, r"text\.txt: cannot be read: No such file"),
         (b"", "the text is empty"),
-        ("一二三\n".encode() * 3, "shorter than one row of 30 pieces"),
+        ("一二三\n".encode() * 3, "shorter than one row of 30 tokens"),
         ("一\n二\n".encode() + "天气".encode("gb18030"), r"text\.txt:3: .*not UTF-8"),
         (b"a\0b\n", r"text\.txt:1: .*NUL"),
     ],
@@ -1063,7 +1062,7 @@ def test_rows_longer_than_the_encoder_reads(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, encoder=str(base()))
     message = refused(*command(settings, "--set", "length=33"))
     assert "length = 33" in message
-    assert "reads 32 pieces at most" in message
+    assert "reads 32 tokens at most" in message
 
 
 def test_an_adapter_that_does_not_fit(tmp_path: Path) -> None:
@@ -1090,7 +1089,7 @@ def test_an_encoder_that_knows_no_mask(tmp_path: Path) -> None:
     )  # fmt: skip
     backend.save_pretrained(tmp_path / "encoder")
     settings = settings_in(tmp_path, encoder=str(tmp_path / "encoder"))
-    assert "has no [MASK] piece" in refused(*command(settings))
+    assert "has no [MASK] token" in refused(*command(settings))
 
 
 def test_every_refusal_is_a_nertune_error(tmp_path: Path) -> None:

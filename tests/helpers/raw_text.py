@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.config.pretrain import PretrainSettings, parse_pretrain_settings
-from nertune.pretraining.packing import EncodedLine, LineEncoder, PreparedText
+from nertune.pretraining.packing import EncodedLine, LineEncoder, LineSelection, PreparedText
 from nertune.pretraining.text import Line
 from nertune.pretraining.vocabulary import Vocabulary, build_tokenizer, learn_vocabulary
 from nertune.pretraining.words import Word, WordTagger
@@ -93,13 +93,13 @@ def make_pretrain_settings(folder: Path, **changes: Any) -> PretrainSettings:
 @cache
 def tiny_vocabulary() -> Vocabulary:
     """Learned from `made_up_lines`."""
-    return learn_vocabulary(made_up_lines(), max_pieces=300, min_count=2, word_pieces=60)
+    return learn_vocabulary(made_up_lines(), max_tokens=300, min_count=2, word_tokens=60)
 
 
 @cache
 def tiny_tokenizer() -> EncoderTokenizer:
     """With `tiny_vocabulary`."""
-    return EncoderTokenizer(build_tokenizer(tiny_vocabulary(), max_pieces=64), "tiny")
+    return EncoderTokenizer(build_tokenizer(tiny_vocabulary(), max_tokens=64), "tiny")
 
 
 def in_memory(*files: Sequence[str]) -> Callable[[tuple[int, int]], Iterator[Line]]:
@@ -144,14 +144,14 @@ def prepare_text(
     lines: Sequence[str] | None = None,
     *,
     words: WordTagger | None = None,
-    block_pieces: int = 10**6,
+    block_tokens: int = 10**6,
     held_out: float = 0.1,
 ) -> PreparedText:
-    """`made_up_lines`, or others, in the pieces of `tiny_tokenizer`."""
+    """`made_up_lines`, or others, in the tokens of `tiny_tokenizer`."""
     return PreparedText(
         folder,
         in_memory(made_up_lines() if lines is None else lines),
         LineEncoder(tiny_tokenizer(), "char", word_share=0.25, words=words),
-        block_pieces=block_pieces,
-        held_out=held_out,
+        block_tokens=block_tokens,
+        selection=LineSelection(held_out=held_out),
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from helpers.raw_text import MadeUpTagger, encode_text, made_up_lines, tiny_tokenizer
 from nertune.errors import DataError
 from nertune.pretraining.aligned_tags import AlignedTags
-from nertune.pretraining.packing import Block, LineEncoder, PreparedText
+from nertune.pretraining.packing import Block, LineEncoder, LineSelection, PreparedText
 from nertune.pretraining.text import read_lines
 from nertune.pretraining.words import Word, choose_entity_tags
 
@@ -184,8 +184,8 @@ def blocks(text: PreparedText) -> list[Block]:
     return found
 
 
-@pytest.mark.parametrize("block_pieces", [40, 300, 10**6])
-def test_prepared_text_has_the_tags_of_its_own_lines(block_pieces: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block_tokens", [40, 300, 10**6])
+def test_prepared_text_has_the_tags_of_its_own_lines(block_tokens: int, tmp_path: Path) -> None:
     """Over files and blocks, with lines that are held out, excluded, not sampled and blank."""
     lines = made_up_lines(1500)
     raw = [f" {line}" if i % 7 == 0 else line for i, line in enumerate(lines)]
@@ -197,10 +197,8 @@ def test_prepared_text_has_the_tags_of_its_own_lines(block_pieces: int, tmp_path
             tmp_path / name,
             lambda skip: read_lines(text_files(tmp_path), skip=skip),
             LineEncoder(tiny_tokenizer(), "char", word_share=0.25, words=words),
-            block_pieces=block_pieces,
-            held_out=0.2,
-            sample=0.6,
-            excludes=bad.__contains__,
+            block_tokens=block_tokens,
+            selection=LineSelection(0.2, 0.6, bad.__contains__),
         )
         for name, words in (("file", aligned), ("made", SortedTriples()))
     ]
@@ -226,7 +224,7 @@ class SortedTriples(Triples):
         yield from Triples().cut_text(text)
 
 
-def test_preparation_that_goes_on_later_has_the_same_tags(tmp_path: Path) -> None:
+def test_preparation_that_is_resumed_has_the_same_tags(tmp_path: Path) -> None:
     """As after a kill: another object reads on behind a block that is ready."""
 
     def prepared(folder: Path) -> PreparedText:
@@ -238,9 +236,8 @@ def test_preparation_that_goes_on_later_has_the_same_tags(tmp_path: Path) -> Non
                 "char",
                 words=AlignedTags(text_files(tmp_path), sorted(tmp_path.glob("*.tags")), ["", ""]),
             ),
-            block_pieces=200,
-            held_out=0.1,
-            sample=0.8,
+            block_tokens=200,
+            selection=LineSelection(held_out=0.1, sample=0.8),
         )
 
     lines = made_up_lines(200)
@@ -275,8 +272,8 @@ MISFITS: dict[str, tuple[str, int | None, str]] = {
     "shifted": ("2:n\n\n2:n\n3:n\n", 1, "words have 2 characters, but line 1 of .* has 3"),
     "words in a blank line": ("3:n\n2:n\n1:n\n2:n\n", 3, "have 1 characters, .* line 3 .* has 0"),
     "no words": ("3:n\n\n\n2:n\n", 2, "words have 0 characters, but line 2 of .* has 2"),
-    "a line missing": ("3:n\n2:n\n\n", None, "ends at line 3, but .*a.txt goes on"),
-    "empty": ("", None, "ends at line 0, but .*a.txt goes on"),
+    "a line missing": ("3:n\n2:n\n\n", None, "ends at line 3, but .*a.txt continues"),
+    "empty": ("", None, "ends at line 0, but .*a.txt continues"),
     "a line too many": ("3:n\n2:n\n\n2:n\n1:n\n", 5, "a line of tags, but .*a.txt ends at line 4"),
     "no colon": ("3:n\n2n\n\n2:n\n", 2, "word 1 is '2n': expected LENGTH:TAG, e.g. 3:PER"),
     "no tag": ("3:n\n1:n 1:\n\n2:n\n", 2, "word 2 is '1:': expected LENGTH:TAG"),

@@ -77,7 +77,7 @@ def make(name: str, seed: int = 0) -> Any:
 
 
 def batch(num_rows: int = 3, length: int = 16) -> tuple[Tensor, Tensor, Tensor]:
-    """Input, flat positions of hidden pieces, and what they were."""
+    """Input, flat positions of masked tokens, and what they were."""
     torch.manual_seed(1)
     ids_BL = torch.randint(5, 50, (num_rows, length))
     positions_N = torch.randperm(num_rows * length)[: num_rows * length // 4].sort().values
@@ -85,7 +85,7 @@ def batch(num_rows: int = 3, length: int = 16) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def full_loss(model: Any, ids_BL: Tensor, positions_N: Tensor, targets_N: Tensor) -> Tensor:
-    """As transformers computes it: all logits, labels of -100 but where a piece is hidden."""
+    """As transformers computes it: all logits, labels of -100 but where a token is masked."""
     labels_BL = torch.full_like(ids_BL, -100)
     labels_BL.view(-1)[positions_N] = targets_N
     mask_BL = torch.ones_like(ids_BL)
@@ -151,8 +151,8 @@ def test_word_tags() -> None:
     tags_BL[:, 0] = tags_BL[:, -1] = -100
     losses = whole(ids_BL, positions_N, targets_N, tags_BL)
     with torch.no_grad():
-        hidden_BLD = model.bert(input_ids=ids_BL).last_hidden_state
-        logits_BLT = hidden_BLD @ whole.tagger.weight.T + whole.tagger.bias
+        states_BLD = model.bert(input_ids=ids_BL).last_hidden_state
+        logits_BLT = states_BLD @ whole.tagger.weight.T + whole.tagger.bias
         shares_BLT = logits_BLT.log_softmax(-1)
         picked = [
             float(shares_BLT[b, i, tags_BL[b, i]])
@@ -179,8 +179,8 @@ def test_weighted_word_tags() -> None:
     tags_BL[:, 0] = tags_BL[:, -1] = -100
     losses = whole(ids_BL, positions_N, targets_N, tags_BL)
     with torch.no_grad():
-        hidden_BLD = model.bert(input_ids=ids_BL).last_hidden_state
-        shares_BLT = (hidden_BLD @ whole.tagger.weight.T + whole.tagger.bias).log_softmax(-1)
+        states_BLD = model.bert(input_ids=ids_BL).last_hidden_state
+        shares_BLT = (states_BLD @ whole.tagger.weight.T + whole.tagger.bias).log_softmax(-1)
     total = norm = plain = 0.0
     for b in range(len(tags_BL)):
         for i in range(1, tags_BL.shape[1] - 1):
@@ -212,86 +212,11 @@ def test_an_encoder_whose_head_is_not_known() -> None:
     plain = nn.Module()
     plain.config, plain.base_model_prefix = model.config, "transformer"
     plain.transformer = model.transformer
-    with pytest.raises(ModelError, match="how it predicts hidden pieces is not known"):
+    with pytest.raises(ModelError, match="how it predicts masked tokens is not known"):
         PretrainingModel(plain)(*batch())
 
 
 # From scratch
-
-
-def attention_of(model: Any, num_pieces: int, seed: int = 0) -> list[Tensor]:
-    """Attention `[H, L, L]` of each layer on any pieces, the mean of several texts."""
-    torch.manual_seed(seed)
-    ids_BL = torch.randint(5, model.config.vocab_size, (8, num_pieces))
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        found = model.eval()(input_ids=ids_BL, output_attentions=True).attentions
-    return [layer.mean(0) for layer in found]
-
-
-def share_by_offset(attention_LL: Tensor, margin: int = 4) -> dict[int, float]:
-    """How much of the attention falls on i + offset, the mean over positions i."""
-    num = len(attention_LL)
-    return {
-        offset: float(
-            torch.stack([attention_LL[i, i + offset] for i in range(margin, num - margin)]).mean()
-        )
-        for offset in range(-margin, margin + 1)
-    }
-
-
-NEIGHBOURS = (-1, 1, -2, 2, 0, -3, 3, 0)
-
-
-@pytest.mark.parametrize(
-    ("shape", "length"),
-    [
-        (Shape(layers=2, hidden=128, heads=2, vocabulary=300), 64),
-        (Shape(layers=2, hidden=256, heads=8, vocabulary=300), 128),
-        (Shape(layers=2, hidden=320, heads=5, vocabulary=300), 128),
-    ],
-    ids=["tiny", "many heads", "small"],
-)
-def test_the_first_layers_look_at_neighbours(shape: Shape, length: int) -> None:
-    model = build_encoder(shape, 300, architecture="bert", max_pieces=length, seed=0)
-    layers = attention_of(model, length)
-    for head, offset in zip(range(shape.heads), NEIGHBOURS, strict=False):
-        shares = share_by_offset(layers[0][head])
-        assert shares[offset] > 0.15, (head, shares)  # 1 / length without a start like that
-        assert all(5 * share < shares[offset] for o, share in shares.items() if o != offset)
-
-
-def test_the_second_layer_looks_at_neighbours_too() -> None:
-    shape = Shape(layers=3, hidden=128, heads=4, vocabulary=300)
-    model = build_encoder(shape, 300, architecture="bert", max_pieces=64, seed=0)
-    layers = attention_of(model, 64)
-    for head, offset in zip(range(4), NEIGHBOURS, strict=False):
-        shares = share_by_offset(layers[1][head])
-        assert all(3 * share < shares[offset] for o, share in shares.items() if o != offset)
-    for head in range(4):  # the third is as random as ever
-        assert max(share_by_offset(layers[2][head]).values()) < 0.1
-
-
-def test_positions_have_dimensions_of_their_own() -> None:
-    shape = Shape(layers=1, hidden=64, heads=2, vocabulary=300)
-    model = build_encoder(shape, 300, architecture="bert", max_pieces=32, seed=0)
-    embeddings = model.bert.embeddings
-    of_words = embeddings.word_embeddings.weight.abs().max(0).values > 0
-    of_positions = embeddings.position_embeddings.weight.abs().max(0).values > 0
-    assert not (of_words & of_positions).any()
-    assert (of_words | of_positions).all()
-    assert of_words.sum() > of_positions.sum() > 10
-    distances = torch.cdist(*[embeddings.position_embeddings.weight] * 2)
-    assert distances[~torch.eye(32, dtype=torch.bool)].min() > 0.05
-
-
-@pytest.mark.parametrize("heads", [1, 2, 8, 16])
-def test_any_number_of_heads(heads: int) -> None:
-    shape = Shape(layers=1, hidden=32, heads=heads, vocabulary=60)
-    model = build_encoder(shape, 60, architecture="bert", max_pieces=16, seed=0)
-    ids_BL, positions_N, targets_N = batch()
-    loss = PretrainingModel(model).eval()(ids_BL, positions_N, targets_N).masked.item()
-    assert loss == pytest.approx(float(torch.tensor(60.0).log()), abs=0.3)  # knows nothing yet
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
@@ -301,7 +226,7 @@ def test_the_seed_decides_the_weights(architecture: str) -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(99 + seed)  # what was drawn before does not matter
         torch.rand(seed)
-        model = build_encoder(shape, 300, architecture=architecture, max_pieces=32, seed=seed)
+        model = build_encoder(shape, 300, architecture=architecture, max_tokens=32, seed=seed)
         return dict(model.state_dict())
 
     one, again, other = weights(1), weights(1), weights(2)
@@ -312,7 +237,7 @@ def test_the_seed_decides_the_weights(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 def test_a_new_model_is_as_asked_for(architecture: str, tmp_path: Path) -> None:
     shape = Shape(layers=3, hidden=64, heads=4, vocabulary=300)
-    model = build_encoder(shape, 123, architecture=architecture, max_pieces=40, seed=0)
+    model = build_encoder(shape, 123, architecture=architecture, max_tokens=40, seed=0)
     config = model.config
     assert config.model_type == architecture
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (3, 64, 4)
@@ -336,13 +261,13 @@ def test_the_shapes_grow() -> None:
 
 def test_another_architecture() -> None:
     with pytest.raises(ConfigError, match="architecture 'gpt': expected bert or modernbert"):
-        build_encoder(SHAPES["tiny"], 300, architecture="gpt", max_pieces=32, seed=0)
+        build_encoder(SHAPES["tiny"], 300, architecture="gpt", max_tokens=32, seed=0)
 
 
 def test_a_width_that_the_heads_do_not_divide() -> None:
     shape = Shape(layers=1, hidden=33, heads=2, vocabulary=300)
     with pytest.raises(ConfigError, match=r"hidden.*33.*heads.*2"):
-        build_encoder(shape, 300, architecture="bert", max_pieces=32, seed=0)
+        build_encoder(shape, 300, architecture="bert", max_tokens=32, seed=0)
 
 
 # Loading
@@ -397,7 +322,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     assert "cannot be loaded" in refusal(tmp_path)
 
 
-def test_a_model_that_predicts_no_hidden_pieces(tmp_path: Path) -> None:
+def test_a_model_that_predicts_no_masked_tokens(tmp_path: Path) -> None:
     GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
         tmp_path
     )

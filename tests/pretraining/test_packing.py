@@ -1,4 +1,4 @@
-"""Text in rows of pieces: nothing twice, nothing lost, the same from any point on."""
+"""Text in rows of tokens: nothing twice, nothing lost, the same from any point on."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from nertune.pretraining.packing import (
     Block,
     EncodedLine,
     LineEncoder,
+    LineSelection,
     PreparedText,
     RowCursor,
     next_rows,
@@ -36,7 +37,7 @@ from nertune.pretraining.packing import (
 from nertune.pretraining.text import Line
 from nertune.pretraining.words import Word
 
-# Lines of numbers: each piece has an id of its own, so that every one can be followed.
+# Lines of numbers: each token has an id of its own, so that every one can be followed.
 
 
 class Numbers:
@@ -53,7 +54,7 @@ class Numbers:
 
 
 def numbered(lengths: Sequence[int], start: int = 0) -> list[str]:
-    """Lines of so many pieces, counted through."""
+    """Lines of so many tokens, counted through."""
     lines = []
     for length in lengths:
         lines.append(" ".join(map(str, range(start, start + length))))
@@ -62,8 +63,10 @@ def numbered(lengths: Sequence[int], start: int = 0) -> list[str]:
 
 
 def prepared(folder: Path, lines: Sequence[str], **options: Any) -> PreparedText:
-    values: dict[str, Any] = {"block_pieces": 10**6, "held_out": 0.0, **options}
-    return PreparedText(folder, in_memory(lines), values.pop("encoder", Numbers()), **values)
+    chosen = {k: options.pop(k) for k in ("held_out", "sample", "excludes") if k in options}
+    values: dict[str, Any] = {"block_tokens": 10**6, "selection": LineSelection(**chosen)}
+    encoder = options.pop("encoder", Numbers())
+    return PreparedText(folder, in_memory(lines), encoder, **values | options)
 
 
 def blocks(text: PreparedText) -> list[Block]:
@@ -110,7 +113,7 @@ def test_one_block_holds_everything_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 10, 60, 61])
 def test_small_blocks_hold_the_same(size: int, tmp_path: Path) -> None:
     lengths = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9]
-    text = prepared(tmp_path, numbered(lengths), block_pieces=size)
+    text = prepared(tmp_path, numbered(lengths), block_tokens=size)
     found = blocks(text)
     assert all_ids(found) == list(range(61))
     assert all(size <= len(block) < size + 9 for block in found[:-1])
@@ -122,7 +125,7 @@ def test_small_blocks_hold_the_same(size: int, tmp_path: Path) -> None:
 
 
 def test_a_late_block_is_made_with_those_before_it(tmp_path: Path) -> None:
-    text = prepared(tmp_path, numbered([4] * 5), block_pieces=4)
+    text = prepared(tmp_path, numbered([4] * 5), block_tokens=4)
     third = text.block(2)
     assert third is not None
     assert third.ids.tolist() == [8, 9, 10, 11]
@@ -141,20 +144,22 @@ def test_long_blocks(tmp_path: Path) -> None:
     assert all_ids(blocks(prepared(tmp_path, lines))) == list(range(150_000))
 
 
-def test_lines_without_pieces_do_no_harm(tmp_path: Path) -> None:
-    text = prepared(tmp_path, ["x", "1 2", "y", "z", "3", "x"], block_pieces=2)
+def test_lines_without_tokens_do_no_harm(tmp_path: Path) -> None:
+    text = prepared(tmp_path, ["x", "1 2", "y", "z", "3", "x"], block_tokens=2)
     assert all_ids(blocks(text)) == [1, 2, 3]
 
 
 def test_several_files(tmp_path: Path) -> None:
     lines = in_memory(["1", "2 3"], [], ["4", "5"])
     for size in (1, 2, 3, 10):
-        text = PreparedText(tmp_path / str(size), lines, Numbers(), block_pieces=size, held_out=0.0)
+        text = PreparedText(
+            tmp_path / str(size), lines, Numbers(), block_tokens=size, selection=LineSelection()
+        )
         assert all_ids(blocks(text)) == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("lines", [[], ["x", "y"]], ids=["none", "no pieces"])
-def test_a_text_without_pieces(lines: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [[], ["x", "y"]], ids=["none", "no tokens"])
+def test_a_text_without_tokens(lines: list[str], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no line that can be trained on"):
         prepared(tmp_path, lines).block(0)
 
@@ -171,7 +176,7 @@ def test_held_out_lines_are_in_no_block(tmp_path: Path) -> None:
     # By the text alone: in whatever order the lines stand, and in blocks of whatever size.
     turned = prepared(tmp_path / "other", lines[::-1], held_out=0.2)
     assert sorted(turned.held_out().ids.tolist()) == held
-    small = prepared(tmp_path / "small", lines, held_out=0.2, block_pieces=800)
+    small = prepared(tmp_path / "small", lines, held_out=0.2, block_tokens=800)
     assert all_ids(blocks(small)) == kept
     of_first_block = small.held_out().ids.tolist()
     assert 0 < len(of_first_block) < len(held)
@@ -189,7 +194,7 @@ def test_a_sample_of_the_lines(tmp_path: Path) -> None:
     assert 160 * 5 <= len(found[0.5]) <= 240 * 5
     assert len(found[1.0]) == 2000
     assert found[0.1] < found[0.5]
-    small = prepared(tmp_path / "small", lines, sample=0.5, block_pieces=50)
+    small = prepared(tmp_path / "small", lines, sample=0.5, block_tokens=50)
     assert set(all_ids(blocks(small))) == found[0.5]
 
 
@@ -202,7 +207,7 @@ def test_the_same_line_twice_is_held_out_twice(tmp_path: Path) -> None:
 def test_excluded_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     lines = numbered([5] * 100)
     bad = set(lines[10:30] + lines[90:])
-    text = prepared(tmp_path, lines, held_out=0.1, block_pieces=50, excludes=bad.__contains__)
+    text = prepared(tmp_path, lines, held_out=0.1, block_tokens=50, excludes=bad.__contains__)
     kept = set(all_ids(blocks(text)))
     assert not kept & {*range(50, 150), *range(450, 500)}
     assert not set(text.held_out().ids.tolist()) & {*range(50, 150), *range(450, 500)}
@@ -211,14 +216,14 @@ def test_excluded_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     assert report.characters == sum(map(len, bad))
     assert [example[:2] for example in report.examples] == [[0, i] for i in range(11, 16)]
     assert lines[10] in report.examples[0][2]
-    again = prepared(tmp_path, lines, held_out=0.1, block_pieces=50)
+    again = prepared(tmp_path, lines, held_out=0.1, block_tokens=50)
     assert again.exclusions() == report  # from the disk
 
 
 def test_excluded_at_the_end(tmp_path: Path) -> None:
     """Nothing is left for the last block."""
     lines = numbered([5] * 4)
-    text = prepared(tmp_path, lines, block_pieces=10, excludes=lambda line: line in lines[2:])
+    text = prepared(tmp_path, lines, block_tokens=10, excludes=lambda line: line in lines[2:])
     assert all_ids(blocks(text)) == list(range(10))
     assert text.exclusions().lines == 2
     found = epoch_rows(text, 5)
@@ -230,7 +235,7 @@ def test_excluded_at_the_end(tmp_path: Path) -> None:
 
 def test_blocks_are_made_once(tmp_path: Path) -> None:
     lines, first = numbered([5] * 40), Numbers()
-    text = prepared(tmp_path, lines, block_pieces=50, held_out=0.1, encoder=first)
+    text = prepared(tmp_path, lines, block_tokens=50, held_out=0.1, encoder=first)
     before, held = all_ids(blocks(text)), text.held_out().ids.tolist()
     assert first.calls == 40
     blocks(text)
@@ -240,16 +245,18 @@ def test_blocks_are_made_once(tmp_path: Path) -> None:
         raise AssertionError("the text is read again")
 
     second = Numbers()
-    text = PreparedText(tmp_path, nothing, second, block_pieces=50, held_out=0.1)
+    text = PreparedText(
+        tmp_path, nothing, second, block_tokens=50, selection=LineSelection(held_out=0.1)
+    )
     assert all_ids(blocks(text)) == before
     assert text.held_out().ids.tolist() == held
     assert second.calls == 0
 
 
-def test_preparation_goes_on_behind_the_last_block(tmp_path: Path) -> None:
+def test_preparation_continues_behind_the_last_block(tmp_path: Path) -> None:
     lines, encoder = numbered([5] * 40), Numbers()
-    prepared(tmp_path, lines, block_pieces=50).block(1)
-    text = prepared(tmp_path, lines, block_pieces=50, encoder=encoder)
+    prepared(tmp_path, lines, block_tokens=50).block(1)
+    text = prepared(tmp_path, lines, block_tokens=50, encoder=encoder)
     assert all_ids(blocks(text)) == list(range(200))
     assert encoder.calls == 20
 
@@ -259,11 +266,11 @@ def test_a_block_is_there_whole_or_not_at_all(
 ) -> None:
     lines = numbered([5] * 10)
 
-    def fail(path: Path) -> None:
+    def fail(*args: Any) -> None:
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nertune.pretraining.packing.open_for_writing", fail)
+        patch.setattr("nertune.pretraining.packing.write_text", fail)
         with pytest.raises(OSError, match="no space"):
             prepared(tmp_path, lines).block(0)
     assert all_ids(blocks(prepared(tmp_path, lines))) == list(range(50))
@@ -274,9 +281,9 @@ def test_a_block_is_there_whole_or_not_at_all(
 @pytest.mark.parametrize("name", ["block-00001", "held-out"])
 def test_a_damaged_block(name: str, how: str, tmp_path: Path) -> None:
     lines = numbered([5] * 40)
-    blocks(prepared(tmp_path, lines, block_pieces=50, held_out=0.2))
+    blocks(prepared(tmp_path, lines, block_tokens=50, held_out=0.2))
     damage(tmp_path / f"{name}.safetensors", how)
-    text = prepared(tmp_path, lines, block_pieces=50, held_out=0.2)
+    text = prepared(tmp_path, lines, block_tokens=50, held_out=0.2)
     with pytest.raises(CheckpointError, match=rf"{name}\.safetensors.*--overwrite") as caught:
         (blocks(text), text.held_out())
     assert "\n" not in str(caught.value)
@@ -285,10 +292,10 @@ def test_a_damaged_block(name: str, how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["empty", "cut", "text"])
 def test_a_damaged_header(how: str, tmp_path: Path) -> None:
     lines = numbered([5] * 40)
-    blocks(prepared(tmp_path, lines, block_pieces=50))
+    blocks(prepared(tmp_path, lines, block_tokens=50))
     damage(tmp_path / "block-00001.json", how)
     with pytest.raises(CheckpointError, match=r"block-00001\.json.*--overwrite"):
-        blocks(prepared(tmp_path, lines, block_pieces=50))
+        blocks(prepared(tmp_path, lines, block_tokens=50))
 
 
 def damage(path: Path, how: str) -> None:
@@ -304,8 +311,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
     text = prepared(
         tmp_path,
         numbered([5] * 4),
-        block_pieces=10,
-        on_progress=lambda block, pieces: told.append((block, pieces)),
+        block_tokens=10,
+        on_progress=lambda block, tokens: told.append((block, tokens)),
     )
     blocks(text)
     assert told == [(0, 5), (0, 10), (1, 5), (1, 10)]
@@ -322,7 +329,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     seed=st.integers(0, 100),
     epoch=st.integers(0, 3),
 )
-def test_every_piece_comes_up_once_an_epoch(
+def test_every_token_comes_up_once_an_epoch(
     lengths: list[int],
     size: int,
     length: int,
@@ -332,10 +339,10 @@ def test_every_piece_comes_up_once_an_epoch(
 ) -> None:
     """But for each block's end, where it is shorter than a row."""
     lines = numbered(lengths)
-    text = prepared(tmp_path_factory.mktemp("rows"), lines, block_pieces=size)
+    text = prepared(tmp_path_factory.mktemp("rows"), lines, block_tokens=size)
     parts = blocks(text)
     if not any(len(block) >= length for block in parts):
-        with pytest.raises(DataError, match=f"shorter than one row of {length} pieces"):
+        with pytest.raises(DataError, match=f"shorter than one row of {length} tokens"):
             epoch_rows(text, length, seed=seed, epoch=epoch)
         return
     found = epoch_rows(text, length, seed=seed, epoch=epoch)
@@ -371,11 +378,11 @@ def test_going_on_from_any_cursor_is_going_through(
     """However many rows are taken at once, over blocks and epochs, and after every stop."""
     folder, lines = tmp_path_factory.mktemp("rows"), numbered(lengths)
     through = rows_from(
-        prepared(folder, lines, block_pieces=size), RowCursor(), length=4, seed=seed
+        prepared(folder, lines, block_tokens=size), RowCursor(), length=4, seed=seed
     )
     cursor = RowCursor()
     for num_rows in takes:
-        text = prepared(folder, lines, block_pieces=size)  # as after a stop
+        text = prepared(folder, lines, block_tokens=size)  # as after a stop
         cursor = RowCursor(**json.loads(json.dumps(asdict(cursor))))
         rows, cursor = next_rows(text, cursor, num_rows=num_rows, length=4, seed=seed)
         singles = [next(through) for _ in range(num_rows)]
@@ -407,7 +414,7 @@ def test_blocks_are_shuffled_each_in_its_own_way() -> None:
 
 def test_another_length_begins_the_block_again(tmp_path: Path) -> None:
     """As where a run goes over from short rows to long ones."""
-    text = prepared(tmp_path, numbered([50] * 4), block_pieces=100)
+    text = prepared(tmp_path, numbered([50] * 4), block_tokens=100)
     _, cursor = next_rows(text, RowCursor(), num_rows=13, length=8, seed=0)
     assert cursor == RowCursor(0, 1, 1, 8)  # 12 rows of the first block, one of the second
     rows, cursor = next_rows(text, cursor, num_rows=5, length=20, seed=0)
@@ -417,13 +424,13 @@ def test_another_length_begins_the_block_again(tmp_path: Path) -> None:
 
 def test_a_text_that_is_shorter_than_a_row(tmp_path: Path) -> None:
     text = prepared(tmp_path, numbered([5, 5]))
-    with pytest.raises(DataError, match=r"shorter than one row of 11 pieces.*smaller length"):
+    with pytest.raises(DataError, match=r"shorter than one row of 11 tokens.*smaller length"):
         next_rows(text, RowCursor(), num_rows=1, length=11, seed=0)
     rows, _ = next_rows(text, RowCursor(), num_rows=3, length=10, seed=0)
     assert rows.ids.tolist() == [list(range(10))] * 3
 
 
-# Lines to pieces
+# Lines to tokens
 
 
 class CommaWords(MadeUpTagger):
@@ -446,7 +453,7 @@ def marked(ids: list[int], starts: list[bool]) -> str:
     return "".join(("|" if s else " ") + t for t, s in zip(tokens_of(ids), starts, strict=True))
 
 
-def test_every_character_is_a_piece() -> None:
+def test_every_character_is_a_token() -> None:
     ids, starts, tags = encode_text(LineEncoder(tiny_tokenizer(), "char"), "在1998年,GPU 3")
     assert marked(ids, starts) == "|在|1 9 9 8|年|,|g p u|3"
     assert len(tags) == len(ids)
@@ -456,7 +463,7 @@ def test_runs_are_read_whole_in_words() -> None:
     backend = tiny_tokenizer().backend
     ids, starts, tags = encode_text(LineEncoder(tiny_tokenizer(), "word"), "在1998年,Paris GPU")
     years, paris, gpu = (backend.tokenize(word) for word in ("1998", "Paris", "GPU"))
-    assert len(paris) < 5  # there are pieces of several characters
+    assert len(paris) < 5  # there are tokens of several characters
     expected = ["在", *years, "年", ",", *paris, *gpu]
     assert tokens_of(ids) == expected
     assert [t for t, s in zip(tokens_of(ids), starts, strict=True) if s] == [
@@ -471,7 +478,7 @@ def test_without_a_tagger_tags_are_zeros() -> None:
         assert set(tags) == {0}, unit
 
 
-def test_spaces_part_words_and_have_no_piece() -> None:
+def test_spaces_part_words_and_have_no_token() -> None:
     ids, starts, _ = encode_text(LineEncoder(tiny_tokenizer(), "char"), "ab cd\u3000e\xa0f")
     assert marked(ids, starts) == "|a b|c d|e|f"
 
@@ -494,7 +501,7 @@ def test_words_of_a_tagger(unit: Any) -> None:
 
 
 def test_dropped_characters_shift_nothing() -> None:
-    """A word whose first characters have no piece begins at its first piece."""
+    """A word whose first characters have no token begins at its first token."""
     encoder = LineEncoder(tiny_tokenizer(), "char", words=CommaWords())
     ids, starts, tags = encode_text(encoder, "\u200b大的, \u200b ,在")
     assert marked(ids, starts) == "|大 的|,|,|在"
@@ -507,7 +514,7 @@ def test_dropped_characters_shift_nothing() -> None:
     unit=st.sampled_from(["char", "word"]),
     tagged=st.booleans(),
 )
-def test_words_and_tags_line_up_with_pieces(text: str, unit: Any, tagged: bool) -> None:
+def test_words_and_tags_line_up_with_tokens(text: str, unit: Any, tagged: bool) -> None:
     """Against each character's word, found in the plainest way."""
     encoder = LineEncoder(tiny_tokenizer(), unit, words=CommaWords() if tagged else None)
     ids, starts, tags = encode_text(encoder, text)
@@ -580,13 +587,13 @@ def num_years(block: Block) -> int:
 
 
 def share_read_in_words(*parts: Block) -> float:
-    """Of `LINES_ALIKE`: the others have a piece `p`."""
+    """Of `LINES_ALIKE`: the others have a token `p`."""
     lines = sum(map(num_years, parts))
     return 1 - sum(tokens_of(part.ids.tolist()).count("p") for part in parts) / lines
 
 
 def test_made_up_text_in_rows(tmp_path: Path) -> None:
-    """The whole way with a real tokenizer: rows hold the pieces of the lines, in order."""
+    """The whole way with a real tokenizer: rows hold the tokens of the lines, in order."""
     text = prepare_text(tmp_path, held_out=0.0)
     encoder = LineEncoder(tiny_tokenizer(), "char", word_share=0.25)
     expected = [encode_text(encoder, line) for line in made_up_lines()]

@@ -19,12 +19,12 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 # What differs from the defaults where nothing else is said. A new encoder: measured on small
-# budgets (docs/results.md). Going on: a rate that does not undo what the encoder knows.
+# budgets. A continued one: a rate that does not undo what the encoder knows.
 _FROM_SCRATCH: dict[str, Any] = {
     "optimizer": "muon", "rate": 3e-3, "embedding_factor": 2.0,
     "ramp": 0.4, "weight_decay": 0.1,
 }  # fmt: skip
-_GOING_ON: dict[str, Any] = {"rate": 1e-4}
+_CONTINUED: dict[str, Any] = {"rate": 1e-4}
 _LORA: dict[str, Any] = {"rate": 1e-3}
 _ADAPTER = LoraSettings(
     rank=16,
@@ -36,33 +36,33 @@ _ADAPTER = LoraSettings(
 class PretrainSettings(Section):
     """Everything that decides the weights, and where they go.
 
-    Defaults are those of going on with an encoder; with `from_scratch` and with `lora` some are
+    Defaults are those of continuing with an encoder; with `from_scratch` and with `lora` some are
     others (`_FROM_SCRATCH`, `_LORA`), and for a new BERT short rows come first.
     """
 
     files: tuple[Path, ...] = Field(min_length=1, description="Text, a sentence or paragraph a "
                                     "line; .gz and .xz are unpacked.")  # fmt: skip
     output: Path = Field(description="The run's folder; the encoder is in its `model/`.")
-    encoder: str = Field("", description="Go on with this encoder.")
+    encoder: str = Field("", description="Continue with this encoder.")
     from_scratch: Literal["", "tiny", "small", "medium", "base"] = Field(
         "", description="Or begin a new one of this shape, with a vocabulary of its own."
     )
     architecture: Literal["bert", "modernbert"] = Field("modernbert", description="Of a new one.")
-    vocabulary: int = Field(0, ge=0, description="Pieces of a new one, at most; 0: its shape's.")
+    vocabulary: int = Field(0, ge=0, description="Tokens of a new one, at most; 0: its shape's.")
     layers: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
     hidden: int = Field(0, ge=0, description="Width of a new one; 0: its shape's.")
     heads: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
     lora: bool = Field(False, description="Train a LoRA adapter only, and merge it at the end.")
     adapter: LoraSettings = Field(_ADAPTER, description="The adapter; its dropout is not used.")
-    tokens: int = Field(0, ge=0, description="Budget in pieces.")
-    minutes: float = Field(0.0, ge=0, description="Budget in time, turned into pieces by the "
+    tokens: int = Field(0, ge=0, description="Budget in tokens.")
+    minutes: float = Field(0.0, ge=0, description="Budget in time, turned into tokens by the "
                            "speed that is measured first.")  # fmt: skip
     exclude: tuple[Path, ...] = Field((), description="Evaluation files: a line that shares 24 "
                                       "characters with them is left out.")  # fmt: skip
     unit: Literal["char", "word", "auto"] = "auto"
     word_share: Share = Field(
         0.25, description='With unit "char", share of lines whose Latin words and numbers are read '
-        "in pieces of several characters, so that both units work."
+        "in tokens of several characters, so that both units work."
     )  # fmt: skip
     words: Literal["none", "jieba"] = Field("none", description="Segmenter (extra: words).")
     word_tags: tuple[Path, ...] = Field((), description="Or files with word tags, one for each "
@@ -79,16 +79,16 @@ class PretrainSettings(Section):
     entity_mask_share: Share = Field(0.0, description="Chance of an entity to be masked, its words "
                                      "together; 0: each word as any other.")  # fmt: skip
     masking: Literal["word", "span", "piece"] = "word"
-    mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be hidden.")
-    length: int = Field(128, ge=8, description="Pieces in a row, special ones included.")
+    mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be masked.")
+    length: int = Field(128, ge=8, description="Tokens in a row, special ones included.")
     short_length: int = Field(0, ge=0, description="Begin with rows of this length; 0: do not.")
     short_share: Share = Field(0.5, description="Share of the budget in short rows.")
     long_length: int = Field(0, ge=0, description="End with rows of this length; 0: do not.")
     long_share: Share = Field(0.1, description="Share of the budget in long rows.")
-    batch_tokens: int = Field(8192, ge=1, description="Pieces in a step.")
+    batch_tokens: int = Field(8192, ge=1, description="Tokens in a step.")
     ramp: Share = Field(0.0, description="Share of the budget over which the batch grows from a "
                         "quarter.")  # fmt: skip
-    micro_tokens: int = Field(0, ge=0, description="Pieces at once on the device; 0: the batch.")
+    micro_tokens: int = Field(0, ge=0, description="Tokens at once on the device; 0: the batch.")
     optimizer: Literal["adamw", "muon"] = "adamw"
     rate: float = Field(1e-4, gt=0, le=10, description="Peak rate of AdamW.")
     muon_rate: float = Field(0.02, gt=0, le=10, description="Peak rate of Muon, which trains the "
@@ -101,7 +101,9 @@ class PretrainSettings(Section):
     sample: float = Field(1.0, gt=0, le=1, description="Share of lines that are used: for a "
                           "budget far below the text.")  # fmt: skip
     held_out: float = Field(0.01, ge=0, le=0.5, description="Share of lines kept for measuring.")
-    block_pieces: int = Field(64_000_000, ge=1000, description="Text that is shuffled together.")
+    block_pieces: int = Field(
+        64_000_000, ge=1000, description="Tokens of text that are shuffled together."
+    )
     checkpoint_minutes: float = Field(5.0, gt=0)
     checkpoint_steps: int = Field(0, ge=0, description="Also every so many steps; 0: by time.")
     seed: int = Field(987, ge=0, lt=2**32)
@@ -123,18 +125,18 @@ class PretrainSettings(Section):
             values = {**values, "adapter": {**_ADAPTER.model_dump(), **values["adapter"]}}
         if values.get("from_scratch"):
             # Learned positions want short rows first; rotary ones do as well without them
-            # (docs/results.md), and they hold more special pieces.
+            # (docs/results.md), and they hold more special tokens.
             length = values.get("length", 128)
             is_short = values.get("architecture") == "bert" and isinstance(length, int)
             short = length // 2 if is_short and length >= 64 else 0
             return {**_FROM_SCRATCH, "short_length": short, **values}
-        return {**(_LORA if values.get("lora") else _GOING_ON), **values}
+        return {**(_LORA if values.get("lora") else _CONTINUED), **values}
 
     @model_validator(mode="after")
     def _fits(self) -> PretrainSettings:
         if bool(self.encoder) == bool(self.from_scratch):
             raise ValueError(
-                "give one of encoder (to go on with it) and from_scratch (to begin a new one)"
+                "give one of encoder (to continue with it) and from_scratch (to begin a new one)"
             )
         if bool(self.tokens) == bool(self.minutes):
             raise ValueError("give one budget: tokens or minutes")

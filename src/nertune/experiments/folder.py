@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def prepared(self) -> Path:
-        """Text in pieces, of a pre-training run."""
+        """Text in tokens, of a pre-training run."""
         return self.path / "prepared"
 
     def predictions(self, split: str) -> Path:

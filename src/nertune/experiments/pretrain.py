@@ -1,6 +1,6 @@
 """One pre-training run, its stages called in order.
 
-text -> (exclusion) -> vocabulary -> pieces on disk -> training -> encoder folder -> record
+text -> (exclusion) -> vocabulary -> tokens on disk -> training -> encoder folder -> record
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -34,14 +34,10 @@ from nertune.models.encoder import (
     refuse_missing_embeddings,
 )
 from nertune.models.peft.tuning import add_merging_lora
+from nertune.pretraining.batches import TokenIds
+from nertune.pretraining.card import encoder_card
 from nertune.pretraining.exclusion import WINDOW, Exclusion
-from nertune.pretraining.loop import (
-    Pieces,
-    PretrainProgress,
-    measure,
-    time_steps,
-)
-from nertune.pretraining.loop import pretrain as fit
+from nertune.pretraining.loop import Pretrainer, PretrainProgress
 from nertune.pretraining.model import (
     SHAPES,
     PretrainingModel,
@@ -49,11 +45,9 @@ from nertune.pretraining.model import (
     build_encoder,
     load_for_pretraining,
 )
-from nertune.pretraining.packing import LineEncoder, PreparedText
-from nertune.pretraining.schedule import Schedule
+from nertune.pretraining.packing import LineEncoder, LineSelection, PreparedText
 from nertune.pretraining.text import Line, read_lines
 from nertune.pretraining.vocabulary import build_tokenizer, learn_vocabulary, read_tokenizer
-from nertune.pretraining.words import WordTagger
 from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
 from nertune.storage.processes import refuse_many_processes
@@ -63,17 +57,22 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.types import Document
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 __all__ = ["pretrain"]
 
 
-class _Text:
-    """The raw text of a run: its lines, without those of evaluation files."""
+class _Source:
+    """What a run reads: its text, without lines of evaluation files, and its word tags.
+
+    Attributes:
+        settings: of the run.
+        files: the sha256 of every file by its path.
+        task: the second task; `None` without a word tagger.
+    """
 
     def __init__(self, settings: PretrainSettings, console: Console):
-        self.files = settings.files
+        self.settings = settings
+        self.files = _hash_files((*settings.files, *settings.exclude, *settings.word_tags))
+        self.task = build_tagging_task(settings, self.files)
         self._exclusion: Exclusion | None = None
         if settings.exclude:
             texts = (d.text for path in settings.exclude for d in read_inputs([], path))
@@ -82,13 +81,88 @@ class _Text:
                             f"{', '.join(map(str, settings.exclude))}")  # fmt: skip
 
     def lines(self, skip: tuple[int, int] = (0, 0)) -> Iterator[Line]:
-        return read_lines(self.files, skip=skip)
+        return read_lines(self.settings.files, skip=skip)
 
     def excludes(self, text: str) -> bool:
         return self._exclusion is not None and self._exclusion.shares(text)
 
     def kept(self) -> Iterator[str]:
         return (line.text for line in self.lines() if not self.excludes(line.text))
+
+    def preparation(self) -> dict[str, Any]:
+        """Everything that decides what the prepared text is."""
+        settings = self.settings
+        keys = ("encoder", "from_scratch", "vocabulary", "unit", "word_share", "held_out",
+                "sample", "block_pieces")  # fmt: skip
+        values = settings.model_dump(mode="json")
+        made: dict[str, Any] = {key: values[key] for key in keys}
+        made["files"] = self._hashes(settings.files)
+        made["exclude"] = self._hashes(settings.exclude)
+        made["length"] = settings.longest
+        made["words"] = self.task.tagger.fingerprint if self.task is not None else None
+        if settings.encoder:
+            made["encoder"] = hash_encoder(settings.encoder)
+            made["tokenizer"] = load_tokenizer(settings.encoder).fingerprint()
+        return made
+
+    def fingerprint(self, tokenizer: EncoderTokenizer, num_tokens: int) -> dict[str, Any]:
+        """What a resumed run must share with the killed one to end with the same weights.
+
+        Args:
+            tokenizer: of the encoder.
+            num_tokens: the budget.
+        """
+        settings = self.settings
+        values = settings.model_dump(mode="json")
+        for key in ("output", "files", "exclude", "word_tags", "checkpoint_minutes",
+                    "checkpoint_steps", "minutes"):  # fmt: skip
+            values.pop(key)
+        # Where the tags come from, whatever the path is; `words` says it of a segmenter.
+        tagger = self.task.tagger if self.task is not None else None
+        is_segmenter = settings.words != "none"
+        values["teacher"] = "" if tagger is None or is_segmenter else tagger.fingerprint
+        values["text"] = self._hashes(settings.files)
+        values["excluded"] = self._hashes(settings.exclude)
+        values["tokens"] = num_tokens
+        values["tokenizer"] = tokenizer.fingerprint()
+        if settings.encoder:
+            values["encoder"] = hash_encoder(settings.encoder)
+        return values
+
+    def _hashes(self, paths: Sequence[Path]) -> list[str]:
+        return [self.files[str(path)] for path in paths]
+
+
+@dataclass(frozen=True, slots=True)
+class _Learner:
+    """What a run trains, and how it reads text.
+
+    Attributes:
+        pretrainer: holds the model.
+        tokenizer: of the encoder.
+        unit: what a tagger on this encoder labels.
+        has_new_head: whether the encoder came without its prediction head.
+    """
+
+    pretrainer: Pretrainer
+    tokenizer: EncoderTokenizer
+    unit: Unit
+    has_new_head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a run.
+
+    Attributes:
+        plan: the budget.
+        progress: where training ended.
+        held_out: losses `before` and `after`.
+    """
+
+    plan: dict[str, Any]
+    progress: PretrainProgress
+    held_out: dict[str, dict[str, float]]
 
 
 def pretrain(
@@ -101,13 +175,13 @@ def pretrain(
     """Pre-train an encoder on raw text, and save it.
 
     Everything goes into `settings.output`: `model/` (an ordinary transformers folder with its
-    tokenizer), `record.json`, `log.jsonl`, `prepared/` (the text in pieces) and, while it runs,
+    tokenizer), `record.json`, `log.jsonl`, `prepared/` (the text in tokens) and, while it runs,
     `checkpoints/`.
 
     Args:
         settings: the run.
         console: where notices and progress go; stderr by default.
-        resume: go on with a killed run; a finished one is returned as it is.
+        resume: continue a killed run; a finished one is returned as it is.
         overwrite: replace what an earlier run left in the folder.
 
     Returns:
@@ -136,57 +210,31 @@ def _pretrain(
         return finished
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    files = _hash_files((*settings.files, *settings.exclude, *settings.word_tags))
-    task = build_tagging_task(settings, files)
-    words = task.tagger if task is not None else None
-    text = _Text(settings, console)
-    prepared_by = _preparation(settings, files, words)
+    source = _Source(settings, console)
+    prepared_by = source.preparation()
     folder.begin(overwrite=overwrite)
     _drop_other_preparation(folder, prepared_by)
-    unit = choose_unit((Document(t) for t in islice(text.kept(), 2000)), settings.unit)
-    tokenizer = _tokenizer(settings, text, folder, console)
+    unit = choose_unit((Document(t) for t in islice(source.kept(), 2000)), settings.unit)
+    tokenizer = _tokenizer(source, folder, console)
     write_json(folder.prepared / "made-from.json", prepared_by)
-    pieces = _pieces(tokenizer, task)
-    accelerator = build_accelerator(
-        choose_device(settings.device), settings.precision, project_dir=settings.output
-    )
-    model, is_new_head = _model(settings, tokenizer, task)
-    model.to(accelerator.device)
+    learner = _build_learner(source, tokenizer, unit)
+    pretrainer = learner.pretrainer
     with PretrainDisplay(console, folder.log) as display:
-        prepared = PreparedText(
-            folder.prepared,
-            text.lines,
-            LineEncoder(tokenizer, unit, word_share=settings.word_share, words=words),
-            block_pieces=settings.block_pieces,
-            held_out=settings.held_out,
-            sample=settings.sample,
-            excludes=text.excludes,
-            on_progress=display.on_preparation,
-        )
-        first = prepared.block(0)
-        assert first is not None  # an empty text was refused
-        _refuse_short(len(first), settings, pieces)
-        _say_text(prepared, len(first), unit, settings, console)
-        _say_task(task, console)
-        _say_model(model, settings, is_new_head, accelerator, console)
-        plan = _plan(settings, folder, model, prepared, pieces, accelerator, console)
-        before = _held_out(model, prepared, settings, pieces, accelerator)
-        progress = fit(
-            model,
-            prepared,
-            settings,
-            Schedule(settings, plan["tokens"]),
-            pieces,
-            accelerator=accelerator,
+        text = _prepare(source, learner, folder, display)
+        _announce(source, learner, text, console)
+        plan = _plan(pretrainer, text, folder, console)
+        before = pretrainer.measure(text.held_out())
+        progress = pretrainer.train(
+            text,
+            plan["tokens"],
             checkpoints=CheckpointStore(folder.checkpoints),
-            fingerprint=_fingerprint(settings, files, tokenizer, words, plan),
+            fingerprint=source.fingerprint(tokenizer, plan["tokens"]),
             observer=display,
             resume=resume,
         )
-    after = _held_out(model, prepared, settings, pieces, accelerator)
-    record = _record(settings, files, prepared, model, tokenizer, unit, plan, progress,
-                     {"before": before, "after": after}, task, accelerator)  # fmt: skip
-    _save_encoder(model, tokenizer, settings, record, folder.model)
+    held_out = {"before": before, "after": pretrainer.measure(text.held_out())}
+    record = _record(source, learner, text, _Outcome(plan, progress, held_out))
+    _save_encoder(learner, record, folder.model)
     folder.finish(record)
     return record
 
@@ -208,29 +256,11 @@ def _hash_files(paths: Sequence[Path]) -> dict[str, str]:
     return hashes
 
 
-def _preparation(
-    settings: PretrainSettings, files: dict[str, str], words: WordTagger | None
-) -> dict[str, Any]:
-    """Everything that decides what the prepared text is."""
-    keys = ("encoder", "from_scratch", "vocabulary", "unit", "word_share", "held_out",
-            "sample", "block_pieces")  # fmt: skip
-    values = settings.model_dump(mode="json")
-    made: dict[str, Any] = {key: values[key] for key in keys}
-    made["files"] = [files[str(path)] for path in settings.files]
-    made["exclude"] = [files[str(path)] for path in settings.exclude]
-    made["length"] = settings.longest
-    made["words"] = words.fingerprint if words is not None else None
-    if settings.encoder:
-        made["encoder"] = hash_encoder(settings.encoder)
-        made["tokenizer"] = load_tokenizer(settings.encoder).fingerprint()
-    return made
-
-
 def _drop_other_preparation(folder: RunFolder, made_from: dict[str, Any]) -> None:
     """Remove prepared text that is not this run's.
 
     Raises:
-        CheckpointError: a run that is to go on was made with it.
+        CheckpointError: the run that is resumed was made with it.
     """
     try:
         path = folder.prepared / "made-from.json"
@@ -248,21 +278,20 @@ def _drop_other_preparation(folder: RunFolder, made_from: dict[str, Any]) -> Non
     shutil.rmtree(folder.prepared, ignore_errors=True)
 
 
-def _tokenizer(
-    settings: PretrainSettings, text: _Text, folder: RunFolder, console: Console
-) -> EncoderTokenizer:
+def _tokenizer(source: _Source, folder: RunFolder, console: Console) -> EncoderTokenizer:
     """The encoder's tokenizer, or one whose vocabulary is learned from the text."""
+    settings = source.settings
     folder.prepared.mkdir(parents=True, exist_ok=True)
     if settings.encoder:
         return load_tokenizer(settings.encoder)
     own = folder.prepared / "tokenizer"
     if not own.exists():
         notify(console, "learning the vocabulary")
-        vocabulary = learn_vocabulary(text.kept(), max_pieces=_shape(settings).vocabulary)
-        notify(console, f"vocabulary: {len(vocabulary.pieces):,} pieces, "
+        vocabulary = learn_vocabulary(source.kept(), max_tokens=_shape(settings).vocabulary)
+        notify(console, f"vocabulary: {len(vocabulary.tokens):,} tokens, "
                         f"{vocabulary.covered:.3%} of the text's characters")  # fmt: skip
         draft = own.with_name(f".tokenizer-{os.getpid()}")
-        build_tokenizer(vocabulary, max_pieces=settings.longest).save_pretrained(draft)
+        build_tokenizer(vocabulary, max_tokens=settings.longest).save_pretrained(draft)
         draft.rename(own)
     return read_tokenizer(own)
 
@@ -277,54 +306,64 @@ def _shape(settings: PretrainSettings) -> Shape:
     )
 
 
-def _pieces(tokenizer: EncoderTokenizer, task: TaggingTask | None) -> Pieces:
+def _build_learner(source: _Source, tokenizer: EncoderTokenizer, unit: Unit) -> _Learner:
+    settings = source.settings
+    token_ids = _token_ids(tokenizer, source.task)
+    accelerator = build_accelerator(
+        choose_device(settings.device), settings.precision, project_dir=settings.output
+    )
+    encoder, has_new_head = _build_encoder(settings, tokenizer)
+    model = _add_tagger(encoder, source.task, settings.entity_weight).to(accelerator.device)
+    pretrainer = Pretrainer(model, settings, token_ids, accelerator)
+    return _Learner(pretrainer, tokenizer, unit, has_new_head)
+
+
+def _token_ids(tokenizer: EncoderTokenizer, task: TaggingTask | None) -> TokenIds:
     mask = tokenizer.backend.mask_token_id
     if mask is None:
         raise TokenizerError(
-            f"{tokenizer.name}: its tokenizer has no [MASK] piece, so hidden pieces cannot be "
-            "marked; use an encoder that was trained as a masked-language model"
+            f"{tokenizer.name}: its tokenizer has no [MASK] token, so no token can be masked; use "
+            "an encoder that was trained as a masked-language model"
         )
-    return Pieces(
+    return TokenIds(
         tuple(tokenizer.prefix_ids), tuple(tokenizer.suffix_ids), int(mask),
         tokenizer.vocabulary_size, task.entity_tags if task is not None else (),
     )  # fmt: skip
 
 
-def _model(
-    settings: PretrainSettings,
-    tokenizer: EncoderTokenizer,
-    task: TaggingTask | None,
-) -> tuple[PretrainingModel, bool]:
-    """The model to train, and whether its prediction head is new."""
-    is_new_head = False
+def _build_encoder(settings: PretrainSettings, tokenizer: EncoderTokenizer) -> tuple[Any, bool]:
+    """The masked-language model to train, and whether its prediction head is new."""
     if settings.from_scratch:
         encoder = build_encoder(
             _shape(settings),
             tokenizer.vocabulary_size,
             architecture=settings.architecture,
-            max_pieces=settings.longest,
+            max_tokens=settings.longest,
             seed=settings.seed,
         )
-    else:
-        torch.manual_seed(settings.seed)
-        encoder, is_new_head = _load(settings.encoder)
-        refuse_missing_embeddings(settings.encoder, encoder, tokenizer.vocabulary_size)
-        limit = position_limit(encoder)
-        if limit is not None and settings.longest > limit:
-            key = "long_length" if settings.long_length else "length"
-            raise ConfigError(
-                f"{key} = {settings.longest}, but {settings.encoder} reads {limit} pieces at most"
-            )
-        if settings.lora:
-            encoder = add_merging_lora(encoder, settings.adapter)
-            if is_new_head:  # nothing to adapt: it must be learned whole
-                _train_head(encoder)
+        return encoder, False
+    torch.manual_seed(settings.seed)
+    encoder, has_new_head = _load(settings.encoder)
+    refuse_missing_embeddings(settings.encoder, encoder, tokenizer.vocabulary_size)
+    limit = position_limit(encoder)
+    if limit is not None and settings.longest > limit:
+        key = "long_length" if settings.long_length else "length"
+        raise ConfigError(
+            f"{key} = {settings.longest}, but {settings.encoder} reads {limit} tokens at most"
+        )
+    if settings.lora:
+        encoder = add_merging_lora(encoder, settings.adapter)
+        if has_new_head:  # nothing to adapt: it must be learned in full
+            _train_head(encoder)
+    return encoder, has_new_head
+
+
+def _add_tagger(encoder: Any, task: TaggingTask | None, entity_weight: float) -> PretrainingModel:
     if task is None:
-        return PretrainingModel(encoder), is_new_head
-    weights = task.weights(settings.entity_weight)
-    is_weighted = settings.entity_weight != 1
-    model = PretrainingModel(encoder, len(weights), tag_weights=weights if is_weighted else None)
-    return model, is_new_head
+        return PretrainingModel(encoder)
+    weights = task.weights(entity_weight)
+    is_weighted = entity_weight != 1
+    return PretrainingModel(encoder, len(weights), tag_weights=weights if is_weighted else None)
 
 
 def _train_head(encoder: Any) -> None:
@@ -336,74 +375,85 @@ def _train_head(encoder: Any) -> None:
                 parameter.requires_grad_(id(parameter) not in shared)
 
 
-def _say_text(
-    prepared: PreparedText, pieces: int, unit: Unit, settings: PretrainSettings, console: Console
-) -> None:
-    notify(console, f"text: {pieces:,} pieces ready, unit {unit}, "
-                    f"{len(prepared.held_out()):,} held out")  # fmt: skip
+def _prepare(
+    source: _Source, learner: _Learner, folder: RunFolder, display: PretrainDisplay
+) -> PreparedText:
+    """The text on disk, its first block at least.
+
+    Raises:
+        DataError: the first block, which is the longest, is shorter than the longest row: said
+            here, and not when the last rows are due.
+    """
+    settings = source.settings
+    words = source.task.tagger if source.task is not None else None
+    share = settings.word_share
+    text = PreparedText(
+        folder.prepared,
+        source.lines,
+        LineEncoder(learner.tokenizer, learner.unit, word_share=share, words=words),
+        block_tokens=settings.block_pieces,
+        selection=LineSelection(settings.held_out, settings.sample, source.excludes),
+        on_progress=display.on_preparation,
+    )
+    length = settings.longest - learner.pretrainer.token_ids.num_special
+    if _first_block_size(text) < length:
+        raise DataError(
+            f"the text is shorter than one row of {length} tokens: give more text, or set a "
+            "smaller length"
+        )
+    return text
+
+
+def _first_block_size(text: PreparedText) -> int:
+    first = text.block(0)
+    assert first is not None  # an empty text was refused
+    return len(first)
+
+
+def _announce(source: _Source, learner: _Learner, text: PreparedText, console: Console) -> None:
+    """What is about to be done: the text, the second task, the model."""
+    settings, task = source.settings, source.task
+    notify(console, f"text: {_first_block_size(text):,} tokens ready, unit {learner.unit}, "
+                    f"{len(text.held_out()):,} held out")  # fmt: skip
     if settings.exclude:
-        found = prepared.exclusions()
+        found = text.exclusions()
         notify(console, f"excluded: {found.lines:,} of {found.lines_seen:,} lines "
                         f"({found.characters:,} characters)")  # fmt: skip
-        for file, line, text in found.examples:
-            notify(console, f"  {settings.files[file]}:{line}: {text}")
-
-
-def _say_task(task: TaggingTask | None, console: Console) -> None:
+        for file, line, shortened in found.examples:
+            notify(console, f"  {settings.files[file]}:{line}: {shortened}")
     if task is not None:
         tags = task.tagger.tags
         entities = ", ".join(tags[kind] for kind in task.entity_tags) or "none"
         notify(console, f"word tags: {task.tagger.name}, {len(tags)} tags, of entities: {entities}")
-
-
-def _refuse_short(num_tokens: int, settings: PretrainSettings, pieces: Pieces) -> None:
-    """Say at the start that the last rows are longer than the text, not at the end of a run.
-
-    Raises:
-        DataError: the first block, which is the longest, is shorter than the longest row.
-    """
-    length = settings.longest - len(pieces.prefix) - len(pieces.suffix)
-    if num_tokens < length:
-        raise DataError(
-            f"the text is shorter than one row of {length} pieces: give more text, or set a "
-            "smaller length"
-        )
-
-
-def _say_model(
-    model: PretrainingModel,
-    settings: PretrainSettings,
-    is_new_head: bool,
-    accelerator: Accelerator,
-    console: Console,
-) -> None:
-    parameters = list(model.encoder.parameters())
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    trainable, total = _count_parameters(learner)
+    accelerator = learner.pretrainer.accelerator
     name = settings.encoder or f"new {settings.from_scratch} {settings.architecture}"
-    notify(console, f"{name}: {trainable:,} of {sum(p.numel() for p in parameters):,} parameters "
-                    f"train, {accelerator.device}, {accelerator.mixed_precision}")  # fmt: skip
-    if is_new_head:
+    notify(console, f"{name}: {trainable:,} of {total:,} parameters train, {accelerator.device}, "
+                    f"{accelerator.mixed_precision}")  # fmt: skip
+    if learner.has_new_head:
         notify(console, f"{settings.encoder} came without its prediction head: a new one is "
                         "learned, so the first losses are high")  # fmt: skip
 
 
+def _count_parameters(learner: _Learner) -> tuple[int, int]:
+    """Of the encoder: those that train, and all."""
+    parameters = list(learner.pretrainer.model.encoder.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return trainable, sum(p.numel() for p in parameters)
+
+
 def _plan(
-    settings: PretrainSettings,
-    folder: RunFolder,
-    model: PretrainingModel,
-    prepared: PreparedText,
-    pieces: Pieces,
-    accelerator: Accelerator,
-    console: Console,
+    pretrainer: Pretrainer, text: PreparedText, folder: RunFolder, console: Console
 ) -> dict[str, Any]:
     """The budget in tokens; one in minutes is measured once, so that a resumed run keeps it."""
+    settings = pretrainer.settings
     if settings.tokens:
         return {"tokens": settings.tokens}
     path = folder.path / "plan.json"
     if path.exists() and folder.checkpoints.exists():
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return plan
-    speed = time_steps(model, prepared, settings, pieces, accelerator=accelerator)
+    speed = pretrainer.time_steps(text)
     plan = {"tokens": max(1, int(speed * settings.minutes * 60)), "tokens_per_second": round(speed)}
     write_json(path, plan)
     notify(console, f"{settings.minutes:g} minutes at {speed:,.0f} tokens/s: "
@@ -411,48 +461,9 @@ def _plan(
     return plan
 
 
-def _held_out(
-    model: PretrainingModel,
-    prepared: PreparedText,
-    settings: PretrainSettings,
-    pieces: Pieces,
-    accelerator: Accelerator,
-) -> dict[str, float]:
-    return measure(model, prepared.held_out(), settings, pieces, accelerator=accelerator)
-
-
-def _fingerprint(
-    settings: PretrainSettings,
-    files: dict[str, str],
-    tokenizer: EncoderTokenizer,
-    words: WordTagger | None,
-    plan: dict[str, Any],
-) -> dict[str, Any]:
-    """What a resumed run must share with the killed one to end with the same weights."""
-    values = settings.model_dump(mode="json")
-    for key in ("output", "files", "exclude", "word_tags", "checkpoint_minutes", "checkpoint_steps",
-                "minutes"):  # fmt: skip
-        values.pop(key)
-    # Where the tags come from, whatever the path is; `words` says it of a segmenter.
-    values["teacher"] = words.fingerprint if words is not None and settings.words == "none" else ""
-    values["text"] = [files[str(path)] for path in settings.files]
-    values["excluded"] = [files[str(path)] for path in settings.exclude]
-    values["tokens"] = plan["tokens"]
-    values["tokenizer"] = tokenizer.fingerprint()
-    if settings.encoder:
-        values["encoder"] = hash_encoder(settings.encoder)
-    return values
-
-
-def _save_encoder(
-    model: PretrainingModel,
-    tokenizer: EncoderTokenizer,
-    settings: PretrainSettings,
-    record: dict[str, Any],
-    target: Path,
-) -> None:
+def _save_encoder(learner: _Learner, record: dict[str, Any], target: Path) -> None:
     """Write the encoder under a temporary name, then rename it."""
-    encoder = model.encoder
+    settings, encoder = learner.pretrainer.settings, learner.pretrainer.model.encoder
     if settings.lora:
         encoder = encoder.merge_and_unload()
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -460,15 +471,11 @@ def _save_encoder(
     shutil.rmtree(draft, ignore_errors=True)
     with quiet_transformers():
         encoder.to("cpu", dtype[settings.storage]).save_pretrained(draft)
-        tokenizer.save(draft)
-    (draft / "README.md").write_text(_card(record), encoding="utf-8")
+        learner.tokenizer.save(draft)
+    (draft / "README.md").write_text(encoder_card(record), encoding="utf-8")
     for file in draft.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
     replace_folder(draft, target)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _load(name: str) -> tuple[Any, bool]:
@@ -483,84 +490,26 @@ def _load(name: str) -> tuple[Any, bool]:
     return model, is_new_head
 
 
-def _card(record: dict[str, Any]) -> str:
-    """A model card: data, steps, cost, limits."""
-    settings = record["settings"]["pretrain"]
-    origin = settings["encoder"] or f"from scratch ({settings['from_scratch']})"
-    after = record["held_out"]["after"]
-    quality = (
-        f"Held-out perplexity {after['perplexity']:.1f} ({after['loss']:.3f} nats per hidden "
-        f"piece, {after['pieces']} of them)."
-        if after
-        else "No text was held out to measure it."
-    )
-    lengths = [length for key in ("length", "long_length") if (length := settings[key])]
-    limits = (
-        f"Positions beyond {max(lengths)} were not trained."
-        if settings["from_scratch"]
-        else f"It was trained further in rows of {' and '.join(map(str, lengths))} pieces."
-    )
-    share = settings["entity_mask_share"]
-    entities = f"; whole entities, {share:.0%}" if share else ""
-    return f"""# Model card
-
-An encoder for nertune and transformers, pre-trained with `nertune pretrain` {record["nertune"]}.
-
-- Begun: {origin}.
-- Text: {", ".join(Path(p).name for p in settings["files"])}.
-- Budget: {record["tokens"]:,} pieces in {record["steps"]:,} steps, {_duration(record["seconds"])} \
-on {record["device"]}.
-- Masking: {settings["masking"]}, {settings["mask_share"]:.0%}{entities}.
-- {_card_of_words(record["word_tags"])}
-- {quality}
-
-**Limits.** {limits} It knows what its text knows.
-"""
-
-
-def _card_of_words(word_tags: dict[str, Any] | None) -> str:
-    if word_tags is None:
-        return "No second task."
-    entities = ", ".join(word_tags["entity_tags"]) or "none"
-    return (
-        f"Second task: the word tags of {word_tags['tagger']} ({len(word_tags['tags'])} tags; of "
-        f"entities: {entities}). They are another tagger's, with its mistakes, and the encoder "
-        "knows what that tagger was trained on."
-    )
-
-
 def _record(
-    settings: PretrainSettings,
-    files: dict[str, str],
-    prepared: PreparedText,
-    model: PretrainingModel,
-    tokenizer: EncoderTokenizer,
-    unit: Unit,
-    plan: dict[str, Any],
-    progress: PretrainProgress,
-    held_out: dict[str, dict[str, float]],
-    task: TaggingTask | None,
-    accelerator: Accelerator,
+    source: _Source, learner: _Learner, text: PreparedText, outcome: _Outcome
 ) -> dict[str, Any]:
-    parameters = list(model.encoder.parameters())
-    device = str(accelerator.device)
+    task, progress = source.task, outcome.progress
+    trainable, total = _count_parameters(learner)
+    device = str(learner.pretrainer.accelerator.device)
     return {
         "nertune": nertune.__version__,
         "status": "finished",
-        "settings": settings.to_dict(),
+        "settings": source.settings.to_dict(),
         "versions": software_versions() | {"words": task.tagger.name if task is not None else ""},
-        "files": files,
+        "files": source.files,
         "word_tags": task.to_dict() if task is not None else None,
-        "unit": unit,
-        "vocabulary": tokenizer.vocabulary_size,
-        "parameters": {
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-            "total": sum(p.numel() for p in parameters),
-        },
+        "unit": learner.unit,
+        "vocabulary": learner.tokenizer.vocabulary_size,
+        "parameters": {"trainable": trainable, "total": total},
         "device": device,
         "threads": torch.get_num_threads(),
-        "excluded": asdict(prepared.exclusions()),
-        "plan": plan,
+        "excluded": asdict(text.exclusions()),
+        "plan": outcome.plan,
         "steps": progress.step,
         "tokens": progress.tokens,
         "text_share": progress.text_tokens / progress.tokens,
@@ -568,6 +517,6 @@ def _record(
         "seconds": progress.seconds,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(device),
-        "held_out": held_out,
+        "held_out": outcome.held_out,
         "history": progress.history,
     }

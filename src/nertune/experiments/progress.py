@@ -108,7 +108,7 @@ class TrainingDisplay:
             log.on_epoch(report, is_best=is_best)
 
 
-_PREPARED_STEP = 100_000  # pieces
+_PREPARED_STEP = 100_000  # tokens
 
 
 class PretrainDisplay:
@@ -139,14 +139,14 @@ class PretrainDisplay:
         if self._console.is_terminal:
             self._progress.stop()
 
-    def on_preparation(self, block: int, pieces: int) -> None:
-        """So many pieces of a block of text are ready."""
-        if (block, pieces // _PREPARED_STEP) == self._prepared:  # not at every line
+    def on_preparation(self, block: int, tokens: int) -> None:
+        """So many tokens of a block of text are ready."""
+        if (block, tokens // _PREPARED_STEP) == self._prepared:  # not at every line
             return
-        self._prepared = (block, pieces // _PREPARED_STEP)
-        text = f"block {block}: {pieces:,} pieces"
+        self._prepared = (block, tokens // _PREPARED_STEP)
+        text = f"block {block}: {tokens:,} tokens"
         self._progress.update(self._task, numbers=text)
-        if not self._console.is_terminal and pieces // _PREPARED_STEP % 50 == 49:
+        if not self._console.is_terminal and tokens // _PREPARED_STEP % 50 == 49:
             notify(self._console, f"preparing text, {text}")
 
     def on_steps(

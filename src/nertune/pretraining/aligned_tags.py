@@ -115,7 +115,7 @@ class AlignedTags:
 
     def _missing(self, file: int, last: int) -> str:
         return (
-            f"ends at line {last}, but {self._texts[file]} goes on: expected a line of tags for "
+            f"ends at line {last}, but {self._texts[file]} continues: expected a line of tags for "
             "each line of text; tag the text to its end"
         )
 

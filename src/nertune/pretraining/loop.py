@@ -1,4 +1,4 @@
-"""The pre-training loop: rows in, losses down, checkpoints that go on exactly."""
+"""The pre-training loop: rows in, losses down, checkpoints from which a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nertune.config.pretrain import PretrainSettings, missing_settings
 from nertune.errors import TrainingError
-from nertune.pretraining.masking import corrupt, hide, join_entities, split_at_random
+from nertune.pretraining.batches import MaskedBatch, TokenIds, collate_rows
 from nertune.pretraining.model import Losses, PretrainingModel
-from nertune.pretraining.muon import Muon
+from nertune.pretraining.optimizers import NamedOptimizer, build_optimizers
 from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_rows
 from nertune.pretraining.schedule import Schedule
 from nertune.training.checkpoint import (
@@ -32,39 +31,10 @@ from nertune.training.checkpoint import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = [
-    "PieceBatch",
-    "Pieces",
-    "PretrainObserver",
-    "PretrainProgress",
-    "build_optimizers",
-    "collate_rows",
-    "forward_losses",
-    "measure",
-    "pretrain",
-    "time_steps",
-]
+__all__ = ["PretrainObserver", "PretrainProgress", "Pretrainer", "forward_losses"]
 
 _REPORT_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """The piece ids, and the numbers of word tags, that a batch needs.
-
-    Attributes:
-        prefix: special pieces before a row, e.g. [CLS].
-        suffix: behind it, e.g. [SEP].
-        mask: [MASK].
-        count: size of the vocabulary.
-        entity_tags: numbers of the word tags that name entities.
-    """
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    mask: int
-    count: int
-    entity_tags: tuple[int, ...] = ()
+_MEASURED_TOKENS = 8192  # at once
 
 
 @dataclass(slots=True)
@@ -73,7 +43,7 @@ class PretrainProgress:
 
     Attributes:
         step: optimizer steps done.
-        tokens: pieces trained on, special ones included.
+        tokens: tokens trained on, special ones included.
         text_tokens: of them, text.
         seconds: training time over all processes of the run.
         cursor: where in the text it stands.
@@ -98,65 +68,147 @@ class PretrainObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PieceBatch:
-    """What the model gets; see `PretrainingModel.forward`."""
+class Pretrainer:
+    """Trains a model on rows of text, measures it, and times its steps.
 
-    ids_BL: Tensor
-    positions_N: Tensor
-    targets_N: Tensor
-    tags_BL: Tensor | None
-
-
-def pretrain(
-    model: PretrainingModel,
-    text: PreparedText,
-    settings: PretrainSettings,
-    schedule: Schedule,
-    pieces: Pieces,
-    *,
-    accelerator: Accelerator,
-    checkpoints: CheckpointStore,
-    fingerprint: dict[str, Any],
-    observer: PretrainObserver,
-    resume: bool,
-) -> PretrainProgress:
-    """Train until the budget is spent.
-
-    The same arguments on the same machine end with the same weights, whether the run went
-    through or was killed and resumed: the text's order, the hidden pieces and what replaces them
-    follow from the seed and the step alone.
-
-    Raises:
-        TrainingError: the loss is no longer finite.
-        CheckpointError: the checkpoint is of other settings or texts.
+    Args:
+        model: on the accelerator's device.
+        settings: of the run.
+        token_ids: of the tokenizer.
+        accelerator: device and precision.
     """
-    optimizers = build_optimizers(model, settings)
-    progress = PretrainProgress()
-    if resume and (saved := checkpoints.latest()) is not None:
-        progress = _restore(saved, model, optimizers, fingerprint)
-    model.eval()  # no dropout: a small budget has nothing to overfit
-    step = _Step(model, settings, pieces, optimizers, accelerator)
-    clock = _Clock(progress, settings)
-    while progress.tokens < schedule.tokens:
-        rows, length, cursor = _take(text, progress, schedule, settings, pieces)
-        middle = progress.tokens + rows.ids.shape[0] * length // 2
-        step.run(rows, length, rate=schedule.rate(middle), number=progress.step)
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        settings: PretrainSettings,
+        token_ids: TokenIds,
+        accelerator: Accelerator,
+    ):
+        self.model = model
+        self.settings = settings
+        self.token_ids = token_ids
+        self.accelerator = accelerator
+
+    def train(
+        self,
+        text: PreparedText,
+        num_tokens: int,
+        *,
+        checkpoints: CheckpointStore,
+        fingerprint: dict[str, Any],
+        observer: PretrainObserver,
+        resume: bool,
+    ) -> PretrainProgress:
+        """Train until the budget is spent.
+
+        The same arguments on the same machine end with the same weights, whether the run went
+        through or was killed and resumed: the text's order, the masked tokens and what replaces
+        them follow from the seed and the step alone.
+
+        Args:
+            text: where the rows come from.
+            num_tokens: the budget, in tokens with special ones.
+            checkpoints: of this run.
+            fingerprint: what a checkpoint must share with the run that resumes it.
+            observer: is told the losses.
+            resume: continue from the newest checkpoint, if there is one.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+            CheckpointError: the checkpoint is of other settings or texts.
+        """
+        optimizers = build_optimizers(self.model, self.settings)
+        keeper = _Keeper(self.model, optimizers, checkpoints, fingerprint)
+        progress = (keeper.restore() if resume else None) or PretrainProgress()
+        schedule = Schedule(self.settings, num_tokens)
+        self.model.eval()  # no dropout: a small budget has nothing to overfit
+        step = _Step(self.model, self.settings, self.token_ids, optimizers, self.accelerator)
+        clock = _Clock(progress, self.settings)
+        while progress.tokens < num_tokens:
+            self._advance(progress, text, schedule, step)
+            clock.tick(progress)
+            is_last = progress.tokens >= num_tokens
+            is_due = clock.checkpoint_is_due(progress)
+            if is_last or is_due or clock.report_is_due():
+                progress.history.append(step.take_losses(progress))
+                _refuse_infinite(progress)
+                observer.on_steps(progress, num_tokens, clock.speed(progress))
+            if is_last or is_due:
+                keeper.save(progress)
+                clock.saved(progress)
+        return progress
+
+    def _advance(
+        self, progress: PretrainProgress, text: PreparedText, schedule: Schedule, step: _Step
+    ) -> None:
+        """One step on the next rows of the text."""
+        done = progress.tokens
+        length = schedule.row_length(done)
+        rows, cursor = next_rows(
+            text,
+            progress.cursor,
+            num_rows=schedule.num_rows(done),
+            length=length - self.token_ids.num_special,
+            seed=self.settings.seed,
+        )
+        num_tokens = rows.ids.shape[0] * length
+        step.run(rows, length, rate=schedule.rate(done + num_tokens // 2), number=progress.step)
         progress.step += 1
-        progress.tokens += rows.ids.shape[0] * length
+        progress.tokens += num_tokens
         progress.text_tokens += rows.ids.size
         progress.cursor = cursor
-        clock.tick(progress)
-        is_last = progress.tokens >= schedule.tokens
-        is_due = clock.checkpoint_is_due(progress)
-        if is_last or is_due or clock.report_is_due():
-            progress.history.append(step.take_losses(progress))
-            _refuse_infinite(progress)
-            observer.on_steps(progress, schedule.tokens, clock.speed(progress))
-        if is_last or is_due:
-            _save(checkpoints, progress, model, optimizers, fingerprint)
-            clock.saved(progress)
-    return progress
+
+    @torch.no_grad()
+    def measure(self, block: Block, *, max_rows: int = 512) -> dict[str, float]:
+        """Held-out losses with masked tokens that are always the same.
+
+        Returns:
+            `loss` (nats per masked token), `perplexity` (its exponential), `pieces` (how many
+            tokens are masked; the name is that in records), and with a word tagger `tag_loss`;
+            empty where no text was held out.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        length = self.settings.length - self.token_ids.num_special
+        num_rows = min(max_rows, len(block) // length)
+        total, tag_total, num_masked = 0.0, 0.0, 0
+        rng = np.random.default_rng(0)
+        step = max(1, _MEASURED_TOKENS // self.settings.length)
+        for first in range(0, num_rows, step):
+            count = min(step, num_rows - first)
+            part = slice(first * length, (first + count) * length)
+            rows = _slice(block, part).shaped(count, length)
+            batch = collate_rows(rows, self.token_ids, self.settings, rng, self.accelerator.device)
+            losses = forward_losses(self.model, batch, self.accelerator)
+            total += float(losses.masked) * len(batch.targets_N)
+            tag_total += float(losses.tags) * count
+            num_masked += len(batch.targets_N)
+        self.model.train(was_training)
+        if not num_masked:
+            return {}
+        loss = total / num_masked
+        result = {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "pieces": num_masked}
+        if self.model.tagger is not None:
+            result["tag_loss"] = tag_total / num_rows
+        return result
+
+    def time_steps(self, text: PreparedText, *, steps: int = 4) -> float:
+        """Tokens per second of whole steps, on a copy of the model that is thrown away."""
+        settings, device = self.settings, self.accelerator.device
+        trial = copy.deepcopy(self.model).eval()
+        optimizers = build_optimizers(trial, settings)
+        step = _Step(trial, settings, self.token_ids, optimizers, self.accelerator)
+        num_rows = max(1, settings.batch_tokens // settings.length)
+        length = settings.length - self.token_ids.num_special
+        rows, _ = next_rows(text, RowCursor(), num_rows=num_rows, length=length, seed=settings.seed)
+        step.run(rows, settings.length, rate=0.0, number=0)  # prepares memory; on a GPU it compiles
+        _wait(device)
+        started = time.perf_counter()
+        for number in range(steps):
+            step.run(rows, settings.length, rate=0.0, number=number)
+        _wait(device)
+        return steps * num_rows * settings.length / (time.perf_counter() - started)
 
 
 class _Step:
@@ -166,13 +218,13 @@ class _Step:
         self,
         model: PretrainingModel,
         settings: PretrainSettings,
-        pieces: Pieces,
-        optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
+        token_ids: TokenIds,
+        optimizers: list[NamedOptimizer],
         accelerator: Accelerator,
     ):
         self._forward = _compiled(model, settings, accelerator)
         self._settings = settings
-        self._pieces = pieces
+        self._token_ids = token_ids
         self._optimizers = [optimizer for optimizer, _ in optimizers]
         self._accelerator = accelerator
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -188,7 +240,7 @@ class _Step:
         rng = np.random.default_rng([settings.seed, 1, number])
         num_rows = rows.ids.shape[0]
         for part in _parts(num_rows, length, settings):
-            batch = collate_rows(_slice(rows, part), self._pieces, settings, rng, device)
+            batch = collate_rows(_slice(rows, part), self._token_ids, settings, rng, device)
             losses = forward_losses(self._forward, batch, self._accelerator)
             weight = (part.stop - part.start) / num_rows
             loss = losses.masked + settings.tag_weight * losses.tags
@@ -251,135 +303,59 @@ class _Clock:
         self._started = self._saved_at - progress.seconds
 
 
-def time_steps(
-    model: PretrainingModel,
-    text: PreparedText,
-    settings: PretrainSettings,
-    pieces: Pieces,
-    *,
-    accelerator: Accelerator,
-    steps: int = 4,
-) -> float:
-    """Tokens per second of whole steps, on a copy of the model that is thrown away."""
-    trial = copy.deepcopy(model).eval()
-    step = _Step(trial, settings, pieces, build_optimizers(trial, settings), accelerator)
-    special = len(pieces.prefix) + len(pieces.suffix)
-    num_rows = max(1, settings.batch_tokens // settings.length)
-    rows, _ = next_rows(
-        text, RowCursor(), num_rows=num_rows, length=settings.length - special, seed=settings.seed
-    )
-    step.run(rows, settings.length, rate=0.0, number=0)  # prepares memory; on a GPU it compiles
-    _wait(accelerator.device)
-    started = time.perf_counter()
-    for number in range(steps):
-        step.run(rows, settings.length, rate=0.0, number=number)
-    _wait(accelerator.device)
-    return steps * num_rows * settings.length / (time.perf_counter() - started)
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """Writes and reads the checkpoints of a run.
 
-
-@torch.no_grad()
-def measure(
-    model: PretrainingModel,
-    block: Block,
-    settings: PretrainSettings,
-    pieces: Pieces,
-    *,
-    accelerator: Accelerator,
-    max_rows: int = 512,
-) -> dict[str, float]:
-    """Held-out losses with hidden pieces that are always the same.
-
-    Returns:
-        `loss` (nats per hidden piece), `perplexity` (its exponential), `pieces` (hidden ones),
-        and with a word tagger `tag_loss`; empty where no text was held out.
+    Attributes:
+        model: what trains.
+        optimizers: of its parameters.
+        store: where to.
+        fingerprint: what a checkpoint must share with the run that resumes it.
     """
-    was_training = model.training
-    model.eval()
-    length = settings.length - len(pieces.prefix) - len(pieces.suffix)
-    num_rows = min(max_rows, len(block) // length)
-    total, tag_total, hidden, rows_done = 0.0, 0.0, 0, 0
-    rng = np.random.default_rng(0)
-    step = max(1, 8192 // settings.length)
-    for first in range(0, num_rows, step):
-        count = min(step, num_rows - first)
-        part = slice(first * length, (first + count) * length)
-        rows = _slice(block, part).shaped(count, length)
-        batch = collate_rows(rows, pieces, settings, rng, accelerator.device)
-        losses = forward_losses(model, batch, accelerator)
-        num_hidden = len(batch.targets_N)
-        total += float(losses.masked) * num_hidden
-        tag_total += float(losses.tags) * count
-        hidden += num_hidden
-        rows_done += count
-    model.train(was_training)
-    if not hidden:
-        return {}
-    loss = total / hidden
-    result = {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "pieces": hidden}
-    if model.tagger is not None:
-        result["tag_loss"] = tag_total / rows_done
-    return result
 
+    model: PretrainingModel
+    optimizers: list[NamedOptimizer]
+    store: CheckpointStore
+    fingerprint: dict[str, Any]
 
-def build_optimizers(
-    model: PretrainingModel, settings: PretrainSettings
-) -> list[tuple[torch.optim.Optimizer, list[str]]]:
-    """One or two optimizers, each with the names of its parameters in its own order."""
-    matrices: dict[str, torch.nn.Parameter] = {}
-    embeddings: dict[str, torch.nn.Parameter] = {}
-    plain: dict[str, torch.nn.Parameter] = {}
-    bare: dict[str, torch.nn.Parameter] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if "word_embeddings" in name or "tok_embeddings" in name:
-            embeddings[name] = parameter
-        elif parameter.ndim < 2:
-            bare[name] = parameter
-        elif settings.optimizer == "muon" and (".layer." in name or ".layers." in name):
-            matrices[name] = parameter
-        else:
-            plain[name] = parameter
-    groups: list[dict[str, Any]] = []
-    names: list[str] = []
-    for members, rate, decay in (
-        (embeddings, settings.rate * settings.embedding_factor, settings.weight_decay),
-        (plain, settings.rate, settings.weight_decay),
-        (bare, settings.rate, 0.0),
-    ):
-        if members:
-            groups.append({"params": list(members.values()), "lr": rate, "peak": rate,
-                           "weight_decay": decay})  # fmt: skip
-            names += members
-    optimizers: list[tuple[torch.optim.Optimizer, list[str]]] = []
-    if groups:
-        optimizers.append((torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6), names))
-    if matrices:
-        rate = settings.muon_rate
-        muon = Muon(list(matrices.values()), lr=rate, weight_decay=settings.weight_decay)
-        muon.param_groups[0]["peak"] = rate
-        optimizers.append((muon, list(matrices)))
-    return optimizers
+    def save(self, progress: PretrainProgress) -> None:
+        self.store.save(
+            Checkpoint(
+                step=progress.step,
+                state={"progress": asdict(progress), "fingerprint": self.fingerprint},
+                weights={n: p.detach() for n, p in self._trainable().items()},
+                best={},
+                optimizer={
+                    f"{i}/{key}": tensor
+                    for i, (optimizer, names) in enumerate(self.optimizers)
+                    for key, tensor in optimizer_tensors(optimizer, names).items()
+                },
+                rng={},
+            )
+        )
 
+    def restore(self) -> PretrainProgress | None:
+        """Put everything back as the newest checkpoint has it; `None` where there is none."""
+        saved = self.store.latest()
+        if saved is None:
+            return None
+        defaults = missing_settings(saved.state["fingerprint"])
+        refuse_other_run(saved, self.fingerprint, defaults=defaults)
+        restore_weights(saved, self._trainable())
+        for i, (optimizer, names) in enumerate(self.optimizers):
+            own = {
+                key.removeprefix(f"{i}/"): tensor
+                for key, tensor in saved.optimizer.items()
+                if key.startswith(f"{i}/")
+            }
+            restore_optimizer(optimizer, names, own)
+        values = dict(saved.state["progress"])
+        values["cursor"] = RowCursor(**values["cursor"])
+        return PretrainProgress(**values)
 
-def _take(
-    text: PreparedText,
-    progress: PretrainProgress,
-    schedule: Schedule,
-    settings: PretrainSettings,
-    pieces: Pieces,
-) -> tuple[Block, int, RowCursor]:
-    """The rows of the next step, their length with special pieces, and the cursor behind them."""
-    length = schedule.row_length(progress.tokens)
-    special = len(pieces.prefix) + len(pieces.suffix)
-    rows, cursor = next_rows(
-        text,
-        progress.cursor,
-        num_rows=schedule.num_rows(progress.tokens),
-        length=length - special,
-        seed=settings.seed,
-    )
-    return rows, length, cursor
+    def _trainable(self) -> dict[str, torch.nn.Parameter]:
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
 
 def _parts(num_rows: int, length: int, settings: PretrainSettings) -> Iterator[slice]:
@@ -393,58 +369,7 @@ def _slice(rows: Block, part: slice) -> Block:
     return Block(rows.ids[part], rows.starts[part], rows.tags[part])
 
 
-def collate_rows(
-    rows: Block,
-    pieces: Pieces,
-    settings: PretrainSettings,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> PieceBatch:
-    """Hide words, and put the special pieces around each row."""
-    num_rows, length = rows.ids.shape
-    share: float | np.ndarray[Any, np.dtype[np.float64]] = settings.mask_share
-    if settings.masking == "word":
-        starts = rows.starts
-        if settings.entity_mask_share:
-            kinds = rows.tags // 2
-            entities = np.isin(kinds, pieces.entity_tags)
-            starts = join_entities(starts, kinds, entities)
-            share = np.where(entities, settings.entity_mask_share, settings.mask_share)
-    elif settings.masking == "span":
-        starts = split_at_random((num_rows, length), rng)
-    else:
-        starts = np.ones((num_rows, length), dtype=bool)
-    hidden = hide(starts, share=share, rng=rng)
-    original = rows.ids.astype(np.int64)
-    replaced = corrupt(original, hidden, mask_id=pieces.mask, num_ids=pieces.count, rng=rng)
-    before, behind = len(pieces.prefix), len(pieces.suffix)
-    wide = np.empty((num_rows, before + length + behind), dtype=np.int64)
-    wide[:, :before] = pieces.prefix
-    wide[:, before : before + length] = replaced
-    wide[:, before + length :] = pieces.suffix
-    row, column = np.nonzero(hidden)
-    positions = row * wide.shape[1] + before + column
-    tags = None
-    if settings.tags_words:
-        wide_tags = np.full(wide.shape, -100, dtype=np.int64)
-        wide_tags[:, before : before + length] = rows.tags
-        tags = _to(wide_tags, device)
-    return PieceBatch(
-        ids_BL=_to(wide, device),
-        positions_N=_to(positions, device),
-        targets_N=_to(original[hidden], device),
-        tags_BL=tags,
-    )
-
-
-def _to(array: np.ndarray[Any, np.dtype[np.int64]], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def forward_losses(model: Any, batch: PieceBatch, accelerator: Accelerator) -> Losses:
+def forward_losses(model: Any, batch: MaskedBatch, accelerator: Accelerator) -> Losses:
     """The losses of a batch, in the precision that was chosen."""
     with accelerator.autocast():
         losses: Losses = model(batch.ids_BL, batch.positions_N, batch.targets_N, batch.tags_BL)
@@ -472,48 +397,3 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _save(
-    checkpoints: CheckpointStore,
-    progress: PretrainProgress,
-    model: PretrainingModel,
-    optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
-    fingerprint: dict[str, Any],
-) -> None:
-    state = asdict(progress)
-    checkpoints.save(
-        Checkpoint(
-            step=progress.step,
-            state={"progress": state, "fingerprint": fingerprint},
-            weights={n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
-            best={},
-            optimizer={
-                f"{i}/{key}": tensor
-                for i, (optimizer, names) in enumerate(optimizers)
-                for key, tensor in optimizer_tensors(optimizer, names).items()
-            },
-            rng={},
-        )
-    )
-
-
-def _restore(
-    saved: Checkpoint,
-    model: PretrainingModel,
-    optimizers: list[tuple[torch.optim.Optimizer, list[str]]],
-    fingerprint: dict[str, Any],
-) -> PretrainProgress:
-    defaults = missing_settings(saved.state["fingerprint"])
-    refuse_other_run(saved, fingerprint, defaults=defaults)
-    restore_weights(saved, {n: p for n, p in model.named_parameters() if p.requires_grad})
-    for i, (optimizer, names) in enumerate(optimizers):
-        own = {
-            key.removeprefix(f"{i}/"): tensor
-            for key, tensor in saved.optimizer.items()
-            if key.startswith(f"{i}/")
-        }
-        restore_optimizer(optimizer, names, own)
-    values = dict(saved.state["progress"])
-    values["cursor"] = RowCursor(**values["cursor"])
-    return PretrainProgress(**values)

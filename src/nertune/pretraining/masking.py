@@ -1,4 +1,4 @@
-"""Which pieces are hidden, and what stands in their place (Devlin et al., 2019)."""
+"""Which tokens are masked, and what stands in their place (Devlin et al., 2019)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MaskStrategy", "corrupt", "hide", "join_entities", "split_at_random"]
+__all__ = ["MaskStrategy", "choose_masked", "corrupt", "join_entities", "split_at_random"]
 
 MaskStrategy = Literal["word", "span", "piece"]
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SPAN_END = 0.4  # a span ends behind each piece with this chance: 2.5 pieces on average
+_SPAN_END = 0.4  # a span ends behind each token with this chance: 2.5 tokens on average
 
 
 def split_at_random(shape: tuple[int, int], rng: np.random.Generator) -> Bools:
@@ -38,15 +38,15 @@ def join_entities(starts_BL: Bools, kinds_BL: npt.NDArray[Any], entities_BL: Boo
     return starts
 
 
-def hide(starts_BL: Bools, *, share: float | Floats, rng: np.random.Generator) -> Bools:
-    """Choose whole words to hide, each with the same chance or with one of its own.
+def choose_masked(starts_BL: Bools, *, share: float | Floats, rng: np.random.Generator) -> Bools:
+    """Choose whole words to mask, each with the same chance or with one of its own.
 
     Args:
-        starts_BL: where a word begins; each row's first piece begins one anyway.
+        starts_BL: where a word begins; each row's first token begins one anyway.
         share: chance of a word, 0 … 1; or `[B, L]`, where that at a word's start counts.
 
     Returns:
-        Hidden pieces `[B, L]`; at least one word of the batch.
+        Which tokens are masked, `[B, L]`; at least one word of the batch.
     """
     starts = starts_BL.copy()
     starts[:, 0] = True
@@ -55,16 +55,16 @@ def hide(starts_BL: Bools, *, share: float | Floats, rng: np.random.Generator) -
     chances = share[starts] if isinstance(share, np.ndarray) else share
     chosen = draw < chances
     chosen[(draw - chances).argmin()] = True  # a batch may be so small that no word was drawn
-    hidden: Bools = chosen[word_of].reshape(starts.shape)
-    return hidden
+    masked: Bools = chosen[word_of].reshape(starts.shape)
+    return masked
 
 
 def corrupt(
-    ids_BL: Ids, hidden_BL: Bools, *, mask_id: int, num_ids: int, rng: np.random.Generator
+    ids_BL: Ids, masked_BL: Bools, *, mask_id: int, num_ids: int, rng: np.random.Generator
 ) -> Ids:
-    """The model's input: of the hidden pieces 80 % `[MASK]`, 10 % any piece, 10 % as they were."""
+    """The model's input: of the masked tokens 80 % `[MASK]`, 10 % any token, 10 % as they were."""
     ids = ids_BL.copy()
-    positions = np.flatnonzero(hidden_BL)
+    positions = np.flatnonzero(masked_BL)
     draw = rng.random(len(positions))
     flat = ids.reshape(-1)
     flat[positions[draw < 0.8]] = mask_id

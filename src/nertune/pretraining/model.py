@@ -26,7 +26,7 @@ class Shape:
         layers: transformer layers.
         hidden: width.
         heads: attention heads.
-        vocabulary: pieces, at most.
+        vocabulary: tokens, at most.
     """
 
     layers: int
@@ -43,11 +43,7 @@ SHAPES: dict[str, Shape] = {
 }
 """What `--from-scratch` takes."""
 
-_POSITION_SCALE = 0.08
 _WEIGHT_SCALE = 0.04
-_SHARPNESS = 0.7  # about half of a head's attention falls on the neighbour that it looks at
-_FASTEST = 2.6  # radians a position
-_NEIGHBOURS = (-1, 1, -2, 2, 0, -3, 3, 0)  # offsets that the heads of a layer look at, repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,8 @@ class Losses:
     """Mean losses of a batch, nats, each a scalar tensor.
 
     Attributes:
-        masked: over hidden pieces.
-        tags: over all pieces, weighted by `tag_weights`; 0 without a word tagger.
+        masked: over masked tokens.
+        tags: over all tokens, weighted by `tag_weights`; 0 without a word tagger.
     """
 
     masked: Tensor
@@ -72,7 +68,7 @@ class PretrainingModel(nn.Module):
         tag_weights: the weight of each word tag in the mean of their losses; all 1 by default.
 
     Shape legend:
-        B rows, L pieces, N hidden pieces, D width, V vocabulary, T tags.
+        B rows, L tokens, N masked tokens, D width, V vocabulary, T tags.
     """
 
     tag_weights_T: Tensor | None
@@ -96,7 +92,7 @@ class PretrainingModel(nn.Module):
         """Losses of a batch without padding.
 
         Args:
-            ids_BL: input, hidden pieces replaced.
+            ids_BL: input, masked tokens replaced.
             positions_N: where they are in the flattened batch.
             targets_N: what they were.
             tags_BL: word tags; -100 where there is none.
@@ -104,13 +100,13 @@ class PretrainingModel(nn.Module):
         model = self.encoder
         plain = model.get_base_model() if hasattr(model, "get_base_model") else model
         backbone = getattr(plain, plain.base_model_prefix)
-        hidden_BLD = backbone(input_ids=ids_BL, return_dict=True).last_hidden_state
-        chosen_ND = hidden_BLD.flatten(0, 1)[positions_N]
+        states_BLD = backbone(input_ids=ids_BL, return_dict=True).last_hidden_state
+        chosen_ND = states_BLD.flatten(0, 1)[positions_N]
         masked = F.cross_entropy(_predict(plain, chosen_ND).float(), targets_N)
         tags = masked.new_zeros(())
         if self.tagger is not None and tags_BL is not None:
             tags = F.cross_entropy(
-                self.tagger(hidden_BLD).flatten(0, 1).float(),
+                self.tagger(states_BLD).flatten(0, 1).float(),
                 tags_BL.flatten(),
                 weight=self.tag_weights_T,
                 ignore_index=-100,
@@ -118,20 +114,20 @@ class PretrainingModel(nn.Module):
         return Losses(masked, tags)
 
 
-def _predict(model: Any, hidden_ND: Tensor) -> Tensor:
-    """Logits `[N, V]` of hidden pieces alone, which saves most of the head's work."""
+def _predict(model: Any, states_ND: Tensor) -> Tensor:
+    """Logits `[N, V]` of masked tokens alone, which saves most of the head's work."""
     if hasattr(model, "cls"):  # BERT and its kin
-        logits: Tensor = model.cls(hidden_ND)
+        logits: Tensor = model.cls(states_ND)
     elif hasattr(model, "lm_head"):  # RoBERTa and its kin
-        logits = model.lm_head(hidden_ND)
+        logits = model.lm_head(states_ND)
     elif hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
-        logits = model.decoder(model.head(hidden_ND))
+        logits = model.decoder(model.head(states_ND))
     elif hasattr(model, "vocab_transform"):  # DistilBERT
-        hidden_ND = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden_ND)))
-        logits = model.vocab_projector(hidden_ND)
+        states_ND = model.vocab_layer_norm(model.activation(model.vocab_transform(states_ND)))
+        logits = model.vocab_projector(states_ND)
     else:
         raise ModelError(
-            f"{type(model).__name__}: how it predicts hidden pieces is not known to nertune; BERT, "
+            f"{type(model).__name__}: how it predicts masked tokens is not known to nertune; BERT, "
             "RoBERTa, DistilBERT, ModernBERT and RoFormer can be pre-trained"
         )
     return logits
@@ -161,19 +157,15 @@ def load_for_pretraining(name: str) -> tuple[Any, bool]:
 
 
 def build_encoder(
-    shape: Shape, vocabulary_size: int, *, architecture: str, max_pieces: int, seed: int
+    shape: Shape, vocabulary_size: int, *, architecture: str, max_tokens: int, seed: int
 ) -> Any:
     """A new masked-language model.
 
-    BERT starts from weights that learn soon on a small budget: sinusoidal position embeddings of
-    a larger scale than the words', and query and key weights of the first two layers that look at
-    neighbouring positions.
-
     Args:
         shape: its size.
-        vocabulary_size: pieces.
+        vocabulary_size: tokens.
         architecture: `bert` or `modernbert`.
-        max_pieces: the longest input.
+        max_tokens: the longest input.
         seed: of the weights.
 
     Raises:
@@ -190,19 +182,17 @@ def build_encoder(
         "hidden_size": shape.hidden,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
-        "max_position_embeddings": max_pieces,
+        "max_position_embeddings": max_tokens,
         "pad_token_id": 0,
     }
     if architecture == "bert":
         from transformers import BertConfig, BertForMaskedLM
 
-        model = BertForMaskedLM(
+        return BertForMaskedLM(
             BertConfig(
                 **common, intermediate_size=4 * shape.hidden, initializer_range=_WEIGHT_SCALE
             )
         )
-        _start_bert(model)
-        return model
     if architecture == "modernbert":
         from transformers import ModernBertConfig, ModernBertForMaskedLM
 
@@ -217,57 +207,3 @@ def build_encoder(
             )
         )  # fmt: skip
     raise ConfigError(f"architecture {architecture!r}: expected bert or modernbert")
-
-
-@torch.no_grad()
-def _start_bert(model: Any) -> None:
-    """Put positions into dimensions of their own, and let two layers look at neighbours."""
-    embeddings = model.bert.embeddings
-    sines, cosines, frequencies = _position_dimensions(model.config.hidden_size)
-    angles = torch.arange(embeddings.position_embeddings.weight.shape[0])[:, None] * frequencies
-    positions = torch.zeros_like(embeddings.position_embeddings.weight)
-    positions[:, sines] = angles.sin() * _POSITION_SCALE
-    positions[:, cosines] = angles.cos() * _POSITION_SCALE
-    embeddings.position_embeddings.weight.copy_(positions)
-    embeddings.token_type_embeddings.weight.zero_()
-    embeddings.word_embeddings.weight[:, torch.cat([sines, cosines])] = 0.0
-    heads = int(model.config.num_attention_heads)
-    for layer in model.bert.encoder.layer[:2]:
-        attention = layer.attention.self
-        _look_at_neighbours(attention.query.weight, attention.key.weight, heads)
-
-
-def _position_dimensions(width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The dimensions of sines and of cosines, and their frequencies in radians a position.
-
-    Two fifths of the width. The frequencies are spread evenly, so that neighbours are told apart
-    sharply, and unevenly enough that no distance looks like another.
-    """
-    count = width // 5
-    steps = torch.arange(count)
-    frequencies = _FASTEST * (steps + (steps * 0.618) % 1.0 + 0.5) / (count + 1)
-    return steps, steps + width // 2, frequencies
-
-
-def _look_at_neighbours(query_DD: Tensor, key_DD: Tensor, heads: int) -> None:
-    """Turn each head's query by one offset, so that it fits the key of that neighbour best.
-
-    A head reads some of the position dimensions: its key takes their sines and cosines as they
-    are, its query turned by `frequency * offset`, so the product of query i and key j is the sum
-    of `cos(frequency * (i + offset - j))`, largest where j = i + offset.
-    """
-    sines, cosines, frequencies = _position_dimensions(query_DD.shape[1])
-    size = query_DD.shape[0] // heads
-    count = min(size // 2, len(sines))
-    for head in range(heads):
-        picked = torch.linspace(0, len(sines) - 1, count).round().long()
-        turn = frequencies[picked] * _NEIGHBOURS[head % len(_NEIGHBOURS)]
-        own = head * size + torch.arange(count)
-        for rows, at_sine, at_cosine in (
-            (own, turn.cos(), turn.sin()),
-            (own + size // 2, -turn.sin(), turn.cos()),
-        ):
-            query_DD[rows, sines[picked]] += _SHARPNESS * at_sine
-            query_DD[rows, cosines[picked]] += _SHARPNESS * at_cosine
-        key_DD[own, sines[picked]] += _SHARPNESS
-        key_DD[own + size // 2, cosines[picked]] += _SHARPNESS

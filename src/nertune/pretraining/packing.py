@@ -1,4 +1,4 @@
-"""Text as one long row of pieces, cut into rows of equal length without any padding.
+"""Text as one long row of tokens, cut into rows of equal length without any padding.
 
 The text is prepared in blocks, each written to disk once, so that memory stays bounded, a
 resumed run finds its blocks again, and a corpus can be prepared on one machine and trained on
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -25,7 +24,8 @@ from safetensors.numpy import load_file, save_file
 from nertune.errors import CheckpointError, DataError
 from nertune.pretraining.text import Line
 from nertune.pretraining.words import Word, WordTagger, plain_words
-from nertune.storage.files import open_for_writing, shorten
+from nertune.storage.atomic import write_text, write_whole
+from nertune.storage.files import shorten
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document
 from nertune.tokens.units import Unit
 from nertune.types import Document
@@ -35,6 +35,7 @@ __all__ = [
     "EncodedLine",
     "ExclusionReport",
     "LineEncoder",
+    "LineSelection",
     "PreparedText",
     "RowCursor",
     "next_rows",
@@ -55,13 +56,13 @@ EncodedLine = tuple[list[int], list[bool], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of text in pieces, `[N]` each.
+    """A stretch of text in tokens, `[N]` each.
 
     Attributes:
-        ids: piece ids. Nothing stands between two lines: a line ends as its last word does, and
-            an end piece each would take a position of every forty.
+        ids: token ids. Nothing stands between two lines: a line ends as its last word does, and
+            an end token each would take a position of every forty.
         starts: where a word begins.
-        tags: the word tag of each piece, `2 * kind + inside`; zeros without a word tagger.
+        tags: the word tag of each token, `2 * kind + inside`; zeros without a word tagger.
     """
 
     ids: Ids
@@ -78,7 +79,7 @@ class Block:
 
 
 class LineEncoder:
-    """Lines to pieces, cut into units the way that a tagger will cut its input.
+    """Lines to tokens, cut into units the way that a tagger will cut its input.
 
     Args:
         tokenizer: of the encoder.
@@ -128,14 +129,14 @@ class LineEncoder:
         starts: list[bool] = []
         tags: list[int] = []
         word = -1
-        for (start, _), pieces in zip(encoding.units, encoding.piece_ids, strict=True):
+        for (start, _), tokens in zip(encoding.units, encoding.piece_ids, strict=True):
             begins = starts_at[start] != word
             word = starts_at[start]
-            ids += pieces
-            starts += [begins, *([False] * (len(pieces) - 1))]
+            ids += tokens
+            starts += [begins, *([False] * (len(tokens) - 1))]
             kind = 2 * kind_at[start] if kind_at else 0
             inside = kind + 1 if kind_at else 0
-            tags += [kind if begins else inside, *([inside] * (len(pieces) - 1))]
+            tags += [kind if begins else inside, *([inside] * (len(tokens) - 1))]
         return ids, starts, tags
 
     def _spread(self, text: str, words: Sequence[Word] | None) -> tuple[list[int], list[int]]:
@@ -189,6 +190,29 @@ class ExclusionReport:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LineSelection:
+    """Which lines of a text are used, and for what; chosen by their text alone.
+
+    Attributes:
+        held_out: share of lines that are kept for measuring.
+        sample: share of lines that are used at all.
+        excludes: whether a line must not be used, e.g. since it is an evaluation file's.
+    """
+
+    held_out: float = 0.0
+    sample: float = 1.0
+    excludes: Callable[[str], bool] = lambda text: False
+
+    def is_sampled(self, text: str) -> bool:
+        """Whether a line is looked at."""
+        return _hash(text, 2) < self.sample * _HASH_RANGE
+
+    def is_held_out(self, text: str) -> bool:
+        """Whether a line is kept for measuring."""
+        return _hash(text, 0) < self.held_out * _HASH_RANGE
+
+
 class _Encodes(Protocol):
     def encode(self, lines: Sequence[Line]) -> Iterable[EncodedLine]: ...
 
@@ -199,15 +223,13 @@ class PreparedText:
     Args:
         folder: where the blocks lie.
         lines: opens the text behind a line: `(file number, line number)`.
-        encoder: turns lines into pieces.
-        block_pieces: size of a block; two are held in memory at most.
-        held_out: share of lines that are kept for measuring; chosen by their text alone.
-        sample: share of lines that are used at all; chosen by their text alone.
-        excludes: whether a line must not be used, e.g. since it is an evaluation file's.
-        on_progress: is told how many pieces of a block are ready.
+        encoder: turns lines into tokens.
+        block_tokens: size of a block; two are held in memory at most.
+        selection: which lines are used.
+        on_progress: is told how many tokens of a block are ready.
 
     Raises:
-        DataError: the text holds no piece at all.
+        DataError: the text holds no token at all.
     """
 
     def __init__(
@@ -216,19 +238,15 @@ class PreparedText:
         lines: Callable[[tuple[int, int]], Iterable[Line]],
         encoder: _Encodes,
         *,
-        block_pieces: int,
-        held_out: float,
-        sample: float = 1.0,
-        excludes: Callable[[str], bool] = lambda text: False,
-        on_progress: Callable[[int, int], None] = lambda block, pieces: None,
+        block_tokens: int,
+        selection: LineSelection,
+        on_progress: Callable[[int, int], None] = lambda block, tokens: None,
     ):
         self._folder = folder
         self._lines = lines
         self._encoder = encoder
-        self._block_pieces = block_pieces
-        self._held_out = held_out
-        self._sample = sample
-        self._excludes = excludes
+        self._block_tokens = block_tokens
+        self._selection = selection
         self._on_progress = on_progress
         self._loaded: dict[str, Block] = {}
 
@@ -296,7 +314,7 @@ class PreparedText:
         excluded = ExclusionReport()
         end, is_last = behind, True
         for line, is_excluded, encoded in self._encoded(behind):
-            if len(block) >= self._block_pieces:
+            if len(block) >= self._block_tokens:
                 is_last = False
                 break
             end = (line.file, line.number)
@@ -304,7 +322,7 @@ class PreparedText:
             if is_excluded:
                 excluded.add(line)
             if encoded is not None:
-                is_held = _hash(line.text, 0) < self._held_out * _HASH_RANGE
+                is_held = self._selection.is_held_out(line.text)
                 (held if is_held else block).add(*next(encoded))
                 self._on_progress(number, len(block))
         if not number and not len(block):
@@ -315,8 +333,7 @@ class PreparedText:
         self._write(f"block-{number:05d}", block)
         header = {"end": list(end), "is_last": is_last, "pieces": len(block), "lines": block.lines,
                   "excluded": asdict(excluded)}  # fmt: skip
-        with open_for_writing(self._folder / f"block-{number:05d}.json") as stream:
-            stream.write(json.dumps(header) + "\n")
+        write_text(self._folder / f"block-{number:05d}.json", json.dumps(header) + "\n")
 
     def _encoded(
         self, behind: tuple[int, int]
@@ -328,9 +345,9 @@ class PreparedText:
         """
         lines = iter(self._lines(behind))
         while chunk := list(islice(lines, _CHUNK_LINES)):
-            sampled = [_hash(line.text, 2) < self._sample * _HASH_RANGE for line in chunk]
+            sampled = [self._selection.is_sampled(line.text) for line in chunk]
             excluded = [
-                is_sampled and self._excludes(line.text)
+                is_sampled and self._selection.excludes(line.text)
                 for line, is_sampled in zip(chunk, sampled, strict=True)
             ]
             used = [s and not e for s, e in zip(sampled, excluded, strict=True)]
@@ -339,10 +356,8 @@ class PreparedText:
                 yield line, is_excluded, encoded if is_used else None
 
     def _write(self, name: str, buffer: _Buffer) -> None:
-        path = self._folder / f"{name}.safetensors"
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(buffer.tensors(), draft)
-        draft.replace(path)
+        tensors = buffer.tensors()
+        write_whole(self._folder / f"{name}.safetensors", lambda part: save_file(tensors, part))
 
 
 class _Buffer:
@@ -392,13 +407,13 @@ class _Buffer:
 
 @dataclass(frozen=True, slots=True)
 class RowCursor:
-    """Where in the text a run stands: rows of `length` pieces of a shuffled block.
+    """Where in the text a run stands: rows of `length` tokens of a shuffled block.
 
     Attributes:
         epoch: times that the whole text has been gone through.
         block: which block.
         row: rows of it that are used.
-        length: pieces of text in a row.
+        length: tokens of text in a row.
     """
 
     epoch: int = 0
@@ -418,7 +433,7 @@ def row_order(
 def next_rows(
     text: PreparedText, cursor: RowCursor, *, num_rows: int, length: int, seed: int
 ) -> tuple[Block, RowCursor]:
-    """Take `num_rows` rows of `length` pieces from where the cursor stands.
+    """Take `num_rows` rows of `length` tokens from where the cursor stands.
 
     Returns:
         The rows, as a block of `[num_rows, length]` arrays, and the cursor behind them.
@@ -438,7 +453,7 @@ def next_rows(
             empty += 1
             if empty > 1 and not parts:
                 raise DataError(
-                    f"the text is shorter than one row of {length} pieces: give more text, or set "
+                    f"the text is shorter than one row of {length} tokens: give more text, or set "
                     "a smaller length"
                 )
             continue

@@ -18,14 +18,14 @@ class Schedule:
 
     Attributes:
         settings: lengths, batch, warm-up.
-        tokens: the budget, in pieces with special ones.
+        tokens: the budget, in tokens with special ones.
     """
 
     settings: PretrainSettings
     tokens: int
 
     def row_length(self, done_tokens: int) -> int:
-        """Pieces of a row: short ones first (Izsak et al., 2021), long ones last."""
+        """Tokens of a row: short ones first (Izsak et al., 2021), long ones last."""
         s = self.settings
         if s.short_length and done_tokens < s.short_share * self.tokens:
             return s.short_length

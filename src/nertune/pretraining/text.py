@@ -44,7 +44,7 @@ def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iter
 
     Args:
         paths: names that end in `.gz` or `.xz` are unpacked while they are read.
-        skip: go on behind this line (file number, line number).
+        skip: begin behind this line (file number, line number).
 
     Raises:
         DataError: a file is missing, damaged, or not UTF-8; names the line.

@@ -1,4 +1,7 @@
-"""A vocabulary learned from text: characters of unspaced scripts, pieces of all others."""
+"""The vocabulary of a new encoder (`nertune pretrain --from-scratch`), learned from its text.
+
+Characters of unspaced scripts are tokens each, words of all others are cut into tokens.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +24,33 @@ _ASCII = "".join(c for c in string.printable if not c.isspace() and c == c.lower
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the pieces are.
+    """What the tokens are.
 
     Attributes:
-        pieces: in the order of their ids: special pieces, ASCII characters, `##` continuations,
-            the text's characters by frequency, then longer pieces.
-        covered: share of the text's characters (white space aside) that have a piece.
+        tokens: in the order of their ids: special tokens, ASCII characters, `##` continuations,
+            the text's characters by frequency, then longer tokens.
+        covered: share of the text's characters (white space aside) that have a token.
     """
 
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     covered: float
 
 
 def learn_vocabulary(
-    texts: Iterable[str], *, max_pieces: int, min_count: int = 10, word_pieces: int = 1000
+    texts: Iterable[str], *, max_tokens: int, min_count: int = 10, word_tokens: int = 1000
 ) -> Vocabulary:
-    """Count characters and learn WordPiece pieces (Wu et al., 2016) for runs of letters.
+    """Count characters and learn WordPiece tokens (Wu et al., 2016) for runs of letters.
 
-    The same texts give the same vocabulary: ties are broken by the pieces themselves.
+    The same texts give the same vocabulary: ties are broken by the tokens themselves.
 
     Args:
         texts: lines of text.
-        max_pieces: size of the vocabulary, at most.
-        min_count: a rarer character gets no piece.
-        word_pieces: at most so many of the pieces stand for two or more characters.
+        max_tokens: size of the vocabulary, at most.
+        min_count: a rarer character gets no token.
+        word_tokens: at most so many of the tokens stand for two or more characters.
 
     Raises:
-        DataError: the text is empty, or `max_pieces` leaves no room for its characters.
+        DataError: the text is empty, or `max_tokens` leaves no room for its characters.
     """
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -68,31 +71,31 @@ def learn_vocabulary(
     inside = sorted({c for run in runs for c in run if not is_unspaced(c)} | set(_ALNUM))
     inside = [c for c in inside if c in _ALNUM or characters[c] >= min_count]
     fixed += [f"##{c}" for c in inside]
-    room = max_pieces - len(fixed)
+    room = max_tokens - len(fixed)
     if room < 1:
         raise DataError(
-            f"a vocabulary of {max_pieces} pieces has no room for characters: it needs more than "
+            f"a vocabulary of {max_tokens} tokens has no room for characters: it needs more than "
             f"{len(fixed)}"
         )
     known = set(fixed)
     counted = sorted(characters.items(), key=lambda item: (-item[1], item[0]))
     single = [c for c, n in counted if n >= min_count and c not in known]
-    single = single[: max(room - word_pieces, room // 2)]
-    merged = _learn_pieces(runs, known | set(single), min(word_pieces, room - len(single)))
-    pieces = (*fixed, *single, *merged)
-    kept = set(pieces)
+    single = single[: max(room - word_tokens, room // 2)]
+    merged = _learn_words(runs, known | set(single), min(word_tokens, room - len(single)))
+    tokens = (*fixed, *single, *merged)
+    kept = set(tokens)
     total = sum(characters.values())
-    return Vocabulary(pieces, sum(n for c, n in characters.items() if c in kept) / total)
+    return Vocabulary(tokens, sum(n for c, n in characters.items() if c in kept) / total)
 
 
 _ALNUM = string.ascii_lowercase + string.digits
 
 
-def _learn_pieces(runs: Counter[str], known: set[str], limit: int) -> list[str]:
-    """The most useful pieces of two and more characters.
+def _learn_words(runs: Counter[str], known: set[str], limit: int) -> list[str]:
+    """The most useful tokens of two and more characters.
 
     tokenizers' trainer numbers single characters in the order of a hash map, and breaks ties by
-    those numbers; given as special pieces, they are numbered in the order given.
+    those numbers; given as special tokens, they are numbered in the order given.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
@@ -122,16 +125,16 @@ def _learn_pieces(runs: Counter[str], known: set[str], limit: int) -> list[str]:
     return [p for p in longer if p not in known][:limit]
 
 
-def build_tokenizer(vocabulary: Vocabulary, *, max_pieces: int) -> Any:
+def build_tokenizer(vocabulary: Vocabulary, *, max_tokens: int) -> Any:
     """A transformers `BertTokenizer` with this vocabulary, lower-casing.
 
     Args:
-        max_pieces: the longest input, said in its files.
+        max_tokens: the longest input, said in its files.
     """
     from transformers import BertTokenizer
 
-    ids = {piece: i for i, piece in enumerate(vocabulary.pieces)}
-    return BertTokenizer(vocab=ids, do_lower_case=True, model_max_length=max_pieces)
+    ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+    return BertTokenizer(vocab=ids, do_lower_case=True, model_max_length=max_tokens)
 
 
 def read_tokenizer(folder: Path) -> EncoderTokenizer:

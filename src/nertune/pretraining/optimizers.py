@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024) that a CPU without bfloat16 instructions can afford."""
+"""AdamW, and Muon (Jordan et al., 2024) that a CPU without bfloat16 instructions can afford."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Muon", "orthogonalize"]
+from nertune.config.pretrain import PretrainSettings
+
+__all__ = ["Muon", "NamedOptimizer", "build_optimizers", "orthogonalize"]
+
+NamedOptimizer = tuple[torch.optim.Optimizer, list[str]]
+"""An optimizer, and the names of its parameters in its own order."""
 
 
 class Muon(torch.optim.Muon):
@@ -72,3 +77,42 @@ def orthogonalize(
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if is_tall else x
+
+
+def build_optimizers(model: nn.Module, settings: PretrainSettings) -> list[NamedOptimizer]:
+    """AdamW, and with `optimizer = "muon"` Muon for the matrices of the layers."""
+    matrices: dict[str, torch.nn.Parameter] = {}
+    embeddings: dict[str, torch.nn.Parameter] = {}
+    plain: dict[str, torch.nn.Parameter] = {}
+    bare: dict[str, torch.nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if "word_embeddings" in name or "tok_embeddings" in name:
+            embeddings[name] = parameter
+        elif parameter.ndim < 2:
+            bare[name] = parameter
+        elif settings.optimizer == "muon" and (".layer." in name or ".layers." in name):
+            matrices[name] = parameter
+        else:
+            plain[name] = parameter
+    groups: list[dict[str, Any]] = []
+    names: list[str] = []
+    for members, rate, decay in (
+        (embeddings, settings.rate * settings.embedding_factor, settings.weight_decay),
+        (plain, settings.rate, settings.weight_decay),
+        (bare, settings.rate, 0.0),
+    ):
+        if members:
+            groups.append({"params": list(members.values()), "lr": rate, "peak": rate,
+                           "weight_decay": decay})  # fmt: skip
+            names += members
+    optimizers: list[NamedOptimizer] = []
+    if groups:
+        optimizers.append((torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6), names))
+    if matrices:
+        rate = settings.muon_rate
+        muon = Muon(list(matrices.values()), lr=rate, weight_decay=settings.weight_decay)
+        muon.param_groups[0]["peak"] = rate
+        optimizers.append((muon, list(matrices)))
+    return optimizers

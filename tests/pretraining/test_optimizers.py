@@ -1,15 +1,19 @@
-"""Muon in float32 against PyTorch's own, which rounds to bfloat16."""
+"""Muon in float32 against PyTorch's own, which rounds to bfloat16; which parameters train how."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from nertune.pretraining.muon import Muon, orthogonalize
+from helpers.pretraining import make_model, run, weights
+from helpers.raw_text import make_pretrain_settings
+from nertune.config.run import LoraSettings
+from nertune.pretraining.optimizers import Muon, build_optimizers, orthogonalize
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
 
@@ -85,3 +89,49 @@ def test_a_closure_gives_its_loss() -> None:
 
     assert optimizer.step(closure).item() == 3.0
     assert not torch.equal(parameter.detach(), torch.eye(3))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_parameter_is_trained_once(optimizer: str, architecture: str, tmp_path: Path) -> None:
+    settings = make_pretrain_settings(
+        tmp_path, optimizer=optimizer, architecture=architecture, words="jieba",
+        rate=2e-3, muon_rate=0.03, embedding_factor=0.5, weight_decay=0.1,
+    )  # fmt: skip
+    model = make_model(settings)
+    groups = {}
+    for built, names in build_optimizers(model, settings):
+        members = [p for group in built.param_groups for p in group["params"]]
+        assert len(members) == len(names)
+        by_id = {id(p): name for name, p in model.named_parameters()}
+        assert [by_id[id(p)] for p in members] == names
+        for group in built.param_groups:
+            for parameter in group["params"]:
+                name = by_id[id(parameter)]
+                assert name not in groups
+                groups[name] = (type(built).__name__, group["peak"], group["weight_decay"])
+    assert groups.keys() == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if "word_embeddings" in name or "tok_embeddings" in name:
+            expected = ("AdamW", 1e-3, 0.1)
+        elif parameter.ndim == 1:
+            expected = ("AdamW", 2e-3, 0.0)
+        elif optimizer == "muon" and (".layer." in name or ".layers." in name):
+            expected = ("Muon", 0.03, 0.1)
+        else:
+            expected = ("AdamW", 2e-3, 0.1)
+        assert groups[name] == expected, name
+    assert ("Muon" in {kind for kind, _, _ in groups.values()}) == (optimizer == "muon")
+
+
+def test_frozen_parameters_are_not_trained(tmp_path: Path) -> None:
+    adapter = LoraSettings(dropout=0.0, rank=2, targets=("query",))
+    it = run(tmp_path / "run", lora=True, adapter=adapter)
+    model = make_model(it.settings, lora=True)
+    names = [name for _, names in build_optimizers(model, it.settings) for name in names]
+    assert names
+    assert all("lora_" in name for name in names)
+    before = weights(model)
+    trained, _ = it.go()
+    for name, tensor in weights(trained).items():
+        assert torch.equal(tensor, before[name]) == ("lora_" not in name), name
