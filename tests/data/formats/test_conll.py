@@ -239,6 +239,7 @@ TAB, SPACE, IO = ConllStyle(), ConllStyle(separator=" "), ConllStyle(scheme="IO"
         (Document("ab", (Entity(0, 1, "a b"),), tokens=((0, 1),)), SPACE, "the label 'a b'"),
         (Document("ab", (Entity(0, 1, "a\n"),), tokens=((0, 1),)), TAB, "the label"),
         (Document("ab", (Entity(0, 1, "O"),), tokens=((0, 1),)), IO, "the label 'O'"),
+        (Document("ab", (Entity(0, 1, " x"),), tokens=((0, 1),)), TAB, "the label ' x'"),
         (Document("a b", (Entity(1, 2, "X"),), tokens=((0, 1), (2, 3))), TAB, "does not begin"),
         (
             Document(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,9 @@ from nertune.types import Document, Entity
 __all__ = ["difference", "drop_overlaps", "fit", "fit_tokens", "keep_entities", "lose"]
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
     """What a format that holds this can hold of a document.
 
@@ -22,7 +26,11 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
         holds: what the format declares.
         options: `tokenize` cuts texts for formats that need tokens; without `scores` scores go.
     """
-    losses: list[Loss] = []
+    if _SURROGATE.search(document.text):
+        return lose(document, "its text holds half a surrogate pair, which is no character")
+    document, losses = keep_entities(document, _refuse_label)
+    document, dropped = _drop_repeated(document)
+    losses += dropped
     if holds.text == "line" and any(end in document.text for end in "\n\r"):
         return lose(document, "its text has line ends, which the format cannot hold")
     if not holds.entities:
@@ -50,6 +58,20 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
     document, dropped = _fit_meta(document, holds)
     losses += dropped
     return Fitted(document, tuple(losses))
+
+
+def _refuse_label(entity: Entity) -> str:
+    return "its label holds half a surrogate pair" if _SURROGATE.search(entity.label) else ""
+
+
+def _drop_repeated(document: Document) -> tuple[Document, list[Loss]]:
+    """Without a second entity of the same span and label."""
+    first = {entity.key: entity for entity in reversed(document.entities)}
+    if len(first) == len(document.entities):
+        return document, []
+    repeated = [e for e in document.entities if first[e.key] is not e]
+    losses = [Loss(document.id, "entity", "it stands there twice", e) for e in repeated]
+    return document.with_entities(first.values()), losses
 
 
 def lose(document: Document, reason: str) -> Fitted:

@@ -33,7 +33,7 @@ from nertune.data.formats.base import (
     Source,
     WriteOptions,
 )
-from nertune.data.formats.fitting import fit, keep_entities, lose
+from nertune.data.formats.fitting import fit
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
 from nertune.data.formats.values import Loss, Reading
 from nertune.data.statistics import has_overlap
@@ -46,6 +46,7 @@ __all__ = ["Jsonl", "JsonlFile", "document_to_json", "dump", "read", "write"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYS = ("entities", "label", "labels", "spans", "ents")
 _NO_ENTITIES = ("tokens", "sents", "relations")  # of Prodigy, spaCy, doccano: hold offsets, too
+_TAKEN = ("text", "entities")  # keys that are written
 _START, _END = ("start", "start_offset"), ("end", "end_offset")
 _OFFSET_NAME = re.compile("start|begin|end|stop|offset", re.IGNORECASE)
 _EXAMPLE = '{"text": "王明在京", "entities": [[0, 2, "PERSON"]]}'
@@ -119,20 +120,19 @@ class Jsonl(Format):
         write(target, documents, predictions=options.scores or not self._is_main)
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
-        """Without what is no text in UTF-8, and keys that stand for something else here."""
-        if _SURROGATE.search(document.text):
-            return lose(document, "its text holds half a surrogate pair, which is no character")
-        document, refused = keep_entities(
-            document,
-            lambda e: "its label holds half a surrogate pair" if _SURROGATE.search(e.label) else "",
-        )
-        others = _others(document)
-        if len(others) < len(document.meta):
-            refused.append(Loss(document.id, "metadata", "keys named text or entities"))
-            document = replace(document, meta=others)
+        """Without keys of the source that mean something else here."""
+        taken = [k for k, v in document.meta.items() if k in _TAKEN or (k in _KEYS and _is_list(v))]
+        losses = [Loss(document.id, "metadata", f"its key {shorten(key)}") for key in taken]
+        if taken:
+            meta = {k: v for k, v in document.meta.items() if k not in taken}
+            document = replace(document, meta=meta)
         scores = options.scores or not self._is_main
         fitted = fit(document, self.holds, replace(options, scores=scores))
-        return Fitted(fitted.document, (*refused, *fitted.losses))
+        return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def read(text: str, path: Path, options: ReadOptions | None = None) -> JsonlFile:
@@ -451,7 +451,7 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
 
 def _others(document: Document) -> dict[str, Any]:
-    return {k: v for k, v in document.meta.items() if k not in ("text", "entities")}
+    return {k: v for k, v in document.meta.items() if k not in _TAKEN}
 
 
 def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = False) -> None:

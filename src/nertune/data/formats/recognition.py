@@ -20,7 +20,7 @@ class Recognised:
     Attributes:
         format: the format.
         reason: ends the sentence "read as NAME: …".
-        against_name: whether the file's suffix means another format.
+        against_name: whether the file's suffix means another format of labelled files.
     """
 
     format: Format
@@ -71,7 +71,8 @@ def recognise_glimpse(seen: Glimpse, path: Path, *, entities: bool = False) -> R
         raise DataError(f"can be read in two ways: {told}; say format {names}", path=path)
     if claims:
         format, reason = claims[0]
-        return Recognised(format, reason, named not in (None, format))
+        is_other = named is not None and named is not format and named.holds.entities
+        return Recognised(format, reason, is_other)
     if named is None:
         return None
     return Recognised(named, f"its name ends in {_suffix(path, named)}")

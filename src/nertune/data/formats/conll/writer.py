@@ -151,5 +151,4 @@ def breaks_tag(label: str, style: ConllStyle) -> bool:
         return True
     if style.separator == " " and has_space(label):
         return True
-    edge = label.strip() if style.scheme == "IO" else label.rstrip()
-    return label != edge or bool(re.search("[\t\n\r\0\ud800-\udfff]", label))
+    return label != label.strip() or bool(re.search("[\t\n\r\0\ud800-\udfff]", label))

@@ -1,0 +1,77 @@
+"""Offsets in code points, UTF-16 units and UTF-8 bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+ENCODINGS: dict[Offsets, str] = {"utf16": "utf-16-le", "byte": "utf-8", "codepoint": "utf-32-le"}
+UNIT = {"utf16": 2, "byte": 1, "codepoint": 4}
+
+
+def span(start: int, end: int, surface: str | None = None) -> Span:
+    return Span(start, end, "X", None, surface, f"[{start}, {end}]")
+
+
+def counted(text: str, offsets: Offsets) -> int:
+    """How long a text is, by Python's own encoder."""
+    return len(text.encode(ENCODINGS[offsets])) // UNIT[offsets]
+
+
+@given(TEXTS, st.data(), st.sampled_from(sorted(ENCODINGS)))
+def test_every_unit_gives_the_same_characters(
+    text: str, data: st.DataObject, offsets: Offsets
+) -> None:
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    given = span(counted(text[:start], offsets), counted(text[:end], offsets), text[start:end])
+    assert place(given, text, offsets).key == (start, end, "X")
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "offsets", "message"),
+    [
+        ("🎉a", span(1, 3), "utf16", "ends inside a character, in UTF-16 units"),
+        ("王a", span(0, 1), "byte", "ends inside a character, in UTF-8 bytes"),
+        ("🎉a", span(0, 4), "utf16", "out of range: the text has 2 characters"),
+        ("ab", span(-1, 1), "codepoint", "out of range"),
+        ("ab", span(0, 3), "auto", "offsets count Unicode code points"),
+        ("ab", span(0, 1, "b"), "byte", "says its text is 'b', but there stands 'a'"),
+    ],
+)
+def test_what_does_not_fit(text: str, given: Span, offsets: Offsets, message: str) -> None:
+    with pytest.raises(MisplacedSpan, match=message):
+        place(given, text, offsets)
+
+
+PARTY = ("🎉王明在京", [span(2, 4)])  # 王明 in UTF-16 units, 明在 in code points
+BEYOND = ("🎉王", [span(2, 3)])  # fits in UTF-16 units alone
+
+
+def keys(*records: tuple[str, list[Span]], **how: Offsets) -> list[list[tuple[int, int]]]:
+    placed = place_all(records, how.get("offsets", "auto"), how.get("prefer", "auto"))
+    return [[(e.start, e.end) for e in entities] for entities in placed.entities]
+
+
+def test_the_whole_file_counts_the_same() -> None:
+    assert keys(PARTY) == [[(2, 4)]]
+    assert keys(PARTY, BEYOND) == [[(1, 3)], [(1, 2)]]
+    assert keys(PARTY, prefer="utf16") == [[(1, 3)]]
+    assert keys(PARTY, offsets="utf16") == [[(1, 3)]]
+    assert place_all([PARTY], "auto").ambiguous == (0,)
+    assert place_all([PARTY, BEYOND], "auto").offsets == "utf16"
+    assert place_all([("王", [span(0, 1)])], "auto") == place_all(
+        [("王", [span(0, 1)])], "auto", "utf16"
+    )
+
+
+def test_the_record_that_does_not_fit_is_named() -> None:
+    with pytest.raises(MisplacedSpan, match="not all spans fit either") as caught:
+        place_all([PARTY, ("a", [span(0, 9)])], "auto")
+    assert caught.value.record == 1
+    with pytest.raises(MisplacedSpan, match="say offsets byte"):
+        place_all([("王", [span(0, 3)])], "auto")

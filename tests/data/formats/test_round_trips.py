@@ -1,0 +1,103 @@
+"""What a format can hold of a document comes back; what it cannot hold is listed.
+
+One test for every registered format that reads and writes, with documents that no one format can
+hold: `fit` makes them such, and what it lists is checked against what the format declares.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nertune.data.corpus import load_with, save_with
+from nertune.data.formats import Format, ReadOptions, WriteOptions, all_formats
+from nertune.data.formats.fitting import difference
+from nertune.types import Document, Entity
+
+FORMATS = [f for f in all_formats() if f.reads and f.writes]
+AWKWARD = "\n\r\t \u3000\u2028\x85\0\ufeff\ud800e\u0301👩\u200d𠮷אב/;,\"'[]{}<>&#|\\"
+TEXT = st.text(st.one_of(st.characters(), st.sampled_from(AWKWARD)), max_size=30)
+LABEL = st.sampled_from(["PER", "组织", "a b", "a:b", "[x]", "O", "B-x", "a/b", " x", "x\n"])
+OPTIONS = WriteOptions(
+    tokenize=lambda text: [m.span() for m in re.finditer(r"\w+|[^\w\s]", text)], scores=True
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """Any document: overlapping entities, scores, tokens, metadata, an id."""
+    text = draw(TEXT)
+    place = st.integers(0, len(text))
+    spans = draw(st.lists(st.tuples(place, place), max_size=5))
+    labels = LABEL | st.text(min_size=1, max_size=5)
+    score = st.none() | st.floats(0, 1)
+    entities = [Entity(a, b, draw(labels), draw(score)) for a, b in spans if a < b]
+    tokens = None
+    if draw(st.booleans()):
+        cuts = sorted(draw(st.sets(place)))
+        tokens = tuple(span for span in pairwise(cuts) if draw(st.booleans()))
+    meta = draw(st.fixed_dictionaries({}, optional={"id": st.just("d-7"), "page": st.just([3])}))
+    return Document(text, tuple(entities), meta.get("id", ""), tokens, meta)
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+@settings(max_examples=250)
+@given(items=st.lists(documents(), min_size=1, max_size=4))
+def test_what_a_format_can_hold_comes_back(
+    format: Format, items: list[Document], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"round{(format.suffixes or ('.x',))[0]}"
+    fitted = [format.fit(document, OPTIONS) for document in items]
+    kept = [f.document for f in fitted if f.document is not None]
+    for document, result in zip(items, fitted, strict=True):
+        check_losses(format, document, result.document, result.losses)
+    if not kept:
+        return
+    write(path, kept, format)
+    how = ReadOptions(scheme=OPTIONS.scheme, join="none", offsets="codepoint", strict=True)
+    again = load_with(path, how, format=format.name).documents
+    for expected, found in zip(kept, again, strict=True):
+        assert difference(expected, found, format.holds) == ""
+    for document in kept:  # what fits, fits as it is
+        assert format.fit(document, OPTIONS).document == document
+
+
+def write(path: Path, documents: list[Document], format: Format) -> None:
+    if format.container == "folder":
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    save_with(path, documents, OPTIONS, format=format.name)
+
+
+def check_losses(
+    format: Format, document: Document, kept: Document | None, losses: tuple[object, ...]
+) -> None:
+    """Every entity is there as it was, or is listed; nothing is listed that the format holds."""
+    kinds = {loss.kind for loss in losses}  # type: ignore[attr-defined]
+    listed = {loss.entity for loss in losses if loss.kind == "entity"}  # type: ignore[attr-defined]
+    there = {e.key for e in kept.entities} if kept is not None else set()
+    assert {e.key for e in document.entities} - {e.key for e in listed} <= there
+    holds = format.holds
+    if kept is None:
+        assert "document" in kinds
+        return
+    if holds.scores:
+        assert "score" not in kinds
+        keys = {e.key for e in listed}
+        scores = {e.key: e.score for e in kept.entities}
+        assert all(scores[e.key] == e.score for e in document.entities if e.key not in keys)
+    if holds.ids:
+        assert "id" not in kinds
+    if holds.metadata:
+        assert "metadata" not in kinds
+        assert kept.meta == document.meta
+    if holds.tokens == "none" and document.tokens is not None:
+        assert "tokens" in kinds
+    if not losses and holds.text != "tokens":
+        assert kept == document
