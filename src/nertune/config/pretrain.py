@@ -40,81 +40,123 @@ class PretrainSettings(Section):
     others (`_FROM_SCRATCH`, `_LORA`), and for a new BERT short rows come first.
     """
 
-    files: tuple[Path, ...] = Field(min_length=1, description="Text, a sentence or paragraph a "
-                                    "line; .gz and .xz are unpacked.")  # fmt: skip
-    output: Path = Field(description="The run's folder; the encoder is in its `model/`.")
-    encoder: str = Field("", description="Continue with this encoder.")
-    from_scratch: Literal["", "tiny", "small", "medium", "base"] = Field(
-        "", description="Or begin a new one of this shape, with a vocabulary of its own."
+    files: tuple[Path, ...] = Field(
+        min_length=1,
+        description="Text files, one sentence or paragraph per line; .gz and .xz are unpacked.",
     )
-    architecture: Literal["bert", "modernbert"] = Field("modernbert", description="Of a new one.")
-    vocabulary: int = Field(0, ge=0, description="Tokens of a new one, at most; 0: its shape's.")
-    layers: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
-    hidden: int = Field(0, ge=0, description="Width of a new one; 0: its shape's.")
-    heads: int = Field(0, ge=0, description="Of a new one; 0: its shape's.")
+    output: Path = Field(description="Folder of the run; the encoder is in its `model/`.")
+    encoder: str = Field("", description="Encoder to continue with.")
+    from_scratch: Literal["", "tiny", "small", "medium", "base"] = Field(
+        "", description="Or the size of a new encoder with a vocabulary of its own."
+    )
+    architecture: Literal["bert", "modernbert"] = Field(
+        "modernbert", description="Architecture of a new encoder."
+    )
+    vocabulary: int = Field(
+        0, ge=0, description="Largest vocabulary of a new encoder; 0: the default of its size."
+    )
+    layers: int = Field(0, ge=0, description="Layers of a new encoder; 0: the default of its size.")
+    hidden: int = Field(
+        0, ge=0, description="Hidden size of a new encoder; 0: the default of its size."
+    )
+    heads: int = Field(
+        0, ge=0, description="Attention heads of a new encoder; 0: the default of its size."
+    )
     lora: bool = Field(False, description="Train a LoRA adapter only, and merge it at the end.")
     adapter: LoraSettings = Field(_ADAPTER, description="The adapter; its dropout is not used.")
     tokens: int = Field(0, ge=0, description="Budget in tokens.")
-    minutes: float = Field(0.0, ge=0, description="Budget in time, turned into tokens by the "
-                           "speed that is measured first.")  # fmt: skip
-    exclude: tuple[Path, ...] = Field((), description="Evaluation files: a line that shares 24 "
-                                      "characters with them is left out.")  # fmt: skip
-    unit: Literal["char", "word", "auto"] = "auto"
+    minutes: float = Field(
+        0.0,
+        ge=0,
+        description="Budget in minutes; converted to tokens with the speed measured at the start.",
+    )
+    exclude: tuple[Path, ...] = Field(
+        (), description="Evaluation files: lines that share 24 characters with them are left out."
+    )
+    unit: Literal["char", "word", "auto"] = Field("auto", description="As model.unit.")
     word_share: Share = Field(
-        0.25, description='With unit "char", share of lines whose Latin words and numbers are read '
-        "in tokens of several characters, so that both units work."
-    )  # fmt: skip
-    words: Literal["none", "jieba"] = Field("none", description="Segmenter (extra: words).")
-    word_tags: tuple[Path, ...] = Field((), description="Or files with word tags, one for each "
-                                        "file of text; .gz and .xz are unpacked.")  # fmt: skip
+        0.25,
+        description='With unit "char": share of lines in which Latin words and numbers are '
+        "tokens of several characters, so that both units work.",
+    )
+    words: Literal["none", "jieba"] = Field("none", description="Word segmenter (extra: words).")
+    word_tags: tuple[Path, ...] = Field(
+        (), description="Or files with word tags, one for each text file; .gz and .xz are unpacked."
+    )
     teacher: str = Field("", description="Or a trained tagger, whose entities are the tags.")
-    tag_weight: float = Field(
-        0.5, ge=0, description="Weight of the loss of tagging words; with a word tagger."
+    tag_weight: float = Field(0.5, ge=0, description="Weight of the loss of predicting word tags.")
+    entity_tags: tuple[str, ...] = Field(
+        (),
+        description="Word tags that mark entities; empty: the default of the source of the tags.",
     )
-    entity_tags: tuple[str, ...] = Field((), description="The word tags that name entities; "
-                                         "empty: the tagger's own choice.")  # fmt: skip
     entity_weight: float = Field(
-        1.0, gt=0, description="Weight of entities against other words in the loss of tagging."
+        1.0,
+        gt=0,
+        description="Weight of entities against other words in the loss of predicting word tags.",
     )
-    entity_mask_share: Share = Field(0.0, description="Chance of an entity to be masked, its words "
-                                     "together; 0: each word as any other.")  # fmt: skip
-    masking: Literal["word", "span", "piece"] = "word"
-    mask_share: float = Field(0.2, gt=0, lt=1, description="Chance of a word to be masked.")
-    length: int = Field(128, ge=8, description="Tokens in a row, special ones included.")
-    short_length: int = Field(0, ge=0, description="Begin with rows of this length; 0: do not.")
+    entity_mask_share: Share = Field(
+        0.0, description="Probability that an entity is masked as a whole; 0: like other words."
+    )
+    masking: Literal["word", "span", "piece"] = Field(
+        "word", description="What is masked: whole words, spans, or single tokens (piece)."
+    )
+    mask_share: float = Field(0.2, gt=0, lt=1, description="Probability that a word is masked.")
+    length: int = Field(128, ge=8, description="Tokens in a row, special tokens included.")
+    short_length: int = Field(0, ge=0, description="Length of the rows at the start; 0: as length.")
     short_share: Share = Field(0.5, description="Share of the budget in short rows.")
-    long_length: int = Field(0, ge=0, description="End with rows of this length; 0: do not.")
+    long_length: int = Field(0, ge=0, description="Length of the rows at the end; 0: as length.")
     long_share: Share = Field(0.1, description="Share of the budget in long rows.")
     batch_tokens: int = Field(8192, ge=1, description="Tokens in a step.")
-    ramp: Share = Field(0.0, description="Share of the budget over which the batch grows from a "
-                        "quarter.")  # fmt: skip
-    micro_tokens: int = Field(0, ge=0, description="Tokens at once on the device; 0: the batch.")
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    rate: float = Field(1e-4, gt=0, le=10, description="Peak rate of AdamW.")
-    muon_rate: float = Field(0.02, gt=0, le=10, description="Peak rate of Muon, which trains the "
-                             "layers' matrices.")  # fmt: skip
-    embedding_factor: float = Field(1.0, gt=0, description="The word embeddings' rate against "
-                                    "the others'.")  # fmt: skip
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: Share = 0.06
-    clip_norm: float = Field(1.0, ge=0)
-    sample: float = Field(1.0, gt=0, le=1, description="Share of lines that are used: for a "
-                          "budget far below the text.")  # fmt: skip
-    held_out: float = Field(0.01, ge=0, le=0.5, description="Share of lines kept for measuring.")
+    ramp: Share = Field(
+        0.0,
+        description="Share of the budget in which the batch grows from a quarter to its full size.",
+    )
+    micro_tokens: int = Field(
+        0, ge=0, description="Tokens computed at once on the device; 0: the whole batch."
+    )
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="Optimizer; muon trains the matrices of the layers, AdamW the rest."
+    )
+    rate: float = Field(1e-4, gt=0, le=10, description="Peak learning rate of AdamW.")
+    muon_rate: float = Field(0.02, gt=0, le=10, description="Peak learning rate of Muon.")
+    embedding_factor: float = Field(
+        1.0, gt=0, description="Learning rate of the word embeddings as a multiple of the others'."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+    warmup: Share = Field(0.06, description="Share of all steps in which the learning rate rises.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no clipping.")
+    sample: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the lines to use, for a budget much smaller than the text.",
+    )
+    held_out: float = Field(
+        0.01, ge=0, le=0.5, description="Share of the lines that are kept for measuring the loss."
+    )
     block_pieces: int = Field(
         64_000_000, ge=1000, description="Tokens of text that are shuffled together."
     )
-    checkpoint_minutes: float = Field(5.0, gt=0)
-    checkpoint_steps: int = Field(0, ge=0, description="Also every so many steps; 0: by time.")
-    seed: int = Field(987, ge=0, lt=2**32)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: Literal["auto", "yes", "no"] = Field("auto", description="torch.compile; auto: on a "
-                                                  "GPU.")  # fmt: skip
-    storage: Literal["fp32", "fp16", "bf16"] = Field(
-        "fp32", description="How the weights are written; they are read as float32."
+    checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+    checkpoint_steps: int = Field(
+        0, ge=0, description="Also write a checkpoint after this many steps; 0: by time only."
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+    seed: int = Field(
+        987, ge=0, lt=2**32, description="Seed of new weights, masking and order of the text."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Device; auto takes a GPU if there is one."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Number format of the computation."
+    )
+    compile: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Use torch.compile; auto: on a GPU."
+    )
+    storage: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="Number format of the saved weights; they are read as float32."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as PyTorch chooses.")
 
     @model_validator(mode="before")
     @classmethod

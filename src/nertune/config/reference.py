@@ -60,13 +60,13 @@ def settings_markdown() -> str:
     """The reference as a Markdown page (`docs/settings-reference.md`)."""
     parts = [
         "# Settings reference",
-        "Made by `nertune settings --markdown`. A recipe is a TOML file with these sections; "
-        "`--set section.key=value` overrides a key. [Settings](settings.md) explains how they "
-        "work together.",
+        "A recipe is a TOML file with these sections. `--set section.key=value` overrides a key. "
+        "[Settings](settings.md) explains how settings work together. This page is the output of "
+        "`nertune settings --markdown`.",
     ]
     for section in [*Settings.model_fields, "pretrain"]:
         title = "`nertune pretrain`" if section == "pretrain" else f"`[{section}]`"
-        rows = ["| key | takes | default | |", "|---|---|---|---|"]
+        rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
         for s in list_settings(section):
             default = f"`{s.default}`" if s.default else "required"
             cells = (f"`{s.key}`", s.type, default, s.description)

@@ -68,36 +68,47 @@ S = TypeVar("S", bound=Section)
 class RunSettings(Section):
     """Where a run lives and what it runs on."""
 
-    name: str = Field("", description="Shown in reports; the recipe's file name by default.")
-    dir: Path = Field(Path("runs/run"), description="The run's folder; runs/NAME by default.")
-    seed: int = Field(987, ge=0, lt=2**32, description="Seeds weights, dropout and batch order.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice.")
+    name: str = Field("", description="Name in reports; by default the recipe's file name.")
+    dir: Path = Field(Path("runs/run"), description="Folder of the run; by default runs/NAME.")
+    seed: int = Field(
+        987, ge=0, lt=2**32, description="Seed of new weights, dropout and batch order."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Device; auto takes a GPU if there is one."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as PyTorch chooses.")
 
 
 class DataSettings(Section):
     """The corpora and how to read them."""
 
     train: str = Field(description="Training file.")
-    dev: str = Field("", description="Chooses the best epoch; needed for early stopping.")
-    test: str = Field(
-        "", description="For final scores: read only by `train --test` and `compare`."
+    dev: str = Field(
+        "", description="Development file: selects the best epoch; needed for early stopping."
     )
-    format: str = Field(
-        "auto", description="A format's name, e.g. conll or jsonl; auto: by content and suffix."
+    test: str = Field("", description="Test file: read only by `train --test` and `compare`.")
+    format: str = Field("auto", description="File format; auto detects it.")
+    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = Field(
+        "auto", description="Tag scheme of a CoNLL file; auto detects it."
     )
-    scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = "auto"
     join: Literal["auto", "none", "space"] = Field(
-        "auto", description="How CoNLL tokens become text: character-level data joins without."
+        "auto",
+        description="What joins the tokens of a CoNLL file into a text; auto: nothing for "
+        "character-level data, else a space.",
     )
     offsets: Literal["auto", "codepoint", "utf16", "byte"] = Field(
-        "auto", description="What the offsets of JSONL count; auto: code points if they fit."
+        "auto", description="What the offsets of a JSONL file count; auto: code points if they fit."
     )
-    strict: bool = Field(False, description="Refuse tags that break the scheme.")
+    strict: bool = Field(
+        False, description="Refuse tags that break the scheme instead of repairing them."
+    )
     train_share: float = Field(
-        1.0, gt=0, le=1, description="Share of the training documents to use, drawn by run.seed; "
-        "a smaller share is part of a larger one."
-    )  # fmt: skip
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the training documents to use, drawn with run.seed; a smaller "
+        "share is part of a larger one.",
+    )
 
     @field_validator("train", "dev", "test")
     @classmethod
@@ -108,25 +119,39 @@ class DataSettings(Section):
 class ModelSettings(Section):
     """What is trained."""
 
-    emitter: Literal["encoder", "lstm"] = "encoder"
+    emitter: Literal["encoder", "lstm"] = Field(
+        "encoder",
+        description="What computes the logits: a pre-trained encoder or a BiLSTM ([lstm]).",
+    )
     encoder: str = Field("mini-zh", description="Bundled name, folder or hub name.")
     start_from: str = Field(
-        "", description="A finished run's folder: train its model further, with the same or other "
-        "labels. Encoder, tokenizer and unit are the model's."
-    )  # fmt: skip
+        "",
+        description="Folder of a finished run: continue with its model, with the same or "
+        "other labels. Encoder, tokenizer and unit come from that model.",
+    )
     tuning: Tuning = Field(
         "full",
-        description="What of an encoder trains: all, the head, the top layers, the biases, a LoRA "
-        "adapter ([lora]), or any other method of peft ([peft]). The head always does.",
+        description="Which weights of the encoder are trained: all, none (frozen), the top "
+        "layers, the biases (bitfit), a LoRA adapter ([lora]), or another "
+        "method of peft ([peft]). The head is always trained.",
     )
-    top_layers: int = Field(2, ge=1, description='With tuning = "top".')
-    decoder: Literal["softmax", "crf"] = "softmax"
-    unit: Literal["char", "word", "auto"] = "auto"
+    top_layers: int = Field(2, ge=1, description='Number of trained layers with tuning = "top".')
+    decoder: Literal["softmax", "crf"] = Field(
+        "softmax", description="How tags are chosen; crf learns transitions between tags."
+    )
+    unit: Literal["char", "word", "auto"] = Field(
+        "auto",
+        description="What carries a tag; auto: characters for character-level data, else words.",
+    )
     pieces: Literal["first", "all"] = Field(
-        "first", description="Which pieces of a unit carry its tag while training."
+        "first", description="Which tokens of a unit are trained to predict its tag."
     )
-    max_pieces: int = Field(0, ge=0, description="Window in pieces; 0: what the encoder allows.")
-    stride: int = Field(-1, ge=-1, description="Pieces that windows share; -1: a quarter.")
+    max_pieces: int = Field(
+        0, ge=0, description="Length of a window in tokens; 0: what the encoder allows."
+    )
+    stride: int = Field(
+        -1, ge=-1, description="Tokens that neighbouring windows share; -1: a quarter of a window."
+    )
 
     @field_validator("start_from")
     @classmethod
@@ -151,14 +176,24 @@ class ModelSettings(Section):
 class LstmSettings(Section):
     """The BiLSTM; used when `model.emitter = "lstm"`."""
 
-    embedding_size: int = Field(256, ge=1)
-    hidden_size: int = Field(256, ge=1, description="Width of each direction.")
-    layers: int = Field(2, ge=1)
-    dropout: Share = 0.5
-    chars: str = Field("", description="A chars.txt; empty: the characters of the training data.")
-    min_count: int = Field(1, ge=1, description="Rarer training characters become unknown.")
+    embedding_size: int = Field(256, ge=1, description="Size of the character embeddings.")
+    hidden_size: int = Field(256, ge=1, description="Hidden size of each direction.")
+    layers: int = Field(2, ge=1, description="Number of layers.")
+    dropout: Share = Field(0.5, description="Dropout probability.")
+    chars: str = Field(
+        "",
+        description="File with the known characters (chars.txt); empty: the characters of "
+        "the training data.",
+    )
+    min_count: int = Field(
+        1,
+        ge=1,
+        description="Characters that occur less often in the training data are read as unknown.",
+    )
     unknown: Share = Field(
-        0.01, description="Share of training pieces read as unknown, so that it means something."
+        0.01,
+        description="Share of the training tokens that are read as unknown, so that the "
+        "unknown character is trained.",
     )
 
     @field_validator("chars")
@@ -184,23 +219,27 @@ def _check_layers(value: Any) -> Any:
 class LoraSettings(Section):
     """Low-rank adapters (Hu et al., 2022); used when `model.tuning = "lora"`."""
 
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, description="Rank of the update.")
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
-    rslora: bool = Field(False, description="By alpha / √rank instead (Kalajdzievski, 2023).")
+    rslora: bool = Field(
+        False, description="Scale by alpha / √rank instead (rsLoRA; Kalajdzievski, 2023)."
+    )
     dora: bool = Field(
-        False, description="Learn the length of each weight vector apart (DoRA; Liu et al., 2024)."
+        False,
+        description="Learn the magnitude of each weight vector separately (DoRA; Liu et "
+        "al., 2024).",
     )
     init: Literal["default", "gaussian", "orthogonal", "olora", "pissa"] = Field(
         "default",
-        description="Where A and B begin; pissa (Meng et al., 2024) and olora (Büyükakyüz, 2024) "
-        "take them out of the weights.",
+        description="How A and B are initialised; pissa (Meng et al., 2024) and olora "
+        "(Büyükakyüz, 2024) take them from the weights.",
     )
-    dropout: Share = 0.1
+    dropout: Share = Field(0.1, description="Dropout probability.")
     targets: tuple[str, ...] = Field(
         ("query", "key", "value"),
         min_length=1,
-        description="query, key, value, attention_output, intermediate, output; qkv, qv, "
-        "attention, ffn, all-linear; or module names.",
+        description="Adapted modules: query, key, value, attention_output, intermediate, "
+        "output; qkv, qv, attention, ffn, all-linear; or module names.",
     )
     layers: Layers = Field("all", description=_LAYERS)
     ranks: dict[str, int] = Field(
@@ -208,8 +247,8 @@ class LoraSettings(Section):
     )
     alphas: dict[str, int] = Field(
         default_factory=dict,
-        description="Alphas of single layers; by default those that keep the scale, alpha / rank "
-        "or with rsLoRA alpha / sqrt(rank).",
+        description="Alphas of single layers; by default the scale stays the same: alpha / "
+        "rank, or with rsLoRA alpha / √rank.",
     )
 
     _check_layers = field_validator("layers", mode="before")(_check_layers)
@@ -226,7 +265,9 @@ class LoraSettings(Section):
 class PeftSettings(Section):
     """Any other method of peft; used when `model.tuning = "peft"`."""
 
-    method: str = Field("ia3", description="peft's name of it: ia3, vera, adalora, prefix, …")
+    method: str = Field(
+        "ia3", description="The method's name in peft: ia3, vera, adalora, prefix, …"
+    )
     targets: tuple[str, ...] = Field(
         ("query", "key", "value"),
         min_length=1,
@@ -234,7 +275,7 @@ class PeftSettings(Section):
     )
     layers: Layers = Field("all", description=_LAYERS)
     options: dict[str, Any] = Field(
-        default_factory=dict, description="The method's own options, as in its peft config."
+        default_factory=dict, description="Options of the method, as in its config class in peft."
     )
 
     _check_layers = field_validator("layers", mode="before")(_check_layers)
@@ -243,48 +284,71 @@ class PeftSettings(Section):
 class TrainSettings(Section):
     """The loop."""
 
-    epochs: int = Field(20, ge=1)
-    batch_tokens: int = Field(1024, ge=1, description="Padded pieces in a batch, at most.")
-    accumulate: int = Field(1, ge=1, description="Batches per step.")
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    epochs: int = Field(20, ge=1, description="Epochs, at most.")
+    batch_tokens: int = Field(
+        1024, ge=1, description="Tokens in a batch, padding included, at most."
+    )
+    accumulate: int = Field(1, ge=1, description="Batches in an optimizer step.")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Optimizer.")
     learning_rate: Rate | None = Field(
         None,
-        description="Peak rate of what is tuned: the encoder's weights, the adapter, the BiLSTM; "
-        'with tuning = "frozen" the head. By default that of the encoder and the method.',
+        description="Peak learning rate of what is tuned: the encoder, the adapter, the "
+        'BiLSTM, or with tuning = "frozen" the head. The default depends on the '
+        "encoder and the method.",
     )
     head_learning_rate: Rate | None = Field(
-        None, description="Of the head; by default 1e-3, beside an adapter 2e-3."
+        None, description="Peak learning rate of the head; by default 1e-3, beside an adapter 2e-3."
     )
-    crf_learning_rate: Rate = Field(1e-2, description="Of the CRF's transitions.")
+    crf_learning_rate: Rate = Field(
+        1e-2, description="Peak learning rate of the CRF's transitions."
+    )
     lora_plus: float = Field(
-        1.0, gt=0, le=100, description="B's rate as a multiple of A's (LoRA+; Hayou et al., 2024)."
+        1.0,
+        gt=0,
+        le=100,
+        description="Learning rate of B as a multiple of A's (LoRA+; Hayou et al., 2024).",
     )
-    weight_decay: float = Field(0.01, ge=0, description="Not on biases and norms; not with adam.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="With sgd.")
-    warmup: Share = Field(0.1, description="Share of all steps.")
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    clip_norm: float = Field(1.0, ge=0, description="0: no clipping.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Weight decay; not for biases and norms, not with adam."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
+    warmup: Share = Field(0.1, description="Share of all steps in which the learning rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls after the warm-up."
+    )
+    clip_norm: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no clipping.")
     patience: int = Field(
-        5, ge=0, description="Epochs without a better dev micro-F1 before stopping; 0: never stop."
+        5,
+        ge=0,
+        description="Epochs without a better dev micro-F1 before training stops; 0: never "
+        "stop early.",
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Number format of the computation; auto: bf16 on a GPU that has it, else fp32.",
+    )
     compile: bool = Field(
         False,
-        description="Compile the model (torch.compile): worth its minutes in long runs on a GPU. "
-        "Equal to rounding, with other dropout masks; not where frozen layers run once.",
+        description="Compile the model (torch.compile); pays off in long runs on a GPU. "
+        "Results are equal up to rounding, with other dropout masks. Not used "
+        "if frozen layers run once.",
     )
     checkpoint_minutes: float = Field(
-        5.0, ge=0, description="Write a checkpoint when so many minutes have passed since the last "
-        "one; 0: after every epoch. An interrupt (Ctrl-C) leaves one in any case."
-    )  # fmt: skip
+        5.0,
+        ge=0,
+        description="Minutes between checkpoints; 0: after every epoch. An interrupt "
+        "(Ctrl-C) always writes one.",
+    )
     checkpoint_steps: int = Field(
-        0, ge=0, description="Also write a checkpoint every so many steps; 0: by the clock alone."
+        0, ge=0, description="Also write a checkpoint after this many steps; 0: by time only."
     )
     cache_gib: float = Field(
-        16.0, ge=0, description="Where the lower layers are frozen (an adapter on the top ones, or "
-        "none): run them once, without dropout, and keep what they give, up to this size (on disk "
-        "above 2 GiB). 0: run them in every epoch."
-    )  # fmt: skip
+        16.0,
+        ge=0,
+        description="Frozen lower layers run once, without dropout, and their output is "
+        "kept up to this size in GiB (on disk above 2 GiB). 0: run them in "
+        "every epoch.",
+    )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
 
