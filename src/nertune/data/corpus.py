@@ -51,6 +51,7 @@ class Corpus:
         repairs: tags that broke the scheme and were repaired.
         notices: what was recognised, skipped, dropped or repaired, for the user to read.
         sha256: hash over texts and entities, see `content_hash`.
+        reason: why it was read as this format.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Corpus:
     repairs: tuple[TagRepair, ...]
     notices: tuple[str, ...]
     sha256: str
+    reason: str = ""
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document], *, name: str = "<documents>") -> Corpus:
@@ -192,7 +194,7 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         raise ConfigError(told)
     source = Source(Path(path))
     findings = Findings()
-    chosen = _choose_format(source, format, findings)
+    chosen, reason = _choose_format(source, format, findings)
     if unknown := sorted(set(options.more) - set(chosen.options)):
         known = ", ".join(chosen.options) or "none"
         raise ConfigError(f"format {chosen.name} has no option {unknown[0]!r}; it has: {known}")
@@ -208,19 +210,20 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         repairs=tuple(findings.repairs),
         notices=tuple(findings.notices),
         sha256=content_hash(documents),
+        reason=reason,
     )
 
 
-def _choose_format(source: Source, name: str, findings: Findings) -> Format:
-    """The format that is asked for, or recognised."""
+def _choose_format(source: Source, name: str, findings: Findings) -> tuple[Format, str]:
+    """The format that is asked for, or recognised, and why."""
     if name != "auto":
-        return find_format(name, reads=True, entities=True, also=("auto",))
+        return find_format(name, reads=True, entities=True, also=("auto",)), "it was asked for"
     found = recognise(source, entities=True)
     if found is None:
-        return find_format(_DEFAULT)
+        return find_format(_DEFAULT), "neither content nor name say anything else"
     if found.against_name:
         findings.notices.append(f"read as {found.format.name}: {found.reason}")
-    return found.format
+    return found.format, found.reason
 
 
 def write_documents(

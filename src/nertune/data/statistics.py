@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long documents are, in characters or in pieces.
+    """How long documents are, in characters or in tokens.
 
     Attributes:
         mean, median: over all documents.

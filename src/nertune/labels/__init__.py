@@ -1,1 +1,1 @@
-"""Entities to tags and back, and the one place where entities meet pieces."""
+"""Entities to tags and back, and the one place where entities meet tokens."""

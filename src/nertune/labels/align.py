@@ -1,8 +1,8 @@
-"""Entities to units and back: the ONE place that decides which piece carries a tag.
+"""Entities to units and back: the one place that decides which token carries a tag.
 
-A tag belongs to a unit. With the piece strategy `first` the unit's first piece carries it and
-the others are ignored; with `all` the other pieces carry the tag's continuation (`B-X` becomes
-`I-X`) while training. Decoding always reads the first piece of each unit.
+A tag belongs to a unit. With the strategy `first` the unit's first token carries it and the others
+are ignored; with `all` the other tokens carry the tag's continuation (`B-X` becomes `I-X`) while
+training. Decoding always reads the first token of each unit.
 
 Gold that tags cannot say is no reason to teach the opposite: an entity is trained on without the
 white space at its ends, and the units of one that cannot be said at all have no tag.
@@ -13,7 +13,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.types import Document, Entity
@@ -23,7 +22,6 @@ __all__ = [
     "UNKNOWN",
     "Alignment",
     "LostEntity",
-    "PieceStrategy",
     "align_entities",
     "continuation_ids",
     "spans_to_entities",
@@ -33,8 +31,6 @@ IGNORED = -100
 """The tag id of positions that hold no unit (padding): they never enter a loss or a CRF."""
 UNKNOWN = -101
 """The tag id of a unit whose tag the gold does not say: no loss, and a CRF sums over its tags."""
-
-PieceStrategy = Literal["first", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +187,7 @@ def spans_to_entities(
 
 
 def continuation_ids(tags: Sequence[str]) -> list[int]:
-    """For each tag the id that a unit's later pieces carry under the `all` strategy.
+    """For each tag the id that a unit's later tokens carry under the `all` strategy.
 
     `B-X` is continued by `I-X`; every other tag by itself.
     """

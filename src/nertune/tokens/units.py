@@ -15,7 +15,15 @@ from typing import Literal
 from nertune.data.formats.conll import CHARACTER_SHARE
 from nertune.types import Document
 
-__all__ = ["Unit", "UnitChoice", "choose_unit", "cut_units", "is_marked_character", "is_unspaced"]
+__all__ = [
+    "Unit",
+    "UnitChoice",
+    "choose_unit",
+    "cut_units",
+    "cut_visible",
+    "is_marked_character",
+    "is_unspaced",
+]
 
 Unit = Literal["char", "word"]
 UnitChoice = Literal["char", "word", "auto"]
@@ -61,6 +69,11 @@ def cut_units(document: Document, unit: Unit) -> list[tuple[int, int]]:
     if _MARK.search(text) is None:
         return [(i, i + 1) for i in range(len(text))]
     return [match.span() for match in _CHARACTER.finditer(text)]
+
+
+def cut_visible(text: str, unit: Unit) -> list[tuple[int, int]]:
+    """The same of a text, without the units that are white space."""
+    return [(a, b) for a, b in cut_units(Document(text), unit) if not text[a:b].isspace()]
 
 
 def is_unspaced(character: str) -> bool:

@@ -75,6 +75,7 @@ class Format(Protocol):
         holds: what it can hold.
         container: a text file, a binary file, or a folder of files.
         reads, writes: what of the two it can.
+        read_as: the format that reads what this one writes, where that is another one.
         options: options of its own, with what they mean.
     """
 
@@ -85,6 +86,7 @@ class Format(Protocol):
     container: Literal["text", "binary", "folder"] = "text"
     reads: bool = True
     writes: bool = True
+    read_as: str = ""
     options: Mapping[str, str] = MappingProxyType({})
 
     def recognise(self, seen: Glimpse) -> str | None:

@@ -96,7 +96,8 @@ class Jsonl(Format):
         self._is_main = name == "jsonl"
         self.title = "JSONL spans" if self._is_main else "JSONL spans with scores"
         self.suffixes = (".jsonl", ".json", ".ndjson") if self._is_main else ()
-        self.reads = self._is_main  # what is read is one format
+        self.reads = self._is_main
+        self.read_as = "" if self._is_main else "jsonl"
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether the first line is an object with a text, or what older versions of spaCy had."""

@@ -1,0 +1,155 @@
+"""A data file in another format: what the target cannot hold is listed, and what it can is proved.
+
+The file appears only when nothing is lost, or when losses are allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from nertune.data.corpus import Corpus, load_with, save_with, written_format
+from nertune.data.formats.base import Format, ReadOptions, WriteOptions
+from nertune.data.formats.fitting import difference
+from nertune.data.formats.registry import find_format
+from nertune.data.formats.values import Loss
+from nertune.errors import DataError
+from nertune.storage.files import shorten
+from nertune.types import Document
+
+__all__ = ["Conversion", "convert"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of a file.
+
+    Attributes:
+        source, target: the paths.
+        source_format, target_format: the names of their formats.
+        reason: why the source is read as that.
+        documents: how many there are in the target.
+        entities: how many entities there are in the target.
+        notices: what was said while reading.
+        losses: what the target cannot hold, in the order of the source.
+        is_written: whether the target is there: not if something is lost that may not be.
+        differences: what reading the target again gave otherwise; `None` where it was not checked.
+    """
+
+    source: Path
+    target: Path
+    source_format: str
+    target_format: str
+    reason: str
+    documents: int
+    entities: int
+    notices: tuple[str, ...]
+    losses: tuple[Loss, ...]
+    is_written: bool
+    differences: tuple[str, ...] | None = None
+
+    def count_losses(self) -> dict[str, int]:
+        """How much of each kind is lost."""
+        return dict(Counter(loss.kind for loss in self.losses))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        losses = [
+            {
+                "document": loss.document,
+                "kind": loss.kind,
+                "reason": loss.reason,
+                "entity": None if loss.entity is None else asdict(loss.entity),
+            }
+            for loss in self.losses
+        ]
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        paths = {"source": str(self.source), "target": str(self.target)}
+        return {**plain, **paths, "losses": losses, "lost": self.count_losses()}
+
+
+class _Refused(Exception):
+    """Something is lost that may not be."""
+
+
+def convert(
+    corpus: Corpus,
+    target: Path,
+    options: WriteOptions,
+    *,
+    to: str = "auto",
+    check: bool = False,
+    allow_loss: bool = False,
+) -> Conversion:
+    """Write a corpus in another format.
+
+    Args:
+        corpus: what was read.
+        target: the new file or folder.
+        options: how to write it.
+        to: the new format; `auto` goes by the suffix of `target`.
+        check: read it again and compare.
+        allow_loss: write it even if something is lost.
+
+    Raises:
+        DataError: the target cannot be written, or every document is lost.
+        ConfigError: the format is unknown, or cannot be written.
+    """
+    if to == "auto":
+        format = written_format(target)
+    else:
+        format = find_format(to, writes=True, option="--to ", also=("auto",))
+    losses: list[Loss] = []
+    written: list[Document] = []
+
+    def fitted() -> Iterator[Document]:
+        for document in corpus.documents:
+            result = format.fit(document, options)
+            losses.extend(result.losses)
+            if result.document is not None:
+                written.append(result.document)
+                yield result.document
+        if losses and not allow_loss:
+            raise _Refused
+
+    is_written = True
+    try:
+        save_with(target, fitted(), options, format=format.name)
+    except _Refused:
+        is_written = False
+    if is_written and not written:
+        raise DataError(f"format {format.name} can hold no document of it", path=corpus.path)
+    differences = _compare(target, written, format, options) if check and is_written else None
+    return Conversion(
+        source=corpus.path,
+        target=target,
+        source_format=corpus.format,
+        target_format=format.name,
+        reason=corpus.reason,
+        documents=len(written),
+        entities=sum(len(document.entities) for document in written),
+        notices=corpus.notices,
+        losses=tuple(losses),
+        is_written=is_written,
+        differences=differences,
+    )
+
+
+def _compare(
+    target: Path, written: list[Document], format: Format, options: WriteOptions
+) -> tuple[str, ...]:
+    """Where what is read again differs from what was written."""
+    how = ReadOptions(scheme=options.scheme, offsets="codepoint", strict=True)
+    again = load_with(target, how, format=format.read_as or format.name).documents
+    found = []
+    for number, (expected, document) in enumerate(zip_longest(written, again), 1):
+        if expected is None or document is None:
+            found.append(f"{len(written)} documents were written, {len(again)} read")
+            break
+        if told := difference(expected, document, format.holds):
+            found.append(f"document {number} ({shorten(expected.id or expected.text)}): {told}")
+    return tuple(found)

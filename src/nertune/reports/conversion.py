@@ -1,0 +1,49 @@
+"""What became of a converted file, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from nertune.data.convert import Conversion
+
+__all__ = ["render"]
+
+_MAX_LINES = 20  # of losses and of differences each; --json has all
+
+
+def render(found: Conversion, console: Console) -> None:
+    """Say what was read and written, and list by entity what is lost."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{found.source}: read as {found.source_format}: {found.reason}")
+    for notice in found.notices:
+        say(notice)
+    for loss in found.losses[:_MAX_LINES]:
+        entity = loss.entity
+        what = "" if entity is None else f"{entity.label} [{entity.start}, {entity.end}): "
+        say(f"lost: {loss.document}: {loss.kind}: {what}{loss.reason}")
+    _say_rest(len(found.losses), say)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.count_losses().items())
+    if not found.is_written:
+        say(f"{found.target} is not written: {found.target_format} cannot hold {counts}; write it "
+            "without them with --allow-loss")  # fmt: skip
+        return
+    lost = f"; lost: {counts}" if counts else ""
+    say(f"{found.target}: {found.documents:,} documents, {found.entities:,} entities as "
+        f"{found.target_format}{lost}")  # fmt: skip
+    if found.differences is None:
+        return
+    for told in found.differences[:_MAX_LINES]:
+        say(f"differs: {told}")
+    _say_rest(len(found.differences), say)
+    if not found.differences:
+        say("checked: what is read again is the same")
+
+
+def _say_rest(count: int, say: Callable[[str], None]) -> None:
+    if count > _MAX_LINES:
+        say(f"… and {count - _MAX_LINES:,} more (--json lists all)")
