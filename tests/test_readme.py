@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nertune
 from helpers.commands import run
 from nertune.data.corpus import load_corpus, save_documents
 from nertune.data.samples import resolve_data
@@ -105,6 +106,29 @@ def test_every_command_of_the_tutorial_works(folder: Path, monkeypatch: pytest.M
     _run_commands(TUTORIAL, folder, epochs=1)
     entities = (folder / "entities.jsonl").read_text(encoding="utf-8")
     assert len(entities.strip().split("\n")) == 3
+
+
+def test_every_block_of_the_python_page_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block.replace('"epochs": 10', '"epochs": 1'), names)
+    assert len(names["record"]["epochs"]) == 1
+    assert [d.text for d in names["documents"]] == ["王小明到了北京。", "他在那里等人。"]
+    assert names["scores"].num_documents == len(names["test"])
+    assert "missing.conll" in capsys.readouterr().out
+
+
+def test_the_python_page_names_what_the_package_offers() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    table = page.split("## Documents and entities")[0]
+    rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
+    named = re.findall(r"`(?:nertune\.)?(\w+)[(`]", rows)
+    assert len(named) >= 15
+    assert set(named) <= set(nertune.__all__)
 
 
 def test_the_table_of_rooms_names_folders_that_exist() -> None:
