@@ -21,8 +21,9 @@ from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.subprocess import RunRequest
+from nertune.reports.comparison import comparison_page, print_comparison
 from nertune.reports.html import to_html
-from nertune.reports.report import render_terminal, to_markdown
+from nertune.reports.markdown import to_markdown
 from nertune.types import Document, Entity
 
 
@@ -70,8 +71,12 @@ def test_with_one_seed_models_are_told_apart_and_no_methods(bench: Bench) -> Non
     assert like is not None
     assert like.verdict == "models cannot be told apart"
     stream = io.StringIO()
-    render_terminal(shown, Console(file=stream, width=100))
-    for text in (stream.getvalue(), to_markdown(shown), to_html(shown)):
+    print_comparison(shown, Console(file=stream, width=100))
+    for text in (
+        stream.getvalue(),
+        to_markdown(comparison_page(shown)),
+        to_html(comparison_page(shown)),
+    ):
         assert not re.search(r"better|worse", text)
         plain = " ".join(text.split())
         assert "these two models differ; another seed may give another order" in plain
@@ -102,10 +107,12 @@ def test_document_borders_of_the_test_data_decide_what_is_resampled(bench: Bench
     assert one.ci95 != other.ci95
     assert found["sentences"].data["source_documents"] is None
     assert found["documents"].data["source_documents"] == 16
-    markdown = to_markdown(found["documents"])
+    markdown = to_markdown(comparison_page(found["documents"]))
     assert "(16 documents, 80 sentences, 240 entities" in markdown
     assert "Field & Welsh, 2007" in markdown
-    assert "Every text counts as a document of its own" in to_markdown(found["sentences"])
+    assert "Every text counts as a document of its own" in to_markdown(
+        comparison_page(found["sentences"])
+    )
 
 
 def test_configurations_that_are_the_same_are_named(bench: Bench) -> None:
@@ -353,7 +360,9 @@ def test_how_many_names_are_seen_is_said_only_where_it_is_the_same_for_all(bench
     recipes = bench.recipe("a"), bench.recipe("b", train=str(other))
     comparison = bench.compare(*recipes, other_training_data=True)
     assert comparison.novelty is None
-    assert "| configuration | seen | other type | unseen |" in to_markdown(comparison)
+    assert "| configuration | seen | other type | unseen |" in to_markdown(
+        comparison_page(comparison)
+    )
     assert comparison.to_dict()["gold_by_novelty"] is None
 
 

@@ -21,7 +21,8 @@ from nertune.comparison.configurations import (
 from nertune.comparison.results import Comparison
 from nertune.config.run import settings_of_record
 from nertune.data.corpus import load_corpus, save_documents
-from nertune.reports.report import render_terminal, to_markdown
+from nertune.reports.comparison import comparison_page, print_comparison
+from nertune.reports.markdown import to_markdown
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_settings_that_differ_and_no_others(bench: Bench) -> None:
         "train.batch_tokens": ["1024", "256", "1024"],
         "train.learning_rate": ["1e-3", "2e-3", "3e-3"],
     }
-    markdown = to_markdown(shown)
+    markdown = to_markdown(comparison_page(shown))
     assert "| setting | full | lora | lstm |" in markdown
     assert "| train.batch\\_tokens |" in markdown or "| train.batch_tokens |" in markdown
 
@@ -105,10 +106,10 @@ def test_the_data_are_named_with_their_hashes(bench: Bench) -> None:
 
 def test_a_report_says_what_was_compared_and_which_types_were_confused(bench: Bench) -> None:
     shown = bench.compare(bench.recipe("weak"), bench.recipe("strong", 0.002))
-    markdown = to_markdown(shown)
+    markdown = to_markdown(comparison_page(shown))
     assert markdown.index("## What was compared") < markdown.index("## Cost")
     stream = io.StringIO()
-    render_terminal(shown, Console(file=stream, width=80))
+    print_comparison(shown, Console(file=stream, width=80))
     assert "weak: mini-zh, fine-tuned in full" in stream.getvalue()
     assert "Confused types (gold types in rows" in stream.getvalue()
     section = markdown.split("## Confused types", 1)[1].split("\n## ", 1)[0]
@@ -131,7 +132,7 @@ def test_a_report_says_what_was_compared_and_which_types_were_confused(bench: Be
 def test_many_types_are_not_shown_in_a_terminal(bench: Bench) -> None:
     types = tuple(f"TYPE{n}" for n in range(7))
     stream = io.StringIO()
-    render_terminal(comparison(types=types), Console(file=stream, width=200))
+    print_comparison(comparison(types=types), Console(file=stream, width=200))
     assert "Confused types" not in stream.getvalue()
 
 
@@ -158,4 +159,4 @@ def test_a_record_without_rates_or_settings_is_shown_as_far_as_it_goes() -> None
     shown = comparison()
     assert describe_rates(shown.configurations[0]) == "–"
     assert configuration_rows(shown)[0][:2] == ["bert", "–"]
-    assert "differ in no setting" in to_markdown(shown)
+    assert "differ in no setting" in to_markdown(comparison_page(shown))

@@ -15,7 +15,8 @@ from nertune.comparison.results import Comparison
 from nertune.comparison.runs import RunOptions
 from nertune.comparison.sizes import compare_sizes
 from nertune.errors import ConfigError
-from nertune.reports.report import render_terminal, to_markdown
+from nertune.reports.comparison import comparison_page, print_comparison
+from nertune.reports.markdown import to_markdown
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_single_amount_is_no_curve(bench: Bench) -> None:
             options=RunOptions(run=bench.trainer),
         )
         assert shown.sizes == ()
-        assert "By amount" not in to_markdown(shown)
+        assert "By amount" not in to_markdown(comparison_page(shown))
 
 
 def test_a_configuration_that_finds_nothing_with_few_documents_is_named(bench: Bench) -> None:
@@ -92,8 +93,8 @@ def test_sizes_are_shown(bench: Bench) -> None:
         recipes, [0.5], output=bench.folder / "out", seeds=2, options=RunOptions(run=bench.trainer)
     )
     console = Console(width=100, record=True, file=io.StringIO())
-    render_terminal(shown, console)
-    text, markdown = console.export_text(), to_markdown(shown)
+    print_comparison(shown, console)
+    text, markdown = console.export_text(), to_markdown(comparison_page(shown))
     assert "40 (50 %)" in text
     assert "80 (100 %)" in text
     rows = [line for line in markdown.splitlines() if line.startswith("| 40 (50 %)")]
@@ -103,7 +104,7 @@ def test_sizes_are_shown(bench: Bench) -> None:
     assert "points against a" in markdown
     assert rows[1].endswith("| better |")
     assert shown.to_dict()["sizes"][0]["documents"] == 40
-    assert "By amount" not in to_markdown(bench.compare(*recipes))
+    assert "By amount" not in to_markdown(comparison_page(bench.compare(*recipes)))
 
 
 @pytest.mark.parametrize(

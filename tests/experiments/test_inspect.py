@@ -12,7 +12,7 @@ from rich.console import Console
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import DataError
 from nertune.experiments.inspect import Inspection, inspect_corpora
-from nertune.reports.inspection import render
+from nertune.reports.inspection import print_inspection
 
 TRAIN = "王\tB-PER\n明\tI-PER\n在\tO\n京\tB-LOC\n\n你\tO\n[\tI-PER\n1\tO\n"
 TEST = "你\tO\n[\tO\n1\tO\n\n好\tB-TIME\n"
@@ -27,7 +27,7 @@ def load(folder: Path, name: str, text: str) -> Corpus:
 
 def shown(inspection: Inspection) -> str:
     console = Console(file=io.StringIO(), width=120, color_system=None)
-    render(inspection, console)
+    print_inspection(inspection, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

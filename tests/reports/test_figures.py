@@ -100,7 +100,7 @@ METHODS = ("full", "lora", "lora-top2", "rslora", "dora", "pissa", "lora-plus", 
         tuple(f"{name}-with-all-layers-and-a-long-name" for name in METHODS),
     ],
 )
-def test_many_arms_and_types_are_drawn(
+def test_many_configurations_and_types_are_drawn(
     names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = pytest.importorskip("matplotlib.figure")

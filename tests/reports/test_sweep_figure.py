@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nertune.comparison.search.trials import SweepResult, Trial
-from nertune.reports.sweep_figure import pareto_front, save_sweep_figure
+from nertune.reports.figures import pareto_front, save_sweep_figure
 
 COSTS = st.lists(st.tuples(st.integers(1, 9), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])))
 

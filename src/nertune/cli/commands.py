@@ -490,8 +490,7 @@ def compare(
     from nertune.comparison.runs import RunOptions
     from nertune.comparison.sizes import compare_sizes as run
     from nertune.experiments.progress import notify
-    from nertune.reports import report
-    from nertune.reports.save import save_report
+    from nertune.reports.comparison import print_comparison, save_report
 
     try:
         comparison = run(
@@ -515,9 +514,8 @@ def compare(
     if as_json:
         _print_json(comparison.to_dict())
     else:
-        report.render_terminal(comparison, _stdout())
-        page = "report.html" if (output / "report.html").exists() else "report.md"
-        _stdout().print(f"report: {output}/{page}", markup=False, soft_wrap=True)
+        print_comparison(comparison, _stdout())
+        _stdout().print(f"report: {output}/report.html", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -546,7 +544,7 @@ def sweep(
     from nertune.comparison.search.sweep import SweepBudget
     from nertune.comparison.search.sweep import sweep as run
     from nertune.experiments.progress import notify
-    from nertune.reports.sweep_figure import save_sweep_figure
+    from nertune.reports.figures import save_sweep_figure
     from nertune.reports.terminal import print_sweep
 
     folder = output or Path("sweeps") / space.stem
@@ -722,7 +720,7 @@ def inspect(
     from nertune.data.corpus import Reading, load_alike
     from nertune.data.samples import resolve_data
     from nertune.experiments.inspect import inspect_corpora
-    from nertune.reports.inspection import render
+    from nertune.reports.inspection import print_inspection
 
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
@@ -743,7 +741,7 @@ def inspect(
     if as_json:
         _print_json(inspection.to_dict())
     else:
-        render(inspection, _stdout())
+        print_inspection(inspection, _stdout())
 
 
 @data_app.command()

@@ -298,9 +298,6 @@ class Configuration:
         ]
 
 
-Arm = Configuration  # its earlier name
-
-
 @dataclass(frozen=True, slots=True)
 class Example:
     """A document that one configuration gets wholly right and another wrong.
@@ -374,11 +371,6 @@ class Comparison:
     novelty: Mapping[Novelty, int] | None = None
     examples: tuple[Example, ...] = ()
     sizes: tuple[SizePoint, ...] = ()
-
-    @property
-    def arms(self) -> tuple[Configuration, ...]:
-        """Their earlier name."""
-        return self.configurations
 
     @property
     def types(self) -> tuple[str, ...]:

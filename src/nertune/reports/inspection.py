@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+
+from rich.console import Console
 
 from nertune.data.duplicates import SharedText
 from nertune.data.statistics import Lengths
 from nertune.experiments.inspect import FileInspection, Inspection, ModelFit
+from nertune.reports.content import NOTHING, Table
+from nertune.reports.terminal import print_lines, to_rich
 from nertune.storage.files import shorten
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-__all__ = ["render"]
+__all__ = ["print_inspection"]
 
 _MAX_REPAIRS = 20
 
 
-def render(inspection: Inspection, console: Console) -> None:
+def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print an inspection: counts, labels, what files share, and what cannot be expressed.
 
     Args:
@@ -28,64 +27,41 @@ def render(inspection: Inspection, console: Console) -> None:
         console: rich's console to print on.
     """
     files = inspection.files
-    console.print(_table("Files", files, _rows(files)))
+    names = [file.name for file in files]
+    columns = [_describe(file, any(f.fit for f in files)) for file in files]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    console.print(to_rich(Table(("", *names), [rows]), "Files", "boxed"))
     labels = Counter[str]()
     for file in files:
         labels.update(file.statistics.entities)
     if labels:
-        console.print(_table("Entities", files, _label_rows([n for n, _ in labels.most_common()])))
+        rows = [[label, *(_count(file.statistics.entities.get(label, 0)) for file in files)]
+                for label, _ in labels.most_common()]  # fmt: skip
+        console.print(to_rich(Table(("", *names), [rows]), "Entities", "boxed"))
     lines = [*_reading(files), *_sharing(inspection), *_expressing(inspection)]
-    for line in [*lines, *(f"warning: {warning}" for warning in inspection.warnings)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines([*lines, *(f"warning: {w}" for w in inspection.warnings)], console)
 
 
-_Row = tuple[str, Callable[[FileInspection], str]]
-
-
-def _table(title: str, files: Iterable[FileInspection], rows: Iterable[_Row]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for file in files:
-        table.add_column(Text(file.name), justify="right")
-    for name, value in rows:
-        table.add_row(Text(name), *(Text(value(file)) for file in files))
-    return table
-
-
-def _rows(files: Iterable[FileInspection]) -> list[_Row]:
-    rows: list[_Row] = [
-        ("format", lambda f: f.format if f.scheme is None else f"{f.format}, {f.scheme}"),
-        ("documents", lambda f: _count(f.statistics.documents)),
-        ("… without entities", lambda f: _count(f.statistics.documents_without_entities)),
-        ("… with overlapping entities", lambda f: _count(f.statistics.documents_with_overlaps)),
-        ("… that repeat an earlier text", lambda f: _count(f.duplicates.documents)),
-        ("characters", lambda f: _count(f.statistics.characters)),
-        ("tokens", lambda f: "–" if f.statistics.tokens is None else _count(f.statistics.tokens)),
-        ("entities", lambda f: _count(f.statistics.num_entities)),
-        ("tags repaired", lambda f: _count(len(f.repairs))),
-        ("length: mean / median / 95 % / max", lambda f: _lengths(f.statistics.lengths)),
-    ]
-    if any(file.fit for file in files):
-        rows += [
-            ("… in pieces", lambda f: _lengths(f.fit.pieces) if f.fit else ""),
-            ("longer than the model's window", lambda f: _longer(f.fit) if f.fit else ""),
-            (
-                "entities that cannot be expressed",
-                lambda f: _count(len(f.fit.lost) if f.fit else 0),
-            ),
-        ]
-    rows.append(("content sha256", lambda f: f.statistics.sha256[:12]))
-    return rows
-
-
-def _label_rows(labels: Iterable[str]) -> list[_Row]:
-    def row(label: str) -> _Row:
-        return label, lambda file: _count(file.statistics.entities.get(label, 0))
-
-    return [row(label) for label in labels]
+def _describe(file: FileInspection, with_fit: bool) -> dict[str, str]:
+    """What the table says of a file, by the row's name."""
+    found, fit = file.statistics, file.fit
+    rows = {
+        "format": file.format if file.scheme is None else f"{file.format}, {file.scheme}",
+        "documents": _count(found.documents),
+        "… without entities": _count(found.documents_without_entities),
+        "… with overlapping entities": _count(found.documents_with_overlaps),
+        "… that repeat an earlier text": _count(file.duplicates.documents),
+        "characters": _count(found.characters),
+        "source tokens": NOTHING if found.tokens is None else _count(found.tokens),
+        "entities": _count(found.num_entities),
+        "tags repaired": _count(len(file.repairs)),
+        "length: mean / median / 95 % / max": _lengths(found.lengths),
+    }
+    if with_fit:
+        rows["… in tokens"] = _lengths(fit.pieces) if fit else ""
+        rows["longer than the model's window"] = _longer(fit) if fit else ""
+        rows["entities that cannot be expressed"] = _count(len(fit.lost) if fit else 0)
+    return rows | {"content sha256": found.sha256[:12]}
 
 
 def _count(number: int) -> str:
@@ -99,7 +75,7 @@ def _lengths(lengths: Lengths) -> str:
 def _longer(fit: ModelFit) -> str:
     if fit.window_pieces is None:
         return "no window stated"
-    return f"{fit.longer_than_window:,} (> {fit.window_pieces} pieces)"
+    return f"{fit.longer_than_window:,} (> {fit.window_pieces} tokens)"
 
 
 def _reading(files: Iterable[FileInspection]) -> Iterable[str]:

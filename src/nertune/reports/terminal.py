@@ -1,32 +1,99 @@
-"""Scores and records as terminal tables."""
+"""Tables, scores and records on a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import rich.table
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.measure import Measurement
 from rich.text import Text
 
 from nertune.evaluation.resampling import caveats
+from nertune.reports.content import NOTHING, Cell, Row, Table, brief
+from nertune.reports.numbers import number
 
 if TYPE_CHECKING:
     from nertune.comparison.search.advice import Advice
     from nertune.comparison.search.trials import SweepResult
 
-__all__ = [
-    "print_advice",
-    "print_export",
-    "print_pretraining",
-    "print_record",
-    "print_scores",
-    "print_sweep",
-]
+__all__ = ["fits", "print_advice", "print_by_configuration", "print_export", "print_lines",
+           "print_pretraining", "print_record", "print_scores", "print_sweep",
+           "to_rich"]  # fmt: skip
 
 _SHOWN_TRIALS = 8
+_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "narrow": {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False},  # most room for figures
+    "wide": {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True},
+    "boxed": {},
+}
+
+
+def to_rich(
+    table: Table, title: str | None = None, look: Literal["narrow", "wide", "boxed"] = "narrow"
+) -> rich.table.Table:
+    """A table for a terminal: a long text is folded, a number of a wide one is never cut."""
+    title = table.title if title is None else title
+    made = rich.table.Table(title=title or None, title_justify="left", **_LOOKS[look])
+    for column, heading in enumerate(map(brief, table.headings)):
+        if table.is_left(column):
+            made.add_column(Text(heading), overflow="fold")
+        else:
+            is_whole = look == "wide"
+            made.add_column(Text(heading), justify="right", overflow="fold", no_wrap=is_whole)
+    for group in table.groups:
+        for index, row in enumerate(group):
+            shown = [Text(brief(c), c.style if isinstance(c, Cell) else "") for c in row]
+            if index:
+                shown[: table.num_keys] = [Text()] * table.num_keys
+            made.add_row(*shown, end_section=index == len(group) - 1)
+    return made
+
+
+def fits(table: rich.table.Table, console: Console) -> bool:
+    """Whether a table needs no folding."""
+    unbounded = console.options.update(max_width=10**6)
+    return Measurement.get(console, unbounded, table).maximum <= console.width
+
+
+def print_by_configuration(table: Table, title: str, console: Console) -> None:
+    """A table of `key, configuration, value…` with columns for each configuration.
+
+    It comes in parts where it would be wider than the terminal.
+    """
+    names = list(dict.fromkeys(str(row[1]) for group in table.groups for row in group))
+    for size in range(len(names), 0, -1):
+        shown = (names[start : start + size] for start in range(0, len(names), size))
+        parts = [to_rich(_spread(table, some), title) for some in shown]
+        if all(fits(part, console) for part in parts):
+            break
+    console.print(*parts, sep="\n")
+
+
+def _spread(table: Table, names: Sequence[str]) -> Table:
+    """The columns of some configurations; one that is empty is left out."""
+    found = [(g[0][0], {str(row[1]): row[2:] for row in g}) for g in table.groups]
+    rows = [(key, values) for key, values in found if not values.keys().isdisjoint(names)]
+    headings: list[Cell | str] = [table.headings[0]]
+    columns: list[Row] = [[key for key, _ in rows]]
+    for name in names:
+        above = name
+        for index, heading in enumerate(table.headings[2:]):
+            column = [values[name][index] if name in values else NOTHING for _, values in rows]
+            if any(map(brief, column)):
+                headings.append(f"{above}\n{brief(heading)}".strip("\n"))
+                columns.append(column)
+                above = ""
+    return Table(headings, [list(zip(*columns, strict=True))], align=table.align[0])
+
+
+def print_lines(lines: Iterable[str], console: Console, style: str = "") -> None:
+    """Lines of text, which are no markup, whatever they hold; the terminal wraps them."""
+    for line in lines:
+        console.print(Text(line, style), soft_wrap=True)
 
 
 def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> None:
@@ -40,19 +107,11 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
     sources = scores.get("source_documents")  # not in what earlier versions wrote
     texts = f"{scores['documents']:,} {'sentences' if sources else 'documents'}"
     counted = f"{sources:,} documents, {texts}" if sources else texts
-    console.print(Text(f"{title} ({counted})"), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    table.add_column("type", overflow="fold")  # a long name is folded, a number never cut
-    for name in ("P", "R", "F1", "gold", "pred.", "untyped", "overlap"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, row in scores["types"].items():
-        table.add_row(Text(name), *_cells(row), _number(row["untyped"]["f1"]),
-                      _number(row["overlap"]["f1"]))  # fmt: skip
-    table.add_section()
-    table.add_row("micro", *_cells(scores["micro"]), _number(scores["untyped"]["f1"]),
-                  _number(scores["overlap"]["f1"]))  # fmt: skip
-    table.add_row("macro", *_cells(scores["macro"]), "", "")
-    console.print(table)
+    print_lines([f"{title} ({counted})"], console)
+    averages = [_score_row("micro", scores["micro"] | scores), _score_row("macro", scores["macro"])]
+    types = [_score_row(name, row) for name, row in scores["types"].items()]
+    headings = ("type", "P", "R", "F1", "gold", "pred.", "untyped", "overlap")
+    console.print(to_rich(Table(headings, [types, averages]), look="wide"))
     console.print(
         "exact spans; untyped: F1 of spans of any type; overlap: F1 where one character is enough"
     )
@@ -65,32 +124,37 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
             soft_wrap=True,
         )
         for caveat in caveats(sources or scores["documents"], scores["micro"]["support"]):
-            console.print(Text(f"Note: {caveat}", style="yellow"), soft_wrap=True)
+            print_lines([f"Note: {caveat}"], console, "yellow")
+
+
+def _score_row(name: str, row: Mapping[str, Any]) -> list[str]:
+    figures = [number(row[key]) for key in ("precision", "recall", "f1")]
+    others = [number(row[key]["f1"]) if key in row else "" for key in ("untyped", "overlap")]
+    return [name, *figures, f"{row['support']:,}", f"{row['predicted']:,}", *others]
 
 
 def print_record(record: Mapping[str, Any], folder: Path, console: Console) -> None:
     """The end of a run: what trained, how long, how well, and what to do next."""
-    parameters = record["parameters"]
-    share = parameters["trainable"] / parameters["total"]
+    parameters, memory = record["parameters"], record["peak_memory_bytes"]
+    peak = "not measured" if memory is None else f"{memory / 2**20:,.0f} MiB"
     summary = (
         f"{record['name']}: {parameters['trainable']:,} of {parameters['total']:,} parameters "
-        f"trained ({share:.1%}), best epoch {record['best_epoch']} of {len(record['epochs'])}, "
-        f"{record['seconds']:.0f} s, peak memory {_mebibytes(record['peak_memory_bytes'])}"
+        f"trained ({parameters['trainable'] / parameters['total']:.1%}), best epoch "
+        f"{record['best_epoch']} of {len(record['epochs'])}, {record['seconds']:.0f} s, "
+        f"peak memory {peak}"
     )
     console.print(Text(summary))
-    for split in ("dev", "test"):
-        if record[split]:
-            print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
-    scored = [record[split]["micro"] for split in ("dev", "test") if record[split]]
+    splits = [split for split in ("dev", "test") if record[split]]
+    for split in splits:
+        print_scores(record[split], f"{split}: {record['data'][split]['path']}", console)
+    scored = [record[split]["micro"] for split in splits]
     if any(row["support"] and not row["predicted"] for row in scored):
-        console.print(Text(_say_nothing_found(record), style="yellow"), soft_wrap=True)
+        print_lines([_say_nothing_found(record)], console, "yellow")
     lines = [f"model: {folder}/model"]
     test = record.get("settings", {}).get("data", {}).get("test")
     if test and not record["test"]:
         lines.append(f"test:  not scored; nertune evaluate {folder}/model {test}")
-    lines.append(f"next:  nertune predict {folder}/model 'some text'")
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    print_lines([*lines, f"next:  nertune predict {folder}/model 'some text'"], console)
 
 
 def _say_nothing_found(record: Mapping[str, Any]) -> str:
@@ -107,18 +171,6 @@ def _say_nothing_found(record: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [
-        *(_number(row[key]) for key in ("precision", "recall", "f1")),
-        f"{row['support']:,}",
-        f"{row['predicted']:,}",
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
 def print_pretraining(record: Mapping[str, Any], folder: Path, console: Console) -> None:
     """What came of pre-training, in a few lines.
 
@@ -129,16 +181,15 @@ def print_pretraining(record: Mapping[str, Any], folder: Path, console: Console)
     """
     before, after = record["held_out"]["before"], record["held_out"]["after"]
     lines = [
-        f"{record['tokens']:,} pieces in {record['steps']:,} steps, {record['seconds']:.0f} s "
+        f"{record['tokens']:,} tokens in {record['steps']:,} steps, {record['seconds']:.0f} s "
         f"({record['tokens_per_second']:,.0f} tokens/s), {record['text_share']:.1%} of them text",
         f"held-out perplexity {before['perplexity']:,.1f} -> {after['perplexity']:,.1f} "
-        f"({after['pieces']:,} hidden pieces)"
+        f"({after['pieces']:,} masked tokens)"
         if after
         else "no text was held out: perplexity not measured",
         f"encoder: {folder / 'model'}",
     ]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    print_lines(lines, console)
 
 
 def print_export(report: Mapping[str, Any], model: str, console: Console) -> None:
@@ -151,30 +202,21 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
     """
     dev = report["dev"]
     title = f"{dev['path']} ({dev['documents']:,} documents, {dev['entities']:,} entities)"
-    console.print(Text(title), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    table.add_column("backend", no_wrap=True)
-    for name in ("micro-F1", "same entities", "units/s", "MB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("torch", "onnx", "onnx-int8"):
-        row = report.get(name)
-        if row is None or "units_per_second" not in row:
-            continue
-        found = row.get("agreement")
-        same = f"{found['equal']:,} of {found['entities']:,}" if found else "–"
-        size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else "–"
-        table.add_row(name, _number(row["f1"]), same, f"{row['units_per_second']:,}", size)
-    console.print(table)
-    for name in ("onnx", "onnx-int8"):
-        if name in report and report[name].get("status") == "refused":
-            console.print(Text(f"{name}: refused, since {report[name]['reason']}"), soft_wrap=True)
+    print_lines([title], console)
+    backends = {name: report[name] for name in ("torch", "onnx", "onnx-int8") if name in report}
+    rows = []
+    for name, row in backends.items():
+        if "units_per_second" in row:
+            found = row.get("agreement")
+            same = f"{found['equal']:,} of {found['entities']:,}" if found else NOTHING
+            size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else NOTHING
+            rows.append([name, number(row["f1"]), same, f"{row['units_per_second']:,}", size])
+    headings = ("backend", "micro-F1", "same entities", "units/s", "MB")
+    console.print(to_rich(Table(headings, [rows]), look="wide"))
+    refused = {n: row["reason"] for n, row in backends.items() if row.get("status") == "refused"}
+    print_lines((f"{name}: refused, since {why}" for name, why in refused.items()), console)
     best = "onnx-int8" if report.get("onnx-int8", {}).get("status") == "exported" else "onnx"
-    console.print(Text(f"next:  nertune predict {model} --backend {best} 'some text'"),
-                  soft_wrap=True)  # fmt: skip
-
-
-def _mebibytes(count: int | None) -> str:
-    return "not measured" if count is None else f"{count / 2**20:,.0f} MiB"
+    print_lines([f"next:  nertune predict {model} --backend {best} 'some text'"], console)
 
 
 def print_sweep(console: Console, result: SweepResult) -> None:
@@ -183,19 +225,16 @@ def print_sweep(console: Console, result: SweepResult) -> None:
     shown = sorted(done, key=lambda t: -(t.f1 or 0.0))[:_SHOWN_TRIALS]
     if result.base not in shown:
         shown.append(result.base)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    for name in ("trial", "dev F1", "trained", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("settings", overflow="fold")
+    rows = []
     for trial in shown:
         told = ", ".join(
             f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in trial.values.items()
         )
-        table.add_row(str(trial.number), _number(trial.f1), f"{trial.trainable or 0:,}",
-                      f"{trial.seconds or 0:.0f}",
-                      Text(told or "the recipe as it stands"))  # fmt: skip
-    console.print(table)
+        figures = (number(trial.f1), f"{trial.trainable or 0:,}", f"{trial.seconds or 0:.0f}")
+        rows.append([str(trial.number), *figures, told or "the recipe as it stands"])
+    headings = ("trial", "dev F1", "trained", "seconds", "settings")
+    console.print(to_rich(Table(headings, [rows], align="rrrrl"), look="wide"))
     states = [trial.state for trial in result.trials]
     console.print(
         f"{len(done)} trials complete, {states.count('pruned')} stopped early, "
@@ -204,32 +243,19 @@ def print_sweep(console: Console, result: SweepResult) -> None:
     for name, scores in result.confirmed.items():
         told = ", ".join(f"{f1:.4f}" for f1 in scores)
         console.print(f"{name} with further seeds: {told}")
-    console.print(Text(result.verdict), soft_wrap=True)
-    console.print(f"winner: {result.winner}", markup=False, soft_wrap=True)
+    print_lines([result.verdict, f"winner: {result.winner}"], console)
 
 
 def print_advice(console: Console, advice: Advice) -> None:
     """What was tried, what either way costs, and the verdict."""
     from nertune.comparison.search.advice import cost_rows, outcome_rows
 
-    first = advice.plan.first
-    heads = ("tried", f"F1 at {first}", "best", "epochs", "trained", "s/epoch")
-    console.print(_right_table(heads, outcome_rows(advice)))
-    heads = ("best of either", "dev micro-F1", "trained", "s/epoch", "peak", "stored")
-    console.print(_right_table(heads, cost_rows(advice)))
-    for notice in advice.notices:
-        console.print(Text(f"Note: {notice}", style="yellow"), soft_wrap=True)
-    console.print(Text(advice.verdict, style="bold"), soft_wrap=True)
+    headings = ("tried", f"F1 at {advice.plan.first}", "best", "epochs", "trained", "s/epoch")
+    console.print(to_rich(Table(headings, [outcome_rows(advice)]), look="wide"))
+    headings = ("best of either", "dev micro-F1", "trained", "s/epoch", "peak", "stored")
+    console.print(to_rich(Table(headings, [cost_rows(advice)]), look="wide"))
+    print_lines((f"Note: {notice}" for notice in advice.notices), console, "yellow")
+    print_lines([advice.verdict], console, "bold")
     if advice.has_learnt:
-        console.print(Text(f"next:  nertune train {advice.recipe}"), soft_wrap=True)
+        print_lines([f"next:  nertune train {advice.recipe}"], console)
     console.print(Text(f"took {advice.seconds / 60:.1f} min"))
-
-
-def _right_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Its first column on the left, the others on the right."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=number > 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table

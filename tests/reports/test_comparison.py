@@ -13,13 +13,19 @@ from rich.console import Console
 from helpers.comparisons import BETTER, UNCLEAR, WORSE, comparison, row
 from nertune.comparison.results import Comparison, Estimate, SizePoint
 from nertune.evaluation.significance import Difference
-from nertune.reports import report
-from nertune.reports.save import save_report
+from nertune.reports.comparison import (
+    comparison_page,
+    print_comparison,
+    save_report,
+    verdict_sentence,
+)
+from nertune.reports.markdown import to_markdown
+from nertune.reports.numbers import short_number
 
 
 def rendered(shown: Comparison, width: int = 80) -> str:
     stream = io.StringIO()
-    report.render_terminal(shown, Console(file=stream, width=width, color_system=None))
+    print_comparison(shown, Console(file=stream, width=width, color_system=None))
     return stream.getvalue()
 
 
@@ -32,18 +38,18 @@ def rendered(shown: Comparison, width: int = 80) -> str:
     ],
 )
 def test_verdict_in_plain_words(difference: Difference, sentence: str) -> None:
-    assert report.verdict_sentence("lora", "bert", difference) == sentence
+    assert verdict_sentence("lora", "bert", difference) == sentence
 
 
 def test_terminal_shows_every_figure_within_80_columns() -> None:
     shown = comparison()
     text = rendered(shown)
     assert max(map(len, text.splitlines())) <= 80
-    assert report.verdict_sentence("lora", "bert", BETTER) in text
+    assert verdict_sentence("lora", "bert", BETTER) in text
     assert "Note: A notice." in text
     for word in ("800k", "0.784 %", "12.5", "1026", "baseline", "macro average", "PERSON"):
         assert word in text
-    micro = shown.arms[1].score("micro").f1
+    micro = shown.configurations[1].score("micro").f1
     assert micro.mean is not None
     assert micro.deviation is not None
     assert f"{100 * micro.mean:.1f} ±{100 * micro.deviation:.1f}" in text
@@ -51,7 +57,7 @@ def test_terminal_shows_every_figure_within_80_columns() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_many_arms_are_shown_in_parts_that_fit(width: int) -> None:
+def test_many_configurations_are_shown_in_parts_that_fit(width: int) -> None:
     names = tuple(f"method-{number}" for number in range(11))
     shown = replace(comparison(names=names), notices=())
     sizes = [
@@ -67,9 +73,9 @@ def test_many_arms_are_shown_in_parts_that_fit(width: int) -> None:
     assert "5 (0.5 %)" in text
     assert "125 (12.5 %)" in text
     curves = text.split("Learning curves", 1)[1]
-    for arm in shown.arms:
-        assert arm.name in curves
-        assert f"{100 * (arm.epochs[0].dev_f1.mean or 0):.1f} ±" in curves
+    for configuration in shown.configurations:
+        assert configuration.name in curves
+        assert f"{100 * (configuration.epochs[0].dev_f1.mean or 0):.1f} ±" in curves
 
 
 @pytest.mark.parametrize(
@@ -77,28 +83,30 @@ def test_many_arms_are_shown_in_parts_that_fit(width: int) -> None:
     [(0, "0"), (999, "999"), (999_499, "999k"), (999_700, "1M"), (6_861_769, "6.86M")],
 )
 def test_numbers_of_parameters(value: int, shown: str) -> None:
-    assert report._short_number(value) == shown
+    assert short_number(value) == shown
 
 
 def test_one_seed_shows_no_deviation() -> None:
     shown = comparison(num_seeds=1)
     assert "±" not in rendered(shown)
-    tables = [line for line in report.to_markdown(shown).splitlines() if line.startswith("|")]
+    tables = [
+        line for line in to_markdown(comparison_page(shown)).splitlines() if line.startswith("|")
+    ]
     assert not any("±" in line for line in tables)
     assert shown.to_dict()["arms"][0]["scores"]["micro"]["f1"]["sd"] is None
 
 
 def test_one_seed_shows_the_interval_of_its_f1() -> None:
     shown = comparison(num_seeds=1)
-    shown.arms[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
+    shown.configurations[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
     text = rendered(shown)
     assert "below F1: its 95 % interval" in " ".join(text.split())
     assert "85.1–" in text
     assert "93.7 " in text
-    assert "[0.8512, 0.9371]" in table(report.to_markdown(shown), "Averages")[2]
+    assert "[0.8512, 0.9371]" in table(to_markdown(comparison_page(shown)), "Averages")[2]
     several = comparison(num_seeds=2)
-    several.arms[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
-    assert "0.8512" not in report.to_markdown(several)  # of one of the two
+    several.configurations[0].records[0]["test"]["micro"]["f1_ci95"] = [0.8512, 0.9371]
+    assert "0.8512" not in to_markdown(comparison_page(several))  # of one of the two
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:
@@ -106,8 +114,13 @@ def test_names_with_markup_are_shown_as_they_are() -> None:
     text = rendered(shown, width=120)
     assert "a[bold]b" in text
     assert "[red]" in text
-    point = SizePoint(1.0, 10, {arm.name: Estimate.of([0.5]) for arm in shown.arms}, {})
-    markdown = report.to_markdown(replace(shown, sizes=(point,)))
+    point = SizePoint(
+        1.0,
+        10,
+        {configuration.name: Estimate.of([0.5]) for configuration in shown.configurations},
+        {},
+    )
+    markdown = to_markdown(comparison_page(replace(shown, sizes=(point,))))
     amounts = table(markdown, "By amount of training data")
     assert r"| points against a\[bold]b |" in amounts[0]
     assert [row.split(" | ")[1] for row in amounts[2:]] == [r"a\[bold]b", r"x\|y", "lora_r8"]
@@ -126,20 +139,22 @@ def table(markdown: str, heading: str) -> list[str]:
 
 def test_markdown_tables_can_be_read_back() -> None:
     shown = comparison()
-    markdown = report.to_markdown(shown, figure="report.svg")
+    markdown = to_markdown(comparison_page(shown, picture=Path("anywhere/report.svg")))
     rows = [line.strip("| ").split(" | ") for line in table(markdown, "Averages")]
     assert rows[0] == ["average", "configuration", "precision", "recall", "F1"]
-    found = {(average, arm): f1 for average, arm, _, _, f1 in rows[2:]}
-    for arm in shown.arms:
-        micro = arm.score("micro").f1
-        mean, deviation = map(float, found["micro", arm.name].split(" ± "))
+    found = {(average, configuration): f1 for average, configuration, _, _, f1 in rows[2:]}
+    for configuration in shown.configurations:
+        micro = configuration.score("micro").f1
+        mean, deviation = map(float, found["micro", configuration.name].split(" ± "))
         assert mean == pytest.approx(micro.mean, abs=5e-5)
         assert deviation == pytest.approx(micro.deviation, abs=5e-5)
     differences = [line.strip("| ").split(" | ") for line in table(markdown, "Difference to bert")]
     assert differences[2] == ["lora", "+0.0310", "+0.0120", "+0.0500", "0.0040", "better"]
     assert differences[3][1:4] == ["-0.0310", "-0.0500", "-0.0120"]
     assert len(table(markdown, "By type")) == 2 + 3 * 3
-    assert len(table(markdown, "By epoch")) == 2 + 5 + 4 + 3  # each arm its own number of epochs
+    assert (
+        len(table(markdown, "By epoch")) == 2 + 5 + 4 + 3
+    )  # each configuration its own number of epochs
     assert len(table(markdown, "Cost")) == 2 + 3
     assert "![Learning curves and F1 by type](report.svg)" in markdown
     assert "\n- lora vs bert: +3.1 points micro-F1 [+1.2, +5.0], p = .004: better\n" in markdown
@@ -147,9 +162,9 @@ def test_markdown_tables_can_be_read_back() -> None:
 
 def test_undefined_scores_are_shown_as_such(tmp_path: Path) -> None:
     shown = comparison(names=("bert",))
-    for one in shown.arms[0].records:
+    for one in shown.configurations[0].records:
         one["test"]["types"]["UNSEEN"] = row(None, 0, untyped=row(None, 0), overlap=row(None, 0))
-    assert "| UNSEEN | 0 | bert | – | – | – | – | – |" in report.to_markdown(shown)
+    assert "| UNSEEN | 0 | bert | – | – | – | – | – |" in to_markdown(comparison_page(shown))
     assert "UNSEEN" in rendered(shown)
     save_report(shown, tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
