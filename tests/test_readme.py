@@ -131,8 +131,8 @@ def test_the_python_page_names_what_the_package_offers() -> None:
     assert set(named) <= set(nertune.__all__)
 
 
-def test_the_table_of_rooms_names_folders_that_exist() -> None:
-    table = README.split("## What lies where")[1]
+def test_the_repository_layout_names_folders_that_exist() -> None:
+    table = README.split("## Repository layout")[1]
     named = re.findall(r"^\| `([\w/-]+)/` \|", table, re.MULTILINE)
     assert len(named) >= 10
     assert not [name for name in named if not (ROOT / name).is_dir()]

@@ -297,7 +297,7 @@ class TrainSettings(Section):
         "encoder and the method.",
     )
     head_learning_rate: Rate | None = Field(
-        None, description="Peak learning rate of the head; by default 1e-3, beside an adapter 2e-3."
+        None, description="Peak learning rate of the head; by default 1e-3, with an adapter 2e-3."
     )
     crf_learning_rate: Rate = Field(
         1e-2, description="Peak learning rate of the CRF's transitions."
