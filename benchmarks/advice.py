@@ -6,7 +6,7 @@
 
 DATA is `weibo`, `resume` or `cluener`: the first 400 training sentences and the first 200 of dev,
 as someone with a few hundred labelled sentences has them; all of test (`cluener`, whose test labels
-are not public: the rest of dev). `grid`: three rates of full tuning, and three of LoRA with all
+are not public: the rest of dev). `grid`: three rates of full fine-tuning and three of LoRA with all
 five shapes that an advice may try, seed 1, as many epochs as an advice's recipe says; the best four
 on dev go on to seeds 2 and 3. `advise` runs the command on the same train and dev. `verdict` trains
 its pick with the same three seeds, compares it on test with the grid's best (by its mean on dev: a
@@ -31,10 +31,10 @@ from peoples import ROOT, without_paths
 from nertune.comparison.search.candidates import (
     Candidate,
     ideal_epochs,
-    read_measures,
     try_rates,
     try_shapes,
 )
+from nertune.models.encoder import read_config
 from nertune.storage.atomic import write_json
 
 ENCODER, BATCH_TOKENS = "mini-zh", 512
@@ -72,11 +72,11 @@ def cut_files(data: str, output: Path) -> dict[str, Path]:
 
 def all_settings() -> list[Candidate]:
     """The grid."""
-    config = read_measures(ENCODER)
+    config = read_config(ENCODER)
     found = []
     for candidate in try_rates(config):
         found.append(candidate)
-        if candidate.family == "lora":
+        if candidate.method == "lora":
             found += try_shapes(candidate, config)
     return found
 

@@ -588,8 +588,9 @@ def advise(
     set_: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """LoRA or full tuning? With which rank, rate and layers? Found by short runs on your data."""
+    """LoRA or full fine-tuning, and with which settings? Found by short runs on your data."""
     refuse_many_processes()
+    from nertune.comparison.search.advise import Question
     from nertune.comparison.search.advise import advise as run
     from nertune.experiments.progress import notify
     from nertune.reports.terminal import print_advice
@@ -597,12 +598,8 @@ def advise(
     name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
     try:
         advice = run(
-            data,
-            minutes=minutes,
+            Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
             output=output or Path("advice") / name,
-            dev=dev,
-            encoder=encoder,
-            overrides=set_ or [],
             resume=resume,
             say=lambda message: notify(_stderr(), message),
         )

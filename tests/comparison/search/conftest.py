@@ -10,7 +10,6 @@ import pytest
 from helpers.advice import Ask, run_here
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.comparison.search import advise as search
-from nertune.comparison.search import conclusion
 from nertune.comparison.search.advice import Advice
 
 
@@ -23,19 +22,20 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     write_jsonl(data / "train.jsonl", SENTENCES)
     write_jsonl(data / "dev.jsonl", SENTENCES[:6])
     (data / "test.jsonl").write_text("not to be read", encoding="utf-8")
-    monkeypatch.setattr(conclusion, "_MOST_SEEDS", 2)
-    monkeypatch.setattr(conclusion, "run_in_subprocess", run_here)
+    monkeypatch.setattr(search, "_MOST_SEEDS", 2)
+    monkeypatch.setattr(search, "run_in_subprocess", run_here)
     monkeypatch.setattr("nertune.comparison.search.candidates.ideal_epochs", lambda documents: 6)
     monkeypatch.setattr(search, "ideal_epochs", lambda documents: 6)
-    monkeypatch.setattr(conclusion, "ideal_epochs", lambda documents: 6)
 
     def call(**options: Any) -> Advice:
-        chosen: dict[str, Any] = {
+        asked: dict[str, Any] = {
+            "data": data,
             "minutes": 10.0,
-            "output": tmp_path / "out",
             "encoder": str(tiny_bert()),
             "overrides": ["run.device=cpu", "run.threads=1", "train.batch_tokens=40"],
         }
-        return search.advise(str(options.pop("data", data)), **chosen | options)
+        asked |= {key: options.pop(key) for key in (*asked, "dev") if key in options}
+        question = search.Question(**asked | {"data": str(asked["data"])})
+        return search.advise(question, **{"output": tmp_path / "out"} | options)
 
     return call

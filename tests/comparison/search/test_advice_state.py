@@ -1,87 +1,71 @@
-"""What an advice keeps for its next life."""
+"""What an advice keeps for when it is killed, its clock, and when its runs end."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.tiny import SENTENCES, write_jsonl
-from nertune.comparison.search.advice_data import load_data
-from nertune.comparison.search.advice_state import AdviceState, Question, refuse_folder
-from nertune.comparison.search.candidates import Candidate, Plan
+from nertune.comparison.search.advise import _State, _Until
 from nertune.config.run import parse_settings
 from nertune.errors import ConfigError
+from nertune.training.trainer import EpochReport, Pause
 
 
-@pytest.fixture
-def question(tmp_path: Path) -> Question:
-    train = write_jsonl(tmp_path / "train.jsonl", SENTENCES)
-    dev = write_jsonl(tmp_path / "dev.jsonl", SENTENCES[:6])
-    values = {"data": {"train": str(train), "dev": str(dev)}, "model": {"encoder": "mini-zh"}}
-    output = tmp_path / "out"
-    output.mkdir()
-    data = load_data(parse_settings(values).data, output)
-    return Question(data, values, output, minutes=10.0)
+def asked(**changes: Any) -> dict[str, Any]:
+    settings = parse_settings({"data": {"train": "sample:train"}}).to_dict()
+    return {"settings": settings, "data": {"train": "1", "dev": "2"}, "minutes": 10.0, **changes}
 
 
-def test_the_next_life_knows_what_was_kept(question: Question) -> None:
+def test_what_was_kept_is_known_after_a_kill(tmp_path: Path) -> None:
     said: list[str] = []
-    state = AdviceState(question, said.append)
-    assert state.get("speeds") is None
+    path = tmp_path / "advise.json"
+    state = _State(path, asked(), said.append)
+    assert "speeds" not in state.kept
     state.note("no dev file")
-    state.clock.before = 100.0  # as if it had worked so long
     state.keep(failures={"lora-0.1": "it does not go"})
-    later = AdviceState(question, said.append)
-    assert later.failures == {"lora-0.1": "it does not go"}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(kept | {"spent": 100.0}), encoding="utf-8")  # as if it took so long
+    later = _State(path, asked(), said.append)
+    assert later.kept["failures"] == {"lora-0.1": "it does not go"}
     assert later.notices == ["no dev file"]
     later.note("no dev file")
-    assert said == ["no dev file"]  # in the first life
-    assert 100 <= later.clock.spent < 110
-    assert 490 < later.clock.left <= 500
+    assert said == ["no dev file"]  # before the kill
+    assert 100 <= later.spent < 110
+    assert 490 < later.left <= 500
 
 
-def test_another_question_is_refused(question: Question, tmp_path: Path) -> None:
-    AdviceState(question, print)
-    few = load_data(
-        parse_settings({"data": {"train": str(tmp_path / "dev.jsonl"),
-                                 "dev": str(tmp_path / "train.jsonl")}}).data, tmp_path
-    )  # fmt: skip
-    for other, part in (
-        (replace(question, minutes=11.0), "minutes"),
-        (
-            replace(question, values={**question.values, "train": {"learning_rate": 0.1}}),
-            "settings",
-        ),
-        (replace(question, data=few), "data"),
-    ):
-        with pytest.raises(ConfigError, match=f"holds an advice on other {part}"):
-            AdviceState(other, print)
-    (question.output / "advise.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"advise.json: is damaged"):
-        AdviceState(question, print)
+def test_another_question_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "advise.json"
+    _State(path, asked(), print)
+    settings = asked()["settings"]
+    other = {**settings, "train": {**settings["train"], "learning_rate": 0.1}}
+    for changes in ({"minutes": 11.0}, {"settings": other}, {"data": {"train": "1", "dev": "3"}}):
+        (part,) = changes
+        with pytest.raises(ConfigError, match=f"holds an advice on other {part}: .* was .*, is "):
+            _State(path, asked(**changes), print)
+    for damaged in ("{", "[]", '{"request": 1}', '{"request": {}}'):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"advise.json: is damaged"):
+            _State(path, asked(), print)
 
 
-def test_a_folder_is_refused_before_anything_is_written(question: Question) -> None:
-    with pytest.raises(ConfigError, match="holds no advice to go on with"):
-        refuse_folder(question.output, resume=True)
-    refuse_folder(question.output, resume=False)
-    assert list(question.output.iterdir()) == []
-    AdviceState(question, print)
-    refuse_folder(question.output, resume=True)
-    with pytest.raises(ConfigError, match="holds an advice already; go on with --resume"):
-        refuse_folder(question.output, resume=False)
+@pytest.mark.parametrize(("minutes", "last"), [(10.0, 3), (-1.0, 1)])
+def test_a_run_ends_with_its_epochs_or_with_the_time(
+    minutes: float, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(epoch: int) -> EpochReport:
+        return EpochReport(epoch, loss=1.0, seconds=2.0, tokens_per_second=1.0, dev=None)
 
-
-def test_a_recipe_has_the_plans_length(question: Question) -> None:
-    candidate = Candidate(
-        "lora-1", "lora", "rank 2", 0.1, {"lora.rank": 2, "train.learning_rate": 0.1}
-    )
-    plan = Plan(share=0.5, epochs=7, first=3, shapes=False, seeds=1, seconds=0.0)
-    values = question.recipe(candidate, plan, {"run.seed": 4})
-    settings = parse_settings(values)
-    assert (settings.train.epochs, settings.data.train_share, settings.lora.rank) == (7, 0.5, 2)
-    assert settings.run.seed == 4
-    assert "run" not in question.values  # what was asked stays as it was
-    assert question.run_folder(candidate) == question.output / "runs" / "lora-1"
+    state = _State(tmp_path / "advise.json", asked(minutes=minutes), print)
+    until = _Until(3, state)
+    kept: list[int] = []
+    monkeypatch.setattr(_State, "keep", lambda _: kept.append(len(until.seconds)))
+    for epoch in range(1, last):
+        until.on_epoch(report(epoch), is_best=True)
+    with pytest.raises(Pause):
+        until.on_epoch(report(last), is_best=True)
+    assert kept == list(range(1, last + 1))  # what was spent is on disk after each epoch
+    assert until.seconds == [2.0] * last

@@ -16,14 +16,20 @@ import pytest
 from rich.console import Console
 
 from helpers.advice import Ask
-from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
+from helpers.tiny import (
+    SENTENCES,
+    make_predictor,
+    make_settings,
+    save_predictor,
+    tiny_bert,
+    write_jsonl,
+)
 from nertune.comparison.results import Estimate
 from nertune.comparison.search import advise as module
-from nertune.comparison.search import conclusion
 from nertune.comparison.search.advice import Outcome, cost_rows, outcome_rows
 from nertune.comparison.search.candidates import Plan
 from nertune.config.run import load_settings
-from nertune.errors import ConfigError, DataError, NertuneError
+from nertune.errors import ConfigError, DataError, ModelError, NertuneError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.train import train
 from nertune.reports.terminal import print_advice
@@ -35,21 +41,21 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert advice.plan.epochs == 6
     assert advice.plan.first == 2
     tried = advice.outcomes
-    families = [o.candidate.family for o in tried]
+    families = [o.candidate.method for o in tried]
     assert families[:6] == ["full", "lora"] * 3
     assert families[-4:] == ["lora"] * 4  # other shapes, at LoRA's best rate
     for family in ("full", "lora"):
-        ladder = [o for o in tried[:-4] if o.candidate.family == family]
+        ladder = [o for o in tried[:-4] if o.candidate.method == family]
         best = max(ladder, key=lambda o: o.merit(2)).candidate.rate
         rates = [o.candidate.rate for o in ladder]
         assert min(rates) < best < max(rates) or len(rates) == 6
     whole = [o for o in tried if len(o.dev_f1) == 6]
-    assert [o.candidate.family for o in whole].count("full") == 1
-    assert [o.candidate.family for o in whole].count("lora") == 2
+    assert [o.candidate.method for o in whole].count("full") == 1
+    assert [o.candidate.method for o in whole].count("lora") == 2
     assert all(len(o.dev_f1) == 2 for o in tried if o not in whole)  # stopped after a third
     for family in ("full", "lora"):  # those went on that were best when weighed
-        weighed = sorted((o.merit(2) for o in tried if o.candidate.family == family), reverse=True)
-        kept = [o.merit(2) for o in whole if o.candidate.family == family]
+        weighed = sorted((o.merit(2) for o in tried if o.candidate.method == family), reverse=True)
+        kept = [o.merit(2) for o in whole if o.candidate.method == family]
         assert sorted(kept, reverse=True) == weighed[: len(kept)]
     # The last comparison: other seeds, both ways, scored on dev; its recipe is the winner's.
     assert advice.confirmed
@@ -70,8 +76,8 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
     assert settings.data.train_share == 1.0
     assert settings.data.train.endswith("train.jsonl")
     assert settings.train.epochs == 6
-    assert advice.costs["lora"].share < advice.costs["full"].share == 1.0
-    assert advice.costs["lora"].peak_bytes is not None
+    assert advice.costs["lora"]["share"] < advice.costs["full"]["share"] == 1.0
+    assert advice.costs["lora"]["peak_bytes"] is not None
     assert any("dev F1" in line for line in said)
 
 
@@ -100,7 +106,7 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr("nertune.experiments.train.train", fail)
-    monkeypatch.setattr(conclusion, "run_in_subprocess", fail)
+    monkeypatch.setattr(module, "run_in_subprocess", fail)
 
 
 def test_with_resume_nothing_is_trained_twice(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +168,11 @@ def test_too_few_minutes_still_give_an_answer_that_says_so(ask: Ask) -> None:
     assert len(advice.outcomes) == 2  # one of either way, in any case
     assert advice.difference is None
     notices = " ".join(advice.notices)
-    for part in ("too few for a sound answer", "no time was left to train", "the scores flatter"):
+    for part in (
+        "too few for a sound answer",
+        "no time was left to train",
+        "the scores are optimistic",
+    ):
         assert part in notices
     assert advice.verdict.startswith("no advice: nothing that was tried found an entity")
     found = replace(advice, scores={f: Estimate.of([0.5]) for f in ("full", "lora")})
@@ -212,9 +222,9 @@ def test_with_less_time_the_best_rates_go_to_whole_runs_at_once(
     )
     advice = ask()
     assert all(len(o.dev_f1) == 2 for o in advice.outcomes)  # none went on to the end
-    assert {o.candidate.changes.get("lora.rank", 8) for o in advice.outcomes} == {8}
+    assert {o.candidate.rank for o in advice.outcomes} == {8}
     for family, chosen in advice.chosen.items():
-        found = [o for o in advice.outcomes if o.candidate.family == family]
+        found = [o for o in advice.outcomes if o.candidate.method == family]
         assert max(found, key=lambda o: o.merit()).candidate == chosen
     assert advice.confirmed
     assert advice.difference is not None
@@ -284,7 +294,7 @@ def test_a_way_whose_pilot_fails_is_left_out(
 ) -> None:
     failing(tuning, monkeypatch, spared="none")
     advice = ask()
-    assert {o.candidate.family for o in advice.outcomes} == {other}
+    assert {o.candidate.method for o in advice.outcomes} == {other}
     assert list(advice.chosen) == [other]
     assert [n for n in advice.notices if n.endswith("could not be trained: it does not go")]
     assert load_settings(advice.recipe).model.tuning == other
@@ -364,3 +374,19 @@ def test_a_killed_advice_goes_on(tmp_path: Path) -> None:
     for log, content in finished.items():
         assert log.read_bytes().startswith(content)
     assert not [p for p in output.glob(".*") if p.is_file() and p.name != ".lock"]
+
+
+def test_an_adapter_is_an_encoder_too(ask: Ask, tmp_path: Path) -> None:
+    """What `train` merges into its base; rates and layers are those of the base."""
+    settings = make_settings(tmp_path, "lora")
+    adapter = tmp_path / "adapter"
+    save_predictor(adapter, make_predictor(settings), settings)
+    advice = ask(encoder=str(adapter), minutes=0.0001)
+    plain = ask(output=tmp_path / "plain", minutes=0.0001)
+    assert all(outcome.dev_f1 for outcome in advice.outcomes), advice.outcomes
+    assert [o.candidate for o in advice.outcomes] == [o.candidate for o in plain.outcomes]
+    assert advice.outcomes[0].losses != plain.outcomes[0].losses  # it begins with other weights
+    assert load_settings(advice.recipe).model.encoder == str(adapter)
+    (adapter / "nertune.json").unlink()
+    with pytest.raises(ModelError, match="holds a plain peft adapter; merge it into its base"):
+        ask(encoder=str(adapter), minutes=0.0001, output=tmp_path / "other")

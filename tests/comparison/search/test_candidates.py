@@ -14,12 +14,12 @@ from nertune.comparison.search.candidates import (
     further_rate,
     ideal_epochs,
     possible_plans,
-    read_measures,
     try_rates,
     try_shapes,
 )
 from nertune.config.run import parse_settings
 from nertune.errors import ModelError
+from nertune.models.encoder import read_config
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_small_data_want_more_epochs(documents: int, epochs: int) -> None:
 
 
 def test_candidates_are_settings_that_hold() -> None:
-    config = read_measures("mini-zh")
+    config = read_config("mini-zh")
     rates = try_rates(config)
-    assert [c.family for c in rates] == ["full", "lora"] * 3
+    assert [c.method for c in rates] == ["full", "lora"] * 3
     shapes = try_shapes(rates[3], config)
     assert {c.rate for c in shapes} == {rates[3].rate}
     everything = [*rates, *shapes]
@@ -43,10 +43,10 @@ def test_candidates_are_settings_that_hold() -> None:
             section, _, key = name.partition(".")
             values.setdefault(section, {})[key] = value
         settings = parse_settings(values)
-        assert settings.model.tuning == candidate.family
+        assert settings.model.tuning == candidate.method
         assert settings.lora.alpha == 4 * settings.lora.rank
         assert settings.train.learning_rate == candidate.rate
-        if candidate.family == "full":
+        if candidate.method == "full":
             assert float(candidate.told.removeprefix("rate ")) == candidate.rate
     assert [c.title for c in shapes][-1] == "LoRA, rank 8, rate 1e-3, upper 2 layers"
 
@@ -55,19 +55,19 @@ def test_where_rates_begin_follows_from_width_and_norms(tmp_path: Path) -> None:
     from transformers import BertConfig
 
     BertConfig(hidden_size=768, num_hidden_layers=1).save_pretrained(tmp_path)
-    configs = [read_measures(name) for name in ("mini-zh", str(tiny_bert()), str(tmp_path))]
+    configs = [read_config(name) for name in ("mini-zh", str(tiny_bert()), str(tmp_path))]
     norm_first, narrow, wide = ([c.rate for c in try_rates(config)] for config in configs)
     assert all(one > other for one, other in zip(norm_first, narrow, strict=True))
     assert all(one > other for one, other in zip(narrow[::2], wide[::2], strict=True))  # full
     assert narrow[1::2] == wide[1::2]  # LoRA
     assert len(try_shapes(try_rates(configs[2])[1], configs[2])) == 3  # one layer: no upper half
     with pytest.raises(ModelError, match="no such folder"):
-        read_measures(str(tmp_path / "nowhere"))
+        read_config(str(tmp_path / "nowhere"))
 
 
 def ladder(family: str) -> list[Candidate]:
     """The rates of a family, the lowest first."""
-    found = [c for c in try_rates(read_measures("mini-zh")) if c.family == family]
+    found = [c for c in try_rates(read_config("mini-zh")) if c.method == family]
     return sorted(found, key=lambda c: c.rate)
 
 
@@ -77,7 +77,7 @@ def test_rates_go_on_where_the_best_stands_at_the_edge(family: str, step: float)
 
     def further(*tried: tuple[Candidate, float, float]) -> float | None:
         found = further_rate(tried)
-        assert found is None or found.family == family
+        assert found is None or found.method == family
         return None if found is None else found.rate
 
     assert further((middle, 0.7, 0.1), (low, 0.6, 0.1), (high, 0.5, 0.1)) is None

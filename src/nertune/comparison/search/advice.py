@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nertune.comparison.results import Estimate
-from nertune.comparison.search.candidates import NAMES, Candidate, Family, Plan
+from nertune.comparison.results import Configuration, Estimate
+from nertune.comparison.search.candidates import NAMES, Candidate, Method, Plan
 from nertune.evaluation.significance import Difference
 
-__all__ = ["Advice", "Cost", "Outcome", "cost_rows", "outcome_rows", "to_markdown"]
+__all__ = ["Advice", "Outcome", "cost_rows", "outcome_rows", "to_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +46,6 @@ class Outcome:
         """What candidates are ordered by: that F1; where it is equal (0), the lower last loss."""
         return self.best(epochs), -self.loss(epochs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a method takes, from its runs of the last comparison; without one, from the search's.
-
-    Attributes:
-        trainable: parameters.
-        share: of all parameters, in [0, 1]; `None` where their number is not known.
-        seconds_per_epoch: of training alone, mean over seeds.
-        peak_bytes: of the process, mean over seeds; `None` where it was not measured.
-        stored_bytes: what a domain adds to the disk: all trained weights in float32.
-    """
-
-    trainable: int
-    share: float | None
-    seconds_per_epoch: float | None
-    peak_bytes: float | None
-    stored_bytes: int
-
 
 @dataclass(frozen=True, slots=True)
 class Advice:
@@ -76,30 +53,31 @@ class Advice:
 
     Attributes:
         choice: `full` or `lora`.
-        chosen: the best candidate of either family that could be trained.
+        chosen: the best candidate of either method that could be trained.
         outcomes: everything that was tried, in order.
         plan: of the runs.
-        scores: dev micro-F1 of the last comparison, by family, one per seed; without one that of
-            the search's runs, after as many epochs as all of them have.
-        difference: LoRA's to full tuning; `None` where either is missing.
+        runs: the finished ones that decide, by method: of the last comparison; without one, of the
+            search; may lack a method.
+        confirmed: whether they have other seeds than the search's.
+        scores: their dev micro-F1; where the search's are not finished, after as many epochs as
+            all have.
+        difference: LoRA's to full fine-tuning; `None` where either is missing.
         certainty: confidence, in [0, 1], that the choice is not more than a point below the other.
-        confirmed: whether seeds other than the search's gave the scores.
-        costs: by family.
         seconds: that this took.
         notices: what a reader has to know.
         recipe: ready to train.
         data: of train and dev: `path`, `sha256`, `documents`.
     """
 
-    choice: Family
-    chosen: Mapping[Family, Candidate]
+    choice: Method
+    chosen: Mapping[Method, Candidate]
     outcomes: tuple[Outcome, ...]
     plan: Plan
-    scores: Mapping[Family, Estimate]
+    runs: Mapping[Method, Configuration]
+    confirmed: bool
+    scores: Mapping[Method, Estimate]
     difference: Difference | None
     certainty: float | None
-    confirmed: bool
-    costs: Mapping[Family, Cost]
     seconds: float
     notices: tuple[str, ...]
     recipe: Path
@@ -111,40 +89,49 @@ class Advice:
         return any(scores.mean for scores in self.scores.values())
 
     @property
+    def costs(self) -> dict[Method, dict[str, Any]]:
+        """What a method takes; memory where each run had a process of its own."""
+        return {
+            method: {
+                "trainable": run.trainable_parameters,
+                "share": run.trainable_share,
+                "seconds_per_epoch": run.seconds_per_epoch.mean,
+                "peak_bytes": run.peak_memory_bytes.mean if self.confirmed else None,
+                "stored_bytes": 4 * run.trainable_parameters,  # in float32
+            }
+            for method, run in self.runs.items()
+        }
+
+    @property
     def verdict(self) -> str:
         """In one sentence."""
-        told = f"{NAMES[self.choice]} ({self.chosen[self.choice].told})"
-        mean = self.scores[self.choice].mean
         if not self.has_learnt:
             return (
                 "no advice: nothing that was tried found an entity on dev; give it more minutes, "
                 "or more training documents"
             )
+        told = f"{NAMES[self.choice]} ({self.chosen[self.choice].told}): dev micro-F1 "
+        told += f"{self.scores[self.choice].mean or 0.0:.4f}"
+        other = next((method for method in self.chosen if method != self.choice), None)
+        if other is None:
+            return told
+        told += f" against {self.scores[other].mean or 0.0:.4f} of {NAMES[other]}"
         if self.difference is None or self.certainty is None:
-            others = [f"{self.scores[f].mean or 0.0:.4f} of {NAMES[f]}"
-                      for f in self.chosen if f != self.choice]  # fmt: skip
-            epochs = min((len(o.dev_f1) for o in self.outcomes if o.candidate in
-                          self.chosen.values()), default=0)  # fmt: skip
-            against = ""
-            if others:
-                told_epochs = f"{epochs} epoch{'s' * (epochs != 1)}"
-                against = f" against {others[0]}, one run each, after {told_epochs}"
-            return f"{told}: dev micro-F1 {mean or 0.0:.4f}{against}"
-        other: Family = "full" if self.choice == "lora" else "lora"
+            epochs = min(len(o.dev_f1) for o in self.outcomes
+                         if o.candidate in self.chosen.values())  # fmt: skip
+            return f"{told}, one run each, after {epochs} epoch{'s' * (epochs != 1)}"
         sign = 1 if self.choice == "lora" else -1
         low, high = sorted(100 * sign * bound for bound in self.difference.ci95)
         seeds = self.difference.num_seeds
         sure = f"confidence {self.certainty:.0%} that it is not more than a point worse"
         if seeds == 1:  # nothing is known of the noise of training, so nothing of the methods
-            sure = (
-                f"{sure} on other documents, of these two trained models; one training each, and "
-                "another seed may give another order"
+            sure += (
+                " on other documents, of these two trained models; one training each, and another "
+                "seed may give another order"
             )
         return (
-            f"{told}: dev micro-F1 {mean or 0.0:.4f} against {self.scores[other].mean or 0.0:.4f} "
-            f"of {NAMES[other]} ({self.chosen[other].told}), "
-            f"{100 * sign * self.difference.difference:+.1f} points [{low:+.1f}, {high:+.1f}], "
-            f"{seeds} seed{'s' * (seeds > 1)}; {sure}"
+            f"{told} ({self.chosen[other].told}), {100 * sign * self.difference.difference:+.1f} "
+            f"points [{low:+.1f}, {high:+.1f}], {seeds} seed{'s' * (seeds > 1)}; {sure}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,15 +142,15 @@ class Advice:
             "certainty": self.certainty,
             "confirmed": self.confirmed,
             "recipe": str(self.recipe),
-            "chosen": {name: asdict(candidate) for name, candidate in self.chosen.items()},
+            "chosen": {name: candidate.to_dict() for name, candidate in self.chosen.items()},
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
             "difference": None if self.difference is None else self.difference.to_dict(),
-            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
+            "costs": self.costs,
             "plan": asdict(self.plan),
             "seconds": self.seconds,
             "notices": list(self.notices),
             "data": {split: dict(found) for split, found in self.data.items()},
-            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "outcomes": [{**asdict(o), "candidate": o.candidate.to_dict()} for o in self.outcomes],
         }
 
 
@@ -181,37 +168,38 @@ def to_markdown(advice: Advice) -> str:
     return "\n".join(lines) + "\n"
 
 
+_COSTS: tuple[tuple[str, float, str, str], ...] = (
+    ("share", 1, ".1%", ""), ("seconds_per_epoch", 1, ".1f", ""),
+    ("peak_bytes", 2**20, ",.0f", " MiB"), ("stored_bytes", 1e6, ".1f", " MB"),
+)  # fmt: skip
+
+
 def cost_rows(advice: Advice) -> list[list[str]]:
-    """Of either way: name, dev micro-F1, trained share, seconds, MiB, stored MB."""
+    """Of either method: name, dev micro-F1, trained share, seconds, MiB, stored MB."""
     rows = []
-    for family, candidate in advice.chosen.items():
-        cost, scores = advice.costs[family], advice.scores[family]
+    for method, candidate in advice.chosen.items():
+        scores, cost = advice.scores[method], advice.costs.get(method, {})
         spread = "" if scores.deviation is None else f" ± {scores.deviation:.4f}"
-        rows.append([
-            candidate.title,
-            f"{scores.mean or 0.0:.4f}{spread}",
-            "–" if cost.share is None else f"{cost.share:.1%}",
-            "–" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
-            "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:,.0f} MiB",
-            f"{cost.stored_bytes / 1e6:.1f} MB",
-        ])  # fmt: skip
+        told = [
+            "–" if cost.get(key) is None else f"{cost[key] / divisor:{form}}{unit}"
+            for key, divisor, form, unit in _COSTS
+        ]
+        rows.append([candidate.title, f"{scores.mean or 0.0:.4f}{spread}", *told])
     return rows
 
 
 def outcome_rows(advice: Advice) -> list[list[str]]:
     """Of every candidate: what, F1 when weighed, best F1, epochs, parameters, seconds an epoch."""
-    rows = []
-    for outcome in advice.outcomes:
-        told = outcome.candidate.title
-        if not outcome.dev_f1:
-            rows.append([told, "failed", "–", "0", "–", "–"])
-            continue
-        rows.append([
-            told,
+    return [
+        [outcome.candidate.title, "failed", "–", "0", "–", "–"]
+        if not outcome.dev_f1
+        else [
+            outcome.candidate.title,
             f"{outcome.best(advice.plan.first):.4f}",
             f"{outcome.best():.4f}",
             str(len(outcome.dev_f1)),
             f"{outcome.trainable:,}",
             f"{outcome.seconds_per_epoch or 0.0:.1f}",
-        ])  # fmt: skip
-    return rows
+        ]
+        for outcome in advice.outcomes
+    ]

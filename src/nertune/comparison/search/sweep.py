@@ -20,12 +20,12 @@ import tomli_w
 from rich.console import Console
 
 from nertune.comparison.results import count_dev
+from nertune.comparison.search.resume import refuse_other
 from nertune.comparison.search.space import Range, Space, read_space
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.config.run import (
     Settings,
     parse_settings,
-    settings_of_record,
     upgrade_values,
     with_changes,
 )
@@ -33,7 +33,7 @@ from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_counts
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.record import first_difference, forget_peak_memory
+from nertune.experiments.record import forget_peak_memory
 from nertune.storage.atomic import write_json, write_text
 from nertune.training.trainer import EpochReport
 
@@ -238,12 +238,7 @@ def _prepare(question: _Question, resume: bool) -> None:
                 f"{output}: holds a sweep already; go on with --resume, or name another folder"
             )
         old = json.loads(path.read_text(encoding="utf-8"))
-        old["settings"] = settings_of_record(old.get("settings", {}))
-        for part, found in described.items():
-            if told := first_difference(old.get(part), found):
-                raise ConfigError(
-                    f"{output}: holds a sweep of other {part}: {told}; name another folder"
-                )
+        refuse_other(output, old, described, "a sweep of")
         return
     write_json(path, described)
 
