@@ -87,7 +87,9 @@ class DataSettings(Section):
         "", description="Development file: selects the best epoch; needed for early stopping."
     )
     test: str = Field("", description="Test file: read only by `train --test` and `compare`.")
-    format: str = Field("auto", description="File format; auto detects it.")
+    format: str = Field(
+        "auto", description="Name of the file format, e.g. conll or jsonl; auto detects it."
+    )
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BIOS", "BMES", "BILOU", "IO"] = Field(
         "auto", description="Tag scheme of a CoNLL file; auto detects it."
     )
@@ -203,7 +205,7 @@ class LstmSettings(Section):
 
 
 Layers = Literal["all"] | str | tuple[int, ...]
-_LAYERS = '"all", "top-K", "bottom-K", or a list of layers counted from 0.'
+_LAYERS = 'Adapted layers: "all", "top-K", "bottom-K", or a list of layers counted from 0.'
 
 
 def _check_layers(value: Any) -> Any:
