@@ -1,44 +1,96 @@
 #!/usr/bin/env bash
-# Makes a Chinese encoder from raw text (what came of it: docs/results.md):
+# Makes a Chinese encoder from raw text (its figures: docs/results.md):
 #
-#     benchmarks/encoder.sh cpu TEXT FOLDER            # 10.5 million pieces with jieba's tags, the
+#     benchmarks/encoder.sh cpu TEXT FOLDER            # 10.5 million tokens with jieba's tags, the
 #                                                      # bundled encoder: 70 minutes on one core
-#     benchmarks/encoder.sh silver TEXT FOLDER TAGS    # 100 million pieces with word tags from a file
-#     benchmarks/encoder.sh gpu TEXT FOLDER            # 1.5 billion pieces, bf16, compiled
+#     benchmarks/encoder.sh silver TEXT FOLDER TAGS    # 100 million tokens with word tags from a file
+#     benchmarks/encoder.sh prepare TEXT FOLDER TAGS   # the text in tokens, for gpu; needs no GPU
+#     benchmarks/encoder.sh gpu TEXT FOLDER TAGS       # as many tokens as a GPU trains in 6 minutes
 #
-# A killed run goes on when the same command is given again, and ends with the same weights. It has
-# the lowest priority. MORE holds further options, e.g. MORE="--set seed=2". NERTUNE is the
-# command, e.g. NERTUNE="python -m nertune". The encoder is FOLDER/model, the curve FOLDER/log.jsonl,
-# the settings and held-out losses FOLDER/record.json; benchmarks/curve.py draws it.
-# cpu and gpu need nertune[words].
+# A killed run resumes when the same command is given again, and ends with the same weights. The
+# encoder is FOLDER/model, the curve FOLDER/log.jsonl, the settings and held-out losses
+# FOLDER/record.json; benchmarks/curve.py draws it. cpu needs nertune[words].
+#
+# cpu, silver and prepare run at the lowest priority. Linux may weigh sessions (autogroups) against
+# each other, and then `nice` counts only within one: so the training gets a session of its own with
+# the lowest weight. Between containers or systemd slices (cgroups) neither counts.
+#
+# gpu: bf16, compiled, word tags from a file, rows of 256 in the last tenth. The budget follows from
+# the speed that is measured first. `prepare` takes minutes on one core and may be done on another
+# machine before: copy FOLDER to the same text. gpu stops after LIMIT seconds in any case; the same
+# command resumes. It was not run on a GPU yet, only through its steps on a CPU with a tiny model.
+#
+# In the environment:
+#     MORE       further options, which win, e.g. MORE="--set seed=2"
+#     NERTUNE    the command, e.g. NERTUNE="python -m nertune"
+#     MINUTES    of training with gpu (6): checking the files, measuring and compiling come on top
+#     LIMIT      seconds after which gpu stops (530)
+#     NICE       priority of all but gpu, 0 (as others) to 19 (lowest, the default)
 set -euo pipefail
-machine=$1 text=$2 folder=$3
+
+usage() {
+  echo "expected: $0 cpu TEXT FOLDER, or $0 silver|prepare|gpu TEXT FOLDER TAGS" >&2
+  exit 2
+}
+
+# Runs a command in a session of its own at low priority, and ends it when this script ends.
+at_low_priority() {
+  local nice=${NICE:-19}
+  # shellcheck disable=SC2016
+  local lower='{ echo "$0" >/proc/self/autogroup; } 2>/dev/null || true; exec nice -n "$0" "$@"'
+  local start=(bash -c "$lower" "$nice")
+  if command -v setsid >/dev/null; then start=(setsid "${start[@]}"); fi
+  "${start[@]}" "$@" &
+  local child=$!
+  trap 'kill "$child" 2>/dev/null' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  wait "$child"
+  trap - EXIT
+}
+
+[[ $# -ge 3 ]] || usage
+machine=$1 text=$2 folder=$3 tags=${4:-}
+[[ $machine == cpu || -n $tags ]] || usage
 read -ra command <<<"${NERTUNE:-nertune}"
 read -ra more <<<"${MORE:-}"
 options=(--from-scratch small --set storage=fp16 --set seed=1 --output "$folder" --resume)
+long_rows=(--set long_length=256 --set long_share=0.1)  # so that windows may be as long
 # bf16 is twice as fast as fp32 where the processor has it, and tens of times slower where not.
 precision=fp32
 grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && precision=bf16
 case $machine in
   cpu)
     # Three lines of five are more than the budget reads.
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     options+=(--words jieba --tokens 10500000 --set sample=0.6 --set batch_tokens=4096
               --set ramp=0.25 --set precision="$precision")
     ;;
   silver)
-    # Rows of 256 in the last tenth, so that windows may be as long.
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    options+=(--word-tags "$4" --tokens 100000000 --set batch_tokens=8192 --set ramp=0.25
-              --set precision="$precision" --set long_length=256 --set long_share=0.1)
+    options+=(--word-tags "$tags" --tokens 100000000 --set batch_tokens=8192 --set ramp=0.25
+              --set precision="$precision" "${long_rows[@]}")
+    ;;
+  prepare)
+    # One small step, which is thrown away: what is prepared does not depend on the budget.
+    options+=(--word-tags "$tags" --tokens 1 --set batch_tokens=1024 --set device=cpu
+              --set precision="$precision" "${long_rows[@]}")
     ;;
   gpu)
-    # Never run yet: no GPU was at hand. The batch is what 139 GiB take with room to spare.
-    options+=(--words jieba --tokens 1500000000 --set batch_tokens=131072 --set mask_share=0.3)
+    options+=(--word-tags "$tags" --minutes "${MINUTES:-6}" --set batch_tokens=131072
+              --set precision=bf16 --set compile=yes --set checkpoint_minutes=1 "${long_rows[@]}")
     ;;
-  *)
-    echo "first argument: expected cpu, silver or gpu, got $machine" >&2
-    exit 2
-    ;;
+  *) usage ;;
 esac
-exec nice -n 19 "${command[@]}" pretrain "$text" "${options[@]}" ${more[@]+"${more[@]}"}
+train=("${command[@]}" pretrain "$text" "${options[@]}" ${more[@]+"${more[@]}"})
+if [[ $machine == gpu ]]; then
+  # INT, so that nertune says how to resume. KILL if it does not end within ten seconds.
+  exec timeout --signal=INT --kill-after=10 "${LIMIT:-530}" "${train[@]}"
+fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+if [[ $machine == prepare && -e $folder/plan.json ]]; then
+  echo "$folder holds a run of gpu already: nothing to prepare" >&2
+  exit 2
+fi
+at_low_priority "${train[@]}"
+if [[ $machine == prepare ]]; then
+  rm -rf "${folder:?}"/{model,checkpoints} "$folder"/{record.json,log.jsonl}
+fi

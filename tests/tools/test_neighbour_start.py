@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.commands import environment_of_children
 from helpers.raw_text import made_up_lines, make_pretrain_settings, write_text
 from nertune.experiments.pretrain import pretrain
 from nertune.pretraining.model import Shape, build_encoder, load_for_pretraining
@@ -111,19 +110,20 @@ def test_any_number_of_heads(heads: int) -> None:
     assert loss == pytest.approx(float(torch.tensor(60.0).log()), abs=0.3)  # knows nothing yet
 
 
-def test_the_script_begins_an_encoder_that_pretraining_continues(tmp_path: Path) -> None:
+def test_the_script_begins_an_encoder_that_pretraining_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text, folder = write_text(tmp_path / "text.txt", made_up_lines()), tmp_path / "begun"
     options = ["--shape", "tiny", "--vocabulary", "300", "--length", "32"]
-    command = [sys.executable, str(SCRIPT), str(folder), str(text), *options]
-    environment = environment_of_children()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert "begun: " in done.stdout
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(folder), str(text), *options])
+    load_script().main()
+    assert re.search(r"begun: \d+ tokens, [\d,]+ parameters", capsys.readouterr().out)
     model, has_new_head = load_for_pretraining(str(folder))
     assert not has_new_head
     shares = share_by_offset(attention_of(model, 32)[0][0])
     assert max(shares, key=shares.__getitem__) == NEIGHBOURS[0]
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert again.returncode == 2
-    assert "name another folder" in again.stderr
+    with pytest.raises(SystemExit):
+        load_script().main()
+    assert "name another folder" in capsys.readouterr().err
     record = pretrain(make_pretrain_settings(tmp_path, encoder=str(folder), optimizer="muon"))
     assert record["held_out"]["after"]["loss"] < record["held_out"]["before"]["loss"]
