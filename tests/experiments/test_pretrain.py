@@ -957,7 +957,7 @@ def test_the_command(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, tokens=500)
     outcome = run_command(*command(settings))
     assert outcome.code == 0, outcome.stderr
-    assert "512 pieces in 2 steps" in outcome.stdout
+    assert "512 tokens in 2 steps" in outcome.stdout
     assert "held-out perplexity" in outcome.stdout
     assert str(settings.output / "model") in outcome.stdout
     assert "learning the vocabulary" in outcome.stderr
