@@ -30,7 +30,7 @@ from nertune.types import Document
 TEXTS = [d.text for d in SENTENCES] + ["", " ", "🙂 1998年 Tom", "字" * 150]
 
 
-def emissions(predictor: Predictor) -> list[NDArray[np.float32]]:
+def logits(predictor: Predictor) -> list[NDArray[np.float32]]:
     """The scores of all windows of `TEXTS`, window by window."""
     found = []
     for text in TEXTS:
@@ -45,7 +45,7 @@ def emissions(predictor: Predictor) -> list[NDArray[np.float32]]:
 def test_saved_equals_loaded(variant: str, tmp_path: Path) -> None:
     predictor, folder = saved(tmp_path, variant, model={"max_pieces": 40, "stride": 9})
     loaded = load_model(folder, device="cpu")
-    before, after = emissions(predictor), emissions(loaded)
+    before, after = logits(predictor), logits(loaded)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     tagged = list(predictor.tag_texts(TEXTS))
     assert list(loaded.tag_texts(TEXTS)) == tagged  # entities with their scores, bit for bit
@@ -145,9 +145,9 @@ def test_other_spellings_of_tags(
     document = predictor.tag("王小明在北京 Tom newsing")
     assert document.entities
     assert {e.label for e in document.entities} <= set(labels)
-    _, emissions = predictor.emissions([document])
+    _, found = predictor.emissions([document])
     chain = predictor.tagger.chain()
-    (ids,) = viterbi(emissions, chain)
+    (ids,) = viterbi(found, chain)
     assert not {names[i] for i in ids} & set(special)
     assert chain.tagset.legal_start_K[ids[0]]
     assert chain.tagset.legal_end_K[ids[-1]]
@@ -209,8 +209,8 @@ def test_a_foreign_head_of_another_size(tmp_path: Path) -> None:
     one_line(caught.value)
 
 
-def test_a_foreign_tokenizer_with_more_pieces_than_embeddings(tmp_path: Path) -> None:
-    """Else the first such piece is an index error, on CUDA an assert that kills the process."""
+def test_a_foreign_tokenizer_with_more_tokens_than_embeddings(tmp_path: Path) -> None:
+    """Else the first such token is an index error, on CUDA an assert that kills the process."""
     from transformers import AutoTokenizer
 
     folder = foreign(tmp_path / "m", ["O", "B-X", "I-X"])
@@ -222,7 +222,7 @@ def test_a_foreign_tokenizer_with_more_pieces_than_embeddings(tmp_path: Path) ->
 
 
 def test_a_foreign_tokenizer_whose_ids_have_holes(tmp_path: Path) -> None:
-    """It has fewer pieces than the model embeddings, but one with an id beyond them."""
+    """It has fewer tokens than the model embeddings, but one with an id beyond them."""
     folder = foreign(tmp_path / "m", ["O", "B-X", "I-X"])
 
     def push_last(values: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def test_a_pipeline_reads_text_as_nertune_does(encoder: str, tmp_path: Path) -> 
     predictor, folder = saved(tmp_path, model={"encoder": name})
     tokenizer = predictor.segmenter.tokenizer
     ids = pipeline("token-classification", model=str(folder), device="cpu").tokenizer(TEXT)
-    units = [piece for unit in tokenizer.encode_units([*TEXT]) for piece in unit]
+    units = [token for unit in tokenizer.encode_units([*TEXT]) for token in unit]
     assert ids["input_ids"] == [*tokenizer.prefix_ids, *units, *tokenizer.suffix_ids]
 
 

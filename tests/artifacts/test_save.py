@@ -90,8 +90,8 @@ def test_plain_transformers_loads_the_model(variant: str, tmp_path: Path) -> Non
     expected = plain_logits(predictor.tagger.emitter.model, predictor, SENTENCES[0].text)
     assert torch.equal(plain_logits(plain, predictor, SENTENCES[0].text), expected)
     assert plain.config.id2label == dict(enumerate(predictor.tagset.tags))
-    pieces = AutoTokenizer.from_pretrained(str(folder))("北京")["input_ids"]
-    assert [[piece] for piece in pieces[1:-1]] == predictor.segmenter.tokenizer.encode_units("北京")
+    tokens = AutoTokenizer.from_pretrained(str(folder))("北京")["input_ids"]
+    assert [[token] for token in tokens[1:-1]] == predictor.segmenter.tokenizer.encode_units("北京")
 
 
 # All or nothing

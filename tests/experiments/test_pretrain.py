@@ -236,8 +236,8 @@ def held_out_loss(settings: PretrainSettings, model: Any) -> float:
 
 def test_what_is_saved_is_what_was_measured() -> None:
     settings, record, _ = finished()
-    model, is_new_head = load_for_pretraining(str(base()))
-    assert not is_new_head
+    model, has_new_head = load_for_pretraining(str(base()))
+    assert not has_new_head
     found = held_out_loss(settings, model)
     assert found == pytest.approx(record["held_out"]["after"]["loss"], abs=1e-6)
 
@@ -258,7 +258,7 @@ def test_half_precision_is_read_as_single(storage: str, dtype: torch.dtype, tmp_
 # Other ways to begin
 
 
-def test_going_on_with_an_encoder(tmp_path: Path) -> None:
+def test_continuing_with_an_encoder(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, encoder=str(base()), tokens=1000)
     record, said = run(settings)
     assert not (settings.output / "prepared" / "tokenizer").exists()
@@ -281,8 +281,8 @@ def test_an_encoder_without_its_head(tmp_path: Path) -> None:
     record, said = run(settings)
     assert "came without its prediction head: a new one is learned" in said
     assert record["parameters"]["trainable"] == record["parameters"]["total"]
-    _, is_new_head = load_for_pretraining(str(settings.output / "model"))
-    assert not is_new_head
+    _, has_new_head = load_for_pretraining(str(settings.output / "model"))
+    assert not has_new_head
 
 
 def test_a_lora_adapter_is_merged(tmp_path: Path) -> None:
@@ -303,15 +303,15 @@ def test_a_lora_adapter_is_merged(tmp_path: Path) -> None:
         "bert.encoder.layer.0.attention.self.query.weight",
         "bert.encoder.layer.0.output.dense.weight",
     }
-    model, is_new_head = load_for_pretraining(str(folder))
-    assert not is_new_head
+    model, has_new_head = load_for_pretraining(str(folder))
+    assert not has_new_head
     expected = record["held_out"]["after"]["loss"]
     assert held_out_loss(settings, model) == pytest.approx(expected, abs=1e-4)
     assert record["held_out"]["after"]["loss"] < record["held_out"]["before"]["loss"]
 
 
 def test_a_lora_adapter_and_a_new_head(tmp_path: Path) -> None:
-    """There is nothing to adapt in a new head, so it is learned whole; the embeddings are not."""
+    """There is nothing to adapt in a new head, so it is learned in full; the embeddings are not."""
     settings = settings_in(tmp_path, encoder=str(tiny_bert()), lora=True, tokens=1000)
     run(settings)
     old, new = weights(tiny_bert()), weights(settings.output / "model")
@@ -330,9 +330,9 @@ def test_a_lora_adapter_and_a_new_head(tmp_path: Path) -> None:
 def test_modernbert(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, architecture="modernbert", tokens=1000)
     record, _ = run(settings)
-    model, is_new_head = load_for_pretraining(str(settings.output / "model"))
+    model, has_new_head = load_for_pretraining(str(settings.output / "model"))
     assert model.config.model_type == "modernbert"
-    assert not is_new_head
+    assert not has_new_head
     expected = record["held_out"]["after"]["loss"]
     assert held_out_loss(settings, model) == pytest.approx(expected, abs=1e-5)
 

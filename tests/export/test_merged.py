@@ -97,10 +97,10 @@ def test_the_pipeline_loads_it(tmp_path: Path) -> None:
     tagger = pipeline("token-classification", model=str(tmp_path / "out"), device="cpu")
     text = SENTENCES[1].text
     rows = tagger(text, ignore_labels=[])
-    _, (emission_UK,) = predictor.emissions([SENTENCES[1]])
-    assert [r["entity"] for r in rows] == [predictor.tagset.tags[i] for i in emission_UK.argmax(1)]
+    _, (logits_UK,) = predictor.emissions([SENTENCES[1]])
+    assert [r["entity"] for r in rows] == [predictor.tagset.tags[i] for i in logits_UK.argmax(1)]
     scores = [r["score"] for r in rows]
-    assert scores == pytest.approx(np.exp(emission_UK).max(1).tolist(), abs=1e-4)
+    assert scores == pytest.approx(np.exp(logits_UK).max(1).tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["prefix_tuning", "prompt_tuning", "p_tuning"])

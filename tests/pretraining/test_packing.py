@@ -368,7 +368,7 @@ def test_every_token_comes_up_once_an_epoch(
     takes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     seed=st.integers(0, 100),
 )
-def test_going_on_from_any_cursor_is_going_through(
+def test_resuming_at_any_cursor_is_uninterrupted(
     lengths: list[int],
     size: int,
     takes: list[int],

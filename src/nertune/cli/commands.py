@@ -335,12 +335,13 @@ def pretrain(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")],
     encoder: Annotated[
-        str | None, typer.Option(help="Go on with this encoder: bundled name, folder or hub name.")
+        str | None,
+        typer.Option(help="Continue with this encoder: bundled name, folder or hub name."),
     ] = None,
     from_scratch: Annotated[
         str | None, typer.Option(help="Begin a new one: tiny, small, medium or base.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Budget in pieces.")] = 0,
+    tokens: Annotated[int, typer.Option(min=0, help="Budget in tokens.")] = 0,
     minutes: Annotated[float, typer.Option(min=0, help="Or budget in time.")] = 0.0,
     lora: Annotated[
         bool, typer.Option("--lora", help="Train a LoRA adapter and merge it at the end.")

@@ -76,8 +76,7 @@ def export(
         What `parity.json` holds.
 
     Raises:
-        ArtifactError: the float32 graph is not the tagger (`parity.json` says where), the model
-            cannot be exported, or its folder not be written.
+        ArtifactError: the float32 graph is not the tagger, or the folder cannot be written to.
         ConfigError: there are no documents with entities to compare on.
         MissingDependencyError: the extra `onnx` is not installed.
     """
