@@ -395,7 +395,7 @@ def test_predict_refuses(model: Path, tmp_path: Path) -> None:
     refused(run("predict", model, "--file", tmp_path), "this folder holds no text")
     refused(
         run("predict", model, TEXT, "--format", "xml"),
-        "'xml': expected text, conll, jsonl or predictions",
+        "'xml': expected text, conll, jsonl, predictions",
     )
     refused(run("predict", model, TEXT, "--file", "x"), "not both")
     refused(run("predict", model, "--input-format", "csv", "--file", "x"), "'csv': expected auto")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nertune.data.convert import convert
 from nertune.data.corpus import load_corpus, save_corpus
 from nertune.data.duplicates import find_leakage
+from nertune.data.formats import WriteOptions
 from nertune.data.statistics import describe
 from nertune.errors import DataError
 from nertune.labels.align import align_entities
@@ -120,7 +122,6 @@ def test_doccano(real_data: Path, tmp_path: Path) -> None:
         ("germeval_original_header/NER-de-dev.tsv", ":2: expected 2 columns (token, tag), got 4"),
         ("conllu_plus/train.conllup", ":4: expected 2 columns (token, tag), got 5"),
         ("webanno_tsv/test_input_v3.3.tsv", ":1: expected 2 columns (token, tag), got 3"),
-        ("label_studio/NER_DEV_PREAMBLE.json", ":1: not JSON"),
         ("gliner_json/sample_data.json", ":1: expected one JSON object a line"),
     ],
 )
@@ -137,3 +138,35 @@ def test_the_rule_for_words_loses_no_entity_of_wnut17(split: str, real_data: Pat
     documents = load_corpus(real_data / "wnut17" / f"{split}.conll").documents
     assert choose_unit(documents) == "word"
     assert not [lost for d in documents for lost in align_entities(d, cut_units(d, "word")).lost]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "documents", "entities"),
+    [
+        ("cluener/orig/dev.json", "cluener", 1343, 3072),
+        ("cmeee/v1/dev.json", "cmeee", 500, 2021),
+        ("cmeee/v2/test.json", "cmeee", 1000, 5086),
+        ("formats/label_studio/NER_DEV_PREAMBLE.json", "label-studio", 125, 1385),
+        ("formats/brat/ncbi_disease", "brat", 6, 89),
+        ("formats/brat/conll2002_es", "brat", 4, 175),
+    ],
+)
+def test_formats_of_other_tools_are_read_whole(
+    name: str, format: str, documents: int, entities: int, real_data: Path, tmp_path: Path
+) -> None:
+    """Their texts and entities come back through their own format, and through JSONL."""
+    corpus = load_corpus(real_data / name)
+    assert (corpus.format, len(corpus.documents), corpus.num_entities) == (
+        format, documents, entities
+    )  # fmt: skip
+    for target, to in ((tmp_path / "again", format), (tmp_path / "b.jsonl", "jsonl")):
+        found = convert(corpus, target, WriteOptions(), to=to, check=True, allow_loss=True)
+        assert found.differences == ()
+        assert not {loss.kind for loss in found.losses} & {"document", "entity", "text"}
+        assert load_corpus(target).sha256 == corpus.sha256
+
+
+def test_both_forms_of_cluener_are_the_same(real_data: Path) -> None:
+    columns = load_corpus(real_data / "cluener" / "dev.conll")
+    spans = load_corpus(real_data / "cluener" / "orig" / "dev.json")
+    assert spans.num_entities == columns.num_entities

@@ -105,7 +105,9 @@ def expand_files(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     files: list[Path] = []
     left_out: list[Path] = []
     for name in names:
-        if name.is_dir():
+        if name.is_dir() and recognise(Source(name)) is not None:
+            found = [name]  # one corpus of several files
+        elif name.is_dir():
             inside = sorted(p for p in name.rglob("*") if p.is_file() and not _is_hidden(p, name))
             found = [path for path in inside if _is_text(path)]
             left_out += (path for path in inside if not _is_text(path))

@@ -15,6 +15,7 @@ from rich.text import Text
 from nertune.data.formats.base import Format, WriteOptions
 from nertune.data.formats.recognition import format_of_name
 from nertune.data.formats.registry import find_format
+from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.storage.files import open_for_writing
 from nertune.types import Document
@@ -34,9 +35,18 @@ def output_format(format: str | None, output: Path | None) -> str:
     if format == "text":
         return format
     if format is not None:
-        return _find(format).name
-    named = None if output is None else format_of_name(output)
-    return named.name if named is not None and named.writes else "text"
+        found = _find(format)
+    else:
+        named = None if output is None else format_of_name(output)
+        if named is None or not named.writes:
+            return "text"
+        found = named
+    if found.container != "text":
+        raise ConfigError(
+            f"format {found.name} is no stream of text: write jsonl, and make it {found.name} with "
+            "nertune data convert"
+        )
+    return found.name
 
 
 def _find(format: str) -> Format:

@@ -8,7 +8,12 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
+from nertune.data.formats.brat import Brat
 from nertune.data.formats.conll import Conll
+from nertune.data.formats.json_files.cluener import Cluener
+from nertune.data.formats.json_files.cmeee import Cmeee
+from nertune.data.formats.json_files.doccano import Doccano
+from nertune.data.formats.json_files.label_studio import LabelStudio
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
 from nertune.errors import ConfigError
@@ -26,6 +31,11 @@ _BUILT_IN: tuple[Format, ...] = (
     Conll(),
     Jsonl(),
     Jsonl(name="predictions"),
+    Cluener(),
+    Cmeee(),
+    Doccano(),
+    LabelStudio(),
+    Brat(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}

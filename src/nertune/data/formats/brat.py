@@ -1,0 +1,155 @@
+"""brat standoff: a folder with NAME.txt and NAME.ann for each document; offsets count code points.
+
+    T1<TAB>PER 0 2<TAB>王明
+
+Only text-bound annotations (`T`) are entities; relations, events, attributes and notes are skipped
+and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from nertune.data.formats.base import (
+    Findings,
+    Fitted,
+    Format,
+    Glimpse,
+    Holds,
+    ReadOptions,
+    Source,
+    WriteOptions,
+)
+from nertune.data.formats.fitting import fit, keep_entities, lose
+from nertune.errors import DataError
+from nertune.storage.files import decode_text, shorten, split_lines
+from nertune.types import Document, Entity
+
+__all__ = ["Brat"]
+
+_SPAN = re.compile(r"\d+ \d+(;\d+ \d+)*")
+_UNSAFE = re.compile(r"[^\w.-]+")
+
+
+class Brat(Format):
+    """Pairs of a text and its annotations, in a folder."""
+
+    name = "brat"
+    title = "brat standoff"
+    suffixes = (".ann",)
+    holds = Holds(overlap=True)
+    container = "folder"
+
+    def recognise(self, seen: Glimpse) -> str | None:
+        """Whether a folder has a `.txt` for some `.ann`."""
+        stems = {name.removesuffix(".ann") for name in seen.files if name.endswith(".ann")}
+        if any(f"{stem}.txt" in seen.files for stem in stems):
+            return "the folder has pairs of .txt and .ann files"
+        return None
+
+    def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
+        """The documents in the order of their names, those of folders inside included."""
+        folder = source.path if source.path.is_dir() else source.path.parent
+        files = sorted(folder.rglob("*.ann")) if source.path.is_dir() else [source.path]
+        seen: Counter[str] = Counter()
+        for file in files:
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            text = _read(file.with_suffix(".txt"))
+            entities: list[Entity] = []
+            if not options.ignore_tags:
+                lines = split_lines(_read(file))
+                for number, line in enumerate(lines, 1):
+                    if (entity := _entity(line, number, file, text, seen)) is not None:
+                        entities.append(entity)
+            unique = {entity.key: entity for entity in entities}
+            if len(unique) < len(entities):
+                seen["identical entities dropped"] += len(entities) - len(unique)
+            yield Document(text, tuple(unique.values()), name, meta={"id": name})
+        findings.notices += (f"{count} {what}" for what, count in seen.items())
+
+    def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
+        """Two files a document, numbered so that their order stays."""
+        for number, document in enumerate(documents, 1):
+            about = _UNSAFE.sub("-", document.id).strip(".-")[:80]
+            name = f"{number:06d}" + (f"-{about}" if about else "")
+            # A reader takes one leading U+FEFF for a byte order mark.
+            mark = "\ufeff" if document.text.startswith("\ufeff") else ""
+            (target / f"{name}.txt").write_bytes((mark + document.text).encode())
+            lines = [
+                f"T{i}\t{entity.label} {_offsets(document, entity)}\t{_flat(document, entity)}\n"
+                for i, entity in enumerate(document.entities, 1)
+            ]
+            (target / f"{name}.ann").write_bytes("".join(lines).encode())
+
+    def fit(self, document: Document, options: WriteOptions) -> Fitted:
+        """Without entities whose labels have white space; a text with a NUL is no text file."""
+        if "\0" in document.text:
+            return lose(document, "its text holds a NUL")
+        document, losses = keep_entities(document, _refuse_label)
+        fitted = fit(document, self.holds, options)
+        return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _read(path: Path) -> str:
+    """A file's text; an empty file is an empty text."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
+    return decode_text(data, path) if data else ""
+
+
+def _refuse_label(entity: Entity) -> str:
+    is_word = len(entity.label.split()) == 1 and entity.label.strip() == entity.label
+    return "" if is_word and "\0" not in entity.label else "a label is one word in this format"
+
+
+def _offsets(document: Document, entity: Entity) -> str:
+    """A span, in a fragment a line, as brat itself writes what goes over line ends."""
+    fragments = []
+    position = entity.start
+    for piece in document.surface(entity).split("\n"):
+        fragments.append((position, position + len(piece)))
+        position += len(piece) + 1
+    if any(start == end for start, end in (fragments[0], fragments[-1])):
+        return f"{entity.start} {entity.end}"
+    return ";".join(f"{start} {end}" for start, end in fragments if start < end)
+
+
+def _flat(document: Document, entity: Entity) -> str:
+    return document.surface(entity).replace("\n", " ").replace("\r", " ")
+
+
+def _entity(line: str, number: int, path: Path, text: str, seen: Counter[str]) -> Entity | None:
+    """The entity of a line; `None` where it has none."""
+    if not line.strip():
+        return None
+    if not re.match(r"T\S*\t", line):
+        seen["annotations that are no entities, which are not read"] += 1
+        return None
+    fields = line.split("\t", 2)
+    label, _, spans = fields[1].partition(" ")
+    if len(fields) < 2 or not label or not _SPAN.fullmatch(spans):
+        told = f"expected T1, a TAB, 'LABEL START END', a TAB and the text, got {shorten(line)}"
+        raise DataError(told, path=path, line=number)
+    fragments = [tuple(map(int, span.split(" "))) for span in spans.split(";")]
+    start, end = min(a for a, _ in fragments), max(b for _, b in fragments)
+    if not all(a < b <= len(text) for a, b in fragments):
+        told = f"{label} [{spans}] is empty or reaches beyond the text of {len(text)} characters"
+        raise DataError(told, path=path, line=number)
+    told = " ".join(text[a:b] for a, b in fragments)
+    if len(fields) == 3 and told.split() != fields[2].split():
+        raise DataError(
+            f"{label} [{spans}] says its text is {shorten(fields[2])}, but there stands "
+            f"{shorten(told)}: do both files belong together?",
+            path=path,
+            line=number,
+        )
+    if any(text[one[1] : other[0]].strip() for one, other in pairwise(fragments)):
+        seen["entities of several fragments, read with what is between them"] += 1
+    return Entity(start, end, label)

@@ -1,0 +1,1 @@
+"""Formats that are JSON: objects a line, or one array of them."""

@@ -1,0 +1,192 @@
+"""JSON records with their lines, and what is checked of each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nertune.data.formats.fitting import fit
+from nertune.data.formats.source import Glimpse
+from nertune.data.formats.values import Fitted, Holds, Loss, WriteOptions
+from nertune.errors import DataError
+from nertune.storage.files import shorten
+from nertune.types import Document
+
+__all__ = [
+    "WriteArray",
+    "dump_record",
+    "fit_keys",
+    "given_id",
+    "read_records",
+    "read_span",
+    "require_text",
+    "seen_array",
+    "seen_object",
+]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+Record = dict[str, Any]
+
+
+class _Repeated(ValueError):
+    """A key that stands twice in an object."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Repeated(f"the key {shorten(twice)} stands twice in one object: keep one of them")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def read_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
+    """The objects of one array, or of as many values one after the other, with their first lines.
+
+    Args:
+        text: the file's text.
+        path: its name, for messages.
+
+    Raises:
+        DataError: it is no JSON, or holds something else than objects.
+    """
+    position = _skip(text, 0)
+    is_array = text[position : position + 1] == "["
+    position = _skip(text, position + 1) if is_array else position
+    line, counted = 1, 0
+    while position < len(text) and not (is_array and text[position] == "]"):
+        line += text.count("\n", counted, position)
+        counted = position
+        value, position = _decode(text, position, path, line)
+        if not isinstance(value, dict):
+            told = f"expected an object, got {shorten(json.dumps(value, ensure_ascii=False))}"
+            raise DataError(told, path=path, line=line)
+        yield line, value
+        position = _skip(text, position)
+        if is_array and text[position : position + 1] == ",":
+            position = _skip(text, position + 1)
+        elif is_array and text[position : position + 1] != "]":
+            line += text.count("\n", counted, position)
+            raise DataError("expected ',' or ']' behind an object", path=path, line=line)
+    if is_array and _skip(text, position + 1) < len(text):
+        raise DataError("something stands behind the array", path=path)
+    if is_array and position >= len(text):
+        raise DataError("the array is not closed: is the file cut off?", path=path)
+
+
+def _skip(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def _decode(text: str, position: int, path: Path, line: int) -> tuple[Any, int]:
+    try:
+        return _DECODER.raw_decode(text, position)
+    except json.JSONDecodeError as error:
+        told = f"not JSON: {error.msg} at character {error.colno}"
+        raise DataError(told, path=path, line=error.lineno) from error
+    except _Repeated as error:
+        raise DataError(str(error), path=path, line=line) from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
+        raise DataError(f"this JSON cannot be read ({error})", path=path, line=line) from error
+
+
+def require_text(value: Any, name: str, path: Path, line: int) -> str:
+    """A value that has to be a string of characters.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{name} is not a string", path=path, line=line)
+    if _SURROGATE.search(value):
+        told = f"{name} holds half a surrogate pair, which is no character"
+        raise DataError(told, path=path, line=line)
+    return value
+
+
+def read_span(
+    start: Any, end: Any, path: Path, line: int, *, is_inclusive: bool
+) -> tuple[int, int]:
+    """Offsets with the end excluded.
+
+    Raises:
+        DataError: they are no integers, or the span is empty or negative.
+    """
+    if type(start) is not int or type(end) is not int:
+        told = f"offsets {shorten(json.dumps([start, end]))} are not both integers"
+        raise DataError(told, path=path, line=line)
+    last = end + 1 if is_inclusive else end
+    if not 0 <= start < last:
+        how = "included" if is_inclusive else "excluded"
+        told = f"the span [{start}, {end}] is empty or negative (the end is {how} in this format)"
+        raise DataError(told, path=path, line=line)
+    return start, last
+
+
+def given_id(record: Record, path: Path, line: int) -> str:
+    """The id that the source gives, or file and line."""
+    given = record.get("id")
+    has_id = (isinstance(given, str) and given != "") or type(given) is int
+    return str(given) if has_id else f"{path.name}:{line}"
+
+
+def seen_object(seen: Glimpse) -> Record | None:
+    """The object of a file's first line; `None` if it is none or cut off."""
+    try:
+        value = json.loads(seen.first)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def seen_array(seen: Glimpse, *keys: str) -> bool:
+    """Whether a file looks like an array of objects in which all these keys occur."""
+    text = seen.text.lstrip()
+    return re.match(r"\[\s*\{", text) is not None and all(f'"{key}"' in text for key in keys)
+
+
+def dump_record(record: Record) -> str:
+    """A record as one line of JSON; what no UTF-8 can hold is escaped."""
+    line = json.dumps(record, ensure_ascii=False)
+    return json.dumps(record) if _SURROGATE.search(line) else line
+
+
+def fit_keys(
+    document: Document, holds: Holds, options: WriteOptions, taken: tuple[str, ...]
+) -> Fitted:
+    """`fit` for a format whose records have keys of their own beside the metadata."""
+    lost = [key for key in document.meta if key in taken]
+    losses = tuple(Loss(document.id, "metadata", f"its key {shorten(key)}") for key in lost)
+    if lost:
+        meta = {key: value for key, value in document.meta.items() if key not in taken}
+        document = replace(document, meta=meta)
+    fitted = fit(document, holds, options)
+    return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+class WriteArray:
+    """Writes one array, an object a line, each as soon as it comes."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self._is_first = True
+
+    def add(self, record: Record) -> None:
+        """Write an object."""
+        self._stream.write(("[\n" if self._is_first else ",\n") + dump_record(record))
+        self._is_first = False
+
+    def close(self) -> None:
+        """Write the end of the array."""
+        self._stream.write("[]\n" if self._is_first else "\n]\n")
