@@ -12,6 +12,7 @@ import pytest
 import nertune
 from helpers.commands import run
 from nertune.data.corpus import load_corpus, save_documents
+from nertune.data.formats import format_names
 from nertune.data.samples import resolve_data
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +130,14 @@ def test_the_python_page_names_what_the_package_offers() -> None:
     named = re.findall(r"`(?:nertune\.)?(\w+)[(`]", rows)
     assert len(named) >= 15
     assert set(named) <= set(nertune.__all__)
+
+
+def test_the_page_of_data_files_names_formats_that_exist() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    table = page.split("## Formats")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
+    assert len(named) >= 9
+    assert set(named) <= set(format_names())
 
 
 def test_the_repository_layout_names_folders_that_exist() -> None:
