@@ -594,23 +594,25 @@ def advise(
     from nertune.comparison.search.advise import Question
     from nertune.comparison.search.advise import advise as run
     from nertune.experiments.progress import notify
-    from nertune.reports.terminal import print_advice
+    from nertune.reports.advice import print_advice, save_advice
 
     name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
+    folder = output or Path("advice") / name
     try:
         advice = run(
             Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
-            output=output or Path("advice") / name,
+            output=folder,
             resume=resume,
             say=lambda message: notify(_stderr(), message),
         )
+        save_advice(advice, folder)
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error
     if as_json:
         _print_json(advice.to_dict())
     else:
-        print_advice(_stdout(), advice)
+        print_advice(advice, _stdout())
 
 
 @app.command()

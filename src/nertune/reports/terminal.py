@@ -17,10 +17,9 @@ from nertune.reports.content import NOTHING, Cell, Row, Table, brief
 from nertune.reports.numbers import number
 
 if TYPE_CHECKING:
-    from nertune.comparison.search.advice import Advice
     from nertune.comparison.search.trials import SweepResult
 
-__all__ = ["fits", "print_advice", "print_by_configuration", "print_export", "print_lines",
+__all__ = ["fits", "print_by_configuration", "print_export", "print_lines",
            "print_pretraining", "print_record", "print_scores", "print_sweep",
            "to_rich"]  # fmt: skip
 
@@ -244,18 +243,3 @@ def print_sweep(console: Console, result: SweepResult) -> None:
         told = ", ".join(f"{f1:.4f}" for f1 in scores)
         console.print(f"{name} with further seeds: {told}")
     print_lines([result.verdict, f"winner: {result.winner}"], console)
-
-
-def print_advice(console: Console, advice: Advice) -> None:
-    """What was tried, what either way costs, and the verdict."""
-    from nertune.comparison.search.advice import cost_rows, outcome_rows
-
-    headings = ("tried", f"F1 at {advice.plan.first}", "best", "epochs", "trained", "s/epoch")
-    console.print(to_rich(Table(headings, [outcome_rows(advice)]), look="wide"))
-    headings = ("best of either", "dev micro-F1", "trained", "s/epoch", "peak", "stored")
-    console.print(to_rich(Table(headings, [cost_rows(advice)]), look="wide"))
-    print_lines((f"Note: {notice}" for notice in advice.notices), console, "yellow")
-    print_lines([advice.verdict], console, "bold")
-    if advice.has_learnt:
-        print_lines([f"next:  nertune train {advice.recipe}"], console)
-    console.print(Text(f"took {advice.seconds / 60:.1f} min"))

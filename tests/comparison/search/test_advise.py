@@ -26,13 +26,14 @@ from helpers.tiny import (
 )
 from nertune.comparison.results import Estimate
 from nertune.comparison.search import advise as module
-from nertune.comparison.search.advice import Outcome, cost_rows, outcome_rows
+from nertune.comparison.search.advice import Outcome
 from nertune.comparison.search.candidates import Plan
 from nertune.config.run import load_settings
 from nertune.errors import ConfigError, DataError, ModelError, NertuneError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.train import train
-from nertune.reports.terminal import print_advice
+from nertune.reports.advice import advice_page, print_advice, save_advice
+from nertune.reports.markdown import to_markdown
 
 
 def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path) -> None:
@@ -85,14 +86,24 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
 def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     advice = ask()
     console = Console(width=80, record=True, file=io.StringIO())
-    print_advice(console, advice)
+    print_advice(advice, console)
+    save_advice(advice, tmp_path / "out")
     text = console.export_text()
     assert advice.verdict in " ".join(text.split("\n"))
     tables = text[: text.index(advice.notices[0] if advice.notices else advice.verdict)]
     assert max(map(len, tables.split("\n"))) <= 80
     markdown = (tmp_path / "out" / "advice.md").read_text(encoding="utf-8")
-    for row in (*cost_rows(advice), *outcome_rows(advice)):
-        assert f"| {' | '.join(row)} |" in markdown
+    assert advice.verdict in markdown.replace("\\", "")
+    for outcome in advice.outcomes:
+        best = f"{outcome.best():.4f} | {len(outcome.dev_f1)} | {outcome.trainable:,} |"
+        row = next(line for line in markdown.split("\n") if best in line
+                   and line.startswith(f"| {outcome.candidate.title} |"))  # fmt: skip
+        assert f"| {outcome.best(advice.plan.first):.4f} |" in row
+    for method, candidate in advice.chosen.items():
+        scores = advice.scores[method]
+        told = f"| {candidate.title} | {scores.mean:.4f} ± {scores.deviation:.4f} |"
+        row = next(line for line in markdown.split("\n") if line.startswith(told))
+        assert row.endswith(f" | {advice.costs[method]['stored_bytes'] / 1e6:.1f} |")
     kept = json.loads((tmp_path / "out" / "advise.json").read_text(encoding="utf-8"))
     assert kept["advice"] == json.loads(json.dumps(advice.to_dict()))
     assert kept["advice"]["verdict"] == advice.verdict
@@ -279,7 +290,9 @@ def test_what_cannot_be_trained_is_left_out(ask: Ask, monkeypatch: pytest.Monkey
     assert list(advice.chosen) == ["full"]
     assert "LoRA could not be trained: it does not go" in advice.notices
     assert advice.difference is None
-    assert [row[1] for row in outcome_rows(advice) if row[0].startswith("LoRA")] == ["failed"] * 3
+    page = to_markdown(advice_page(advice))
+    rows = [line for line in page.split("\n") if line.startswith("| LoRA, ")]
+    assert [row.split(" | ")[1] for row in rows] == ["failed"] * 3
     assert "against" not in advice.verdict
     assert advice.confirmed
     assert len(advice.scores["full"].values) == 2  # of the last comparison, not of the search

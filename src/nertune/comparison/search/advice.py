@@ -11,7 +11,7 @@ from nertune.comparison.results import Configuration, Estimate
 from nertune.comparison.search.candidates import NAMES, Candidate, Method, Plan
 from nertune.evaluation.significance import Difference
 
-__all__ = ["Advice", "Outcome", "cost_rows", "outcome_rows", "to_markdown"]
+__all__ = ["Advice", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,54 +152,3 @@ class Advice:
             "data": {split: dict(found) for split, found in self.data.items()},
             "outcomes": [{**asdict(o), "candidate": o.candidate.to_dict()} for o in self.outcomes],
         }
-
-
-def to_markdown(advice: Advice) -> str:
-    """The advice and its evidence."""
-    lines = ["# Advice", "", advice.verdict, "", *(f"> {n}" for n in advice.notices)]
-    lines += ["", "| | dev micro-F1 | trained | seconds an epoch | peak memory | stored |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {' | '.join(row)} |" for row in cost_rows(advice)]
-    first = advice.plan.first
-    lines += ["", "## What was tried", "",
-              f"| | dev micro-F1, {first} epochs | best | epochs | trained | seconds an epoch |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {' | '.join(row)} |" for row in outcome_rows(advice)]
-    return "\n".join(lines) + "\n"
-
-
-_COSTS: tuple[tuple[str, float, str, str], ...] = (
-    ("share", 1, ".1%", ""), ("seconds_per_epoch", 1, ".1f", ""),
-    ("peak_bytes", 2**20, ",.0f", " MiB"), ("stored_bytes", 1e6, ".1f", " MB"),
-)  # fmt: skip
-
-
-def cost_rows(advice: Advice) -> list[list[str]]:
-    """Of either method: name, dev micro-F1, trained share, seconds, MiB, stored MB."""
-    rows = []
-    for method, candidate in advice.chosen.items():
-        scores, cost = advice.scores[method], advice.costs.get(method, {})
-        spread = "" if scores.deviation is None else f" ± {scores.deviation:.4f}"
-        told = [
-            "–" if cost.get(key) is None else f"{cost[key] / divisor:{form}}{unit}"
-            for key, divisor, form, unit in _COSTS
-        ]
-        rows.append([candidate.title, f"{scores.mean or 0.0:.4f}{spread}", *told])
-    return rows
-
-
-def outcome_rows(advice: Advice) -> list[list[str]]:
-    """Of every candidate: what, F1 when weighed, best F1, epochs, parameters, seconds an epoch."""
-    return [
-        [outcome.candidate.title, "failed", "–", "0", "–", "–"]
-        if not outcome.dev_f1
-        else [
-            outcome.candidate.title,
-            f"{outcome.best(advice.plan.first):.4f}",
-            f"{outcome.best():.4f}",
-            str(len(outcome.dev_f1)),
-            f"{outcome.trainable:,}",
-            f"{outcome.seconds_per_epoch or 0.0:.1f}",
-        ]
-        for outcome in advice.outcomes
-    ]

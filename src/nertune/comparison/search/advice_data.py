@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nertune.config.run import DataSettings
-from nertune.data.corpus import Corpus, Reading, save_documents
+from nertune.data.corpus import Corpus, save_corpus
 from nertune.data.splits import load_splits
-from nertune.data.statistics import content_hash
 from nertune.errors import DataError
 from nertune.types import Document
 
 __all__ = ["AdviceData", "find_data", "load_data"]
-
 
 _DEV_SHARE = 0.2  # of the training documents, where there is no dev file
 
@@ -34,7 +31,7 @@ class AdviceData:
 
     train: Corpus
     dev: Corpus
-    changes: Mapping[str, Any]
+    changes: Mapping[str, str] = field(default_factory=dict)
     notice: str = ""
 
     def save(self) -> None:
@@ -42,7 +39,7 @@ class AdviceData:
         if self.changes:
             for corpus in (self.train, self.dev):
                 corpus.path.parent.mkdir(parents=True, exist_ok=True)
-                save_documents(corpus.path, corpus.documents, format="jsonl")
+                save_corpus(corpus.path, corpus)
 
 
 def find_data(data: str, dev: str) -> tuple[str, str]:
@@ -63,7 +60,14 @@ def find_data(data: str, dev: str) -> tuple[str, str]:
     folder = Path(data)
     if data.startswith("sample:") or not folder.is_dir():
         return data, dev
-    found = {split: _find_split(folder, split) for split in ("train", "dev")}
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    found = {}
+    for split in ("train", "dev"):
+        paths = [path for path in files if path.name.split(".")[0] == split]
+        if len(paths) > 1:
+            told = f"{', '.join(path.name for path in paths)}; name one of them"
+            raise DataError(f"holds several files of {split}: {told}", path=folder)
+        found[split] = str(paths[0]) if paths else ""
     if not found["train"]:
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
         raise DataError(
@@ -71,14 +75,6 @@ def find_data(data: str, dev: str) -> tuple[str, str]:
             path=folder,
         )
     return found["train"], dev or found["dev"]
-
-
-def _find_split(folder: Path, split: str) -> str:
-    paths = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name.split(".")[0] == split]
-    if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
-        raise DataError(f"holds several files of {split}: {names}; name one of them", path=folder)
-    return str(paths[0]) if paths else ""
 
 
 def load_data(settings: DataSettings, folder: Path) -> AdviceData:
@@ -98,7 +94,7 @@ def load_data(settings: DataSettings, folder: Path) -> AdviceData:
             raise DataError("holds no entity", path=corpus.path)
     if "dev" not in corpora:
         return _divide(corpora["train"], folder)
-    return AdviceData(corpora["train"], corpora["dev"], {})
+    return AdviceData(corpora["train"], corpora["dev"])
 
 
 def _divide(whole: Corpus, folder: Path) -> AdviceData:
@@ -117,26 +113,13 @@ def _divide(whole: Corpus, folder: Path) -> AdviceData:
             "dev file with --dev",
             path=whole.path,
         )
-    corpora = {
-        split: replace(
-            whole,
-            path=folder / f"{split}.jsonl",
-            documents=tuple(part),
-            format="jsonl",
-            style=None,
-            reading=Reading(offsets="codepoint"),
-            sha256=content_hash(part),
-        )
-        for split, part in parts.items()
-    }
+    names = {split: str(folder / f"{split}.jsonl") for split in parts}
+    train, dev = (Corpus.from_documents(parts[s], name=names[s]) for s in ("train", "dev"))
     return AdviceData(
-        **corpora,
+        train,
+        dev,
         # The source's format, tag scheme and offsets hold no longer.
-        changes={
-            **{split: str(corpus.path) for split, corpus in corpora.items()},
-            "format": "jsonl",
-            "offsets": "codepoint",
-        },
+        changes={**names, "format": "jsonl", "offsets": "codepoint"},
         notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
         f"aside for it, in {folder}",
     )

@@ -29,17 +29,15 @@ from statistics import fmean
 from typing import Any
 
 import tomli_w
-from rich.console import Console
 
 from nertune.artifacts.manifest import MANIFEST, adapter_base, adapter_folder
 from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison, Configuration, Estimate, count_dev, say_silent
-from nertune.comparison.search.advice import Advice, Outcome, to_markdown
+from nertune.comparison.search.advice import Advice, Outcome
 from nertune.comparison.search.advice_data import AdviceData, find_data, load_data
 from nertune.comparison.search.candidates import (
     METHODS,
     NAMES,
-    PROCESS_SECONDS,
     Candidate,
     Method,
     Plan,
@@ -50,7 +48,7 @@ from nertune.comparison.search.candidates import (
     try_rates,
     try_shapes,
 )  # fmt: skip
-from nertune.comparison.search.resume import refuse_other
+from nertune.comparison.search.runs import EpochWatch, refuse_other, train_quietly
 from nertune.config.run import apply_override, parse_settings, upgrade_values, with_changes
 from nertune.errors import ConfigError, ModelError, NertuneError
 from nertune.evaluation.significance import chance_of_keeping_up, compare_counts
@@ -70,7 +68,7 @@ _PILOT_DOCUMENTS = 500
 _SLACK = 0.9  # of the time left is planned with
 _MARGIN = 0.01  # of micro-F1: what counts as keeping up
 _LORA_WITHIN = 0.005  # LoRA is taken if it lies so little below: it is what costs less to keep
-_STATE, _RECIPE, _REPORT = "advise.json", "advice.toml", "advice.md"
+_STATE, _RECIPE = "advise.json", "advice.toml"
 _CHOSEN_HERE = (
     "model.tuning", "model.emitter", "lora.rank", "lora.alpha", "lora.targets", "lora.layers",
     "lora.ranks", "lora.alphas", "lora.rslora", "train.learning_rate",
@@ -139,7 +137,7 @@ def advise(
 
     Args:
         question: data, minutes and encoder.
-        output: the folder of the runs, of `advice.toml`, `advice.md` and `advise.json`.
+        output: the folder of the runs, of `advice.toml` and `advise.json`.
         resume: go on with an advice that was killed.
         say: is told what happens, in one line each.
 
@@ -151,13 +149,11 @@ def advise(
     values, notices = question.read()
     with RunFolder(output, "output").locked():
         config = _encoder_config(question.encoder)
-        if resume and not (output / _STATE).exists():
-            raise ConfigError(f"{output}: holds no advice to go on with")
-        if not resume and (output / _STATE).exists():
-            raise ConfigError(
-                f"{output}: holds an advice already; go on with --resume, or name another "
-                "folder with --output"
-            )
+        if resume != (output / _STATE).exists():
+            told = "no advice to go on with" if resume else (
+                "an advice already; go on with --resume, or name another folder with --output"
+            )  # fmt: skip
+            raise ConfigError(f"{output}: holds {told}")
         data = load_data(parse_settings(values, source="advise").data, output / "data")
         values["data"] |= data.changes
         asked = {
@@ -228,6 +224,12 @@ class _State:
         """Seconds of the budget."""
         return 60 * self.minutes - self.spent
 
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why candidates could not be trained, by name."""
+        found: dict[str, str] = self.kept.get("failures", {})
+        return found
+
     def keep(self, **values: Any) -> None:
         """Write these, the seconds and the notices to the disk."""
         self.kept |= {"spent": self.spent, "notices": self.notices, **values}
@@ -240,7 +242,7 @@ class _State:
             self.say(notice)
 
 
-class _Until:
+class _Until(EpochWatch):
     """Ends a run after so many epochs, or when time is up.
 
     Attributes:
@@ -252,14 +254,6 @@ class _Until:
         self._epochs, self._state = epochs, state
         self.ends: list[float] = []
         self.seconds: list[float] = []
-
-    def on_resume(self, epoch: int, batch: int) -> None:
-        """Nothing to do."""
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        """Nothing to do."""
 
     def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
         """Raises `Pause` where that is the end."""
@@ -297,8 +291,7 @@ class _Search:
         self._speeds = speeds = self._pilot(rates[: len(METHODS)])
         self.plan = plan = self._plan()
         documents = plan.documents(self.num_documents)
-        self.seed_seconds = sum(s.run + PROCESS_SECONDS + s.epochs(plan.epochs, documents)
-                                for s in speeds.values())  # fmt: skip
+        self.seed_seconds = sum(s.seed(plan.epochs, documents) for s in speeds.values())
         reserve = self.seed_seconds if plan.seeds else 0.0
         rest = {m: s.epochs(plan.epochs - plan.first, documents) for m, s in speeds.items()}
         # What goes beyond the three rates must leave the finalists their time.
@@ -356,8 +349,8 @@ class _Search:
                     kept[candidate.method] = self._measure(candidate, count)
                 except NertuneError as error:
                     failures.append(error.with_traceback(None))  # which holds the model
-                    told = f"{NAMES[candidate.method]} could not be trained: {error}"
-                    self.state.note(told)
+                    name = NAMES[candidate.method]
+                    self.state.note(f"{name} could not be trained: {error}")
             if not kept:
                 raise failures[0]
             self.state.keep(speeds=kept)
@@ -424,7 +417,7 @@ class _Search:
         seconds = speed.run + speed.epochs(first, self.plan.documents(self.num_documents))
         # One candidate of either method runs in any case; so does what was begun before a kill.
         is_first = all(tried.method != candidate.method for tried in self.outcomes)
-        is_begun = bool(self._logged(candidate)) or candidate.name in self._failures
+        is_begun = bool(self._logged(candidate)) or candidate.name in self.state.failures
         if not (is_first or is_begun) and self.state.left - reserve < seconds:
             self._skipped[candidate.title] = None
             return False
@@ -442,13 +435,13 @@ class _Search:
         is_over = done > 0 and self.state.left < 0  # it was paused when time was up
         # A run whose last epoch is on disk still has to be scored and saved.
         is_short = (done < until or until == self.plan.epochs) and not folder.record.exists()
-        if is_short and not is_over and candidate.name not in self._failures:
+        if is_short and not is_over and candidate.name not in self.state.failures:
             resume = folder.checkpoints.exists()
             try:
                 watch = _Until(until, self.state)
                 self._call_train(candidate, self.plan, folder, watch, resume=resume)
             except NertuneError as error:
-                self.state.keep(failures={**self._failures, candidate.name: str(error)})
+                self.state.keep(failures={**self.state.failures, candidate.name: str(error)})
             shutil.rmtree(folder.model, ignore_errors=True)
         self.outcomes[candidate] = self._read(candidate)
         self.state.keep()
@@ -458,18 +451,10 @@ class _Search:
         self, candidate: Candidate, plan: Plan, folder: RunFolder, watch: _Until, *,
         resume: bool = False,
     ) -> None:  # fmt: skip
-        from nertune.experiments.train import train
-
         values = self.recipe(candidate, plan, dir=str(folder.path), name=candidate.name)
         settings = parse_settings(values, source=f"advise: {candidate.name}")
         with contextlib.suppress(Pause):
-            train(settings, console=Console(file=io.StringIO()), resume=resume, observers=(watch,))
-
-    @property
-    def _failures(self) -> dict[str, str]:
-        """Why candidates could not be trained, by name."""
-        found: dict[str, str] = self.state.kept.get("failures", {})
-        return found
+            train_quietly(settings, watch, resume=resume)
 
     def _logged(self, candidate: Candidate) -> list[dict[str, Any]]:
         """The epochs that a run has finished, with a checkpoint or a record behind them."""
@@ -480,7 +465,7 @@ class _Search:
 
     def _read(self, candidate: Candidate) -> Outcome:
         """What the disk says of a candidate."""
-        if reason := self._failures.get(candidate.name):
+        if reason := self.state.failures.get(candidate.name):
             return Outcome(candidate, reason=reason)
         folder, done = self.folder(candidate), self._logged(candidate)
         trainable = 0
@@ -550,7 +535,7 @@ def _conclude(search: _Search) -> Advice:
             for split, c in (("train", data.train), ("dev", data.dev))
         },
     )
-    _write(advice, search)
+    _write_recipe(advice, search)
     state.keep(advice=advice.to_dict())
     return advice
 
@@ -636,11 +621,10 @@ def _finished(search: _Search, chosen: Mapping[Method, Candidate]) -> dict[Metho
     return found
 
 
-def _write(advice: Advice, search: _Search) -> None:
-    """Recipe and report."""
+def _write_recipe(advice: Advice, search: _Search) -> None:
+    """The recipe."""
     plan = Plan(1.0, ideal_epochs(search.num_documents), 1, False, 0, 0.0)
     values = search.recipe(advice.chosen[advice.choice], plan)
     del values["train"]["patience"], values["data"]["train_share"]
     head = f"# {advice.verdict}\n# From {search.output}; test data were not read.\n\n"
     write_text(advice.recipe, head + tomli_w.dumps(values))
-    write_text(search.output / _REPORT, to_markdown(advice))

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from nertune.training.learning_rates import HEAD_RATES, suggest_rates
 
 __all__ = [
-    "METHODS", "NAMES", "PROCESS_SECONDS", "Candidate", "Method", "Plan", "Speed", "further_rate",
+    "METHODS", "NAMES", "Candidate", "Method", "Plan", "Speed", "further_rate",
     "ideal_epochs", "possible_plans", "try_rates", "try_shapes",
 ]  # fmt: skip
 
@@ -18,9 +18,7 @@ Method = Literal["full", "lora"]
 METHODS: tuple[Method, ...] = get_args(Method)
 NAMES: dict[Method, str] = {"full": "full fine-tuning", "lora": "LoRA"}
 
-PROCESS_SECONDS = 8.0
-"""To start a process and to import PyTorch."""
-
+_PROCESS_SECONDS = 8.0  # to start a process and to import PyTorch
 _LEAST_DOCUMENTS = 1000  # of those that are left out to save time
 _STEPS: dict[Method, float] = {"full": 2.5, "lora": 2.0}  # from one rate to the next
 _MOST_RATES = 6
@@ -155,6 +153,10 @@ class Speed:
         """Of so many epochs on so many documents."""
         return count * (self.document * documents + self.epoch)
 
+    def seed(self, epochs: int, documents: float) -> float:
+        """Of a whole run in a process of its own."""
+        return self.run + _PROCESS_SECONDS + self.epochs(epochs, documents)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -191,6 +193,17 @@ class Plan:
         """How many of the training documents its runs have."""
         return max(1, round(self.share * available))
 
+    def at(self, speeds: Mapping[Method, Speed], available: int) -> Plan:
+        """The same with the seconds that it takes at these speeds."""
+        count, seconds = self.share * available, 0.0
+        for method, speed in speeds.items():
+            # Three rates and a further one; then LoRA's shapes.
+            weighed = (4 + 4 * (method == "lora")) if self.shapes else 3
+            rest = speed.run + speed.epochs(self.epochs - self.first, count)
+            seconds += weighed * (speed.run + speed.epochs(self.first, count))
+            seconds += self.finalists(method) * rest + self.seeds * speed.seed(self.epochs, count)
+        return replace(self, seconds=seconds)
+
 
 def ideal_epochs(documents: int) -> int:
     """How many epochs a data set wants, so that small ones get enough steps.
@@ -218,27 +231,14 @@ def possible_plans(documents: int, speeds: Mapping[Method, Speed]) -> Iterator[P
         for part, shapes, seeds in (
             (1.0, True, 3), (1.0, True, 2), (1.0, False, 2), (1.0, False, 1), (0.7, False, 1)
         ):  # fmt: skip
-            yield _planned(_plan(share, part * ideal, shapes, seeds), documents, speeds)
+            yield _plan(share, part * ideal, shapes, seeds).at(speeds, documents)
         if share / 2 * documents < _LEAST_DOCUMENTS:
             break
         share /= 2
     for part, seeds in ((0.5, 1), (0.35, 1), (0.35, 0)):
-        yield _planned(_plan(share, part * ideal, False, seeds), documents, speeds)
+        yield _plan(share, part * ideal, False, seeds).at(speeds, documents)
 
 
 def _plan(share: float, epochs: float, shapes: bool, seeds: int) -> Plan:
     whole = max(3, math.ceil(epochs))
     return Plan(share, whole, math.ceil(whole / 3), shapes, seeds, 0.0)
-
-
-def _planned(plan: Plan, documents: int, speeds: Mapping[Method, Speed]) -> Plan:
-    """The plan with its seconds."""
-    count, seconds = plan.share * documents, 0.0
-    for method, speed in speeds.items():
-        # Three rates and a further one; then LoRA's shapes.
-        weighed = (4 + 4 * (method == "lora")) if plan.shapes else 3
-        rest = speed.run + speed.epochs(plan.epochs - plan.first, count)
-        seconds += weighed * (speed.run + speed.epochs(plan.first, count))
-        seconds += plan.finalists(method) * rest
-        seconds += plan.seeds * (speed.run + PROCESS_SECONDS + speed.epochs(plan.epochs, count))
-    return replace(plan, seconds=seconds)

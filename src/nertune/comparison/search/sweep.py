@@ -7,7 +7,6 @@ found is held against it.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import time
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from rich.console import Console
 
 from nertune.comparison.results import count_dev
-from nertune.comparison.search.resume import refuse_other
+from nertune.comparison.search.runs import EpochWatch, refuse_other, train_quietly
 from nertune.comparison.search.space import Range, Space, read_space
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.config.run import (
@@ -243,7 +241,7 @@ def _prepare(question: _Question, resume: bool) -> None:
     write_json(path, described)
 
 
-class _Watch:
+class _Watch(EpochWatch):
     """Reports each epoch, and ends a run that is behind or out of time."""
 
     def __init__(self, trial: Any, optuna: Any, deadline: float, *, may_prune: bool):
@@ -252,14 +250,6 @@ class _Watch:
         self.last = 0  # the run's last epoch
         self.best = 0.0
         self.epoch = 0
-
-    def on_resume(self, epoch: int, batch: int) -> None:
-        """Trials are never resumed."""
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        """Nothing to do between epochs."""
 
     def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
         assert report.dev is not None
@@ -278,8 +268,6 @@ def _train(
     watch: _Watch | None = None,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    from nertune.experiments.train import train
-
     run: dict[str, Any] = {"run.dir": str(folder), "run.name": folder.name, "data.test": ""}
     if seed is not None:
         run["run.seed"] = seed
@@ -288,9 +276,8 @@ def _train(
     settings = parse_settings(changed, source=f"trial {folder.name}")
     if watch is not None:
         watch.last = settings.train.epochs
-    quiet = Console(file=io.StringIO())
     forget_peak_memory()
-    return train(settings, console=quiet, observers=() if watch is None else (watch,))
+    return train_quietly(settings, watch)
 
 
 def _suggest(trial: Any, key: str, choice: Range | tuple[Any, ...]) -> Any:
