@@ -104,9 +104,16 @@ BAD = [
     conll("one column", "a O\n\nb\n", 3, "expected 2 columns (token, tag) with a space between"),
     conll("one column, first", "a\nb O\n", 1, "expected 2 columns"),
     conll("a line of U+3000", "a\tO\n\u3000\n", 2, "got 1: '\\u3000'"),
-    conll("five columns", FIVE, 1, "got 5 in 'EU NNP B-NP x B-ORG'; if columns 1 and 5 are"),
-    conll("five columns: what to do", FIVE, 1, "awk 'NF==5 {print $1"),
-    conll("five columns by TAB", FIVE.replace(" ", "\t"), 1, "awk -F '\\t' 'NF==5 {print $1"),
+    conll("five columns and two", FIVE + "a O\n", 1, "got 5 in 'EU NNP B-NP x B-ORG'; if all"),
+    conll("five columns: what to do", FIVE + "a O\n", 1, "set the option columns to 0,4"),
+    conll(
+        "five and four columns",
+        FIVE * 60 + "a b c O\n",
+        61,
+        "got 4 columns in 'a b c O', expected 5, as in line 1",
+    ),
+    conll("five and four by TAB", "a\tb\tO\n" * 60 + "a\tO\n", 61, "got 2 columns in"),
+    conll("no column of tags", "aa bb cc\ndd ee ff\n", 1, "set the option columns to 0,2"),
     conll("three columns later", "a\tO\nb\tO\tO\n", 2, "got 3 in 'b\\tO\\tO'"),
     conll(
         "TAB file, spaced line", "a\tO\nb O\n", 2, "expected TAB between token and tag, as line 1"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nertune.data.convert import convert
-from nertune.data.corpus import load_corpus, save_corpus
+from nertune.data.corpus import load_corpus, load_with, save_corpus
 from nertune.data.duplicates import find_leakage
-from nertune.data.formats import WriteOptions
+from nertune.data.formats import ReadOptions, WriteOptions
 from nertune.data.statistics import describe
 from nertune.errors import DataError
 from nertune.labels.align import align_entities
@@ -118,9 +118,6 @@ def test_doccano(real_data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [
-        ("seqeval_fixture/ground_truth.txt", ":1: expected 2 columns (token, tag), got 4"),
-        ("germeval_original_header/NER-de-dev.tsv", ":2: expected 2 columns (token, tag), got 4"),
-        ("conllu_plus/train.conllup", ":4: expected 2 columns (token, tag), got 5"),
         ("webanno_tsv/test_input_v3.3.tsv", ":1: expected 2 columns (token, tag), got 3"),
         ("gliner_json/sample_data.json", ":1: expected one JSON object a line"),
     ],
@@ -164,6 +161,30 @@ def test_formats_of_other_tools_are_read_whole(
         assert found.differences == ()
         assert not {loss.kind for loss in found.losses} & {"document", "entity", "text"}
         assert load_corpus(target).sha256 == corpus.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "documents", "entities"),
+    [
+        ("seqeval_fixture/ground_truth.txt", "1 (token) and 4 (tag) of 4", 40, 539),
+        ("germeval_original_header/NER-de-train.tsv", "2 (token) and 4 (tag) of 4", 2, 0),
+        ("conllu_plus/train.conllup", "2 (token) and 4 (tag) of 5", 5, 14),
+    ],
+)
+def test_more_columns_are_read_and_said(
+    name: str, columns: str, documents: int, entities: int, real_data: Path
+) -> None:
+    corpus = load_corpus(real_data / "formats" / name)
+    assert f"columns {columns} are read" in corpus.notices
+    assert (len(corpus.documents), corpus.num_entities) == (documents, entities)
+
+
+def test_the_outer_layer_of_germeval_is_an_option(real_data: Path) -> None:
+    path = real_data / "formats" / "germeval_original_header" / "NER-de-train.tsv"
+    corpus = load_with(path, ReadOptions(more={"columns": "1,2"}))
+    assert [d.surface(e) for d in corpus.documents for e in d.entities][:2] == [
+        "Schartau", "Tagesspiegel"
+    ]  # fmt: skip
 
 
 def test_both_forms_of_cluener_are_the_same(real_data: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from nertune.config.run import DataSettings
 from nertune.data import splits
-from nertune.data.corpus import Reading, load_alike, load_corpus
+from nertune.data.corpus import Reading, load_alike, load_corpus, load_with
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError
 from nertune.experiments.record import describe_data
@@ -97,9 +97,9 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def count(path: Path, *more: object, **options: object) -> object:
         read.append(path)
-        return load_alike(path, *more, **options)  # type: ignore[arg-type]
+        return load_with(path, *more, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(splits, "load_alike", count)
+    monkeypatch.setattr(splits, "load_with", count)
     cache: splits.CorpusCache = {}
     train, dev = (write_conll(tmp_path / name, n) for name, n in (("train", 1), ("dev", 4)))
     for _ in range(2):
@@ -123,3 +123,13 @@ def test_what_a_record_says_of_the_reading(tmp_path: Path) -> None:
     assert found.scheme == "BMES"
     assert Reading.from_record({"join": "space", "sha256": "x"}) == Reading(join="space")
     assert Reading.from_record({"join": "glue", "scheme": None}) == Reading()
+
+
+def test_options_of_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("a B-X O\nb O O\n")
+    for options, count in (({}, 0), ({"columns": "0,1"}, 1)):
+        found = load_splits(DataSettings(train=str(path), dev=str(path), options=options))
+        assert [corpus.num_entities for corpus in found.values()] == [count, count]
+    with pytest.raises(ConfigError, match="format conll has no option 'column'; it has: columns"):
+        load_splits(DataSettings(train=str(path), options={"column": "0,1"}))

@@ -104,6 +104,10 @@ class DataSettings(Section):
     strict: bool = Field(
         False, description="Refuse tags that break the scheme instead of repairing them."
     )
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description='Options of the format itself, e.g. columns = "0,3" of conll.',
+    )
     train_share: float = Field(
         1.0,
         gt=0,

@@ -177,7 +177,6 @@ def load_alike(
         DataError: the file or a line of it cannot be used; the message names both.
         ConfigError: `format`, `scheme`, `join` or `offsets` is unknown.
     """
-    join = like.join if join == "auto" else join
     return load_with(path, ReadOptions(scheme, join, offsets, strict, like=like), format=format)
 
 
@@ -192,6 +191,8 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         choices = ", ".join(units[:-1])
         told = f"offsets={options.offsets!r} is unknown, expected {choices} or {units[-1]}"
         raise ConfigError(told)
+    if options.join == "auto":
+        options = replace(options, join=options.like.join)
     source = Source(Path(path))
     findings = Findings()
     chosen, reason = _choose_format(source, format, findings)

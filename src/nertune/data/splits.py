@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nertune.config.run import DataSettings
-from nertune.data.corpus import Corpus, Reading, load_alike
+from nertune.data.corpus import Corpus, Reading, load_with
+from nertune.data.formats.base import ReadOptions
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 
@@ -13,7 +14,7 @@ __all__ = ["SPLITS", "CorpusCache", "load_splits"]
 
 SPLITS = ("train", "dev", "test")
 
-CorpusCache = dict[tuple[str | bool | Reading, ...], Corpus]
+CorpusCache = dict[tuple[object, ...], Corpus]
 """Files that were read before, by name and by how they were read."""
 
 
@@ -52,17 +53,13 @@ def load_splits(
         name: str = getattr(data, split)
         if not name:
             continue
-        how = (name, data.format, data.scheme, data.join, data.offsets, data.strict)
+        own = tuple(sorted(data.options.items()))
+        how = (name, data.format, data.scheme, data.join, data.offsets, data.strict, own)
         if (*how, like) not in cache:
-            corpus = load_alike(
-                resolve_data(name),
-                like,
-                format=data.format,
-                scheme=data.scheme,
-                join=data.join,
-                offsets=data.offsets,
-                strict=data.strict,
+            options = ReadOptions(
+                data.scheme, data.join, data.offsets, data.strict, like=like, more=data.options
             )
+            corpus = load_with(resolve_data(name), options, format=data.format)
             cache[*how, like] = cache[*how, corpus.reading] = corpus
         corpora[split] = cache[*how, like]
         if split == "train":

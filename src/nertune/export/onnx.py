@@ -19,7 +19,8 @@ import torch
 import nertune
 from nertune.artifacts.load import EXPORT_FOLDER, EXPORTED
 from nertune.artifacts.manifest import Manifest, own_folder, weight_hashes
-from nertune.data.corpus import Corpus, Reading, load_alike
+from nertune.data.corpus import Corpus, Reading, load_with
+from nertune.data.formats.base import ReadOptions
 from nertune.data.samples import resolve_data
 from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.export.parity import (
@@ -132,11 +133,12 @@ def _documents(manifest: Manifest, dev: str) -> Corpus:
             f"{named}, which chose the model's epoch, is not there: name labelled text with --dev"
         )
     settings = manifest.settings.get("data", {}) if not dev else {}
-    kept = {k: settings[k] for k in ("format", "scheme", "join", "offsets") if k in settings}
+    kept = {k: settings[k] for k in ("scheme", "join", "offsets") if k in settings}
     described = {} if dev else manifest.data.get("dev") or {}
     # As it was read then; any other file as the training file was.
     like = Reading.from_record(described) if described else manifest.reading
-    corpus = load_alike(path, like, **kept)
+    options = ReadOptions(**kept, like=like, more=settings.get("options", {}))
+    corpus = load_with(path, options, format=settings.get("format", "auto"))
     stated = described.get("sha256", corpus.sha256)
     if not dev and stated != corpus.sha256:
         raise ConfigError(

@@ -190,6 +190,46 @@ def test_an_unknown_choice_is_refused(name: str) -> None:
         read("a O\n", **{name: "IOB2"})
 
 
+FIVE = "-DOCSTART- -X- -X- -X- O\n\n# comment\n王 a b c B-PER\n明 a b c I-PER\n# a b c O\n\n"
+BY_TAB = "1\t王\tx\tB-PER\tO\n2\t明 x\tx\tI-PER\tO\n\n1\t#\tx\tO\tO\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "tokens", "entities", "said"),
+    [
+        (FIVE, "", ["王明#"], ["王明"], "columns 1 (token) and 5 (tag) of 5 are read"),
+        (BY_TAB, "", ["王明 x", "#"], [], "columns 2 (token) and 5 (tag) of 5 are read"),
+        (BY_TAB, "1,3", ["王明 x", "#"], ["王明 x"], "columns 2 (token) and 4 (tag) of 5 are read"),
+        (BY_TAB, "token=1, tag=-2", ["王明 x", "#"], ["王明 x"], "columns 2 (token) and 4 (tag)"),
+        ("a  x   O\nb x B-X\n", "", ["ab"], ["b"], "columns 1 (token) and 3 (tag) of 3 are read"),
+        ("a B-X _\nb O _\n", "", ["ab"], ["a"], "columns 1 (token) and 2 (tag) of 3 are read"),
+        ("O a\nB-X b\n", "1,0", ["ab"], ["b"], "columns 2 (token) and 1 (tag) of 2 are read"),
+    ],
+)
+def test_more_columns(
+    text: str, columns: str, tokens: list[str], entities: list[str], said: str
+) -> None:
+    more = {"columns": columns} if columns else {}
+    file = conll.read(text, NAME, ReadOptions(join="none", more=more))
+    assert [d.text for d in file.documents] == tokens
+    assert [d.surface(e) for d in file.documents for e in d.entities] == entities
+    assert any(notice.startswith(said) for notice in file.notices)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("0,9", "the file has columns 0 to 4"),
+        ("-6,0", "the file has columns 0 to 4"),
+        ("1,1", "the file has columns 0 to 4"),
+        ("a,b", "expected e.g. 0,3 or token=0,tag=3"),
+    ],
+)
+def test_columns_that_cannot_be(columns: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"columns='{columns}': {message}"):
+        conll.read(FIVE, NAME, ReadOptions(more={"columns": columns}))
+
+
 # Writing
 
 

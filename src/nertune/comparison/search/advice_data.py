@@ -119,7 +119,7 @@ def _divide(whole: Corpus, folder: Path) -> AdviceData:
         train,
         dev,
         # The source's format, tag scheme and offsets hold no longer.
-        changes={**names, "format": "jsonl", "offsets": "codepoint"},
+        changes={**names, "format": "jsonl", "offsets": "codepoint", "options": {}},
         notice=f"no dev file: {len(parts['dev'])} of {len(whole.documents)} documents were set "
         f"aside for it, in {folder}",
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from nertune.data.formats.base import (
@@ -38,9 +39,10 @@ class Conll(Format):
     """A token and a tag a line; also `token/TAG` items, a sentence a line."""
 
     name = "conll"
-    title = "CoNLL, two columns"
+    title = "CoNLL, two columns or more"
     suffixes = (".conll", ".bio", ".bioes", ".bmes", ".iob")
     holds = Holds(tokens="required", text="tokens", offsets="token")
+    options = MappingProxyType({"columns": "token and tag of more than two, from 0: 0,3 or 0,-1"})
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether each of several lines is a token and a tag, or holds such items."""

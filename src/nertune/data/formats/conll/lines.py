@@ -12,13 +12,27 @@ from nertune.data.formats.conll.layout import DOCSTART, NAMES
 from nertune.errors import DataError
 from nertune.storage.files import shell_command, shorten
 
-__all__ = ["Lines", "Sentence", "detect_separator", "is_tag", "plural", "say_skipped", "scan"]
+__all__ = [
+    "COMMENT",
+    "Lines",
+    "Sentence",
+    "Split",
+    "detect_separator",
+    "is_boundary",
+    "is_tag",
+    "plural",
+    "say_skipped",
+    "scan",
+    "splits_in_two",
+]
 
-_Split = Callable[[str], tuple[str, str] | None]
+Split = Callable[[str], tuple[str, str] | None]
+"""Gives the token and the tag of a line; `None` where it has not got them."""
 
 _SEPARATOR_SAMPLE = 50  # data lines that decide the separator
 _PREFIXED = re.compile(r"[BIMELSU][-_].+|.+[-_][BIMELSU]|[BIMELSU]", re.DOTALL | re.IGNORECASE)
-_COMMENT = re.compile(r"#+(\s|$)")
+COMMENT = re.compile(r"#+(\s|$)")
+"""How a line begins that may be a comment."""
 # What may stand behind the separator: anything without white space, or a prefix and any type.
 _TAG_LIKE = re.compile(r"\S+\Z|[BIMELSU][-_]\S")
 
@@ -61,8 +75,8 @@ def detect_separator(lines: Sequence[str]) -> str:
     tabs = spaces = num_seen = 0
     first_has_tab = False
     # A comment says nothing, unless what looks like one is all there is.
-    for line in [line for line in lines if not _COMMENT.match(line)] or lines:
-        if _is_boundary(line):
+    for line in [line for line in lines if not COMMENT.match(line)] or lines:
+        if is_boundary(line):
             continue
         by_tab, by_space = _split(line, _split_at_tab), _split(line, _split_at_space)
         if by_tab is not None and _TAG_LIKE.match(by_tab[1]):
@@ -76,7 +90,7 @@ def detect_separator(lines: Sequence[str]) -> str:
     return "\t" if tabs > spaces or (tabs == spaces and first_has_tab) else " "
 
 
-def _is_boundary(line: str) -> bool:
+def is_boundary(line: str) -> bool:
     """Whether a line holds no token: blank (also of spaces and TABs only) or `-DOCSTART-`."""
     return not line.strip(" \t") or _is_docstart(line)
 
@@ -97,20 +111,40 @@ def _split_at_space(line: str) -> tuple[str, str] | None:
     return (token, tag) if token and tag and one_token and not tag.isspace() else None
 
 
-def scan(lines: Sequence[str], separator: str, path: Path, *, bare_types: bool) -> Lines:
+def splits_in_two(lines: Sequence[str], separator: str) -> bool:
+    """Whether any of the first data lines has two columns."""
+    split = _split_at_tab if separator == "\t" else _split_at_space
+    data = [line for line in lines if not is_boundary(line) and not COMMENT.match(line)]
+    return not data or any(_split(line, split) for line in data[:_SEPARATOR_SAMPLE])
+
+
+def scan(
+    lines: Sequence[str],
+    separator: str,
+    path: Path,
+    *,
+    bare_types: bool,
+    split: Split | None = None,
+) -> Lines:
     """The sentences, and what else stands between them.
 
     Args:
+        lines: of the file.
+        separator: what stands between columns.
+        path: its name, for messages.
         bare_types: any word may be a tag, so that a line of two columns is never a comment.
+        split: how a line of more columns gives token and tag; by default it has two.
     """
-    split = _split_at_tab if separator == "\t" else _split_at_space
+    is_wide = split is not None
+    if split is None:
+        split = _split_at_tab if separator == "\t" else _split_at_space
     found = Lines([])
     first_data_line = 0
     numbers: list[int] = []
     tags_elsewhere: set[str] | None = None
     for number, line in enumerate(lines, 1):
         # A comment stands between sentences: behind a blank line, or another one.
-        if not numbers and _COMMENT.match(line):
+        if not numbers and COMMENT.match(line):
             row = _split(line, split)
             if row is not None and not bare_types and line.startswith("# "):
                 tags_elsewhere = tags_elsewhere or _tags_elsewhere(lines, split)
@@ -120,8 +154,12 @@ def scan(lines: Sequence[str], separator: str, path: Path, *, bare_types: bool) 
                 continue
         row = _split(line, split)
         if row is None or row[0] == DOCSTART:
-            if not _is_boundary(line):
-                why = _explain_line(line, separator, first_data_line, path, len(lines) == 1)
+            if not is_boundary(line):
+                if is_wide and first_data_line:
+                    why = _explain_count(line, lines[first_data_line - 1], separator)
+                    why += f", as in line {first_data_line}"
+                else:
+                    why = _explain_line(line, separator, first_data_line, path, len(lines) == 1)
                 raise DataError(why, path=path, line=number)
             found.docstarts += _is_docstart(line)
             numbers = []
@@ -136,19 +174,20 @@ def scan(lines: Sequence[str], separator: str, path: Path, *, bare_types: bool) 
     return found
 
 
-def _split(line: str, split: _Split) -> tuple[str, str] | None:
+def _split(line: str, split: Split) -> tuple[str, str] | None:
     """Token and tag; white space at the line's end belongs to neither."""
     row = split(line.rstrip(" \t")) if line[-1:] in (" ", "\t") else split(line)
     return row if row is not None and row[1] else None
 
 
-def _tags_elsewhere(lines: Iterable[str], split: _Split) -> set[str]:
+def _tags_elsewhere(lines: Iterable[str], split: Split) -> set[str]:
     """The tags of lines that are no comments for sure."""
     rows = (_split(line, split) for line in lines if not line.startswith("#"))
     return {row[1] for row in rows if row is not None}
 
 
 def is_tag(tag: str, known: set[str]) -> bool:
+    """Whether it looks like a tag, or is one of those known."""
     return tag in known or tag in ("O", "o") or _PREFIXED.fullmatch(tag) is not None
 
 
@@ -175,7 +214,7 @@ def _explain_line(
     if line.startswith(separator) and len(fields) <= 2:
         return f"{shown} begins with {name}, so its token is empty: expected 2 columns (token, tag)"
     if len(fields) > 2:
-        return _explain_columns(fields, shown, separator, path)
+        return _explain_columns(fields, shown)
     if len(fields) == 2:
         squeeze = shell_command(path, r"sed -E 's/([^ ]) +([^ ]+)$/\1 \2/'")
         return f"expected one space between token and tag in {shown}: squeeze them with {squeeze}"
@@ -185,17 +224,20 @@ def _explain_line(
     return f"expected 2 columns (token, tag) with {name} between, got 1: {shown}"
 
 
-def _explain_columns(fields: Sequence[str], shown: str, separator: str, path: Path) -> str:
-    """More than two columns: a command that keeps two of them, and other lines as they are."""
+def _explain_count(line: str, first: str, separator: str) -> str:
+    """A line of another number of columns than the first one's."""
+    got, expected = (len(re.split("\t" if separator == "\t" else " +", x)) for x in (line, first))
+    return f"got {got} columns in {shorten(line)}, expected {expected}"
+
+
+def _explain_columns(fields: Sequence[str], shown: str) -> str:
+    """More or fewer columns than elsewhere, or none that holds tags alone."""
     count = len(fields)
-    is_counted = fields[0].isdecimal() and not fields[1].isdecimal()
-    token = 2 if is_counted else 1
-    tag = next((n for n in range(count, token, -1) if is_tag(fields[n - 1], set())), count)
-    between = r" -F '\t'" if separator == "\t" else ""
-    program = f"""awk{between} 'NF=={count} {{print ${token} "\\t" ${tag}; next}} {{print}}'"""
+    token = int(fields[0].isdecimal() and not fields[1].isdecimal())
+    tag = next((n for n in range(count - 1, token, -1) if is_tag(fields[n], set())), count - 1)
     return (
-        f"expected 2 columns (token, tag), got {count} in {shown}; if columns {token} and {tag} "
-        f"are meant: {shell_command(path, program)}"
+        f"expected 2 columns (token, tag), got {count} in {shown}; if all lines have {count}, and "
+        f"columns {token + 1} and {tag + 1} are meant, set the option columns to {token},{tag}"
     )
 
 

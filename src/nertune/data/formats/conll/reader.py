@@ -11,8 +11,16 @@ from typing import get_args
 
 from nertune.data.formats.base import ReadOptions, check_choice
 from nertune.data.formats.conll import slash
+from nertune.data.formats.conll.columns import Columns, find_columns
 from nertune.data.formats.conll.layout import ConllStyle
-from nertune.data.formats.conll.lines import Lines, Sentence, detect_separator, say_skipped, scan
+from nertune.data.formats.conll.lines import (
+    Lines,
+    Sentence,
+    detect_separator,
+    say_skipped,
+    scan,
+    splits_in_two,
+)
 from nertune.data.formats.conll.tags import (
     check_tags,
     decode,
@@ -52,14 +60,16 @@ class ConllFile:
 
 
 def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile:
-    """Read two-column CoNLL.
+    """Read CoNLL, two columns or more.
 
     The separator is a TAB or a single space, the same in the whole file; a token may itself be
     white space. `-DOCSTART-` lines are skipped; where they part the file, `Document.meta` has the
     number of each sentence's `document`. Comments are skipped: lines before a sentence that begin
     with `# ` and do not end in a tag. Any other `#` begins a token.
 
-    A file that has `token/TAG` items, a sentence a line, is read as well.
+    A file of more columns is read as well: the tag is in the last column that holds nothing but
+    tags, the token in the first, or behind it where that counts tokens; a notice says so. The
+    option `columns` names others. So is a file that has `token/TAG` items, a sentence a line.
 
     Args:
         text: the file's text.
@@ -110,7 +120,14 @@ def _read_sentences(
         found = Lines([Sentence(*row) for row in slash.read(lines, path)])
         notices.append("token/TAG items recognised, a sentence a line")
     else:
-        found = scan(lines, separator, path, bare_types=options.scheme == "IO")
+        bare_types = options.scheme == "IO"
+        columns = _find_columns(lines, separator, options)
+        if columns is None:
+            found = scan(lines, separator, path, bare_types=bare_types)
+        else:
+            notices.append(columns.describe())
+            separator = columns.separator
+            found = scan(lines, separator, path, bare_types=bare_types, split=columns.split)
     if not found.sentences:
         raise DataError("the file holds no sentence", path=path)
     notices += say_skipped(found, lines)
@@ -118,6 +135,12 @@ def _read_sentences(
         untagged = [s._replace(tags=["O"] * len(s.tokens)) for s in found.sentences]
         return untagged, notices
     return found.sentences, notices
+
+
+def _find_columns(lines: Sequence[str], separator: str, options: ReadOptions) -> Columns | None:
+    """Those that are asked for, or those of a file in which no line has two."""
+    asked = options.more.get("columns", "")
+    return None if not asked and splits_in_two(lines, separator) else find_columns(lines, asked)
 
 
 def _choose_join(sentences: Iterable[Sentence], join: Join) -> tuple[str, float]:
