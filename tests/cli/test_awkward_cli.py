@@ -98,7 +98,7 @@ CASES = [
     # Columns and tags
     same("one column", "a.conll", b"a O\nb\n", "expected 2 columns", 2),
     same("five columns and two", "a.conll", b"EU NNP B-NP x B-ORG\na O\n", "got 5", 1),
-    fine("four columns", "a.conll", TAGGED.replace("\t", "\tx\ty\t")),
+    fine("four columns", "a.conll", TAGGED.replace(" ", " x y ")),
     same("three columns later", "a.conll", b"a\tO\n\nb\tO\tO\n", "got 3", 3),
     same("mixed separators", "a.conll", b"a\tO\nb O\n", "expected TAB", 2),
     same("comment in a sentence", "a.conll", b"a O\n# one two\n", "stands before a sentence", 2),

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nertune.config.run import DataSettings
 from nertune.data.corpus import Corpus, save_corpus
@@ -31,7 +32,7 @@ class AdviceData:
 
     train: Corpus
     dev: Corpus
-    changes: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
 
     def save(self) -> None:
