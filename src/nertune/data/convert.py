@@ -99,10 +99,7 @@ def convert(
         DataError: the target cannot be written, or every document is lost.
         ConfigError: the format is unknown, or cannot be written.
     """
-    if to == "auto":
-        format = written_format(target)
-    else:
-        format = find_format(to, writes=True, option="--to ", also=("auto",))
+    format = _target_format(target, to)
     losses: list[Loss] = []
     written: list[Document] = []
 
@@ -137,6 +134,12 @@ def convert(
         is_written=is_written,
         differences=differences,
     )
+
+
+def _target_format(target: Path, name: str) -> Format:
+    if name == "auto":
+        return written_format(target)
+    return find_format(name, writes=True, option="--to ", also=("auto",))
 
 
 def _compare(
