@@ -58,7 +58,7 @@ def piece_lengths(path: Path) -> list[int]:
     tagset = TagSet.from_labels(e.label for d in documents for e in d.entities)
     tokenizer = build_tokenizer(settings, documents, "char")
     tagger = build_tagger(settings, tagset, tokenizer)
-    examples = prepare_examples(documents, build_segmenter(tagger, tokenizer, "char"), tagset)
+    examples = prepare_examples(documents, build_segmenter(tagger, tokenizer, "char"), tagger.head)
     return [len(window.piece_ids) for window in examples.windows]
 
 

@@ -48,10 +48,11 @@ from nertune.experiments.record import peak_memory_bytes
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.training.batches import TrainingBatches
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.hidden_state_cache import store_states
+from nertune.training.hidden_state_cache import StateStore, store_states
 from nertune.training.optimizer import build_optimizer
-from nertune.training.trainer import fit
+from nertune.training.trainer import Trainer
 from nertune.types import Document
 
 BATCH = 16
@@ -152,7 +153,21 @@ def prepare(
     tagger = build_tagger(settings, tagset, tokenizer)
     predictor = Predictor(tagger, build_segmenter(tagger, tokenizer, "char"), tagset)
     predictor.settings = settings  # type: ignore[attr-defined]
-    return predictor, prepare_examples(documents, predictor.segmenter, tagset)
+    return predictor, prepare_examples(documents, predictor.segmenter, tagger.head)
+
+
+def fit(
+    predictor: Predictor,
+    examples: Examples,
+    accelerator: Accelerator,
+    states: StateStore | None = None,
+) -> None:
+    """Train to the end."""
+    settings = predictor.settings.train  # type: ignore[attr-defined]
+    batches = TrainingBatches(
+        examples, budget_tokens=settings.batch_tokens, seed=1, pad_id=0, states=states
+    )
+    Trainer(predictor.tagger, batches, settings, accelerator).fit()
 
 
 def nertune_case(
@@ -183,8 +198,7 @@ def nertune_case(
                 predictor.tagger, examples.windows, pad_id=0, accelerator=accelerator,
                 folder=Path(tempfile.gettempdir()),
             )  # fmt: skip
-        fit(predictor.tagger, examples, predictor.settings.train,  # type: ignore[attr-defined]
-            accelerator=accelerator, seed=1, pad_id=0, states=states)  # fmt: skip
+        fit(predictor, examples, accelerator, states)
         wait(device)
 
     return run
@@ -283,8 +297,7 @@ def measure_memory(
     loaded = peak_memory_bytes("cpu")
     trainable = [p for p in predictor.tagger.parameters() if p.requires_grad]
     if tuning != "nothing":
-        fit(predictor.tagger, examples, predictor.settings.train,  # type: ignore[attr-defined]
-            accelerator=Accelerator(cpu=True), seed=1, pad_id=0)  # fmt: skip
+        fit(predictor, examples, Accelerator(cpu=True))
         build_optimizer(predictor.tagger, predictor.settings.train)  # type: ignore[attr-defined]
     weights = sum(p.numel() * p.element_size() for p in trainable)
     return {

@@ -235,7 +235,7 @@ def test_labels_outside_the_tag_set_never_reach_the_loss(tmp_path: Path) -> None
     assert quiet(settings, score_test=True)["test"]["types"]["ANIMAL"]["recall"] == 0
     predictor = make_predictor(settings)
     with pytest.raises(ValueError, match="is not among the model's"):
-        prepare_examples([strange], predictor.segmenter, predictor.tagset)
+        prepare_examples([strange], predictor.segmenter, predictor.tagger.head)
 
 
 @pytest.mark.parametrize("variant", ["lstm", "full-crf"])
@@ -243,8 +243,8 @@ def test_every_id_in_a_batch_is_in_range(variant: str, tmp_path: Path) -> None:
     """Pieces below the embeddings, tags below the outputs or ignored, positions in the row."""
     settings = make_settings(tmp_path, variant, {"model": {"max_pieces": 9, "stride": 2}})
     predictor = make_predictor(settings)
-    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
-    batch = collate(examples.windows, pad_id=0, tags=examples.tags)
+    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
+    batch = collate(examples.windows, pad_id=0, tags=examples.targets)
     assert int(batch.piece_ids_BL.max()) < predictor.segmenter.tokenizer.vocabulary_size
     assert batch.tags_BU is not None
     assert set(batch.tags_BU.unique().tolist()) <= {-100, *range(len(predictor.tagset))}
@@ -255,7 +255,7 @@ def test_every_id_in_a_batch_is_in_range(variant: str, tmp_path: Path) -> None:
 def test_ignored_positions_never_reach_the_crf(tmp_path: Path) -> None:
     """The reference's -1 for ignored tags was an index into the CRF's transitions."""
     predictor = make_predictor(make_settings(tmp_path, "lstm-crf"))
-    crf = predictor.tagger.decoder
+    crf = predictor.tagger.head
     assert isinstance(crf, Crf)
     first = last = torch.tensor([True])
     for mask in ([True, True, True], [True, False, True]):

@@ -146,7 +146,7 @@ def test_other_spellings_of_tags(
     assert document.entities
     assert {e.label for e in document.entities} <= set(labels)
     _, found = predictor.emissions([document])
-    chain = predictor.tagger.chain()
+    chain = predictor.tagger.head.chain()
     (ids,) = viterbi(found, chain)
     assert not {names[i] for i in ids} & set(special)
     assert chain.tagset.legal_start_K[ids[0]]

@@ -40,7 +40,7 @@ def of_data(
 def of_training(folder: Path, variant: str, **sections: dict[str, Any]) -> list[str]:
     settings = make_settings(folder, variant, {"train": USUAL} | sections)
     predictor = make_predictor(settings)
-    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
+    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     return find_training_warnings(settings, examples, predictor.tagger)
 
 

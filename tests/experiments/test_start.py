@@ -134,7 +134,7 @@ def test_other_labels_keep_the_rows_of_the_same(variant: str, tmp_path: Path) ->
     old_ids, new_ids = start.tagset.encode(shared), loaded.tagset.encode(shared)
     for old_UK, new_UK in zip(emissions(start), emissions(loaded), strict=True):
         torch.testing.assert_close(new_UK[:, new_ids], old_UK[:, old_ids], rtol=1e-4, atol=1e-4)
-    old_KK, new_KK = (p.tagger.chain().transition_KK for p in (start, loaded))
+    old_KK, new_KK = (p.tagger.head.chain().transition_KK for p in (start, loaded))
     for i, j in zip(old_ids, new_ids, strict=True):
         assert new_KK[j, new_ids].tolist() == pytest.approx(old_KK[i, old_ids].tolist(), abs=1e-5)
 

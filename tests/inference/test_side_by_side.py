@@ -31,7 +31,7 @@ def threads() -> object:
 def exported(predictor: Predictor, path: Path, *, quantized: bool = False) -> Predictor:
     predictor.tagger.eval()
     write_onnx(predictor.tagger.emitter, path)
-    tagger = Tagger(OnnxEmitter(path, quantized=quantized), predictor.tagger.decoder)
+    tagger = Tagger(OnnxEmitter(path, quantized=quantized), predictor.tagger.head)
     return Predictor(tagger, predictor.segmenter, predictor.tagset, batch_tokens=12)
 
 

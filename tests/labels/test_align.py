@@ -17,6 +17,7 @@ from nertune.labels.align import (
 )
 from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.labels.tagset import TagSet
+from nertune.models.heads.softmax import SoftmaxHead
 from nertune.tokens.batching import collate
 from nertune.tokens.tokenizer import EncoderTokenizer, encode_document, load_tokenizer
 from nertune.tokens.units import cut_units
@@ -234,8 +235,8 @@ def test_the_first_piece_of_a_word_carries_the_tag(mini_zh: EncoderTokenizer) ->
     assert len(encoding.piece_ids[3]) > 1
 
     tagset = TagSet.from_labels(["DATE", "LOC"])
-    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), tagset)
-    batch = collate(examples.windows, pad_id=0, tags=examples.tags)
+    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), SoftmaxHead(tagset))
+    batch = collate(examples.windows, pad_id=0, tags=examples.targets)
     read = [batch.piece_ids_BL[0, p].item() for p in batch.positions_BU[0]]
     assert read == [ids[0] for ids in encoding.piece_ids]
     assert batch.tags_BU is not None
@@ -245,11 +246,11 @@ def test_the_first_piece_of_a_word_carries_the_tag(mini_zh: EncoderTokenizer) ->
 def test_all_pieces_carry_the_continuation(mini_zh: EncoderTokenizer) -> None:
     document = Document("77213 77213 77213", (Entity(0, 11, "DATE"),))
     tagset = TagSet.from_labels(["DATE"])
-    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), tagset)
+    examples = prepare_examples([document], Segmenter(mini_zh, "word", 64, 8), SoftmaxHead(tagset))
     batch = collate(
         examples.windows,
         pad_id=0,
-        tags=examples.tags,
+        tags=examples.targets,
         continuation=continuation_ids(tagset.tags),
     )
     assert batch.piece_tags_BL is not None

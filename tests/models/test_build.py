@@ -14,7 +14,8 @@ from nertune.errors import ConfigError, DataError, ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.encoder import EncoderEmitter
-from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.crf import Crf
+from nertune.models.heads.softmax import SoftmaxHead
 from nertune.models.lstm import BiLstmEmitter
 from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer
 from nertune.types import Document
@@ -39,8 +40,8 @@ def test_emitter_and_decoder(
     settings = settings_of(model={"emitter": emitter, "decoder": decoder, "encoder": encoder})
     tagger = build_tagger(settings, tagset, vocabulary(30))
     assert isinstance(tagger.emitter, BiLstmEmitter if emitter == "lstm" else EncoderEmitter)
-    assert isinstance(tagger.decoder, Crf if decoder == "crf" else SoftmaxDecoder)
-    assert tagger.chain().tagset is tagset
+    assert isinstance(tagger.head, Crf if decoder == "crf" else SoftmaxHead)
+    assert tagger.head.chain().tagset is tagset
     assert next(tagger.parameters()).device.type == "cpu"
 
 
@@ -82,8 +83,8 @@ def test_tuning(
     model = {"encoder": str(save_encoder("bert")), "tuning": tuning, "decoder": "crf"}
     tagger = build_tagger(settings_of(model=model), tagset, vocabulary(30))
     learning = {n for n, p in tagger.named_parameters() if p.requires_grad}
-    assert {n for n in learning if n.startswith("decoder.")} == {
-        "decoder.start_K", "decoder.transition_KK", "decoder.end_K"
+    assert {n for n in learning if n.startswith("head.")} == {
+        "head.start_K", "head.transition_KK", "head.end_K"
     }  # fmt: skip
     assert any("classifier" in name for name in learning)
     assert any("lora_" in name for name in learning) == (tuning == "lora")

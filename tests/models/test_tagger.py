@@ -10,7 +10,8 @@ from torch.nn import functional
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import UNKNOWN, continuation_ids
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.crf import Crf
+from nertune.models.heads.softmax import SoftmaxHead
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate
@@ -37,9 +38,9 @@ class LookUp(nn.Module):
         return rows_BLK
 
 
-def decoder(name: str) -> Crf | SoftmaxDecoder:
+def decoder(name: str) -> Crf | SoftmaxHead:
     if name == "softmax":
-        return SoftmaxDecoder(TAGS)
+        return SoftmaxHead(TAGS)
     crf = Crf(TAGS)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -83,8 +84,10 @@ def test_windows_merge_to_what_one_window_gives(name: str, unit: str) -> None:
 
 def batch_of(text: str, tokenizer: CharTokenizer, *, max_pieces: int = 6):  # type: ignore[no-untyped-def]
     document = Document(text, (Entity(0, 3, "PER"), Entity(10, 18, "LOC")))
-    examples = prepare_examples([document], Segmenter(tokenizer, "char", max_pieces, 2), TAGS)
-    return examples, collate(examples.windows, pad_id=0, tags=examples.tags)
+    examples = prepare_examples(
+        [document], Segmenter(tokenizer, "char", max_pieces, 2), SoftmaxHead(TAGS)
+    )
+    return examples, collate(examples.windows, pad_id=0, tags=examples.targets)
 
 
 @pytest.mark.parametrize("name", ["softmax", "crf"])
@@ -94,11 +97,11 @@ def test_the_loss_is_a_mean_over_units(name: str) -> None:
     tagger = Tagger(LookUp(tokenizer.vocabulary_size, len(TAGS)), decoder(name))
     examples, once = batch_of(TEXT, tokenizer)
     assert once.num_units == len(TEXT)
-    twice = collate(examples.windows * 2, pad_id=0, tags=examples.tags * 2)
+    twice = collate(examples.windows * 2, pad_id=0, tags=examples.targets * 2)
     torch.testing.assert_close(tagger(twice), tagger(once))
     parts = [
         tagger(collate([window], pad_id=0, tags=[tags])) * window.num_units
-        for window, tags in zip(examples.windows, examples.tags, strict=True)
+        for window, tags in zip(examples.windows, examples.targets, strict=True)
     ]
     torch.testing.assert_close(sum(parts) / len(TEXT), tagger(once))
 
@@ -116,11 +119,11 @@ def test_all_pieces_is_the_mean_over_pieces() -> None:
     tokenizer = load_tokenizer("mini-zh")
     tagger = Tagger(LookUp(tokenizer.vocabulary_size, len(TAGS)), decoder("softmax"))
     document = Document("77213 Liechtenstein", (Entity(6, 19, "LOC"),))
-    examples = prepare_examples([document], Segmenter(tokenizer, "word", 32, 4), TAGS)
+    examples = prepare_examples([document], Segmenter(tokenizer, "word", 32, 4), SoftmaxHead(TAGS))
     batch = collate(
         examples.windows,
         pad_id=0,
-        tags=examples.tags,
+        tags=examples.targets,
         continuation=continuation_ids(TAGS.tags),
     )
     (window,) = examples.windows
@@ -143,17 +146,19 @@ def test_units_without_a_tag_are_no_part_of_the_mean(name: str) -> None:
     continuation = continuation_ids(TAGS.tags) if name == "pieces" else None
 
     def loss(*documents: Document) -> Tensor:
-        examples = prepare_examples(documents, Segmenter(tokenizer, "char", 99, 2), TAGS)
-        assert any(UNKNOWN in tags for tags in examples.tags)
+        examples = prepare_examples(
+            documents, Segmenter(tokenizer, "char", 99, 2), SoftmaxHead(TAGS)
+        )
+        assert any(UNKNOWN in tags for tags in examples.targets)
         found: Tensor = tagger(
-            collate(examples.windows, pad_id=0, tags=examples.tags, continuation=continuation)
+            collate(examples.windows, pad_id=0, tags=examples.targets, continuation=continuation)
         )
         return found
 
     part = Document(TEXT, (Entity(0, 2, "PER"), Entity(1, 3, "PER")))  # which overlap
     assert loss(part) > 0
-    examples = prepare_examples([part], Segmenter(tokenizer, "char", 99, 2), TAGS)
-    (row,) = examples.tags
+    examples = prepare_examples([part], Segmenter(tokenizer, "char", 99, 2), SoftmaxHead(TAGS))
+    (row,) = examples.targets
     alone = collate(
         examples.windows, pad_id=0, tags=[[UNKNOWN] * len(row)], continuation=continuation
     )

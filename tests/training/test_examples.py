@@ -20,10 +20,10 @@ def test_windows_put_together_are_the_document(
 ) -> None:
     overrides = {"model": {"max_pieces": max_pieces, "stride": stride}}
     predictor = make_predictor(make_settings(tmp_path, variant, overrides))
-    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
+    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     assert not examples.coverage.lost
     tags: dict[int, list[int]] = {}
-    for window, ids in zip(examples.windows, examples.tags, strict=True):
+    for window, ids in zip(examples.windows, examples.targets, strict=True):
         assert len(ids) == window.num_units == len(window.positions)
         assert window.first_unit == len(tags.setdefault(window.document, []))
         tags[window.document] += ids
@@ -40,13 +40,13 @@ def test_what_units_cannot_express_is_listed(tmp_path: Path) -> None:
     inside = Entity(0, 2, "PERSON")  # "To" of "Tom"
     whole = Entity(4, 6, "LOCATION")
     document = Document("Tom 北京", (inside, whole), id="a.jsonl:1")
-    examples = prepare_examples([document], predictor.segmenter, predictor.tagset)
+    examples = prepare_examples([document], predictor.segmenter, predictor.tagger.head)
     assert [(lost.document_id, lost.entity) for lost in examples.coverage.lost] == [
         ("a.jsonl:1", inside)
     ]
     assert "inside the unit 'Tom'" in examples.coverage.lost[0].reason
     known = predictor.tagset.encode(["B-LOCATION", "I-LOCATION"])
-    assert examples.tags == [[UNKNOWN, *known]]
+    assert examples.targets == [[UNKNOWN, *known]]
     assert (examples.num_units, examples.coverage.num_entities) == (2, 2)
     assert examples.count_targets(all_pieces=True) == [2]
 
@@ -55,11 +55,11 @@ def test_all_pieces_of_a_unit_without_a_tag_are_left_out(tmp_path: Path) -> None
     predictor = make_predictor(make_settings(tmp_path, "full", {"model": {"unit": "word"}}))
     text = "abc OK def 北京"
     document = Document(text, (Entity(0, 2, "PERSON"), Entity(4, 10, "PERSON")))
-    examples = prepare_examples([document], predictor.segmenter, predictor.tagset)
+    examples = prepare_examples([document], predictor.segmenter, predictor.tagger.head)
     batch = collate(
         examples.windows,
         pad_id=0,
-        tags=examples.tags,
+        tags=examples.targets,
         continuation=continuation_ids(predictor.tagset.tags),
     )
     assert batch.piece_tags_BL is not None
@@ -75,7 +75,7 @@ def test_all_pieces_of_a_unit_without_a_tag_are_left_out(tmp_path: Path) -> None
 def test_texts_without_pieces_have_no_window(tmp_path: Path) -> None:
     predictor = make_predictor(make_settings(tmp_path, "full"))
     documents = [Document(""), Document("\u200b"), Document("北京", (Entity(0, 2, "LOCATION"),))]
-    examples = prepare_examples(documents, predictor.segmenter, predictor.tagset)
+    examples = prepare_examples(documents, predictor.segmenter, predictor.tagger.head)
     assert [window.document for window in examples.windows] == [2]
 
 
@@ -83,5 +83,5 @@ def test_a_label_that_is_not_in_the_tag_set(tmp_path: Path) -> None:
     predictor = make_predictor(make_settings(tmp_path, "lstm"))
     with pytest.raises(ValueError, match="'B-ANIMAL' is not among the model's"):
         prepare_examples(
-            [Document("猫", (Entity(0, 1, "ANIMAL"),))], predictor.segmenter, predictor.tagset
+            [Document("猫", (Entity(0, 1, "ANIMAL"),))], predictor.segmenter, predictor.tagger.head
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import nertune.experiments.train as experiment
 from helpers.children import KILLED, Bomb, train_in_child
+from helpers.fitting import fit
 from helpers.tiny import SENTENCES, VARIANTS, make_predictor, make_settings, tiny_rates
 from nertune.config.run import Settings
 from nertune.experiments.train import train
@@ -24,7 +25,7 @@ from nertune.models.encoder import EncoderEmitter
 from nertune.models.frozen_layers import FrozenPrefix
 from nertune.training.examples import prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
-from nertune.training.trainer import fit, trainable_tensors
+from nertune.training.trainer import trainable_tensors
 
 TOP = {"layers": "top-1", "dropout": 0.2, "targets": ["query", "value"]}
 
@@ -37,7 +38,7 @@ def settings_of(folder: Path, variant: str = "lora", **train_values: Any) -> Set
 
 
 def states_of(predictor: Predictor, folder: Path) -> StateStore:
-    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
+    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     return store_states(
         predictor.tagger, examples.windows, pad_id=0, accelerator=Accelerator(cpu=True),
         folder=folder,
@@ -70,7 +71,7 @@ def trained(folder: Path, settings: Settings, *, stored: bool) -> dict[str, Tens
     torch.manual_seed(7)
     fit(
         predictor.tagger,
-        prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset),
+        prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head),
         settings.train,
         accelerator=Accelerator(cpu=True),
         seed=7,
@@ -202,7 +203,7 @@ def test_the_store(on_disk: bool, tmp_path: Path) -> None:
 
 def size_of(folder: Path, variant: str) -> int:
     predictor = make_predictor(settings_of(folder, variant))
-    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
+    examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     return count_state_bytes(predictor.tagger, examples.windows)
 
 

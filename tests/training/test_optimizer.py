@@ -13,7 +13,8 @@ from transformers import AutoModelForTokenClassification, BertConfig, ModernBert
 from nertune.config.run import LoraSettings, TrainSettings
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter
-from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.crf import Crf
+from nertune.models.heads.softmax import SoftmaxHead
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.peft.tuning import add_lora, freeze_encoder
 from nertune.models.tagger import Tagger
@@ -47,7 +48,7 @@ def lstm() -> Tagger:
     return Tagger(emitter, Crf(TAGS))
 
 
-CRF = {"decoder.start_K", "decoder.transition_KK", "decoder.end_K"}
+CRF = {"head.start_K", "head.transition_KK", "head.end_K"}
 HEAD = {"emitter.model.classifier.weight", "emitter.model.classifier.bias"}
 BUILDS: dict[str, Callable[[], Tagger]] = {
     "full": lambda: encoder("full"),
@@ -80,7 +81,7 @@ def test_groups_of_full_tuning() -> None:
 
 
 def test_groups_of_a_frozen_encoder() -> None:
-    groups = group_parameters(encoder("frozen", decoder=SoftmaxDecoder))
+    groups = group_parameters(encoder("frozen", decoder=SoftmaxHead))
     assert {group: set(names) for group, names in groups.items()} == {"head": HEAD}
 
 

@@ -44,7 +44,7 @@ TRAINING = (
     Bomb("nertune.training.checkpoint:flush", call=7),  # renamed, folder not flushed
     Bomb("nertune.training.checkpoint:shutil.rmtree"),  # two checkpoints side by side
     Bomb("nertune.experiments.progress:RunLog.on_epoch", after=True),  # logged, not saved
-    Bomb("nertune.training.trainer:_finish_epoch", after=True),  # scored, not logged
+    Bomb("nertune.experiments.progress:RunLog.on_epoch"),  # scored, not logged
     Bomb("nertune.experiments.progress:RunLog.on_resume", after=True),  # while resuming
 )
 FINISHING = (

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from helpers.fitting import fit
 from helpers.tiny import (
     SENTENCES,
     VARIANTS,
@@ -32,17 +33,14 @@ from nertune.evaluation.metrics import score
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import UNKNOWN, continuation_ids
+from nertune.models.heads.softmax import SoftmaxHead
 from nertune.tokens.batching import collate, epoch_batches
+from nertune.training.batches import _map_ahead
 from nertune.training.examples import Examples, prepare_examples
+from nertune.training.observer import Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
-from nertune.training.trainer import (
-    EpochReport,
-    FitResult,
-    Pause,
-    _map_ahead,
-    fit,
-    trainable_tensors,
-)
+from nertune.training.progress import EpochReport, trainable_tensors
+from nertune.training.trainer import FitResult
 from nertune.types import Document, Entity
 
 PLAIN = {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0}
@@ -79,7 +77,7 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def examples_of(predictor: Predictor, documents: Sequence[Document] = SENTENCES) -> Examples:
-    return prepare_examples(documents, predictor.segmenter, predictor.tagset)
+    return prepare_examples(documents, predictor.segmenter, predictor.tagger.head)
 
 
 def fit_tiny(
@@ -191,7 +189,7 @@ def test_the_loss_is_the_mean_over_units(variant: str, tmp_path: Path) -> None:
     examples = examples_of(predictor)
     total = 0.0
     with torch.no_grad():
-        for window, tags in zip(examples.windows, examples.tags, strict=True):
+        for window, tags in zip(examples.windows, examples.targets, strict=True):
             total += float(predictor.tagger(collate([window], pad_id=0, tags=[tags]))) * len(tags)
     expected = total / sum(len(d.text) for d in SENTENCES)
     assert examples.num_units == sum(len(d.text) for d in SENTENCES)
@@ -236,12 +234,12 @@ def test_accumulated_batches_make_one_step(accumulate: int, tmp_path: Path) -> N
     for start in range(0, len(batches), accumulate):
         group = batches[start : start + accumulate]
         reference.tagger.zero_grad()
-        num_units = sum(len(examples.tags[i]) for chosen in group for i in chosen)
+        num_units = sum(len(examples.targets[i]) for chosen in group for i in chosen)
         for chosen in group:
             batch = collate(
                 [examples.windows[i] for i in chosen],
                 pad_id=0,
-                tags=[examples.tags[i] for i in chosen],
+                tags=[examples.targets[i] for i in chosen],
             )
             (reference.tagger(batch) * batch.num_units / num_units).backward()
         with torch.no_grad():
@@ -311,7 +309,7 @@ def test_an_accumulated_step_is_that_of_one_batch(kind: str, tmp_path: Path) -> 
 def test_an_epoch_in_which_nothing_is_known_changes_nothing(tmp_path: Path) -> None:
     predictor = make_predictor(make_settings(tmp_path, "lstm-crf"))
     unknown = examples_of(predictor, [Document("北京大学", (Entity(0, 4, "TIME"),))])
-    unknown.tags[0][:] = [UNKNOWN] * 4
+    unknown.targets[0][:] = [UNKNOWN] * 4
     before = weights_of(predictor)
     result = fit(
         predictor.tagger,
@@ -398,7 +396,7 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to train on"):
         fit(
             predictor.tagger,
-            prepare_examples([Document("")], predictor.segmenter, predictor.tagset),
+            prepare_examples([Document("")], predictor.segmenter, predictor.tagger.head),
             settings.train,
             accelerator=Accelerator(cpu=True),
             seed=0,
@@ -513,10 +511,10 @@ def test_more_epochs_of_windows_than_documents(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "full", {"train": {"epochs": 1}})
     predictor = make_predictor(settings)
     tagset = predictor.tagset.from_labels(["X"])
-    examples = prepare_examples([long], predictor.segmenter, tagset)
+    examples = prepare_examples([long], predictor.segmenter, SoftmaxHead(tagset))
     assert len(examples.windows) > 3
     assert examples.num_units == len(long.text)
-    assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.tags) == 30
+    assert sum(tags.count(tagset.encode(["B-X"])[0]) for tags in examples.targets) == 30
     assert examples.coverage.lost == []
     assert train(settings)["epochs"][0]["loss"] > 0
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from helpers.fitting import fit
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
@@ -22,7 +23,7 @@ from nertune.inference.predictor import Predictor
 from nertune.models.tagger import Tagger
 from nertune.training.checkpoint import Checkpoint, CheckpointStore
 from nertune.training.examples import prepare_examples
-from nertune.training.trainer import FitResult, fit
+from nertune.training.trainer import FitResult
 
 
 def settings_of(folder: Path, variant: str = "full", **train_values: Any) -> Settings:
@@ -52,7 +53,7 @@ def fit_with(
     torch.manual_seed(1)
     return fit(
         predictor.tagger,
-        prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset),
+        prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head),
         settings.train,
         accelerator=Accelerator(cpu=True),
         seed=1,

@@ -30,14 +30,14 @@ from nertune.models.encoder import (
     read_config,
     refuse_missing_embeddings,
 )
-from nertune.models.heads.crf import Crf, SoftmaxDecoder
+from nertune.models.heads.base import Head, build_head
 from nertune.models.heads.transfer import (
     Base,
     find_classifier,
     fit_classifier,
     load_with_head,
     match_tags,
-    read_transitions,
+    read_head_weights,
     read_weights,
 )
 from nertune.models.onnx import Backend, OnnxEmitter, has_int8_instructions
@@ -54,6 +54,7 @@ __all__ = [
     "LoadedTagger",
     "find_graph",
     "load_base",
+    "load_head",
     "load_own_tokenizer",
     "load_tagger",
     "load_trained",
@@ -132,6 +133,7 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
     tokenizer = load_own_tokenizer(folder, manifest)
     if manifest.emitter == "lstm":
         assert manifest.lstm is not None
+        load_head(folder, manifest, tagset)  # refuses one that is not known
         tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
         _load_state(tagger.emitter, folder / "model.safetensors")
     else:
@@ -141,7 +143,7 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
             else _load_adapter(folder, manifest, tagset, encoder)
         )
         _refuse_misfit(str(folder), model, tokenizer, tagset)
-        tagger = Tagger(EncoderEmitter(model), _decoder(manifest, tagset))
+        tagger = Tagger(EncoderEmitter(model), load_head(folder, manifest, tagset))
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
@@ -161,16 +163,24 @@ def load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     return tokenizer
 
 
-def _decoder(manifest: Manifest, tagset: TagSet) -> Crf | SoftmaxDecoder:
-    return Crf(tagset) if manifest.decoder == "crf" else SoftmaxDecoder(tagset)
+def load_head(folder: Path, manifest: Manifest, tagset: TagSet) -> Head:
+    """The head of a tagger's folder, without its weights.
+
+    Raises:
+        ArtifactError: no head of that name is registered here.
+    """
+    try:
+        return build_head(manifest.decoder, tagset)
+    except ConfigError as error:
+        raise ArtifactError(f"{folder}: {error}") from error
 
 
 def _assemble(
     folder: Path, manifest: Manifest, tagger: Tagger, tokenizer: Tokenizer, tagset: TagSet
 ) -> LoadedTagger:
-    """A tagger whose emitter is ready; a CRF's scores are read here."""
-    if manifest.decoder == "crf":
-        _load_state(tagger.decoder, folder / "crf.safetensors")
+    """A tagger whose emitter is ready; the head's own weights are read here."""
+    if tagger.head.state_dict():
+        _load_state(tagger.head, folder / f"{manifest.decoder}.safetensors")
     try:
         segmenter = build_segmenter(
             tagger,
@@ -197,7 +207,7 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = load_own_tokenizer(folder, manifest)
     emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
-    tagger = Tagger(emitter, _decoder(manifest, tagset)).eval()
+    tagger = Tagger(emitter, load_head(folder, manifest, tagset)).eval()
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
@@ -253,7 +263,7 @@ def load_base(encoder: str, tagset: TagSet) -> Base:
     model, old = merge_adapter(encoder)
     kept = fit_classifier(model, tagset, old, name=encoder)
     _log.info("%s", kept.describe(f"{encoder}: the classifier"))
-    return Base(model, kept, read_transitions(folder))
+    return Base(model, kept, read_head_weights(folder))
 
 
 def load_trained(folder: Path, tagset: TagSet) -> Base:
@@ -270,13 +280,13 @@ def load_trained(folder: Path, tagset: TagSet) -> Base:
     old = TagSet(manifest.tags, manifest.scheme)
     kept = match_tags(old, tagset)
     _log.info("%s", kept.describe(f"{folder}: the classifier"))
-    transitions = read_transitions(folder)
+    heads = read_head_weights(folder)
     if manifest.emitter == "lstm":
-        return Base(None, kept, transitions, read_weights(folder / "model.safetensors"))
+        return Base(None, kept, heads, read_weights(folder / "model.safetensors"))
     state = _load_adapter(folder, manifest, old).state_dict()
     encoder = base_encoder(folder, manifest)
     model = _plain_model(encoder, tagset)
-    return Base(model, kept, transitions, state, find_classifier(model, encoder)[0])
+    return Base(model, kept, heads, state, find_classifier(model, encoder)[0])
 
 
 def merge_adapter(name: str) -> tuple[Any, TagSet]:
@@ -397,7 +407,7 @@ def _load_foreign(name: str, encoder: str | None = None) -> LoadedTagger:
     model = load_encoder(name)
     tokenizer = load_tokenizer(name)
     _refuse_misfit(name, model, tokenizer, tagset)
-    tagger = Tagger(EncoderEmitter(model), SoftmaxDecoder(tagset))
+    tagger = Tagger(EncoderEmitter(model), build_head("softmax", tagset))
     # Words, with Chinese characters on their own: what such models are trained on.
     return LoadedTagger(tagger, build_segmenter(tagger, tokenizer, "word"), tagset)
 

@@ -4,7 +4,7 @@
     ├── nertune.json            what it is: see `Manifest`
     ├── README.md               model card
     ├── tokenizer.json, …       or chars.txt for an LSTM
-    ├── crf.safetensors         with a CRF only
+    ├── crf.safetensors         the weights of a head that has some, by its name
     └── a full encoder:          config.json, model.safetensors   (transformers' own files)
         with LoRA:               adapter_config.json, adapter_model.safetensors   (peft's own)
                                  base/: the base encoder with the labels, for plain peft
@@ -92,7 +92,7 @@ class Manifest(BaseModel):
     nertune: str
     emitter: Literal["encoder", "lstm"]
     tuning: Tuning
-    decoder: Literal["softmax", "crf"]
+    decoder: str = Field(pattern="^[a-z][a-z0-9_-]*$")
     unit: Unit
     max_pieces: int = Field(ge=1)
     stride: int = Field(ge=0)

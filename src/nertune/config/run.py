@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nertune.config.heads import HeadName
 from nertune.config.names import name_here, nearest, section_here, upgrade_values
 from nertune.errors import ConfigError
 
@@ -142,8 +143,10 @@ class ModelSettings(Section):
         "method of peft ([peft]). The head is always trained.",
     )
     top_layers: int = Field(2, ge=1, description='Number of trained layers with tuning = "top".')
-    decoder: Literal["softmax", "crf"] = Field(
-        "softmax", description="How tags are chosen; crf learns transitions between tags."
+    decoder: HeadName = Field(
+        "softmax",
+        description="The head, which chooses tags: softmax; crf, which learns transitions between "
+        "tags; or one that was registered.",
     )
     unit: Literal["char", "word", "auto"] = Field(
         "auto",
@@ -166,9 +169,10 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
-        if self.decoder == "crf" and self.pieces == "all":
+        if self.decoder != "softmax" and self.pieces == "all":
+            what = "a CRF" if self.decoder == "crf" else f"the head {self.decoder!r}"
             raise ValueError(
-                "a CRF scores units, so later pieces carry no tags: "
+                f"{what} scores units, so later tokens carry no tags: "
                 'use pieces = "first" or decoder = "softmax"'
             )
         if self.emitter == "lstm" and self.tuning != "full":

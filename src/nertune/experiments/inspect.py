@@ -13,8 +13,10 @@ from nertune.data.duplicates import Duplicates, Leakage, find_duplicates, find_l
 from nertune.data.formats.values import TagRepair
 from nertune.data.statistics import Lengths, Statistics, describe, summarize_lengths
 from nertune.errors import DataError
-from nertune.labels.align import LostEntity, align_entities
+from nertune.labels.align import LostEntity
 from nertune.labels.schemes import Scheme
+from nertune.labels.tagset import TagSet
+from nertune.models.heads.base import Head, find_misfits
 from nertune.storage.encoders import resolve_encoder
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, encode_document, load_tokenizer
 from nertune.tokens.units import Unit, UnitChoice, choose_unit
@@ -157,15 +159,20 @@ def _inspect_file(name: str, corpus: Corpus, fit: ModelFit | None) -> FileInspec
 
 
 class _Reader(NamedTuple):
-    """How a model reads text; `max_pieces` is `None` where nothing bounds it."""
+    """How a model reads text; `max_pieces` is `None` where nothing bounds it.
+
+    A trained model has the `head` that says which gold it can express; else there is a flat one.
+    """
 
     tokenizer: Tokenizer
     unit: Unit
     max_pieces: int | None
+    head: Head | None = None
 
 
 def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
     """The tokenizer, unit and window of a folder that nertune wrote, or of any encoder."""
+    from nertune.artifacts.load import load_head
     from nertune.artifacts.manifest import own_folder, read_manifest
 
     if (folder := own_folder(model)) is not None:
@@ -176,7 +183,8 @@ def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
             if is_lstm
             else load_tokenizer(folder, manifest.encoding)
         )
-        return _Reader(own, manifest.unit, manifest.max_pieces)
+        head = load_head(folder, manifest, TagSet(manifest.tags, manifest.scheme))
+        return _Reader(own, manifest.unit, manifest.max_pieces, head)
     from nertune.models.build import LONGEST_DEFAULT_WINDOW
 
     tokenizer = load_tokenizer(model)
@@ -202,7 +210,7 @@ def _position_limit(model: str) -> int | None:
 
 
 def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
-    tokenizer, unit, max_pieces = reader
+    tokenizer, unit, max_pieces, head = reader
     num_special = len(tokenizer.prefix_ids) + len(tokenizer.suffix_ids)
     window = None if max_pieces is None else max(max_pieces - num_special, 0)
     lengths: list[int] = []
@@ -210,8 +218,7 @@ def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
     for document in corpus.documents:
         encoding = encode_document(document, tokenizer, unit)
         lengths.append(encoding.num_pieces)
-        alignment = align_entities(document, encoding.units)
-        missed = [*alignment.lost, *alignment.trimmed]
+        missed = [item for items in find_misfits(document, encoding.units, head) for item in items]
         lost += sorted(missed, key=lambda item: item.entity.key)
     longer = 0 if window is None else sum(length > window for length in lengths)
     return ModelFit(unit, summarize_lengths(lengths), window, longer, tuple(lost))

@@ -46,11 +46,13 @@ from nertune.models.heads.transfer import Base
 from nertune.storage.processes import refuse_many_processes
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
+from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import CheckpointStore
 from nertune.training.examples import Coverage, Examples, measure_coverage, prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.optimizer import group_parameters, group_rates
-from nertune.training.trainer import FitResult, Observer, fit
+from nertune.training.progress import Checkpoints
+from nertune.training.trainer import FitResult, Observer, Trainer
 from nertune.types import Document
 
 if TYPE_CHECKING:
@@ -401,11 +403,15 @@ def _fit(
     data_hashes: dict[str, str],
 ) -> tuple[FitResult, dict[str, Any]]:
     """What came of training, and what was done about frozen layers."""
-    examples = prepare_examples(corpus.documents, predictor.segmenter, predictor.tagset)
-    examples.coverage.refuse_if_mostly_lost(corpus.path, corpus.documents, predictor.segmenter)
+    examples = prepare_examples(corpus.documents, predictor.segmenter, predictor.tagger.head)
+    examples.coverage.refuse_if_mostly_lost(
+        corpus.path, corpus.documents, predictor.segmenter, predictor.tagger.head
+    )
     coverages = {"train": examples.coverage}
     if dev is not None:
-        coverages["dev"] = measure_coverage(dev.documents, predictor.segmenter)
+        coverages["dev"] = measure_coverage(
+            dev.documents, predictor.segmenter, predictor.tagger.head
+        )
     _say_coverage(coverages, console)
     trainable, total = _count_parameters(predictor)
     notify(console, f"{settings.run.name}: {trainable:,} of {total:,} parameters train, "
@@ -427,11 +433,9 @@ def _fit(
         with TrainingDisplay(
             console, settings.run.name, settings.train.epochs, [log, *observers]
         ) as display:
-            result = fit(
-                predictor.tagger,
+            batches = TrainingBatches(
                 examples,
-                settings.train,
-                accelerator=accelerator,
+                budget_tokens=settings.train.batch_tokens,
                 seed=settings.run.seed,
                 pad_id=predictor.segmenter.tokenizer.pad_id,
                 continuation=(
@@ -440,12 +444,20 @@ def _fit(
                     else None
                 ),
                 states=states,
+            )
+            result = Trainer(
+                predictor.tagger,
+                batches,
+                settings.train,
+                accelerator,
                 evaluate=None if dev is None else lambda: _quick_scores(predictor, dev),
                 observer=display,
-                checkpoints=CheckpointStore(folder.checkpoints),
-                fingerprint=_fingerprint(settings, start, predictor, data_hashes),
-                resume=resume,
-            )
+                checkpoints=Checkpoints(
+                    CheckpointStore(folder.checkpoints),
+                    _fingerprint(settings, start, predictor, data_hashes),
+                    resume=resume,
+                ),
+            ).fit()
         return result, frozen
     finally:
         log.close()
@@ -531,7 +543,7 @@ def _score_split(
     name: str, corpus: Corpus, predictor: Predictor, folder: RunFolder, console: Console
 ) -> Scores:
     if name == "test":  # dev's was said before training
-        coverage = measure_coverage(corpus.documents, predictor.segmenter)
+        coverage = measure_coverage(corpus.documents, predictor.segmenter, predictor.tagger.head)
         _say_coverage({name: coverage}, console)
     predicted: Sequence[Document] = list(predictor.tag_documents(corpus.documents))
     save_documents(folder.predictions(name), predicted, format="predictions")

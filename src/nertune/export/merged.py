@@ -77,10 +77,10 @@ def export_merged(
         save_model(target, predictor, description, provenance, check=check)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
-    if manifest.decoder == "crf":
+    if predictor.tagger.head.state_dict():
         say(
-            "transformers has no place for the CRF and decodes the folder as softmax; nertune "
-            "reads crf.safetensors there and decodes as before"
+            f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
+            f"as softmax; nertune reads {manifest.decoder}.safetensors there and decodes as before"
         )
     return {
         "folder": str(target),

@@ -18,7 +18,7 @@ from nertune.data.formats.registry import find_format
 from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.storage.files import open_for_writing
-from nertune.types import Document
+from nertune.types import Document, Entity
 
 __all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
 
@@ -130,12 +130,41 @@ def highlight(document: Document, labels: Iterable[str]) -> Text:
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     shown = Text()
     position = 0
-    for entity in document.entities:
-        shown.append(document.text[position : entity.start])
+    open_entities: list[Entity] = []  # the innermost last
+    crossing: list[Entity] = []  # which no brackets can show
+
+    def go_to(end: int) -> None:
+        nonlocal position
+        style = f"bold {colours.get(open_entities[-1].label, 'white')}" if open_entities else ""
+        shown.append(document.text[position:end], style=style)
+        position = end
+
+    def close() -> None:
+        go_to(open_entities[-1].end)
+        entity = open_entities.pop()
         colour = colours.get(entity.label, "white")
-        shown.append(f"[{document.surface(entity)}]", style=f"bold {colour}")
         score = "" if entity.score is None else f" {entity.score:.2f}"
+        shown.append("]", style=f"bold {colour}")
         shown.append(f"({entity.label}{score})", style=colour)
-        position = entity.end
-    shown.append(document.text[position:])
+
+    for entity in sorted(document.entities, key=lambda e: (e.start, -e.end, e.label)):
+        while open_entities and open_entities[-1].end <= entity.start:
+            close()
+        if open_entities and open_entities[-1].end < entity.end:
+            crossing.append(entity)
+            continue
+        go_to(entity.start)
+        shown.append("[", style=f"bold {colours.get(entity.label, 'white')}")
+        open_entities.append(entity)
+    while open_entities:
+        close()
+    go_to(len(document.text))
+    for entity in crossing:
+        shown.append(" + ")
+        shown.append_text(highlight(_cut_out(document, entity), labels))
     return shown
+
+
+def _cut_out(document: Document, entity: Entity) -> Document:
+    alone = replace(entity, start=0, end=entity.end - entity.start)
+    return Document(document.surface(entity), (alone,))

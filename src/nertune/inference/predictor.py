@@ -16,7 +16,7 @@ from nertune.data.sentences import join_sentences, split_document
 from nertune.errors import NotFiniteError
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.decoding import decode
+from nertune.models.heads.base import decode
 from nertune.models.onnx import Backend
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, sorted_batches
@@ -163,7 +163,7 @@ class Predictor:
     def emissions(
         self, documents: Sequence[Document]
     ) -> tuple[list[Encoding], list[NDArray[np.float32]]]:
-        """Documents in units, and the `[U, K]` scores that `decoding.decode` takes, in nats."""
+        """Documents in units, and the `[U, K]` scores that the head decodes, in nats."""
         encodings: list[Encoding] = []
         windows: list[Window] = []
         for index, document in enumerate(documents):
@@ -175,7 +175,7 @@ class Predictor:
     def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
         encodings, emissions = self.emissions(documents)
         try:
-            decoded = decode(emissions, self.tagger.chain(), with_scores=with_scores)
+            decoded = decode(self.tagger.head, emissions, with_scores=with_scores)
         except ValueError as error:
             raise NotFiniteError(
                 f"{error}: the model's weights are not finite, or too large for its precision; "

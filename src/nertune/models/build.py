@@ -14,8 +14,10 @@ from nertune.models.encoder import (
     position_limit,
     refuse_missing_embeddings,
 )
-from nertune.models.heads.crf import Crf, SoftmaxDecoder
-from nertune.models.heads.transfer import Base, adopt_state, keep_transitions, load_with_head
+from nertune.models.heads.base import build_head, register_head
+from nertune.models.heads.crf import Crf
+from nertune.models.heads.softmax import SoftmaxHead
+from nertune.models.heads.transfer import Base, adopt_state, load_with_head
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.peft.adapters import add_adapter, count_virtual_tokens
 from nertune.models.peft.tuning import add_lora, freeze_encoder, train_biases, train_top_layers
@@ -35,6 +37,8 @@ __all__ = [
 
 _log = logging.getLogger("nertune")
 _LSTM_WINDOW = 512
+register_head("softmax", SoftmaxHead)
+register_head("crf", Crf)
 LONGEST_DEFAULT_WINDOW = 512
 """Pieces; a window asked for in the settings may be longer where the encoder allows it."""
 
@@ -75,7 +79,7 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base 
         tagger = build_lstm(
             settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size
         )
-        return tagger if base is None else _go_on(tagger, base)
+        return tagger if base is None else _keep(tagger, base, settings.model.decoder)
     base = base or load_with_head(settings.model.encoder, tagset)
     model = base.model
     refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
@@ -90,24 +94,23 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base 
         model = add_lora(model, settings.lora)
     elif tuning == "peft":
         model = add_adapter(model, settings.peft)
-    return _go_on(Tagger(EncoderEmitter(model), _decoder(settings.model.decoder, tagset)), base)
+    decoder = settings.model.decoder
+    return _keep(Tagger(EncoderEmitter(model), build_head(decoder, tagset)), base, decoder)
 
 
-def _go_on(tagger: Tagger, base: Base) -> Tagger:
+def _keep(tagger: Tagger, base: Base, name: str) -> Tagger:
     """Keep what the base learned about tags that are learned further, and say so."""
     if base.kept is None:
         return tagger
     if base.state is not None:
         emitter = tagger.emitter
         adopt_state(emitter.model if isinstance(emitter, EncoderEmitter) else emitter, base)
-    if isinstance(tagger.decoder, Crf):
-        if base.transitions is not None and base.kept.ids:
-            keep_transitions(tagger.decoder, base.transitions, base.kept)
-            _log.info("the CRF: transitions between %d tags kept", len(base.kept.ids))
-        else:
-            _log.info("the CRF is new")
-    elif base.transitions is not None:
-        _log.info('the CRF of the model is left out, since model.decoder = "softmax"')
+    if tagger.head.state_dict():
+        old = base.heads.get(name)
+        kept = tagger.head.keep(old, base.kept) if old else ""
+        _log.info("the head %s %s", name, f"goes on: {kept}" if kept else "is new")
+    for other in base.heads.keys() - {name}:
+        _log.info('the head %s of the model is left out, since model.decoder = "%s"', other, name)
     return tagger
 
 
@@ -124,11 +127,7 @@ def build_lstm(
         dropout=settings.dropout,
         unknown=settings.unknown,
     )
-    return Tagger(emitter, _decoder(decoder, tagset))
-
-
-def _decoder(name: str, tagset: TagSet) -> Crf | SoftmaxDecoder:
-    return Crf(tagset) if name == "crf" else SoftmaxDecoder(tagset)
+    return Tagger(emitter, build_head(decoder, tagset))
 
 
 def build_segmenter(

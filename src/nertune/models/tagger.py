@@ -1,9 +1,9 @@
-"""A tagger: an emitter and a decoder, nothing else."""
+"""A tagger: an emitter and a head, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nertune.labels.align import IGNORED, UNKNOWN
-from nertune.models.heads.crf import Decoder
-from nertune.models.heads.decoding import Chain
+from nertune.models.heads.base import Head
 from nertune.tokens.batching import Batch
 
 __all__ = ["Tagger"]
@@ -23,22 +22,18 @@ _Result = TypeVar("_Result")
 
 
 class Tagger(nn.Module):
-    """Pieces to emissions to a loss, or to what `decoding.decode` takes.
+    """Tokens to logits to a loss, or to the scores from which its head reads entities.
 
     Args:
         emitter: `(piece_ids_BL, attention_BL) -> emissions_BLK`; where a batch brings what frozen
             layers gave, that is the third argument.
-        decoder: `SoftmaxDecoder` or `Crf`.
+        head: an `nn.Module` that is a `Head`.
     """
 
-    def __init__(self, emitter: nn.Module, decoder: nn.Module):
+    def __init__(self, emitter: nn.Module, head: Head):
         super().__init__()
         self.emitter = emitter
-        self.decoder = decoder
-
-    @property
-    def _decoder(self) -> Decoder:
-        return cast("Decoder", self.decoder)
+        self.head = cast("Any", head)
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +53,7 @@ class Tagger(nn.Module):
             inputs.append(batch.states_BLD)
         emissions_BLK = self.emitter(*inputs)
         if batch.piece_tags_BL is not None:
-            summed = functional.cross_entropy(
+            summed: Tensor = functional.cross_entropy(
                 emissions_BLK.flatten(0, 1).float(),
                 batch.piece_tags_BL.flatten(),
                 ignore_index=IGNORED,
@@ -67,17 +62,18 @@ class Tagger(nn.Module):
             return summed / (batch.piece_tags_BL != IGNORED).sum().clamp(min=1)
         assert batch.tags_BU is not None, "a loss needs gold tags"
         emissions_BUK = _pick(emissions_BLK, batch.positions_BU)
-        summed = self._decoder.loss(
+        summed = self.head.loss(
             emissions_BUK, batch.tags_BU, batch.mask_BU, batch.first_B, batch.last_B
         )
-        labelled_BU = batch.mask_BU & (batch.tags_BU != UNKNOWN)
+        known_BU = batch.tags_BU != UNKNOWN
+        labelled_BU = batch.mask_BU & (known_BU if known_BU.ndim == 2 else known_BU.any(dim=2))
         return summed / labelled_BU.sum().clamp(min=1)
 
     @torch.inference_mode()
     def emit(self, batch: Batch) -> list[NDArray[np.float32]]:
         """The `[U, K]` scores of each window's owned units."""
         emissions_BLK = self.emitter(batch.piece_ids_BL, batch.attention_BL)
-        scores_BUK = self._decoder.scores(_pick(emissions_BLK, batch.positions_BU))
+        scores_BUK = self.head.scores(_pick(emissions_BLK, batch.positions_BU))
         lengths = batch.mask_BU.sum(dim=1).tolist()
         array_BUK = scores_BUK.cpu().numpy()
         return [row_UK[:length] for row_UK, length in zip(array_BUK, lengths, strict=True)]
@@ -88,10 +84,6 @@ class Tagger(nn.Module):
         """Call `emit` on every item, in order; beside each other where the emitter can do that."""
         side_by_side = getattr(self.emitter, "map_batches", None)
         return map(emit, items) if side_by_side is None else side_by_side(emit, items)
-
-    def chain(self) -> Chain:
-        """The decoder's scores between tags."""
-        return self._decoder.chain()
 
 
 def _pick(emissions_BLK: Tensor, positions_BU: Tensor) -> Tensor:

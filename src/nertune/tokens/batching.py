@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ class Batch:
         positions_BU: int64 index of each owned unit's first piece, 0 at padding.
         mask_BU: bool, whether there is a unit; every row begins with a unit.
         first_B, last_B: bool, whether the owned units begin or end their document.
-        tags_BU: int64 tag ids, `UNKNOWN` where the gold does not say one, `IGNORED` at padding;
-            `None` when there is no gold.
+        tags_BU: int64 what the head learns (`Head.targets`), e.g. tag ids; `[B, U, …]` where
+            that is several numbers a unit; `UNKNOWN` where the gold does not say it, `IGNORED` at
+            padding; `None` when there is no gold.
         piece_tags_BL: int64 tag ids of all pieces of labelled units (strategy `all`), `IGNORED`
             elsewhere.
         states_BLD: what an encoder's frozen layers give for the pieces; `None` computes it.
@@ -67,7 +69,7 @@ def collate(
     windows: Sequence[Window],
     *,
     pad_id: int,
-    tags: Sequence[Sequence[int]] | None = None,
+    tags: Sequence[Sequence[Any]] | None = None,
     continuation: Sequence[int] | None = None,
 ) -> Batch:
     """Pad windows to a batch.
@@ -75,7 +77,7 @@ def collate(
     Args:
         windows: at least one.
         pad_id: fills `piece_ids_BL`.
-        tags: the tag ids of each window's owned units.
+        tags: what each window's owned units are to learn, e.g. tag ids.
         continuation: the tag that a unit's later pieces carry, by the tag of its first
             (`align.continuation_ids`); gives `piece_tags_BL`.
     """
@@ -102,9 +104,9 @@ def collate(
     )
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+def _pad(rows: Sequence[Sequence[Any]], value: int) -> Tensor:
     width = max(map(len, rows))
-    padded = np.full((len(rows), width), value, dtype=np.int64)
+    padded = np.full((len(rows), width, *np.shape(rows[0])[1:]), value, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return torch.from_numpy(padded)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from nertune.errors import DataError
-from nertune.labels.align import UNKNOWN, LostEntity, align_entities
-from nertune.labels.tagset import TagSet
+from nertune.labels.align import UNKNOWN, LostEntity
+from nertune.models.heads.base import Head, find_misfits
 from nertune.tokens.tokenizer import encode_document
 from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document
@@ -63,7 +66,7 @@ class Coverage:
         return f"{len(items):,} of {self.num_entities:,} entities ({percent:.1f} %)"
 
     def refuse_if_mostly_lost(
-        self, path: Path, documents: Sequence[Document], segmenter: Segmenter
+        self, path: Path, documents: Sequence[Document], segmenter: Segmenter, head: Head
     ) -> None:
         """Refuse to train on data most of whose entities cannot be expressed.
 
@@ -74,7 +77,7 @@ class Coverage:
             return
         advice = "check that the offsets fit the text, and that entities do not overlap"
         if segmenter.unit == "word":
-            as_characters = measure_coverage(documents, replace(segmenter, unit="char"))
+            as_characters = measure_coverage(documents, replace(segmenter, unit="char"), head)
             kept = as_characters.num_entities - len(as_characters.lost)
             if not _is_mostly_lost(as_characters):
                 advice = f'set model.unit = "char", which expresses {kept:,} of them'
@@ -96,15 +99,16 @@ def _name(item: LostEntity) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Windows with the tag ids of their owned units.
+    """Windows with what their owned units are to learn.
 
     Attributes:
-        windows, tags: parallel lists; a tag id is `UNKNOWN` where the gold does not say one.
+        windows, targets: parallel lists; for each unit of a window what `Head.targets` gives, e.g.
+            the id of its tag; `UNKNOWN` where the gold does not say it.
         coverage: what became of the gold entities.
     """
 
     windows: list[Window]
-    tags: list[list[int]]
+    targets: list[Sequence[Any]]
     coverage: Coverage
 
     @property
@@ -115,49 +119,52 @@ class Examples:
     def count_targets(self, *, all_pieces: bool = False) -> list[int]:
         """For each window how many of its units, or their pieces, enter the loss."""
         if not all_pieces:
-            return [len(tags) - tags.count(UNKNOWN) for tags in self.tags]
+            return [_count_known(values) for values in self.targets]
         counts = []
-        for window, tags in zip(self.windows, self.tags, strict=True):
+        for window, tags in zip(self.windows, self.targets, strict=True):
             ends = [*window.positions[1:], window.owned_end]
             spans = zip(window.positions, ends, tags, strict=True)
             counts.append(sum(end - start for start, end, tag in spans if tag != UNKNOWN))
         return counts
 
 
-def prepare_examples(
-    documents: Sequence[Document], segmenter: Segmenter, tagset: TagSet
-) -> Examples:
+def prepare_examples(documents: Sequence[Document], segmenter: Segmenter, head: Head) -> Examples:
     """Cut and align a corpus.
 
     Raises:
         ValueError: an entity's label is not in the tag set.
     """
     windows: list[Window] = []
-    tags: list[list[int]] = []
+    targets: list[Sequence[Any]] = []
     lost: list[LostEntity] = []
     trimmed: list[LostEntity] = []
     for index, document in enumerate(documents):
         encoding, cut = segmenter.segment(document, index)
-        alignment = align_entities(document, encoding.units)
-        known = iter(tagset.encode(tag for tag in alignment.tags if tag is not None))
-        ids = [UNKNOWN if tag is None else next(known) for tag in alignment.tags]
-        lost += alignment.lost
-        trimmed += alignment.trimmed
+        found = head.targets(document, encoding.units)
+        lost += found.lost
+        trimmed += found.trimmed
         windows += cut
-        tags += [ids[w.first_unit : w.first_unit + w.num_units] for w in cut]
+        targets += [found.values[w.first_unit : w.first_unit + w.num_units] for w in cut]
     coverage = Coverage(_count_entities(documents), lost, trimmed)
-    return Examples(windows, tags, coverage)
+    return Examples(windows, targets, coverage)
 
 
-def measure_coverage(documents: Sequence[Document], segmenter: Segmenter) -> Coverage:
-    """How much of a corpus's gold a model's units express, without cutting windows."""
+def _count_known(values: Sequence[Any]) -> int:
+    if isinstance(values, list):
+        return len(values) - values.count(UNKNOWN)
+    known = np.asarray(values) != UNKNOWN
+    return int((known if known.ndim == 1 else known.any(axis=1)).sum())
+
+
+def measure_coverage(documents: Sequence[Document], segmenter: Segmenter, head: Head) -> Coverage:
+    """How much of a corpus's gold a model's units and head express, without cutting windows."""
     coverage = Coverage(_count_entities(documents), [], [])
     for document in documents:
         if document.entities:
             encoding = encode_document(document, segmenter.tokenizer, segmenter.unit)
-            alignment = align_entities(document, encoding.units)
-            coverage.lost.extend(alignment.lost)
-            coverage.trimmed.extend(alignment.trimmed)
+            lost, trimmed = find_misfits(document, encoding.units, head)
+            coverage.lost.extend(lost)
+            coverage.trimmed.extend(trimmed)
     return coverage
 
 

@@ -29,8 +29,8 @@ def group_parameters(tagger: Tagger) -> dict[GroupName, dict[str, nn.Parameter]]
 
 
 def _group(tagger: Tagger, name: str) -> GroupName:
-    if name.startswith("decoder."):
-        return "crf"
+    if name.startswith("head."):
+        return "crf" if tagger.head.rate_group == "crf" else "head"
     if not isinstance(tagger.emitter, EncoderEmitter):
         return "lstm"
     model: Any = tagger.emitter.model

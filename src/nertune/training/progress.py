@@ -27,7 +27,14 @@ from nertune.training.checkpoint import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["EpochReport", "Progress", "ProgressKeeper", "diverged", "trainable_tensors"]
+__all__ = [
+    "Checkpoints",
+    "EpochReport",
+    "Progress",
+    "ProgressKeeper",
+    "diverged",
+    "trainable_tensors",
+]
 
 # Which setting rules each group of parameters (training/optimizer.py).
 _RATE_KEYS = {
@@ -87,6 +94,22 @@ class Progress:
     finished: bool = False
     elapsed: float = 0.0  # seconds of all processes of the run up to the checkpoint
 
+    @property
+    def mean_loss(self) -> float:
+        """Of the epoch so far, in nats."""
+        return self.loss_sum / max(1, self.targets)
+
+    @property
+    def units_per_second(self) -> float:
+        """Of the epoch so far."""
+        return self.units / max(self.seconds, 1e-9)
+
+    def begin_epoch(self) -> None:
+        """Go on to the next epoch."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.loss_sum, self.targets = 0.0, 0
+        self.units, self.seconds = 0, 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
@@ -98,6 +121,23 @@ class _Mark:
     rng: dict[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a run keeps its checkpoints.
+
+    Attributes:
+        store: the folder.
+        fingerprint: what a checkpoint must share with the run that resumes it.
+        resume: whether to go on from the newest one, if there is one.
+        clock: gives the seconds by which checkpoints are due.
+    """
+
+    store: CheckpointStore
+    fingerprint: Mapping[str, Any] | None = None
+    resume: bool = False
+    clock: Callable[[], float] = time.monotonic
+
+
 class ProgressKeeper:
     """Writes the checkpoints of one run: by the clock, by steps, and when it is interrupted.
 
@@ -106,11 +146,9 @@ class ProgressKeeper:
         optimizer: its optimizer, without accelerate's wrapper.
         names: of the optimizer's parameters, in its order.
         accelerator: whose device and loss scale are part of the state.
-        store: where to; `None` keeps nothing.
         settings: when.
-        fingerprint: what a checkpoint must share with the run that resumes it.
         ranks: of AdaLoRA.
-        clock: gives seconds.
+        checkpoints: where to; `None` keeps nothing.
     """
 
     def __init__(
@@ -120,22 +158,24 @@ class ProgressKeeper:
         names: list[str],
         accelerator: Accelerator,
         *,
-        store: CheckpointStore | None,
         settings: TrainSettings,
-        fingerprint: Mapping[str, Any] | None,
         ranks: RankSchedule | None,
-        clock: Callable[[], float] = time.monotonic,
+        checkpoints: Checkpoints | None,
     ):
         self._tagger, self._optimizer, self._names = tagger, optimizer, names
         self._accelerator, self._ranks = accelerator, ranks
-        self._store, self._settings, self._fingerprint = store, settings, fingerprint
-        self._clock = clock
-        self._saved_at = clock()
+        self._settings, self._checkpoints = settings, checkpoints
+        self._store = None if checkpoints is None else checkpoints.store
+        self._fingerprint = None if checkpoints is None else checkpoints.fingerprint
+        self._clock = time.monotonic if checkpoints is None else checkpoints.clock
+        self._saved_at = self._clock()
         self._began, self._earlier = time.perf_counter(), 0.0
         self._mark: _Mark | None = None
 
     def resume(self) -> tuple[Progress, dict[str, Tensor]] | None:
-        """Put everything back as the newest checkpoint has it; `None` where there is none.
+        """Put everything back as the newest checkpoint has it.
+
+        `None` where there is none, or where the run is not to resume.
 
         Returns:
             Where the run stands, and the best weights so far.
@@ -143,7 +183,9 @@ class ProgressKeeper:
         Raises:
             CheckpointError: the checkpoint belongs to other settings or data, or is damaged.
         """
-        if self._store is None or (saved := self._store.latest()) is None:
+        if self._checkpoints is None or not self._checkpoints.resume:
+            return None
+        if (saved := self._checkpoints.store.latest()) is None:
             return None
         refuse_other_run(saved, self._fingerprint)
         trained = {n: p for n, p in self._tagger.named_parameters() if p.requires_grad}

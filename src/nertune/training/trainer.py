@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,46 +15,24 @@ from nertune.config.run import TrainSettings
 from nertune.errors import NotFiniteError, TrainingError
 from nertune.models.peft.adalora import RankSchedule
 from nertune.models.tagger import Tagger
-from nertune.tokens.batching import Batch, collate, epoch_batches
-from nertune.training.checkpoint import CheckpointStore
-from nertune.training.examples import Examples
-from nertune.training.hidden_state_cache import StateStore
+from nertune.tokens.batching import Batch
+from nertune.training.batches import TrainingBatches
+from nertune.training.observer import Observer, Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
-from nertune.training.progress import EpochReport, Progress, ProgressKeeper, trainable_tensors
+from nertune.training.progress import (
+    Checkpoints,
+    EpochReport,
+    Progress,
+    ProgressKeeper,
+    trainable_tensors,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["EpochReport", "FitResult", "Observer", "Pause", "fit", "trainable_tensors"]
+__all__ = ["EpochReport", "FitResult", "Observer", "Pause", "Trainer"]
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 _CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
-
-
-class Pause(Exception):
-    """Raised by an observer's `on_epoch`: leave, with a checkpoint from which to go on.
-
-    `fit` writes the epoch's checkpoint and raises it again, unless training is finished anyway.
-    """
-
-
-class Observer(Protocol):
-    """Is told how training goes, e.g. to show and to log it."""
-
-    def on_resume(self, epoch: int, batch: int) -> None:
-        """Training goes on in this epoch, behind so many of its batches."""
-        ...
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        """Some batches of an epoch are done; `loss` is the epoch's mean so far."""
-        ...
-
-    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
-        """An epoch is done and scored."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,288 +42,249 @@ class FitResult:
     history: list[EpochReport]
     best_epoch: int
     stopped_early: bool
-    earlier_seconds: float  # of the lives before a resumption, as far as their work was kept
+    earlier_seconds: float  # of the processes before a resumption, as far as their work was kept
 
 
-def fit(
-    tagger: Tagger,
-    examples: Examples,
-    settings: TrainSettings,
-    *,
-    accelerator: Accelerator,
-    seed: int,
-    pad_id: int,
-    continuation: Sequence[int] | None = None,
-    states: StateStore | None = None,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    observer: Observer | None = None,
-    checkpoints: CheckpointStore | None = None,
-    fingerprint: dict[str, Any] | None = None,
-    resume: bool = False,
-    clock: Callable[[], float] = time.monotonic,
-) -> FitResult:
-    """Train a tagger, keep the best epoch's weights, stop when it gets no better.
+class Trainer:
+    """Trains a tagger, keeps the best epoch's weights, stops when it gets no better.
 
     Given the same arguments on the same machine the weights end the same, whether the run went
     through or was killed and resumed any number of times: to the bit on a CPU. On a GPU some of
-    PyTorch's kernels add in an order of their own, so that last digits may differ.
+    PyTorch's kernels add in an order of their own, so that last digits may differ. Dropout draws
+    from torch's own generator: seed it before.
 
     Args:
         tagger: on the accelerator's device.
-        examples: what to train on; at least one window.
+        batches: what to train on.
         settings: rates, epochs and the like.
         accelerator: device and precision.
-        seed: orders the batches. Dropout draws from torch's own generator.
-        pad_id: fills batches.
-        continuation: with the piece strategy `all`, `align.continuation_ids`.
-        states: what the frozen layers give for every window, if they are not to be run again.
         evaluate: scores the tagger on the dev set; needs the key `f1`. Without it the last
             epoch counts as the best.
         observer: is told about progress.
-        checkpoints: where to keep them; `None` keeps none.
-        fingerprint: what a checkpoint must share with the run that resumes it.
-        resume: go on from the newest checkpoint, if there is one.
-        clock: gives the seconds by which checkpoints are due.
+        checkpoints: where to keep them, and whether to resume; `None` keeps none.
 
     Raises:
-        TrainingError: there is nothing to train on, or the loss, the weights or what the tagger
-            gives on dev are no longer finite.
-        CheckpointError: the checkpoint belongs to other settings or data.
+        TrainingError: there is nothing to train on.
         ConfigError: AdaLoRA's schedule does not fit into the steps.
-        Pause: the observer asked for it.
     """
-    if not examples.windows:
-        raise TrainingError("there is nothing to train on: no training text holds a known piece")
-    optimizer, names = build_optimizer(tagger, settings)
-    lengths = [len(window.piece_ids) for window in examples.windows]
-    first = epoch_batches(lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=1)
-    total_steps = settings.epochs * math.ceil(len(first) / settings.accumulate)
-    ranks = RankSchedule.of(tagger, total_steps)
-    keeper = ProgressKeeper(
-        tagger, optimizer, names, accelerator,
-        store=checkpoints, settings=settings, fingerprint=fingerprint, ranks=ranks, clock=clock,
-    )  # fmt: skip
-    progress = Progress()
-    best: dict[str, Tensor] = {}
-    if resume and (found := keeper.resume()) is not None:
-        progress, best = found
-        if observer is not None:
-            observer.on_resume(progress.epoch, progress.batch)
-    earlier = progress.elapsed
-    # The state stays where it is: Adam's step counts on a GPU would be waited for at each step.
-    optimizer = accelerator.prepare(optimizer, device_placement=[False])
-    if settings.compile and states is None:  # which replaces layers from call to call
-        tagger.emitter.compile(dynamic=True)  # in place: names and modules stay what they are
-    try:
-        while not progress.finished:
-            tagger.train()
-            batches = epoch_batches(
-                lengths, budget_tokens=settings.batch_tokens, seed=seed, epoch=progress.epoch
+
+    def __init__(
+        self,
+        tagger: Tagger,
+        batches: TrainingBatches,
+        settings: TrainSettings,
+        accelerator: Accelerator,
+        *,
+        evaluate: Callable[[], dict[str, float]] | None = None,
+        observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
+    ):
+        first = batches.order(1)
+        if not first:
+            raise TrainingError(
+                "there is nothing to train on: no training text holds a known token"
             )
-            _train_epoch(
-                tagger, examples, batches, settings, progress, optimizer, accelerator,
-                pad_id=pad_id, continuation=continuation, states=states, ranks=ranks,
-                observer=observer, keeper=keeper, best=best,
-            )  # fmt: skip
-            keeper.refuse_diverged(progress)
-            is_best = _finish_epoch(progress, evaluate, tagger, keeper)
-            if is_best:
-                best = {n: t.detach().cpu().clone() for n, t in trainable_tensors(tagger).items()}
-            pause = _tell_epoch(observer, progress, is_best)
-            progress.finished = _is_done(progress, settings)
-            progress.epoch, progress.batch = progress.epoch + 1, 0
-            progress.loss_sum, progress.targets = 0.0, 0
-            progress.units, progress.seconds = 0, 0.0
-            keeper.mark(progress, best)
-            leaves = pause is not None and not progress.finished
-            if leaves or keeper.is_due_after_epoch(progress.step):
-                keeper.save()
-            if leaves:
-                assert pause is not None
-                try:
-                    raise pause
-                finally:
-                    del pause  # which holds this frame, and with it all weights
-    except KeyboardInterrupt:
-        keeper.save_interrupted()
-        raise
+        self._tagger, self._batches, self._settings = tagger, batches, settings
+        self._accelerator, self._evaluate, self._observer = accelerator, evaluate, observer
+        optimizer, names = build_optimizer(tagger, settings)
+        total_steps = settings.epochs * math.ceil(len(first) / settings.accumulate)
+        self._ranks = RankSchedule.of(tagger, total_steps)
+        self._keeper = ProgressKeeper(
+            tagger, optimizer, names, accelerator,
+            settings=settings, ranks=self._ranks, checkpoints=checkpoints,
+        )  # fmt: skip
+        # The state stays where it is: Adam's step counts on a GPU would be waited for at each step.
+        self._optimizer = accelerator.prepare(optimizer, device_placement=[False])
+        self._parameters = [p for p in tagger.parameters() if p.requires_grad]
+        self._progress = Progress()
+        self._best: dict[str, Tensor] = {}
+        self._loss_sum = torch.tensor(0.0, dtype=torch.float64)
+        self._started = 0.0  # so that `perf_counter() - _started` are the epoch's seconds
 
-    with torch.no_grad():
-        parameters = dict(tagger.named_parameters())
-        for name, tensor in best.items():
-            parameters[name].copy_(tensor)
-    tagger.eval()
-    if ranks is not None:
-        ranks.finish()
-    return FitResult(
-        history=progress.history,
-        best_epoch=progress.best_epoch,
-        stopped_early=len(progress.history) < settings.epochs,
-        earlier_seconds=earlier,
-    )
+    def fit(self) -> FitResult:
+        """Train until the last epoch, or until dev gets no better.
 
-
-def _train_epoch(
-    tagger: Tagger,
-    examples: Examples,
-    batches: Sequence[Sequence[int]],
-    settings: TrainSettings,
-    progress: Progress,
-    optimizer: Any,
-    accelerator: Accelerator,
-    *,
-    pad_id: int,
-    continuation: Sequence[int] | None,
-    states: StateStore | None,
-    ranks: RankSchedule | None,
-    observer: Observer | None,
-    keeper: ProgressKeeper,
-    best: dict[str, Tensor],
-) -> None:
-    """The batches of one epoch that are still to do."""
-    parameters = [p for p in tagger.parameters() if p.requires_grad]
-    loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64)
-    if accelerator.device.type != "mps":  # which has no float64
-        loss_sum = loss_sum.to(accelerator.device)
-    started = time.perf_counter() - progress.seconds
-    targets = examples.count_targets(all_pieces=continuation is not None)
-
-    def prepare(chosen: Sequence[int]) -> Batch:
-        batch = collate(
-            [examples.windows[i] for i in chosen],
-            pad_id=pad_id,
-            tags=[examples.tags[i] for i in chosen],
-            continuation=continuation,
+        Raises:
+            TrainingError: the loss, the weights or what the tagger gives on dev are no longer
+                finite.
+            CheckpointError: the checkpoint belongs to other settings or data.
+            Pause: the observer asked for it.
+        """
+        if (found := self._keeper.resume()) is not None:
+            self._progress, self._best = found
+            if self._observer is not None:
+                self._observer.on_resume(self._progress.epoch, self._progress.batch)
+        earlier = self._progress.elapsed
+        if self._settings.compile and self._batches.states is None:  # which replaces layers
+            self._tagger.emitter.compile(dynamic=True)  # in place: names and modules stay
+        try:
+            while not self._progress.finished:
+                self._train_epoch()
+                self._finish_epoch()
+        except KeyboardInterrupt:
+            self._keeper.save_interrupted()
+            raise
+        self._restore_best()
+        return FitResult(
+            history=self._progress.history,
+            best_epoch=self._progress.best_epoch,
+            stopped_early=len(self._progress.history) < self._settings.epochs,
+            earlier_seconds=earlier,
         )
-        if states is not None:
-            batch = replace(batch, states_BLD=states.batch(chosen))
-        return batch.to(accelerator.device)
 
-    ahead = accelerator.device.type != "cpu"  # whose cores are all at work
-    prepared = (
-        _map_ahead(prepare, batches[progress.batch :])
-        if ahead
-        else map(prepare, batches[progress.batch :])
-    )
-    for number, batch in enumerate(prepared, start=progress.batch):
-        chosen = batches[number]
-        group_start = number - number % settings.accumulate
-        group = batches[group_start : group_start + settings.accumulate]
-        group_size = len(group)
-        progress.batch = number + 1
-        is_step = progress.batch - group_start == group_size
-        num_targets = sum(targets[i] for i in chosen)
+    def _train_epoch(self) -> None:
+        """The batches of the epoch that are still to do."""
+        progress, device = self._progress, self._accelerator.device
+        self._tagger.train()
+        order = self._batches.order(progress.epoch)
+        self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64)
+        if device.type != "mps":  # which has no float64
+            self._loss_sum = self._loss_sum.to(device)
+        self._started = time.perf_counter() - progress.seconds
+        remaining = self._batches.load(order[progress.batch :], device)
+        for number, batch in enumerate(remaining, start=progress.batch):
+            first = number - number % self._settings.accumulate
+            group = order[first : first + self._settings.accumulate]
+            progress.batch = number + 1
+            is_step = progress.batch - first == len(group)
+            self._learn(batch, order[number], group, is_step=is_step)
+            if is_step:
+                self._step(first, len(group), len(order))
+            self._look(len(order), is_step=is_step)
+
+    def _learn(
+        self, batch: Batch, chosen: Sequence[int], group: Sequence[Sequence[int]], *, is_step: bool
+    ) -> None:
+        """Add a batch's gradients to those of the other batches of its step."""
+        num_targets = self._batches.count_targets(chosen)
         # The group's loss is the mean over all that it holds, as if it were one batch.
-        share = num_targets / max(1, sum(targets[i] for indices in group for i in indices))
-        with accelerator.autocast():
-            loss = tagger(batch)
-        penalty = ranks.penalty() if ranks is not None and is_step else 0.0
-        accelerator.backward(share * loss + penalty)
-        loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * num_targets
-        progress.targets += num_targets
-        progress.units += sum(len(examples.tags[i]) for i in chosen)
-        if is_step:
-            done = (progress.epoch - 1 + group_start / len(batches)) / settings.epochs
-            # The middle of the step, so that neither the first nor the last has rate zero.
-            half = 0.5 * group_size / (settings.epochs * len(batches))
-            _set_rates(optimizer, settings, done + half)
-            if settings.clip_norm:
-                accelerator.clip_grad_norm_(parameters, settings.clip_norm)
-            keeper.unmark()
-            optimizer.step()
-            progress.step += 1
-            if ranks is not None:
-                if getattr(optimizer, "step_was_skipped", False):  # fp16: gradients overflowed
-                    ranks.forget_gradients()
-                ranks.step(progress.step)
-            optimizer.zero_grad()
-            progress.seconds = time.perf_counter() - started
-            keeper.mark(progress, best, loss_sum)
-        is_last = progress.batch == len(batches)
-        is_due = is_step and not is_last and keeper.is_due(progress.step)
-        if is_due or is_last or progress.batch % _CHECK_EVERY == 0:
-            progress.loss_sum = float(loss_sum)
-            progress.seconds = time.perf_counter() - started
-            if not math.isfinite(progress.loss_sum):
-                raise keeper.diverged("loss is", progress)
-            if observer is not None:
-                _report(observer, progress, len(batches))
-        if is_due:
-            keeper.save()
-            started = time.perf_counter() - progress.seconds
-
-
-def _map_ahead(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """Like `map`, the next result computed by another thread while this one is used."""
-    with ThreadPoolExecutor(1, "nertune-batches") as pool:
-        coming = pool.submit(function, items[0]) if items else None
-        for item in (*items[1:], None):
-            if coming is None:
-                return
-            result = coming.result()
-            coming = None if item is None else pool.submit(function, item)
-            yield result
-
-
-def _set_rates(optimizer: Any, settings: TrainSettings, progress: float) -> None:
-    factor = rate_factor(progress, warmup=settings.warmup, schedule=settings.schedule)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
-
-
-def _report(observer: Observer, progress: Progress, num_batches: int) -> None:
-    observer.on_batch(
-        progress.epoch,
-        progress.batch,
-        num_batches,
-        progress.loss_sum / max(1, progress.targets),
-        progress.units / max(progress.seconds, 1e-9),
-    )
-
-
-def _finish_epoch(
-    progress: Progress,
-    evaluate: Callable[[], dict[str, float]] | None,
-    tagger: Tagger,
-    keeper: ProgressKeeper,
-) -> bool:
-    """Score the epoch and add it to the history; whether it is the best so far."""
-    dev = None
-    if evaluate is not None:
-        tagger.eval()
-        try:
-            dev = evaluate()
-        except NotFiniteError as error:  # finite weights may give what is not
-            raise keeper.diverged("logits on dev are", progress) from error
-    f1 = dev["f1"] if dev is not None else float(progress.epoch)
-    progress.history.append(
-        EpochReport(
-            epoch=progress.epoch,
-            loss=progress.loss_sum / max(1, progress.targets),
-            seconds=progress.seconds,
-            tokens_per_second=progress.units / max(progress.seconds, 1e-9),
-            dev=dev,
+        share = num_targets / max(1, sum(map(self._batches.count_targets, group)))
+        with self._accelerator.autocast():
+            loss = self._tagger(batch)
+        penalty = self._ranks.penalty() if self._ranks is not None and is_step else 0.0
+        self._accelerator.backward(share * loss + penalty)
+        self._loss_sum = (
+            self._loss_sum + loss.detach().to(self._loss_sum.device).double() * num_targets
         )
-    )
-    if f1 < progress.best_f1 or f1 == progress.best_f1 > 0:
-        return False  # but while nothing at all is found, the longer trained weights are kept
-    progress.best_f1, progress.best_epoch = f1, progress.epoch
-    return True
+        self._progress.targets += num_targets
+        self._progress.units += self._batches.count_units(chosen)
 
+    def _step(self, first: int, group_size: int, num_batches: int) -> None:
+        """Change the weights by what a group of batches has given."""
+        progress, optimizer = self._progress, self._optimizer
+        done = (progress.epoch - 1 + first / num_batches) / self._settings.epochs
+        # The middle of the step, so that neither the first nor the last has rate zero.
+        half = 0.5 * group_size / (self._settings.epochs * num_batches)
+        self._set_rates(done + half)
+        if self._settings.clip_norm:
+            self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        self._keeper.unmark()
+        optimizer.step()
+        progress.step += 1
+        if self._ranks is not None:
+            if getattr(optimizer, "step_was_skipped", False):  # fp16: gradients overflowed
+                self._ranks.forget_gradients()
+            self._ranks.step(progress.step)
+        optimizer.zero_grad()
+        progress.seconds = time.perf_counter() - self._started
+        self._keeper.mark(progress, self._best, self._loss_sum)
 
-def _tell_epoch(observer: Observer | None, progress: Progress, is_best: bool) -> Pause | None:
-    """Tell it; the wish to leave, if it has one."""
-    if observer is not None:
-        try:
-            observer.on_epoch(progress.history[-1], is_best=is_best)
-        except Pause as raised:
-            return raised
-    return None
+    def _set_rates(self, done: float) -> None:
+        settings = self._settings
+        factor = rate_factor(done, warmup=settings.warmup, schedule=settings.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
 
+    def _look(self, num_batches: int, *, is_step: bool) -> None:
+        """Now and then look at the loss, tell the observer, write a checkpoint."""
+        progress = self._progress
+        is_last = progress.batch == num_batches
+        is_due = is_step and not is_last and self._keeper.is_due(progress.step)
+        if not (is_due or is_last or progress.batch % _CHECK_EVERY == 0):
+            return
+        progress.loss_sum = float(self._loss_sum)
+        progress.seconds = time.perf_counter() - self._started
+        if not math.isfinite(progress.loss_sum):
+            raise self._keeper.diverged("loss is", progress)
+        if self._observer is not None:
+            self._observer.on_batch(
+                progress.epoch,
+                progress.batch,
+                num_batches,
+                progress.mean_loss,
+                progress.units_per_second,
+            )
+        if is_due:
+            self._keeper.save()
+            self._started = time.perf_counter() - progress.seconds
 
-def _is_done(progress: Progress, settings: TrainSettings) -> bool:
-    # While nothing at all is found yet (F1 of 0), waiting is not a lack of progress.
-    waited = progress.epoch - progress.best_epoch if progress.best_f1 > 0 else 0
-    return progress.epoch >= settings.epochs or bool(
-        settings.patience and waited >= settings.patience
-    )
+    def _finish_epoch(self) -> None:
+        """Score the epoch, keep the best weights, tell the observer, write a checkpoint."""
+        progress = self._progress
+        self._keeper.refuse_diverged(progress)
+        is_best = self._score_epoch()
+        if is_best:
+            tensors = trainable_tensors(self._tagger)
+            self._best = {name: t.detach().cpu().clone() for name, t in tensors.items()}
+        pause = self._tell_epoch(is_best)
+        progress.finished = self._is_done()
+        progress.begin_epoch()
+        self._keeper.mark(progress, self._best)
+        leaves = pause is not None and not progress.finished
+        if leaves or self._keeper.is_due_after_epoch(progress.step):
+            self._keeper.save()
+        if leaves:
+            assert pause is not None
+            try:
+                raise pause
+            finally:
+                del pause  # which holds this frame, and with it all weights
+
+    def _score_epoch(self) -> bool:
+        """Score the epoch and add it to the history; whether it is the best so far."""
+        progress = self._progress
+        dev = None
+        if self._evaluate is not None:
+            self._tagger.eval()
+            try:
+                dev = self._evaluate()
+            except NotFiniteError as error:  # finite weights may give what is not
+                raise self._keeper.diverged("logits on dev are", progress) from error
+        progress.history.append(
+            EpochReport(
+                epoch=progress.epoch,
+                loss=progress.mean_loss,
+                seconds=progress.seconds,
+                tokens_per_second=progress.units_per_second,
+                dev=dev,
+            )
+        )
+        f1 = dev["f1"] if dev is not None else float(progress.epoch)
+        if f1 < progress.best_f1 or f1 == progress.best_f1 > 0:
+            return False  # but while nothing at all is found, the longer trained weights are kept
+        progress.best_f1, progress.best_epoch = f1, progress.epoch
+        return True
+
+    def _tell_epoch(self, is_best: bool) -> Pause | None:
+        """Tell the observer; its wish to leave, if it has one."""
+        if self._observer is not None:
+            try:
+                self._observer.on_epoch(self._progress.history[-1], is_best=is_best)
+            except Pause as raised:
+                return raised
+        return None
+
+    def _is_done(self) -> bool:
+        progress, patience = self._progress, self._settings.patience
+        # While nothing at all is found yet (F1 of 0), waiting is not a lack of progress.
+        waited = progress.epoch - progress.best_epoch if progress.best_f1 > 0 else 0
+        return progress.epoch >= self._settings.epochs or bool(patience and waited >= patience)
+
+    def _restore_best(self) -> None:
+        with torch.no_grad():
+            parameters = dict(self._tagger.named_parameters())
+            for name, tensor in self._best.items():
+                parameters[name].copy_(tensor)
+        self._tagger.eval()
+        if self._ranks is not None:
+            self._ranks.finish()

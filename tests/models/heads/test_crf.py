@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.crf import Crf, Decoder, SoftmaxDecoder
+from nertune.models.heads.base import Head
+from nertune.models.heads.crf import Crf
 from nertune.models.heads.decoding import log_partition, viterbi
+from nertune.models.heads.softmax import SoftmaxHead
 
 ENDS = list(product((True, False), repeat=2))  # whether a window begins, ends its document
 LENGTHS = range(1, 6)
@@ -31,7 +33,7 @@ def learned_crf(tagset: TagSet, seed: int) -> Crf:
 
 
 def loss_of(
-    decoder: Decoder, emissions_BUK: Tensor, tags_BU: Tensor, first_B: Tensor, last_B: Tensor
+    decoder: Head, emissions_BUK: Tensor, tags_BU: Tensor, first_B: Tensor, last_B: Tensor
 ) -> Tensor:
     return decoder.loss(emissions_BUK, tags_BU, tags_BU != IGNORED, first_B, last_B)
 
@@ -105,7 +107,7 @@ def test_padding_is_where_the_mask_says() -> None:
     tagset = TAGSETS["BIO-2"]
     emissions_BUK, tags_BU, first_B, last_B, _ = padded_batch(tagset, seed=5)
     mask_BU = tags_BU != IGNORED
-    for decoder in (learned_crf(tagset, seed=2), SoftmaxDecoder(tagset)):
+    for decoder in (learned_crf(tagset, seed=2), SoftmaxHead(tagset)):
         for gold_BU in (tags_BU, forget(tags_BU, 0.3)):
             expected = decoder.loss(emissions_BUK, gold_BU, mask_BU, first_B, last_B)
             for filling in (0, 3, UNKNOWN):
@@ -117,7 +119,7 @@ def test_padding_is_where_the_mask_says() -> None:
 def test_what_is_not_known_teaches_nothing() -> None:
     tagset = TAGSETS["BIO-2"]
     emissions_BUK, tags_BU, first_B, last_B, _ = padded_batch(tagset, seed=5)
-    for decoder in (learned_crf(tagset, seed=2), SoftmaxDecoder(tagset)):
+    for decoder in (learned_crf(tagset, seed=2), SoftmaxHead(tagset)):
         leaf_BUK = emissions_BUK.clone().requires_grad_()
         loss = loss_of(decoder, leaf_BUK, forget(tags_BU, 1.0), first_B, last_B)
         loss.backward()
@@ -184,7 +186,7 @@ def test_a_new_crf_without_rules_is_a_softmax() -> None:
     """IO forbids nothing, so with zero transitions units are independent."""
     tagset = TAGSETS["IO"]
     emissions_BUK, tags_BU, first_B, last_B, _ = padded_batch(tagset, seed=1)
-    crf, softmax = Crf(tagset), SoftmaxDecoder(tagset)
+    crf, softmax = Crf(tagset), SoftmaxHead(tagset)
     torch.testing.assert_close(
         loss_of(crf, emissions_BUK, tags_BU, first_B, last_B),
         loss_of(softmax, emissions_BUK, tags_BU, first_B, last_B),
@@ -196,7 +198,7 @@ def test_a_new_crf_without_rules_is_a_softmax() -> None:
 def test_rules_only_lower_the_loss() -> None:
     tagset = TAGSETS["BIO-2"]
     emissions_BUK, tags_BU, first_B, last_B, _ = padded_batch(tagset, seed=1)
-    bound = loss_of(SoftmaxDecoder(tagset), emissions_BUK, tags_BU, first_B, last_B)
+    bound = loss_of(SoftmaxHead(tagset), emissions_BUK, tags_BU, first_B, last_B)
     assert 0 < loss_of(Crf(tagset), emissions_BUK, tags_BU, first_B, last_B) < bound
 
 
@@ -208,7 +210,7 @@ def test_softmax_is_the_sum_of_cross_entropies() -> None:
         -torch.log_softmax(emission_K, 0)[tag]
         for emission_K, tag in zip(emissions_BUK[kept], tags_BU[kept], strict=True)
     )
-    softmax = SoftmaxDecoder(tagset)
+    softmax = SoftmaxHead(tagset)
     torch.testing.assert_close(loss_of(softmax, emissions_BUK, tags_BU, first_B, last_B), expected)
     scores_BUK = softmax.scores(emissions_BUK)
     torch.testing.assert_close(scores_BUK, functional.log_softmax(emissions_BUK, dim=-1))
@@ -222,7 +224,7 @@ def test_half_precision_emissions_are_summed_in_single() -> None:
     tagset = TAGSETS["BIO-2"]
     emissions_BUK, tags_BU, first_B, last_B, _ = padded_batch(tagset, seed=3)
     narrow_BUK = emissions_BUK.bfloat16()
-    for decoder in (Crf(tagset), SoftmaxDecoder(tagset)):
+    for decoder in (Crf(tagset), SoftmaxHead(tagset)):
         loss = loss_of(decoder, narrow_BUK, tags_BU, first_B, last_B)
         assert loss.dtype == torch.float32
         torch.testing.assert_close(

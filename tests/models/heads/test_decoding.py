@@ -13,7 +13,26 @@ from hypothesis import strategies as st
 
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.decoding import Chain, decode, log_partition, span_probabilities, viterbi
+from nertune.models.heads.base import SequenceHead, decode
+from nertune.models.heads.decoding import Chain, log_partition, span_probabilities, viterbi
+
+
+class Fixed(SequenceHead):
+    """A head with given scores between tags."""
+
+    def __init__(self, chain: Chain):
+        self.tagset = chain.tagset
+        self._chain = chain
+
+    def chain(self) -> Chain:
+        return self._chain
+
+    def loss(self, *_: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("nothing is trained")
+
+    def scores(self, logits_BUK: torch.Tensor) -> torch.Tensor:
+        return logits_BUK
+
 
 PROPER = ("BIO-1", "BIO-2", "BIOES", "BMES_")  # schemes that forbid something
 
@@ -86,9 +105,9 @@ def test_against_all_sequences(name: str, learned: bool) -> None:
 def test_decode_gives_the_spans_of_the_best_path(name: str) -> None:
     tagset, chain, emissions, _ = case(name, [4, 0, 7, 1], seed=2, learned=True)
     paths = viterbi(emissions, chain)
-    plain = decode(emissions, chain, with_scores=False)
+    plain = decode(Fixed(chain), emissions, with_scores=False)
     assert plain == [(tagset.decode(path), []) for path in paths]
-    scored = decode(emissions, chain)
+    scored = decode(Fixed(chain), emissions)
     assert [spans for spans, _ in scored] == [spans for spans, _ in plain]
     assert [scores for _, scores in scored] == span_probabilities(
         emissions, [spans for spans, _ in plain], chain
@@ -145,9 +164,9 @@ def test_a_unit_is_in_one_span_or_in_none(name: str, length: int, seed: int, lea
 def test_documents_side_by_side_are_decoded_as_alone() -> None:
     lengths = np.random.default_rng(1).integers(0, 30, size=700).tolist()
     _, chain, emissions, _ = case("BIO-2", lengths, seed=8, learned=True)
-    together = decode(emissions, chain)
+    together = decode(Fixed(chain), emissions)
     for document in range(0, 700, 7):
-        (alone,) = decode([emissions[document]], chain)
+        (alone,) = decode(Fixed(chain), [emissions[document]])
         assert together[document][0] == alone[0]
         assert together[document][1] == pytest.approx(alone[1], abs=1e-12)
 
@@ -161,7 +180,7 @@ def test_a_sure_tagger_is_sure() -> None:
     tagset, chain, _, _ = case("BIO-1", [], 0, learned=False)
     emission_UK = np.full((4, 3), -50.0)
     emission_UK[range(4), tagset.encode(["O", "B-A", "I-A", "O"])] = 0
-    ((spans, scores),) = decode([emission_UK], chain)
+    ((spans, scores),) = decode(Fixed(chain), [emission_UK])
     assert spans == [TokenSpan(1, 3, "A")]
     assert scores == pytest.approx([1.0])
 
@@ -169,7 +188,7 @@ def test_a_sure_tagger_is_sure() -> None:
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_book_without_a_break_stays_finite(learned: bool) -> None:
     _, chain, emissions, _ = case("BIO-2", [20_000, 3], seed=4, learned=learned)
-    (spans, scores), _ = decode(emissions, chain)
+    (spans, scores), _ = decode(Fixed(chain), emissions)
     assert len(spans) > 1000
     assert len(scores) == len(spans)
     assert np.isfinite(scores).all()
@@ -186,9 +205,9 @@ def test_broken_emissions_are_refused(value: float) -> None:
     _, chain, emissions, _ = case("BIO-1", [2, 3], seed=0, learned=False)
     emissions[1][1, 2] = value
     with pytest.raises(ValueError, match="not finite"):
-        decode(emissions, chain)
+        decode(Fixed(chain), emissions)
     with pytest.raises(ValueError, match="not finite"):
-        decode(emissions, chain, with_scores=False)
+        decode(Fixed(chain), emissions, with_scores=False)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -196,13 +215,13 @@ def test_any_float_will_do(dtype: type) -> None:
     _, chain, emissions, _ = case("BIO-2", [6], seed=1, learned=True)
     narrow = [e.astype(dtype) for e in emissions]
     wide = [e.astype(np.float64) for e in narrow]
-    assert decode(narrow, chain) == decode(wide, chain)
+    assert decode(Fixed(chain), narrow) == decode(Fixed(chain), wide)
 
 
 def test_empty_input() -> None:
     _, chain, _, _ = case("BIO-1", [], 0, learned=False)
-    assert decode([], chain) == []
-    assert decode([np.zeros((0, 3)), np.zeros((0, 3))], chain) == [([], []), ([], [])]
+    assert decode(Fixed(chain), []) == []
+    assert decode(Fixed(chain), [np.zeros((0, 3)), np.zeros((0, 3))]) == [([], []), ([], [])]
 
 
 # The short way for chains whose transitions weigh nothing

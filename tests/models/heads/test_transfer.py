@@ -171,8 +171,8 @@ def test_transitions_between_the_same_tags_are_kept(
     save_file(weights, tmp_path / "m" / "crf.safetensors")
     settings = settings_of(model={"decoder": "crf", "encoder": str(tmp_path / "m")})
     tagger = build_tagger(settings, TagSet.from_labels(labels.split()), VOCABULARY)
-    assert isinstance(tagger.decoder, Crf)
-    before, now = scores(crf), scores(tagger.decoder)
+    assert isinstance(tagger.head, Crf)
+    before, now = scores(crf), scores(tagger.head)
     for key, value in now.items():
         assert value == before.get(key, 0.0), key
     assert set(before) & set(now)

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from transformers import BertForTokenClassification
 
+from helpers.fitting import fit
 from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_rates
 from nertune.config.run import Settings, parse_settings
 from nertune.errors import ConfigError, MissingDependencyError
@@ -25,7 +26,7 @@ from nertune.models.peft.adalora import RankSchedule
 from nertune.models.peft.adapters import count_virtual_tokens, list_methods
 from nertune.tokens.batching import collate
 from nertune.training.optimizer import build_optimizer, group_parameters
-from nertune.training.trainer import fit, trainable_tensors
+from nertune.training.trainer import trainable_tensors
 
 # Options without which a method does not fit an encoder that is 32 wide.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ def test_only_what_should_train_does(method: str, tmp_path: Path) -> None:
         assert len(groups) > 1
     settings = settings_of(method, tmp_path, epochs=1)
     accelerator = experiment._accelerator(settings)
-    examples = experiment.prepare_examples(SENTENCES, predictor.segmenter, predictor.tagset)
+    examples = experiment.prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     fit(predictor.tagger, examples, settings.train, accelerator=accelerator, seed=1, pad_id=0)
     changed = {
         name

@@ -1,82 +1,24 @@
-"""Decoders with their training losses: softmax, and the linear-chain CRF.
-
-Both give a `Chain` to `decoding.decode`. Axes: B windows, U units, K tags.
-"""
+"""The linear-chain CRF head. Axes: B windows, U units, K tags."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from nertune.labels.align import IGNORED, UNKNOWN
+from nertune.labels.align import UNKNOWN
 from nertune.labels.tagset import TagSet
+from nertune.models.heads.base import KeptTags, SequenceHead
 from nertune.models.heads.decoding import Chain
 
-__all__ = ["Crf", "Decoder", "SoftmaxDecoder"]
+__all__ = ["Crf"]
 
 _FORBIDDEN = -1e4  # finite, so that no gradient becomes NaN; exp(-1e4) is 0 all the same
-_CONTRADICTED = -1e30  # of tags that the gold rules out; whatever emissions say, exp of it is 0
+_CONTRADICTED = -1e30  # of tags that the gold rules out; whatever the logits say, exp of it is 0
 
 
-class Decoder(Protocol):
-    """What a tagger needs of a decoder."""
-
-    def loss(
-        self,
-        emissions_BUK: Tensor,
-        tags_BU: Tensor,
-        mask_BU: Tensor,
-        first_B: Tensor,
-        last_B: Tensor,
-    ) -> Tensor:
-        """Negative log-likelihood in nats of the known tags, summed over the batch."""
-        ...
-
-    def scores(self, emissions_BUK: Tensor) -> Tensor:
-        """What `decoding.decode` takes as emissions, in nats."""
-        ...
-
-    def chain(self) -> Chain:
-        """The scores between tags."""
-        ...
-
-
-class SoftmaxDecoder(nn.Module):
-    """Each unit on its own while training; legal sequences only when decoding."""
-
-    def __init__(self, tagset: TagSet):
-        super().__init__()
-        self.tagset = tagset
-
-    def loss(
-        self,
-        emissions_BUK: Tensor,
-        tags_BU: Tensor,
-        mask_BU: Tensor,
-        first_B: Tensor,
-        last_B: Tensor,
-    ) -> Tensor:
-        """Cross-entropy, summed over the units whose tag is known."""
-        return functional.cross_entropy(
-            emissions_BUK.flatten(0, 1).float(),
-            tags_BU.masked_fill(~mask_BU | (tags_BU == UNKNOWN), IGNORED).flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-
-    def scores(self, emissions_BUK: Tensor) -> Tensor:
-        """Log-probabilities."""
-        return emissions_BUK.float().log_softmax(dim=-1)
-
-    def chain(self) -> Chain:
-        """Zeros where the scheme allows a transition."""
-        return Chain.of(self.tagset)
-
-
-class Crf(nn.Module):
+class Crf(nn.Module, SequenceHead):
     """A linear-chain conditional random field (Lafferty, McCallum & Pereira, 2001).
 
     What the tag scheme forbids has no probability while training either, so the loss is the
@@ -85,6 +27,8 @@ class Crf(nn.Module):
     Args:
         tagset: the K tags.
     """
+
+    rate_group = "crf"
 
     def __init__(self, tagset: TagSet):
         super().__init__()
@@ -98,8 +42,8 @@ class Crf(nn.Module):
 
     def loss(
         self,
-        emissions_BUK: Tensor,
-        tags_BU: Tensor,
+        logits_BUK: Tensor,
+        targets_BU: Tensor,
         mask_BU: Tensor,
         first_B: Tensor,
         last_B: Tensor,
@@ -112,8 +56,8 @@ class Crf(nn.Module):
         (or end) score.
 
         Args:
-            emissions_BUK: emissions of the units.
-            tags_BU: gold tag ids, or `UNKNOWN`; anything where there is no unit.
+            logits_BUK: the classifier's outputs at the units.
+            targets_BU: gold tag ids, or `UNKNOWN`; anything where there is no unit.
             mask_BU: where there is a unit; every row has at least one.
             first_B, last_B: whether a row begins or ends its document.
 
@@ -121,21 +65,21 @@ class Crf(nn.Module):
             ValueError: a row has no unit or a gap, or a unit is `IGNORED`.
         """
         is_run = bool(mask_BU[:, 0].all()) and not bool((mask_BU[:, 1:] & ~mask_BU[:, :-1]).any())
-        unknown_BU = mask_BU & (tags_BU == UNKNOWN)
-        if not is_run or bool((mask_BU & ~unknown_BU & (tags_BU < 0)).any()):
+        unknown_BU = mask_BU & (targets_BU == UNKNOWN)
+        if not is_run or bool((mask_BU & ~unknown_BU & (targets_BU < 0)).any()):
             raise ValueError(
                 "every row must be a run of units followed by padding, each with a tag or UNKNOWN"
             )
-        emissions_BUK = emissions_BUK.float()
+        logits_BUK = logits_BUK.float()
         scores = self._masked(first_B, last_B)
         if not bool(unknown_BU.any()):
-            gold_B = self._gold(emissions_BUK, tags_BU.clamp(min=0), mask_BU, *scores)
+            gold_B = self._gold(logits_BUK, targets_BU.clamp(min=0), mask_BU, *scores)
         else:
-            tags_K = torch.arange(emissions_BUK.shape[2], device=tags_BU.device)
-            agrees_BUK = unknown_BU.unsqueeze(2) | (tags_BU.unsqueeze(2) == tags_K)
-            agreeing_BUK = emissions_BUK.masked_fill(~agrees_BUK, _CONTRADICTED)
+            tags_K = torch.arange(logits_BUK.shape[2], device=targets_BU.device)
+            agrees_BUK = unknown_BU.unsqueeze(2) | (targets_BU.unsqueeze(2) == tags_K)
+            agreeing_BUK = logits_BUK.masked_fill(~agrees_BUK, _CONTRADICTED)
             gold_B = _log_sum(agreeing_BUK, mask_BU, *scores)
-        return (_log_sum(emissions_BUK, mask_BU, *scores) - gold_B).sum()
+        return (_log_sum(logits_BUK, mask_BU, *scores) - gold_B).sum()
 
     def _masked(self, first_B: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def where_legal(scores: Tensor, legal: Tensor) -> Tensor:
@@ -148,27 +92,40 @@ class Crf(nn.Module):
 
     def _gold(
         self,
-        emissions_BUK: Tensor,
-        tags_BU: Tensor,
+        logits_BUK: Tensor,
+        targets_BU: Tensor,
         mask_BU: Tensor,
         start_BK: Tensor,
         transition_KK: Tensor,
         end_BK: Tensor,
     ) -> Tensor:
         """The unnormalised score of the gold sequences."""
-        units_BU = emissions_BUK.gather(2, tags_BU.unsqueeze(2)).squeeze(2)
-        steps_BU = transition_KK[tags_BU[:, :-1], tags_BU[:, 1:]]
-        last_tag_B1 = tags_BU.gather(1, mask_BU.sum(dim=1, keepdim=True) - 1)
+        units_BU = logits_BUK.gather(2, targets_BU.unsqueeze(2)).squeeze(2)
+        steps_BU = transition_KK[targets_BU[:, :-1], targets_BU[:, 1:]]
+        last_tag_B1 = targets_BU.gather(1, mask_BU.sum(dim=1, keepdim=True) - 1)
         return (
-            start_BK.gather(1, tags_BU[:, :1]).squeeze(1)
+            start_BK.gather(1, targets_BU[:, :1]).squeeze(1)
             + (units_BU * mask_BU).sum(dim=1)
             + (steps_BU * mask_BU[:, 1:]).sum(dim=1)
             + end_BK.gather(1, last_tag_B1).squeeze(1)
         )
 
-    def scores(self, emissions_BUK: Tensor) -> Tensor:
-        """The emissions as they are."""
-        return emissions_BUK.float()
+    def scores(self, logits_BUK: Tensor) -> Tensor:
+        """The logits as they are."""
+        return logits_BUK.float()
+
+    @torch.no_grad()
+    def keep(self, old: Mapping[str, Tensor], kept: KeptTags) -> str:
+        """Copy the scores between tags that an older CRF knows; the others stay as they are."""
+        new_ids, old_ids = torch.tensor([*kept.ids]), torch.tensor([*kept.ids.values()])
+        if not len(new_ids):
+            return ""
+        self.start_K[new_ids] = old["start_K"][old_ids]
+        self.end_K[new_ids] = old["end_K"][old_ids]
+        self.transition_KK[new_ids[:, None], new_ids] = old["transition_KK"][
+            old_ids[:, None], old_ids
+        ]
+        return f"transitions between {len(new_ids)} tags kept"
 
     def chain(self) -> Chain:
         """The learned scores."""
@@ -180,16 +137,16 @@ class Crf(nn.Module):
 
 
 def _log_sum(
-    emissions_BUK: Tensor,
+    logits_BUK: Tensor,
     mask_BU: Tensor,
     start_BK: Tensor,
     transition_KK: Tensor,
     end_BK: Tensor,
 ) -> Tensor:
     """The log of the summed weights of all tag sequences of each row."""
-    alpha_BK = start_BK + emissions_BUK[:, 0]
-    for step in range(1, emissions_BUK.shape[1]):
+    alpha_BK = start_BK + logits_BUK[:, 0]
+    for step in range(1, logits_BUK.shape[1]):
         paths_BKK = alpha_BK.unsqueeze(2) + transition_KK
-        reached_BK = paths_BKK.logsumexp(dim=1) + emissions_BUK[:, step]
+        reached_BK = paths_BKK.logsumexp(dim=1) + logits_BUK[:, step]
         alpha_BK = torch.where(mask_BU[:, step : step + 1], reached_BK, alpha_BK)
     return (alpha_BK + end_BK).logsumexp(dim=1)

@@ -1,11 +1,11 @@
-"""The one decoder: emissions to the best legal tag sequence and to span probabilities.
+"""Decoding of tag sequences: the best legal one, and the probabilities of spans.
 
-Softmax and CRF taggers differ only in their `Chain`. It defines a distribution over the legal tag
+Softmax and CRF heads differ only in their `Chain`. It defines a distribution over the legal tag
 sequences y of a document of U units,
 
     p(y) ∝ exp( start[y_1] + Σ_u emission[u, y_u] + Σ_u transition[y_{u-1}, y_u] + end[y_U] ),
 
-with −inf where the tag scheme forbids something. A softmax tagger has zeros elsewhere, a CRF its
+with −inf where the tag scheme forbids something. A softmax head has zeros elsewhere, a CRF its
 learned scores. Plain numpy, so that evaluation, prediction, export and serving share it whatever
 computed the emissions.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 
-__all__ = ["Chain", "decode", "log_partition", "span_probabilities", "viterbi"]
+__all__ = ["Chain", "log_partition", "span_probabilities", "viterbi"]
 
 Floats: TypeAlias = NDArray[np.float64]
 _GROUP_CELLS = 1 << 17  # units that are decoded side by side, padding counted
@@ -72,25 +72,6 @@ class Chain:
         """Whether all legal sequences weigh the same but for their emissions, as with softmax."""
         scores = (self.start_K, self.transition_KK, self.end_K)
         return all(not np.any(part[np.isfinite(part)]) for part in scores)
-
-
-def decode(
-    emissions: Sequence[NDArray[np.floating]], chain: Chain, *, with_scores: bool = True
-) -> list[tuple[list[TokenSpan], list[float]]]:
-    """The entities of each document under its most probable legal tag sequence.
-
-    Args:
-        emissions: one `[U, K]` array per document, in nats; U may be 0.
-        chain: the decoder's scores.
-        with_scores: whether to compute the spans' probabilities.
-
-    Returns:
-        For each document its spans in units, and their probabilities (empty without scores).
-    """
-    spans = [chain.tagset.decode(ids) for ids in viterbi(emissions, chain)]
-    if not with_scores:
-        return [(found, []) for found in spans]
-    return list(zip(spans, span_probabilities(emissions, spans, chain), strict=True))
 
 
 def viterbi(emissions: Sequence[NDArray[np.floating]], chain: Chain) -> list[NDArray[np.intp]]:

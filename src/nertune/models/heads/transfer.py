@@ -10,66 +10,36 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nertune.config.heads import HEAD_NAMES
 from nertune.errors import ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder, read_config
-from nertune.models.heads.crf import Crf
+from nertune.models.heads.base import KeptTags
 from nertune.models.hub import fetch_artifact
 from nertune.storage.encoders import encoder_folder
 
 __all__ = [
     "Base",
-    "KeptTags",
     "adopt_state",
     "find_classifier",
     "fit_classifier",
-    "keep_transitions",
     "load_with_head",
     "match_tags",
-    "read_transitions",
+    "read_head_weights",
     "read_weights",
 ]
 
 _log = logging.getLogger("nertune")
 
-_MOST_NAMED = 8
 # Architectures without a classifier that could be taken for a tagger's.
 _PLAIN = ("Model", "ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel", "WithLMHead")
-
-
-@dataclass(frozen=True, slots=True)
-class KeptTags:
-    """Which tags of a new tag set an older one has.
-
-    Attributes:
-        tags: all of the new set.
-        ids: the id of a tag in the new set -> its id in the old one.
-    """
-
-    tags: tuple[str, ...]
-    ids: Mapping[int, int]
-
-    def describe(self, what: str) -> str:
-        """One line for people, of a classifier's rows."""
-        num_new = len(self.tags) - len(self.ids)
-        kept = _shorten([self.tags[i] for i in sorted(self.ids)])
-        new = _shorten([tag for i, tag in enumerate(self.tags) if i not in self.ids])
-        if not self.ids:
-            return f"{what}: none of {len(self.tags)} rows kept, all {num_new} new ({new})"
-        told = f"{what}: {len(self.ids)} of {len(self.tags)} rows kept ({kept}), {num_new} new"
-        return f"{told} ({new})" if num_new else told
-
-
-def _shorten(tags: list[str]) -> str:
-    more = f", … {len(tags) - _MOST_NAMED} more" if len(tags) > _MOST_NAMED else ""
-    return ", ".join(tags[:_MOST_NAMED]) + more
 
 
 def match_tags(old: TagSet | None, new: TagSet) -> KeptTags:
@@ -91,7 +61,8 @@ class Base:
         model: transformers' token-classification model, without an adapter, with a classifier for
             the tags that are to be learned.
         kept: what of a trained head is in it; `None` if there was none.
-        transitions: the parameters of the CRF that was trained with that head, if there was one.
+        heads: the weights of the head that was trained with that classifier, by the head's name;
+            empty where it has none, as softmax.
         state: the weights of an emitter (an adapter with what it is on, an LSTM) that is trained
             further; they replace those of the one that is built.
         classifier: the full name of the last layer in the model without an adapter.
@@ -99,7 +70,7 @@ class Base:
 
     model: Any
     kept: KeptTags | None = None
-    transitions: Mapping[str, Tensor] | None = None
+    heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     state: Mapping[str, Tensor] | None = None
     classifier: str = "classifier"
 
@@ -122,7 +93,7 @@ def load_with_head(name: str, tagset: TagSet) -> Base:
         model = load_encoder(name)
         kept = fit_classifier(model, tagset, _known_tags(model.config), name=name)
         _log.info("%s", kept.describe(f"{name}: the classifier"))
-        return Base(model, kept, read_transitions(fetch_artifact(name) or encoder_folder(name)))
+        return Base(model, kept, read_head_weights(fetch_artifact(name) or encoder_folder(name)))
     is_plain = all(a.endswith(_PLAIN) for a in architectures)
     model = load_encoder(name, tagset, announce=is_plain)
     if not is_plain:
@@ -226,31 +197,14 @@ def adopt_state(emitter: nn.Module, base: Base) -> None:
             tensor.copy_(before)
 
 
-@torch.no_grad()
-def keep_transitions(crf: Crf, old: Mapping[str, Tensor], kept: KeptTags) -> None:
-    """Copy the scores between tags that an older CRF knows; the others stay as they are.
-
-    Args:
-        crf: the new one.
-        old: the older one's parameters by name.
-        kept: which tags they share.
-    """
-    new_ids, old_ids = torch.tensor([*kept.ids]), torch.tensor([*kept.ids.values()])
-    if not len(new_ids):
-        return
-    crf.start_K[new_ids] = old["start_K"][old_ids]
-    crf.end_K[new_ids] = old["end_K"][old_ids]
-    crf.transition_KK[new_ids[:, None], new_ids] = old["transition_KK"][old_ids[:, None], old_ids]
-
-
-def read_transitions(folder: Path) -> dict[str, Tensor] | None:
-    """The parameters of the CRF that nertune saved in a tagger's folder, if there is one.
+def read_head_weights(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The weights of the head that nertune saved in a tagger's folder, by the head's name.
 
     Raises:
         ModelError: the file is damaged.
     """
-    path = folder / "crf.safetensors"
-    return read_weights(path) if path.is_file() else None
+    files = {name: folder / f"{name}.safetensors" for name in HEAD_NAMES}
+    return {name: read_weights(path) for name, path in files.items() if path.is_file()}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
