@@ -30,7 +30,7 @@ class Shifted(torch.nn.Module):
 
 
 def with_emitter(predictor: Predictor, emitter: torch.nn.Module) -> Predictor:
-    tagger = Tagger(emitter, predictor.tagger.decoder).eval()
+    tagger = Tagger(emitter, predictor.tagger.head).eval()
     return Predictor(tagger, predictor.segmenter, predictor.tagset)
 
 

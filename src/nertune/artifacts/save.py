@@ -26,7 +26,6 @@ from nertune.artifacts.plain_base import write_base
 from nertune.config.run import LstmSettings, Settings, Tuning
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter, quiet_transformers
-from nertune.models.heads.crf import Crf
 from nertune.models.hub import encoder_kind
 from nertune.models.tagger import Tagger
 from nertune.storage.atomic import replace_folder, write_text
@@ -68,7 +67,7 @@ class Description:
     Attributes:
         emitter: what computes its logits.
         tuning: what of the encoder was trained.
-        decoder: what chooses tags by the logits.
+        decoder: the name of its head.
         encoder: the base encoder's name as the recipe has it; empty for an LSTM.
         encoder_sha256: of the base encoder; empty: that of what its name means now.
         lstm: the LSTM's shape.
@@ -76,7 +75,7 @@ class Description:
 
     emitter: Literal["encoder", "lstm"]
     tuning: Tuning
-    decoder: Literal["softmax", "crf"]
+    decoder: str
     encoder: str = ""
     encoder_sha256: str = ""
     lstm: LstmSettings | None = None
@@ -154,7 +153,7 @@ def save_model(
 
 def _write_files(draft: Path, folder: Path, trained: Trained, description: Description) -> None:
     """Weights, tokenizer, and for an adapter its base encoder with the labels."""
-    _write_weights(draft, trained.tagger)
+    _write_weights(draft, trained.tagger, description.decoder)
     trained.segmenter.tokenizer.save(draft)
     encoder = description.encoder
     if description.tuning in ADAPTED and adapter_folder(encoder) is None:
@@ -223,7 +222,7 @@ def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) 
     write_text(folder / "README.md", card)
 
 
-def _write_weights(folder: Path, tagger: Tagger) -> None:
+def _write_weights(folder: Path, tagger: Tagger, decoder: str) -> None:
     from safetensors.torch import save_file
 
     if isinstance(tagger.emitter, EncoderEmitter):
@@ -237,9 +236,9 @@ def _write_weights(folder: Path, tagger: Tagger) -> None:
     else:
         weights = {k: t.detach().cpu().contiguous() for k, t in tagger.emitter.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-    if isinstance(tagger.decoder, Crf):
-        weights = {k: t.detach().cpu().contiguous() for k, t in tagger.decoder.state_dict().items()}
-        save_file(weights, folder / "crf.safetensors")
+    if state := tagger.head.state_dict():
+        weights = {k: t.detach().cpu().contiguous() for k, t in state.items()}
+        save_file(weights, folder / f"{decoder}.safetensors")
 
 
 def _mark(config: Any) -> None:

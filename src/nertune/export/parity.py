@@ -15,8 +15,6 @@ from nertune.data.corpus import Corpus
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
-from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.decoding import decode, span_probabilities
 from nertune.types import Document
 
 __all__ = ["Agreement", "compare_entities", "cut_all_lengths", "measure_speeds", "micro_f1"]
@@ -69,11 +67,11 @@ def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Docum
     """What two taggers with the same tags find in documents."""
     encodings, logits = one.emissions(documents)
     _, others = other.emissions(documents)
-    found = _spans(one, logits)
-    found_by_other = _spans(other, others)
+    found = one.tagger.head.spans(logits)
+    found_by_other = other.tagger.head.spans(others)
     union = [sorted({*a, *b}) for a, b in zip(found, found_by_other, strict=True)]
-    chances = span_probabilities(logits, union, one.tagger.chain())
-    chances_of_other = span_probabilities(others, union, other.tagger.chain())
+    chances = one.tagger.head.probabilities(logits, union)
+    chances_of_other = other.tagger.head.probabilities(others, union)
     equal = differing = 0
     largest = 0.0
     pairs = zip(logits, others, strict=True)
@@ -101,10 +99,6 @@ def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Docum
         largest_difference=largest,
         largest_emission_difference=apart,
     )
-
-
-def _spans(predictor: Predictor, logits: Logits) -> list[list[TokenSpan]]:
-    return [spans for spans, _ in decode(logits, predictor.tagger.chain(), with_scores=False)]
 
 
 def cut_all_lengths(
