@@ -128,15 +128,20 @@ def highlight(document: Document, labels: Iterable[str]) -> Text:
         labels: all labels, in the order that gives each its colour.
     """
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
-    shown = Text()
+    parts: list[tuple[str, str]] = []  # text, style
     position = 0
     open_entities: list[Entity] = []  # the innermost last
     crossing: list[Entity] = []  # which no brackets can show
 
+    def append(text: str, style: str) -> None:
+        if parts and parts[-1][1] == style:
+            text = parts.pop()[0] + text
+        parts.append((text, style))
+
     def go_to(end: int) -> None:
         nonlocal position
         style = f"bold {colours.get(open_entities[-1].label, 'white')}" if open_entities else ""
-        shown.append(document.text[position:end], style=style)
+        append(document.text[position:end], style)
         position = end
 
     def close() -> None:
@@ -144,8 +149,8 @@ def highlight(document: Document, labels: Iterable[str]) -> Text:
         entity = open_entities.pop()
         colour = colours.get(entity.label, "white")
         score = "" if entity.score is None else f" {entity.score:.2f}"
-        shown.append("]", style=f"bold {colour}")
-        shown.append(f"({entity.label}{score})", style=colour)
+        append("]", f"bold {colour}")
+        append(f"({entity.label}{score})", colour)
 
     for entity in sorted(document.entities, key=lambda e: (e.start, -e.end, e.label)):
         while open_entities and open_entities[-1].end <= entity.start:
@@ -154,11 +159,12 @@ def highlight(document: Document, labels: Iterable[str]) -> Text:
             crossing.append(entity)
             continue
         go_to(entity.start)
-        shown.append("[", style=f"bold {colours.get(entity.label, 'white')}")
+        append("[", f"bold {colours.get(entity.label, 'white')}")
         open_entities.append(entity)
     while open_entities:
         close()
     go_to(len(document.text))
+    shown = Text.assemble(*(part for part in parts if part[0]))
     for entity in crossing:
         shown.append(" + ")
         shown.append_text(highlight(_cut_out(document, entity), labels))

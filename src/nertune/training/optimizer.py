@@ -55,6 +55,7 @@ def group_rates(settings: TrainSettings, tagger: Tagger) -> dict[GroupName, floa
     rates: dict[GroupName, float] = {
         "crf": settings.crf_learning_rate,
         "lstm": given or LSTM_RATE,
+        "head": settings.head_learning_rate or given or LSTM_RATE,
     }
     if not isinstance(tagger.emitter, EncoderEmitter):
         return rates
