@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nertune.config.run import Settings, load_settings, parse_settings
 from nertune.data.corpus import (
     Corpus,
@@ -102,9 +100,10 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
-    console: Console | None = None,
 ) -> dict[str, Any]:
     """Train, save and score one tagger, on files or on documents in memory.
+
+    Notices and a line for each epoch go to `logging.getLogger("nertune")`, at level INFO.
 
     Args:
         settings: a recipe's path, its content as a dict, or `Settings`.
@@ -114,7 +113,6 @@ def train(
             the same ones.
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
-        console: where notices and progress go; stderr by default.
 
     Returns:
         The record, as in `record.json`; the tagger is in `model/` of the run's folder.
@@ -136,7 +134,6 @@ def train(
         resume=resume,
         overwrite=overwrite,
         observers=observers,
-        console=console,
     )
 
 

@@ -164,13 +164,15 @@ def train(
     from nertune.config.run import load_settings
 
     settings = load_settings(recipe, set_ or [])
+    from nertune.cli.display import TrainingBar, show_log
     from nertune.experiments.train import train as run
     from nertune.reports.terminal import print_record
 
     try:
-        record = run(
-            settings, console=_stderr(), score_test=test, resume=resume, overwrite=overwrite
-        )
+        with show_log(console := _stderr()), TrainingBar(console) as bar:
+            record = run(
+                settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite
+            )
     except KeyboardInterrupt as error:  # caught here, since typer would end without a word
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error
@@ -320,7 +322,6 @@ def predict(
         first,
         by_sentence=sentences,
         min_score=min_score,
-        say=lambda text: _stderr().print(text, soft_wrap=True),
     )
     with open_output(output) as stream:
         console = _stdout() if output is None else Console(file=stream, highlight=False)
@@ -381,11 +382,13 @@ def pretrain(
         "exclude": exclude or [], "words": words, "word_tags": word_tags or [], "teacher": teacher,
     }  # fmt: skip
     settings = parse_pretrain_settings(values, set_ or [])
+    from nertune.cli.display import PretrainingBar, show_log
     from nertune.experiments.pretrain import pretrain as run
     from nertune.reports.terminal import print_pretraining
 
     try:
-        record = run(settings, console=_stderr(), resume=resume, overwrite=overwrite)
+        with show_log(console := _stderr()), PretrainingBar(console) as bar:
+            record = run(settings, observers=[bar], resume=resume, overwrite=overwrite)
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error
@@ -436,7 +439,7 @@ def export(
         from nertune.export.merged import export_merged
 
         made = export_merged(model, output, overwrite=overwrite, encoder=encoder,
-                             say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
+X1
         if as_json:
             _print_json(made)
         else:
@@ -452,7 +455,7 @@ def export(
     from nertune.reports.terminal import print_export
 
     report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder,
-                 say=lambda text: console.print(text, soft_wrap=True))  # fmt: skip
+X2
     if as_json:
         _print_json(report)
     else:
@@ -506,7 +509,6 @@ def compare(
                 fresh=fresh,
                 other_training_data=other_training_data,
             ),
-            on_progress=lambda message: notify(_stderr(), message),
         )
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; the same command (without --fresh) goes on where it was")
@@ -556,7 +558,6 @@ def sweep(
             budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
             resume=resume,
             overrides=set_ or [],
-            say=lambda message: notify(_stderr(), message),
         )
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")
@@ -603,7 +604,6 @@ def advise(
             Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
             output=folder,
             resume=resume,
-            say=lambda message: notify(_stderr(), message),
         )
         save_advice(advice, folder)
     except KeyboardInterrupt as error:

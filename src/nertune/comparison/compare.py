@@ -7,6 +7,7 @@ with the same settings and data is reused, what was killed is resumed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from nertune.types import Document
 
 __all__ = ["RunOptions", "compare", "configuration_names"]
 
+_LOG = logging.getLogger("nertune")
+
 _MOST_EXAMPLES = 10  # of each kind
 
 _Predicted = Mapping[str, Sequence[Sequence[Document]]]
@@ -52,7 +55,6 @@ def compare(
     baseline: str | None = None,
     output: Path | None = None,
     options: RunOptions | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Trains every recipe with every seed and compares the results.
 
@@ -83,7 +85,7 @@ def compare(
     numbers = tuple(range(options.first_seed, options.first_seed + seeds))
     folder = output or Path("runs") / f"compare-{'-'.join(names)}"
     runs = plan_runs(dict(zip(names, recipes, strict=True)), numbers, Path(folder), options)
-    records = complete_runs(runs, options, on_progress or (lambda _: None))
+    records = complete_runs(runs, options)
     return _summarise(runs, records, baseline, Path(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ from nertune.storage.encoders import resolve_encoder
 from nertune.types import Document
 
 __all__ = ["PlannedRun", "RunOptions", "complete_runs", "plan_runs", "read_predictions"]
+
+_LOG = logging.getLogger("nertune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,7 @@ def _described(run: PlannedRun) -> str:
 
 
 def complete_runs(
-    runs: Sequence[PlannedRun], options: RunOptions, say: Callable[[str], None]
+    runs: Sequence[PlannedRun], options: RunOptions
 ) -> list[Record]:
     """The records of all runs; what is not finished is trained.
 
@@ -217,13 +220,13 @@ def complete_runs(
         for folder in folders:
             locks.enter_context(RunFolder(folder, "output").locked())
         return [
-            _complete_run(run, options, say, f"[{number}/{len(runs)}] {run.name}, seed {run.seed}")
+            _complete_run(run, options, f"[{number}/{len(runs)}] {run.name}, seed {run.seed}")
             for number, run in enumerate(runs, start=1)
         ]
 
 
 def _complete_run(
-    run: PlannedRun, options: RunOptions, say: Callable[[str], None], position: str
+    run: PlannedRun, options: RunOptions, position: str
 ) -> Record:
     """The record of a finished run: one that is there already, or a new one."""
     found = _read_json(run.folder / "record.json")
@@ -234,7 +237,7 @@ def _complete_run(
         if not reason:
             version = found.get("nertune")
             by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
-            say(f"{position}: reused, {run.folder} is finished with the same settings and data{by}")
+            _LOG.info("%s", f"{position}: reused, {run.folder} is finished with the same settings and data{by}")
             return found
         is_resumed = not options.fresh and _lacks_only_test(found, run, stamp)
         what = "trained before, scoring on test" if is_resumed else f"training again, {reason}"
@@ -242,7 +245,7 @@ def _complete_run(
         is_resumed = not options.fresh and _is_same_request(_read_json(run.stamp_path), stamp)
         reason = "as asked" if options.fresh else "what was begun there has other settings or data"
         what = "resuming" if is_resumed else f"training again, {reason}"
-    say(f"{position}: {what}")
+    _LOG.info("%s", f"{position}: {what}")
     if not is_resumed:
         folder = RunFolder(run.folder)
         with folder.locked():

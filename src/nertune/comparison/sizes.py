@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from nertune.errors import ConfigError
 
 __all__ = ["compare_sizes"]
 
+_LOG = logging.getLogger("nertune")
+
 
 def compare_sizes(
     recipes: Sequence[Path],
@@ -23,7 +26,6 @@ def compare_sizes(
     seeds: int = 3,
     baseline: str | None = None,
     options: RunOptions | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """The comparison with all training documents, and with some of them before it.
 
@@ -36,7 +38,7 @@ def compare_sizes(
         shares: of the training documents, in (0, 1]; 1 is always among them. Without a smaller
             one this is `compare`.
         output: the folder of the runs; those with fewer documents lie in `share-N` below it.
-        seeds, baseline, options, on_progress: as for `compare`.
+        seeds, baseline, options: as for `compare`.
 
     Raises:
         ConfigError: a share is out of range, something else sets the amount of training data, or
@@ -52,8 +54,7 @@ def compare_sizes(
         _refuse_other_amounts(recipes, options)
     points, notices = [], []
     for share in fewer:
-        if on_progress is not None:
-            on_progress(f"with {share:.4g} of the training documents:")
+        _LOG.info("with %.4g of the training documents:", share)
         smaller = replace(
             options,
             overrides=[*options.overrides, f"data.train_share={share}"],
@@ -61,14 +62,13 @@ def compare_sizes(
         )
         part = compare(
             recipes, seeds=seeds, baseline=baseline, output=output / f"share-{share:.4g}",
-            options=smaller, on_progress=on_progress,
+            options=smaller,
         )  # fmt: skip
         points.append(_point(part, share))
         notices += [f"With {100 * share:.3g} % of the training documents: {notice}"
                     for notice in say_silent(part.configurations, part.split)]  # fmt: skip
     whole = compare(
         recipes, seeds=seeds, baseline=baseline, output=output, options=options,
-        on_progress=on_progress,
     )  # fmt: skip
     if not points:
         return whole  # a single amount is no curve

@@ -1,4 +1,4 @@
-"""What the library logs, as the lines of a run."""
+"""Runs that are part of something larger, and say nothing themselves."""
 
 from __future__ import annotations
 
@@ -6,32 +6,16 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from rich.console import Console
-
-from nertune.experiments.progress import notify
-
-__all__ = ["print_logs"]
-
-
-class _ToConsole(logging.Handler):
-    def __init__(self, console: Console):
-        super().__init__(logging.INFO)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        notify(self._console, record.getMessage())
+__all__ = ["keep_quiet"]
 
 
 @contextlib.contextmanager
-def print_logs(console: Console) -> Iterator[None]:
-    """Print what `logging.getLogger("nertune")` gets inside, notices included."""
+def keep_quiet() -> Iterator[None]:
+    """Drop what nertune logs inside, errors excepted."""
     log = logging.getLogger("nertune")
-    handler, level = _ToConsole(console), log.level
-    log.addHandler(handler)
-    if not log.isEnabledFor(logging.INFO):
-        log.setLevel(logging.INFO)
+    before = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
+        log.setLevel(before)

@@ -6,16 +6,16 @@ text -> (exclusion) -> vocabulary -> tokens on disk -> training -> encoder folde
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from rich.console import Console
 
 import nertune
 from nertune.artifacts.load import merge_adapter
@@ -24,7 +24,7 @@ from nertune.config.pretrain import PretrainSettings
 from nertune.data.inputs import read_inputs
 from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.progress import PretrainDisplay, notify
+from nertune.experiments.progress import PretrainLog
 from nertune.experiments.record import peak_memory_bytes, software_versions
 from nertune.experiments.word_taggers import TaggingTask, build_tagging_task
 from nertune.models.device import choose_device
@@ -57,7 +57,40 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.checkpoint import CheckpointStore
 from nertune.types import Document
 
-__all__ = ["pretrain"]
+__all__ = ["PretrainingObserver", "pretrain"]
+
+_LOG = logging.getLogger("nertune")
+
+
+class PretrainingObserver(Protocol):
+    """Is told how a pre-training run goes."""
+
+    def on_preparation(self, block: int, num_tokens: int) -> None:
+        """So many tokens of a block of text are ready."""
+        ...
+
+    def on_steps(
+        self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
+    ) -> None:
+        """Some steps are done; the newest losses stand last in the history."""
+        ...
+
+
+class _Watch:
+    """Tells several observers the same."""
+
+    def __init__(self, observers: Sequence[PretrainingObserver]):
+        self._observers = observers
+
+    def on_preparation(self, block: int, num_tokens: int) -> None:
+        for observer in self._observers:
+            observer.on_preparation(block, num_tokens)
+
+    def on_steps(
+        self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
+    ) -> None:
+        for observer in self._observers:
+            observer.on_steps(progress, total_tokens, tokens_per_second)
 
 
 class _Source:
@@ -69,7 +102,7 @@ class _Source:
         task: the second task; `None` without a word tagger.
     """
 
-    def __init__(self, settings: PretrainSettings, console: Console):
+    def __init__(self, settings: PretrainSettings):
         self.settings = settings
         self.files = _hash_files((*settings.files, *settings.exclude, *settings.word_tags))
         self.task = build_tagging_task(settings, self.files)
@@ -77,7 +110,7 @@ class _Source:
         if settings.exclude:
             texts = (d.text for path in settings.exclude for d in read_inputs([], path))
             self._exclusion = Exclusion(texts)
-            notify(console, f"excluding lines that share {WINDOW} characters with "
+            _LOG.info("%s", f"excluding lines that share {WINDOW} characters with "
                             f"{', '.join(map(str, settings.exclude))}")  # fmt: skip
 
     def lines(self, skip: tuple[int, int] = (0, 0)) -> Iterator[Line]:
@@ -168,7 +201,7 @@ class _Outcome:
 def pretrain(
     settings: PretrainSettings,
     *,
-    console: Console | None = None,
+    observers: Sequence[PretrainingObserver] = (),
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -180,7 +213,7 @@ def pretrain(
 
     Args:
         settings: the run.
-        console: where notices and progress go; stderr by default.
+        observers: are told about progress; what they raise ends the run.
         resume: continue a killed run; a finished one is returned as it is.
         overwrite: replace what an earlier run left in the folder.
 
@@ -191,47 +224,46 @@ def pretrain(
         NertuneError: settings, text, encoder or folder cannot be used.
     """
     refuse_many_processes()
-    console = console or Console(stderr=True)
     folder = RunFolder(settings.output, "output")
     with folder.locked():
-        return _pretrain(settings, folder, console, resume=resume, overwrite=overwrite)
+        return _pretrain(settings, folder, tuple(observers), resume=resume, overwrite=overwrite)
 
 
 def _pretrain(
     settings: PretrainSettings,
     folder: RunFolder,
-    console: Console,
+    observers: Sequence[PretrainingObserver],
     *,
     resume: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
     if finished := folder.check(settings, resume=resume, overwrite=overwrite):
-        notify(console, f"{settings.output}: finished before, nothing to do")
+        _LOG.info("%s", f"{settings.output}: finished before, nothing to do")
         return finished
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    source = _Source(settings, console)
+    source = _Source(settings)
     prepared_by = source.preparation()
     folder.begin(overwrite=overwrite)
     _drop_other_preparation(folder, prepared_by)
     unit = choose_unit((Document(t) for t in islice(source.kept(), 2000)), settings.unit)
-    tokenizer = _tokenizer(source, folder, console)
+    tokenizer = _tokenizer(source, folder)
     write_json(folder.prepared / "made-from.json", prepared_by)
     learner = _build_learner(source, tokenizer, unit)
     pretrainer = learner.pretrainer
-    with PretrainDisplay(console, folder.log) as display:
-        text = _prepare(source, learner, folder, display)
-        _announce(source, learner, text, console)
-        plan = _plan(pretrainer, text, folder, console)
-        before = pretrainer.measure(text.held_out())
-        progress = pretrainer.train(
-            text,
-            plan["tokens"],
-            checkpoints=CheckpointStore(folder.checkpoints),
-            fingerprint=source.fingerprint(tokenizer, plan["tokens"]),
-            observer=display,
-            resume=resume,
-        )
+    watch = _Watch([PretrainLog(folder.log), *observers])
+    text = _prepare(source, learner, folder, watch)
+    _announce(source, learner, text)
+    plan = _plan(pretrainer, text, folder)
+    before = pretrainer.measure(text.held_out())
+    progress = pretrainer.train(
+        text,
+        plan["tokens"],
+        checkpoints=CheckpointStore(folder.checkpoints),
+        fingerprint=source.fingerprint(tokenizer, plan["tokens"]),
+        observer=watch,
+        resume=resume,
+    )
     held_out = {"before": before, "after": pretrainer.measure(text.held_out())}
     record = _record(source, learner, text, _Outcome(plan, progress, held_out))
     _save_encoder(learner, record, folder.model)
@@ -278,7 +310,7 @@ def _drop_other_preparation(folder: RunFolder, made_from: dict[str, Any]) -> Non
     shutil.rmtree(folder.prepared, ignore_errors=True)
 
 
-def _tokenizer(source: _Source, folder: RunFolder, console: Console) -> EncoderTokenizer:
+def _tokenizer(source: _Source, folder: RunFolder) -> EncoderTokenizer:
     """The encoder's tokenizer, or one whose vocabulary is learned from the text."""
     settings = source.settings
     folder.prepared.mkdir(parents=True, exist_ok=True)
@@ -286,9 +318,9 @@ def _tokenizer(source: _Source, folder: RunFolder, console: Console) -> EncoderT
         return load_tokenizer(settings.encoder)
     own = folder.prepared / "tokenizer"
     if not own.exists():
-        notify(console, "learning the vocabulary")
+        _LOG.info("%s", "learning the vocabulary")
         vocabulary = learn_vocabulary(source.kept(), max_tokens=_shape(settings).vocabulary)
-        notify(console, f"vocabulary: {len(vocabulary.tokens):,} tokens, "
+        _LOG.info("%s", f"vocabulary: {len(vocabulary.tokens):,} tokens, "
                         f"{vocabulary.covered:.3%} of the text's characters")  # fmt: skip
         draft = own.with_name(f".tokenizer-{os.getpid()}")
         build_tokenizer(vocabulary, max_tokens=settings.longest).save_pretrained(draft)
@@ -375,9 +407,7 @@ def _train_head(encoder: Any) -> None:
                 parameter.requires_grad_(id(parameter) not in shared)
 
 
-def _prepare(
-    source: _Source, learner: _Learner, folder: RunFolder, display: PretrainDisplay
-) -> PreparedText:
+def _prepare(source: _Source, learner: _Learner, folder: RunFolder, watch: _Watch) -> PreparedText:
     """The text on disk, its first block at least.
 
     Raises:
@@ -393,7 +423,7 @@ def _prepare(
         LineEncoder(learner.tokenizer, learner.unit, word_share=share, words=words),
         block_tokens=settings.block_pieces,
         selection=LineSelection(settings.held_out, settings.sample, source.excludes),
-        on_progress=display.on_preparation,
+        on_progress=watch.on_preparation,
     )
     length = settings.longest - learner.pretrainer.token_ids.num_special
     if _first_block_size(text) < length:
@@ -410,28 +440,28 @@ def _first_block_size(text: PreparedText) -> int:
     return len(first)
 
 
-def _announce(source: _Source, learner: _Learner, text: PreparedText, console: Console) -> None:
+def _announce(source: _Source, learner: _Learner, text: PreparedText) -> None:
     """What is about to be done: the text, the second task, the model."""
     settings, task = source.settings, source.task
-    notify(console, f"text: {_first_block_size(text):,} tokens ready, unit {learner.unit}, "
+    _LOG.info("%s", f"text: {_first_block_size(text):,} tokens ready, unit {learner.unit}, "
                     f"{len(text.held_out()):,} held out")  # fmt: skip
     if settings.exclude:
         found = text.exclusions()
-        notify(console, f"excluded: {found.lines:,} of {found.lines_seen:,} lines "
+        _LOG.info("%s", f"excluded: {found.lines:,} of {found.lines_seen:,} lines "
                         f"({found.characters:,} characters)")  # fmt: skip
         for file, line, shortened in found.examples:
-            notify(console, f"  {settings.files[file]}:{line}: {shortened}")
+            _LOG.info("%s", f"  {settings.files[file]}:{line}: {shortened}")
     if task is not None:
         tags = task.tagger.tags
         entities = ", ".join(tags[kind] for kind in task.entity_tags) or "none"
-        notify(console, f"word tags: {task.tagger.name}, {len(tags)} tags, of entities: {entities}")
+        _LOG.info("%s", f"word tags: {task.tagger.name}, {len(tags)} tags, of entities: {entities}")
     trainable, total = _count_parameters(learner)
     accelerator = learner.pretrainer.accelerator
     name = settings.encoder or f"new {settings.from_scratch} {settings.architecture}"
-    notify(console, f"{name}: {trainable:,} of {total:,} parameters train, {accelerator.device}, "
+    _LOG.info("%s", f"{name}: {trainable:,} of {total:,} parameters train, {accelerator.device}, "
                     f"{accelerator.mixed_precision}")  # fmt: skip
     if learner.has_new_head:
-        notify(console, f"{settings.encoder} came without its prediction head: a new one is "
+        _LOG.info("%s", f"{settings.encoder} came without its prediction head: a new one is "
                         "learned, so the first losses are high")  # fmt: skip
 
 
@@ -442,9 +472,7 @@ def _count_parameters(learner: _Learner) -> tuple[int, int]:
     return trainable, sum(p.numel() for p in parameters)
 
 
-def _plan(
-    pretrainer: Pretrainer, text: PreparedText, folder: RunFolder, console: Console
-) -> dict[str, Any]:
+def _plan(pretrainer: Pretrainer, text: PreparedText, folder: RunFolder) -> dict[str, Any]:
     """The budget in tokens; one in minutes is measured once, so that a resumed run keeps it."""
     settings = pretrainer.settings
     if settings.tokens:
@@ -456,7 +484,7 @@ def _plan(
     speed = pretrainer.time_steps(text)
     plan = {"tokens": max(1, int(speed * settings.minutes * 60)), "tokens_per_second": round(speed)}
     write_json(path, plan)
-    notify(console, f"{settings.minutes:g} minutes at {speed:,.0f} tokens/s: "
+    _LOG.info("%s", f"{settings.minutes:g} minutes at {speed:,.0f} tokens/s: "
                     f"{plan['tokens']:,} tokens")  # fmt: skip
     return plan
 

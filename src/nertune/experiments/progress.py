@@ -1,94 +1,34 @@
-"""Live progress of a run: a bar and a line per epoch on stderr, and `log.jsonl` in its folder."""
+"""What a run leaves and says of its progress: `log.jsonl` in its folder, and lines in the log."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from nertune.pretraining.loop import PretrainProgress
-from nertune.training.trainer import EpochReport
+from nertune.training.observer import Observer
+from nertune.training.progress import EpochReport
 
-__all__ = ["PretrainDisplay", "RunLog", "TrainingDisplay", "notify", "read_log", "warn"]
+__all__ = ["EpochLines", "PretrainLog", "RunLog", "read_log"]
 
-
-def notify(console: Console, message: str) -> None:
-    """One plain line on stderr."""
-    console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-def warn(console: Console, message: str) -> None:
-    """A line on stderr that stands out: what makes a result say less than it seems to."""
-    console.print(
-        f"warning: {message}",
-        style="bold yellow", markup=False, emoji=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+_LOG = logging.getLogger("nertune")
+_PREPARED_STEP = 5_000_000  # tokens
 
 
-def _bar(console: Console) -> Progress:
-    """Description, bar, the field `numbers`, and the time left."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[numbers]}"),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-    )
+class EpochLines(Observer):
+    """Logs a line for each epoch."""
 
+    def __init__(self) -> None:
+        self._epochs = 0
 
-class TrainingDisplay:
-    """Shows epochs as they pass; use as a context manager.
-
-    Args:
-        console: where to; a terminal gets a live bar, anything else one line per epoch.
-        name: the run.
-        epochs: planned.
-        logs: are told the same, e.g. `RunLog`.
-    """
-
-    def __init__(self, console: Console, name: str, epochs: int, logs: Sequence[Any] = ()):
-        self._console = console
+    def on_begin(self, name: str, epochs: int) -> None:
         self._epochs = epochs
-        self._logs = logs
-        self._progress = _bar(console)
-        self._task = self._progress.add_task(name, total=None, numbers="")
-        self._f1 = ""
-
-    def __enter__(self) -> TrainingDisplay:
-        if self._console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:  # elsewhere it would print an empty line
-            self._progress.stop()
 
     def on_resume(self, epoch: int, batch: int) -> None:
-        notify(self._console, f"resumed: epoch {epoch}, {batch} batches done")
-        for log in self._logs:
-            log.on_resume(epoch, batch)
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        numbers = (
-            f"epoch {epoch}/{self._epochs}  loss {loss:.4f}{self._f1}  "
-            f"{units_per_second:,.0f} tokens/s"
-        )
-        self._progress.update(
-            self._task,
-            completed=(epoch - 1) * total + done,
-            total=self._epochs * total,
-            numbers=numbers,
-        )
-        for log in self._logs:
-            log.on_batch(epoch, done, total, loss, units_per_second)
+        _LOG.info("resumed: epoch %d, %d batches done", epoch, batch)
 
     def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
         scores = ""
@@ -97,95 +37,64 @@ class TrainingDisplay:
                 f"  dev P {report.dev['precision']:.4f} R {report.dev['recall']:.4f} "
                 f"F1 {report.dev['f1']:.4f}{' *' if is_best else ''}"
             )
-            self._f1 = f"  dev F1 {report.dev['f1']:.4f}"
-        notify(
-            self._console,
+        _LOG.info(
+            "%s",
             f"epoch {report.epoch:>{len(str(self._epochs))}}/{self._epochs}  "
             f"loss {report.loss:.4f}{scores}  {report.seconds:.1f} s  "
-            f"{report.tokens_per_second:,.0f} tokens/s",
+            f"{report.tokens_per_second:,.0f} units/s",
         )
-        for log in self._logs:
-            log.on_epoch(report, is_best=is_best)
 
 
-_PREPARED_STEP = 100_000  # tokens
+class PretrainLog:
+    """`log.jsonl` of a pre-training run: a line for every look at the losses.
 
-
-class PretrainDisplay:
-    """Shows a pre-training run and logs it; use as a context manager.
+    The lines before a resumption are among them. A line a minute goes to the log, too.
 
     Args:
-        console: where to; a terminal gets a live bar, anything else a line a minute.
-        log: `log.jsonl`: a line for every look at the losses, those before a resume included.
+        path: the file.
     """
 
     _LINE_SECONDS = 60.0
 
-    def __init__(self, console: Console, log: Path):
-        self._console = console
-        self._log = log
-        self._started_log = False
+    def __init__(self, path: Path):
+        self._path = path
+        self._is_new = True
         self._prepared = (0, 0)
         self._shown = 0.0
-        self._progress = _bar(console)
-        self._task = self._progress.add_task("preparing text", total=None, numbers="")
 
-    def __enter__(self) -> PretrainDisplay:
-        if self._console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._progress.stop()
-
-    def on_preparation(self, block: int, tokens: int) -> None:
+    def on_preparation(self, block: int, num_tokens: int) -> None:
         """So many tokens of a block of text are ready."""
-        if (block, tokens // _PREPARED_STEP) == self._prepared:  # not at every line
-            return
-        self._prepared = (block, tokens // _PREPARED_STEP)
-        text = f"block {block}: {tokens:,} tokens"
-        self._progress.update(self._task, numbers=text)
-        if not self._console.is_terminal and tokens // _PREPARED_STEP % 50 == 49:
-            notify(self._console, f"preparing text, {text}")
+        position = (block, num_tokens // _PREPARED_STEP)
+        if position != self._prepared and position[1]:
+            _LOG.info("preparing text, block %d: %s tokens", block, f"{num_tokens:,}")
+        self._prepared = position
 
     def on_steps(
         self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
     ) -> None:
         """Some steps are done."""
-        newest = progress.history[-1]
-        tags = f"  tags {newest['tag_loss']:.4f}" if newest["tag_loss"] else ""
-        numbers = f"loss {newest['loss']:.4f}{tags}  {tokens_per_second:,.0f} tokens/s"
-        self._progress.update(
-            self._task,
-            description=f"step {progress.step:,}",
-            completed=progress.tokens,
-            total=total_tokens,
-            numbers=numbers,
-        )
         is_last = progress.tokens >= total_tokens
         if is_last or progress.seconds - self._shown >= self._LINE_SECONDS:
             self._shown = progress.seconds
-            left = max(total_tokens - progress.tokens, 0) / max(tokens_per_second, 1e-9) / 60
-            share = min(1.0, progress.tokens / total_tokens)
-            notify(
-                self._console,
-                f"step {progress.step:,}  {share:4.0%}  {numbers}  left {left:.0f} min",
-            )
-        lines = progress.history if self._log_is_new() else progress.history[-1:]
-        with self._log.open("a", encoding="utf-8") as stream:
+            _LOG.info("%s", _describe_step(progress, total_tokens, tokens_per_second))
+        # At the first look the file begins anew, since the history holds all that counts.
+        lines = progress.history if self._is_new else progress.history[-1:]
+        with self._path.open("w" if self._is_new else "a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(line) + "\n" for line in lines)
-
-    def _log_is_new(self) -> bool:
-        """At the first look: begin the file anew, since the history holds all that counts."""
-        if self._started_log:
-            return False
-        self._started_log = True
-        self._log.write_text("", encoding="utf-8")
-        return True
+        self._is_new = False
 
 
-class RunLog:
+def _describe_step(progress: PretrainProgress, total_tokens: int, tokens_per_second: float) -> str:
+    newest = progress.history[-1]
+    tags = f"  tags {newest['tag_loss']:.4f}" if newest["tag_loss"] else ""
+    left = max(total_tokens - progress.tokens, 0) / max(tokens_per_second, 1e-9) / 60
+    return (
+        f"step {progress.step:,}  {min(1.0, progress.tokens / total_tokens):4.0%}  "
+        f"loss {newest['loss']:.4f}{tags}  {tokens_per_second:,.0f} tokens/s  left {left:.0f} min"
+    )
+
+
+class RunLog(Observer):
     """`log.jsonl`: a line for every look at the loss and every epoch.
 
     Args:

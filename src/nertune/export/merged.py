@@ -8,6 +8,7 @@ place for, stays beside the model and nertune decodes with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from nertune.storage.paths import user_path
 
 __all__ = ["export_merged"]
 
+_LOG = logging.getLogger("nertune")
+
 _ROUNDING = 1e-3  # so far may float32 logits lie apart, as a share of the largest
 _PROBE_WINDOWS, _PROBE_TOKENS = 4, 32
 
@@ -36,7 +39,6 @@ def export_merged(
     *,
     overwrite: bool = False,
     encoder: str | Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write a tagger as `AutoModelForTokenClassification` and `pipeline` load it.
 
@@ -45,7 +47,6 @@ def export_merged(
         output: the new folder; by default beside the model's, `-transformers` behind its name.
         overwrite: replace an export that is there.
         encoder: where an adapter's base encoder is now (`artifacts.load.load_tagger`).
-        say: is told what happens, in one line each.
 
     Returns:
         `folder`, `labels`, `tuning` and `decoder` of the model, and `largest_difference` between
@@ -78,7 +79,7 @@ def export_merged(
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
     if predictor.tagger.head.state_dict():
-        say(
+        _LOG.info("%s", 
             f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
             f"as softmax; nertune reads {manifest.decoder}.safetensors there and decodes as before"
         )

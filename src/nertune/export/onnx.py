@@ -5,6 +5,7 @@ tagger -> graph -> (int8) -> the same documents through all of them -> parity.js
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
 import tempfile
@@ -44,6 +45,8 @@ from nertune.storage.files import hash_file
 
 __all__ = ["export"]
 
+_LOG = logging.getLogger("nertune")
+
 _MOST_SENSITIVITY = 64  # documents that tell which layer suffers most from int8
 
 
@@ -55,7 +58,6 @@ def export(
     tolerance: float = 0.3,
     rounds: int = 5,
     encoder: str | Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write a tagger's folder `onnx/`: `model.onnx`, `model-int8.onnx`, `parity.json`.
 
@@ -71,7 +73,6 @@ def export(
         tolerance: points of micro-F1 that int8 may lose.
         rounds: how often each backend is timed, in turn.
         encoder: where an adapter's base encoder is now (`artifacts.load.load_tagger`).
-        say: is told what happens, in one line each.
 
     Returns:
         What `parity.json` holds.
@@ -92,10 +93,10 @@ def export(
     assert manifest is not None
     corpus = _documents(manifest, dev)
     if (folder / EXPORT_FOLDER / EXPORTED["onnx-int8"]).exists() and not int8:
-        say(f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again")
+        _LOG.info("%s", f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again")
     try:
         with _draft(folder) as draft:
-            exporter = _Exporter(predictor, corpus, draft, tolerance, rounds, say)
+            exporter = _Exporter(predictor, corpus, draft, tolerance, rounds)
             report = exporter.run(int8=int8) | {"weights": weight_hashes(manifest)}
             write_json(draft / "parity.json", report)
             replace_folder(draft, folder / EXPORT_FOLDER)
@@ -160,7 +161,6 @@ class _Exporter:
         draft: the folder that is written to.
         tolerance: points of micro-F1 that int8 may lose.
         rounds: how often each backend is timed.
-        say: is told what happens.
     """
 
     predictor: Predictor
@@ -168,7 +168,6 @@ class _Exporter:
     draft: Path
     tolerance: float
     rounds: int
-    say: Callable[[str], None]
 
     def run(self, *, int8: bool) -> dict[str, Any]:
         """Write what holds; the report names its files."""
@@ -201,7 +200,7 @@ class _Exporter:
 
     def _export_exact(self) -> tuple[Predictor | None, dict[str, Any]]:
         """The float32 graph, which must find every entity; `None` if it does not."""
-        self.say("tracing the model")
+        _LOG.info("%s", "tracing the model")
         graph = self._graph("onnx")
         write_onnx(self.predictor.tagger.emitter, graph)
         found: dict[str, Any] = {"bytes": graph.stat().st_size}
@@ -214,7 +213,7 @@ class _Exporter:
         except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
             graph.unlink()
             return None, found | {"status": "refused", "reason": str(error)}
-        self.say(
+        _LOG.info("%s", 
             f"float32: {agreement.equal} of {agreement.entities} entities the same, "
             f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}, "
             f"logits within {agreement.largest_emission_difference:.1e} nats"
@@ -236,7 +235,7 @@ class _Exporter:
         except (ModelError, ValueError) as error:
             small, found = None, {"status": "refused", "reason": str(error)}
         if small is None:
-            self.say(f"int8 is refused: {found['reason']}")
+            _LOG.info("%s", f"int8 is refused: {found['reason']}")
             self._graph("onnx-int8").unlink(missing_ok=True)
         return small, found
 
@@ -250,7 +249,7 @@ class _Exporter:
             raise ModelError("the model finds none of the entities, so what int8 loses is unknown")
         for count in range(len(layers) // 2 + 1):
             if count == 1:
-                self.say("looking for the layers that suffer most from int8")
+                _LOG.info("%s", "looking for the layers that suffer most from int8")
                 order = self._sensitive_layers(exact, layers)
             left_out = {layer: layers[layer] for layer in order[:count]}
             small, attempt = self._try_int8(exact, f1_exact, left_out)
@@ -292,7 +291,7 @@ class _Exporter:
         ratio = speeds["onnx-int8"] / speeds["onnx"]
         names = [f"layer {layer}" if layer else "what is in no layer" for layer in left_out]
         without = f" without {', '.join(names)}" if names else ""
-        self.say(f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
+        _LOG.info("%s", f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
         return small, {
             "left_out": names, "f1": side_by_side, "f1_one_by_one": one_by_one,
             "points_lost": lost, "speed_against_float32": ratio,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,8 @@ from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document
 
 __all__ = ["Predictor", "load_model"]
+
+_LOG = logging.getLogger("nertune")
 
 _MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
@@ -115,7 +118,6 @@ class Predictor:
         *,
         by_sentence: bool = False,
         min_score: float = 0.0,
-        say: Callable[[str], None] | None = None,
     ) -> Iterator[Document]:
         """Tag documents, each batch as soon as it comes.
 
@@ -123,7 +125,6 @@ class Predictor:
             batches: documents, some at a time.
             by_sentence: tag a sentence at a time, see `tag_sentences`.
             min_score: leave out entities whose probability is lower.
-            say: is told once where documents are much longer than those of the training data.
 
         Raises:
             NotFiniteError: the model gives NaN or infinity.
@@ -131,12 +132,12 @@ class Predictor:
         limit = self._longest_as_trained()
         for batch in batches:
             longest = max((len(document.text) for document in batch), default=0)
-            if say is not None and not by_sentence and limit and longest > limit:
-                say(
+            if not by_sentence and limit and longest > limit:
+                _LOG.warning("%s", 
                     f"a text of {longest} characters, while 95 % of the training texts have "
                     f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time"
                 )
-                say = None
+                limit = 0  # said once
             tagged = self.tag_sentences(batch) if by_sentence else self.tag_documents(batch)
             for document in tagged:
                 kept = [e for e in document.entities if (e.score or 0.0) >= min_score]

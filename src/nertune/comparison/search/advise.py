@@ -17,6 +17,7 @@ moment it resumes; the minutes count the time before and after.
 
 from __future__ import annotations
 
+import logging
 import contextlib
 import io
 import json
@@ -48,7 +49,7 @@ from nertune.comparison.search.candidates import (
     try_rates,
     try_shapes,
 )  # fmt: skip
-from nertune.comparison.search.runs import EpochWatch, refuse_other, train_quietly
+from nertune.comparison.search.runs import refuse_other, train_quietly
 from nertune.config.run import apply_override, parse_settings, upgrade_values, with_changes
 from nertune.errors import ConfigError, ModelError, NertuneError
 from nertune.evaluation.significance import chance_of_keeping_up, compare_counts
@@ -58,9 +59,12 @@ from nertune.experiments.subprocess import RunRequest, run_in_subprocess
 from nertune.models.encoder import read_config
 from nertune.storage.atomic import write_json, write_text
 from nertune.training.checkpoint import CheckpointStore
-from nertune.training.trainer import EpochReport, Pause
+from nertune.training.observer import Observer, Pause
+from nertune.training.progress import EpochReport
 
 __all__ = ["Question", "advise"]
+
+_LOG = logging.getLogger("nertune")
 
 _SEARCH_SEED = 1  # of the runs that choose; the last comparison takes the ones after it
 _MOST_SEEDS = 5
@@ -131,7 +135,6 @@ def advise(
     *,
     output: Path,
     resume: bool = False,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Advice:
     """Find out which tuning method suits the data and the machine.
 
@@ -139,7 +142,6 @@ def advise(
         question: data, minutes and encoder.
         output: the folder of the runs, of `advice.toml` and `advise.json`.
         resume: go on with an advice that was killed.
-        say: is told what happens, in one line each.
 
     Raises:
         ConfigError: an argument or the folder cannot be used.
@@ -161,7 +163,7 @@ def advise(
             "data": {"train": data.train.sha256, "dev": data.dev.sha256},
             "minutes": question.minutes,
         }
-        state = _State(output / _STATE, asked, say)
+        state = _State(output / _STATE, asked)
         data.save()
         for notice in (*notices, data.notice):
             state.note(notice)
@@ -193,13 +195,13 @@ class _State:
         notices: what a reader has to know.
     """
 
-    def __init__(self, path: Path, asked: Mapping[str, Any], say: Callable[[str], None]):
+    def __init__(self, path: Path, asked: Mapping[str, Any]):
         """Goes on with what an earlier process left, if it was asked the same.
 
         Raises:
             ConfigError: it was asked something else, or its file is damaged.
         """
-        self._path, self.say = path, say
+        self._path = path
         self.kept: dict[str, Any] = {"request": json.loads(json.dumps(asked)), "spent": 0.0}
         if path.exists():
             try:
@@ -239,10 +241,10 @@ class _State:
         """Tell the user and, in the end, the reader; once, also after a kill."""
         if notice and notice not in self.notices:
             self.notices.append(notice)
-            self.say(notice)
+            _LOG.info("%s", notice)
 
 
-class _Until(EpochWatch):
+class _Until(Observer):
     """Ends a run after so many epochs, or when time is up.
 
     Attributes:
@@ -286,7 +288,7 @@ class _Search:
     def run(self, config: Any) -> None:
         """All steps."""
         num_dev = len(self.data.dev.documents)
-        self.state.say(f"{self.num_documents:,} training documents, {num_dev:,} of dev")
+        _LOG.info("%s", f"{self.num_documents:,} training documents, {num_dev:,} of dev")
         rates = try_rates(config)
         self._speeds = speeds = self._pilot(rates[: len(METHODS)])
         self.plan = plan = self._plan()
@@ -343,7 +345,7 @@ class _Search:
         failures: list[NertuneError] = []
         if not kept:
             count = min(self.num_documents, _PILOT_DOCUMENTS)
-            self.state.say(f"two epochs of either method on {count:,} documents, to see the cost")
+            _LOG.info("%s", f"two epochs of either method on {count:,} documents, to see the cost")
             for candidate in candidates:
                 try:
                     kept[candidate.method] = self._measure(candidate, count)
@@ -384,7 +386,7 @@ class _Search:
                 f"{self.state.minutes:g} minutes are too few for a sound answer here: the "
                 f"shortest plan takes {plan.seconds / 60:.0f}"
             )
-        self.state.say(
+        _LOG.info("%s", 
             f"plan: {plan.documents(self.num_documents):,} of {self.num_documents:,} training "
             f"documents, {plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} seeds or "
             f"more as time allows; about {plan.seconds / 60:.0f} minutes"
@@ -425,7 +427,7 @@ class _Search:
         epochs = min(first, len(outcome.dev_f1))
         reached = f"dev F1 {outcome.best(epochs):.4f} after {epochs} epoch{'s' * (epochs != 1)}"
         told = reached if outcome.dev_f1 else f"failed: {outcome.reason}"
-        self.state.say(f"{candidate.title}: {told}")
+        _LOG.info("%s", f"{candidate.title}: {told}")
         return True
 
     def _train(self, candidate: Candidate, until: int) -> Outcome:
@@ -498,7 +500,7 @@ def _conclude(search: _Search) -> Advice:
     comparison, broken = _confirm(search, chosen)
     remarks = _remarks(comparison, broken)
     for remark in remarks:
-        state.say(remark)
+        _LOG.info("%s", remark)
     if comparison is not None:
         runs = dict(zip(chosen, comparison.configurations, strict=True))
     else:
@@ -567,13 +569,14 @@ def _confirm(search: _Search, chosen: Mapping[Method, Candidate]) -> tuple[Compa
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, tomli_w.dumps(search.recipe(candidate, search.plan)))
 
-    def say(text: str) -> None:
-        state.say(text)
+    def run(request: RunRequest) -> None:
+        state.keep()
+        _run_quietly(request)
         state.keep()
 
     comparison = None
     output = search.output / "confirm"
-    options = RunOptions(first_seed=_SEARCH_SEED + 1, run=_run_quietly)
+    options = RunOptions(first_seed=_SEARCH_SEED + 1, run=run)
     for seeds in range(1, _MOST_SEEDS + 1):
         is_done = state.kept.get("seeds", 0) >= seeds
         if not is_done and state.left < seed_seconds:
@@ -582,7 +585,7 @@ def _confirm(search: _Search, chosen: Mapping[Method, Candidate]) -> tuple[Compa
         is_begun = any((output / "runs").glob(f"*/seed-{_SEARCH_SEED + seeds}"))
         try:
             comparison = compare(
-                recipes, seeds=seeds, output=output, options=options, on_progress=say
+                recipes, seeds=seeds, output=output, options=options
             )
         except NertuneError as error:
             return comparison, str(error)

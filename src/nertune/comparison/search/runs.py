@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nertune.config.run import Settings, settings_of_record
 from nertune.errors import ConfigError
+from nertune.experiments.notices import keep_quiet
 from nertune.experiments.record import first_difference
-from nertune.training.trainer import Observer
+from nertune.training.observer import Observer
 
-__all__ = ["EpochWatch", "refuse_other", "train_quietly"]
-
-
-class EpochWatch:
-    """An observer of a run's epochs; its subclasses have `on_epoch`."""
-
-    def on_resume(self, epoch: int, batch: int) -> None:
-        """Nothing to do."""
-
-    def on_batch(
-        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
-    ) -> None:
-        """Nothing to do."""
+__all__ = ["refuse_other", "train_quietly"]
 
 
 def train_quietly(
@@ -47,8 +33,8 @@ def train_quietly(
     """
     from nertune.experiments.train import train
 
-    observers = () if watch is None else (watch,)
-    return train(settings, console=Console(file=io.StringIO()), resume=resume, observers=observers)
+    with keep_quiet():
+        return train(settings, resume=resume, observers=() if watch is None else (watch,))
 
 
 def refuse_other(

@@ -7,6 +7,7 @@ found is held against it.
 
 from __future__ import annotations
 
+import logging
 import json
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import tomli_w
 
 from nertune.comparison.results import count_dev
-from nertune.comparison.search.runs import EpochWatch, refuse_other, train_quietly
+from nertune.comparison.search.runs import refuse_other, train_quietly
 from nertune.comparison.search.space import Range, Space, read_space
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.config.run import (
@@ -33,9 +34,12 @@ from nertune.evaluation.significance import compare_counts
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import forget_peak_memory
 from nertune.storage.atomic import write_json, write_text
-from nertune.training.trainer import EpochReport
+from nertune.training.observer import Observer
+from nertune.training.progress import EpochReport
 
 __all__ = ["SweepBudget", "sweep"]
+
+_LOG = logging.getLogger("nertune")
 
 _STUDY, _DESCRIPTION, _WINNER = "study.db", "sweep.json", "best.toml"
 _STARTUP = 5  # trials at random before the sampler and the pruner trust what they know
@@ -63,7 +67,6 @@ def sweep(
     budget: SweepBudget | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
-    say: Callable[[str], None] = lambda text: None,
 ) -> SweepResult:
     """Search, and write `best.toml` and `sweep.json`.
 
@@ -73,7 +76,6 @@ def sweep(
         budget: 20 trials by default.
         resume: go on with a killed sweep.
         overrides: `section.key=value` for the recipe.
-        say: is told what happens, in one line each.
 
     Raises:
         ConfigError: the space, the folder or the data cannot be used.
@@ -88,13 +90,13 @@ def sweep(
         raise ConfigError(f"{output}: holds no sweep to go on with")
     with RunFolder(output, "output").locked():
         _prepare(question, resume)
-        search = _Search(question, _open_study(question, optuna, say), optuna, say)
+        search = _Search(question, _open_study(question, optuna), optuna)
         search.run(budget.trials, deadline)
         result = _result(search.study, question, optuna)
         _save(result, output)  # before anything else can fail
         if budget.confirm:
             first = question.settings.run.seed + 1
-            result = _confirm(result, question, range(first, first + budget.confirm), say)
+            result = _confirm(result, question, range(first, first + budget.confirm))
             _save(result, output)
         return result
 
@@ -113,7 +115,7 @@ class _Question:
         return self.output / "trials" / f"{number:04d}"
 
 
-def _open_study(question: _Question, optuna: Any, say: Callable[[str], None]) -> Any:
+def _open_study(question: _Question, optuna: Any) -> Any:
     """The study, without what a kill left of a trial."""
     epochs = question.settings.train.epochs
     study = optuna.create_study(
@@ -126,7 +128,7 @@ def _open_study(question: _Question, optuna: Any, say: Callable[[str], None]) ->
         ),
     )
     for lost in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        say(f"trial {lost.number} was lost when the sweep was killed")
+        _LOG.info("%s", f"trial {lost.number} was lost when the sweep was killed")
         study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
         shutil.rmtree(question.trial_folder(lost.number), ignore_errors=True)
     return study
@@ -135,9 +137,9 @@ def _open_study(question: _Question, optuna: Any, say: Callable[[str], None]) ->
 class _Search:
     """Trials of one study; `run` is their course."""
 
-    def __init__(self, question: _Question, study: Any, optuna: Any, say: Callable[[str], None]):
+    def __init__(self, question: _Question, study: Any, optuna: Any):
         self.study = study
-        self._question, self._optuna, self._say = question, optuna, say
+        self._question, self._optuna = question, optuna
         self._states = optuna.trial.TrialState
 
     def run(self, trials: int, deadline: float) -> None:
@@ -173,7 +175,7 @@ class _Search:
         trial.set_user_attr("base", not has_base)
         trial.set_user_attr("values", json.dumps(chosen))
         told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
-        self._say(f"[{position}] trial {trial.number}: {told}")
+        _LOG.info("%s", f"[{position}] trial {trial.number}: {told}")
         watch = _Watch(trial, self._optuna, deadline, may_prune=has_base)
         folder = self._question.trial_folder(trial.number)
         shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +183,7 @@ class _Search:
             record = _train(self._question.values, chosen, folder, watch)
         except self._optuna.TrialPruned:
             self.study.tell(trial, state=self._states.PRUNED)
-            self._say(f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
+            _LOG.info("%s", f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
             shutil.rmtree(folder, ignore_errors=True)
         except NertuneError as error:
             trial.set_user_attr("error", str(error))
@@ -189,7 +191,7 @@ class _Search:
             shutil.rmtree(folder, ignore_errors=True)
             if not has_base:
                 raise
-            self._say(f"    failed: {error}")
+            _LOG.info("%s", f"    failed: {error}")
         else:
             self._finish(trial, record, watch.best, folder)
 
@@ -200,7 +202,7 @@ class _Search:
         trial.set_user_attr("seconds", round(seconds, 2))
         trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
         self.study.tell(trial, f1)
-        self._say(f"    dev F1 {f1:.4f}")
+        _LOG.info("%s", f"    dev F1 {f1:.4f}")
         shutil.rmtree(folder / "model", ignore_errors=True)  # best.toml trains it again
         for predictions in folder.glob("*.predictions.jsonl"):
             predictions.unlink()
@@ -241,7 +243,7 @@ def _prepare(question: _Question, resume: bool) -> None:
     write_json(path, described)
 
 
-class _Watch(EpochWatch):
+class _Watch(Observer):
     """Reports each epoch, and ends a run that is behind or out of time."""
 
     def __init__(self, trial: Any, optuna: Any, deadline: float, *, may_prune: bool):
@@ -351,11 +353,11 @@ def _confirm(
             folder = question.output / "confirm" / f"{trial.number:04d}-{seed}"
             try:
                 if not (folder / "record.json").exists():
-                    say(f"{name} again, seed {seed}")
+                    _LOG.info("%s", f"{name} again, seed {seed}")
                     shutil.rmtree(folder, ignore_errors=True)
                     _train(question.values, trial.values, folder, seed=seed)
             except NertuneError as error:
-                say(f"{name}, seed {seed}, is left out: {error}")
+                _LOG.info("%s", f"{name}, seed {seed}, is left out: {error}")
                 break
             found[name] = folder
         if found.keys() == folders.keys():

@@ -1,0 +1,165 @@
+"""What a command shows on stderr while it works: the library's log, and a live bar."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nertune.pretraining.loop import PretrainProgress
+from nertune.training.observer import Observer
+from nertune.training.progress import EpochReport
+
+__all__ = ["PretrainingBar", "TrainingBar", "notify", "show_log"]
+
+
+def notify(console: Console, message: str) -> None:
+    """One plain line."""
+    console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+class _ToConsole(logging.Handler):
+    """Shows what the library logs; a warning stands out, and is shown once."""
+
+    def __init__(self, console: Console, level: int):
+        super().__init__(level)
+        self._console = console
+        self._warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line."""
+        line = record.getMessage()
+        if record.levelno < logging.WARNING:
+            notify(self._console, line)
+        elif line not in self._warned:
+            self._warned.add(line)
+            self._console.print(
+                f"warning: {line}",
+                style="bold yellow", markup=False, emoji=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def show_log(console: Console, level: int = logging.INFO) -> Iterator[None]:
+    """Print what `logging.getLogger("nertune")` gets from this level on.
+
+    Inside, no other such display prints the same; an application's own handlers stay as they are.
+    """
+    log = logging.getLogger("nertune")
+    before, threshold = [h for h in log.handlers if isinstance(h, _ToConsole)], log.level
+    handler = _ToConsole(console, level)
+    for other in before:
+        log.removeHandler(other)
+    log.addHandler(handler)
+    if not log.isEnabledFor(level):
+        log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(threshold)
+        for other in before:
+            log.addHandler(other)
+
+
+class _Bar:
+    """Description, bar, some numbers, and the time left; on a terminal only."""
+
+    def __init__(self, console: Console, description: str):
+        self._is_live = console.is_terminal  # elsewhere it would print an empty line
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[numbers]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(description, total=None, numbers="")
+
+    def _start(self) -> None:
+        if self._is_live:
+            self._progress.start()
+
+    def _stop(self) -> None:
+        if self._is_live:
+            self._progress.stop()
+
+
+class TrainingBar(_Bar, Observer):
+    """A bar for the epochs of a run; use as a context manager around the training.
+
+    Args:
+        console: the one that shows the log.
+    """
+
+    def __init__(self, console: Console):
+        super().__init__(console, "")
+        self._epochs = 0
+        self._f1 = ""
+
+    def __enter__(self) -> TrainingBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def on_begin(self, name: str, epochs: int) -> None:
+        self._epochs, self._f1 = epochs, ""
+        self._progress.update(self._task, description=name)
+        self._start()
+
+    def on_batch(
+        self, epoch: int, done: int, total: int, loss: float, units_per_second: float
+    ) -> None:
+        self._progress.update(
+            self._task,
+            completed=(epoch - 1) * total + done,
+            total=self._epochs * total,
+            numbers=f"epoch {epoch}/{self._epochs}  loss {loss:.4f}{self._f1}  "
+            f"{units_per_second:,.0f} units/s",
+        )
+
+    def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
+        if report.dev is not None:
+            self._f1 = f"  dev F1 {report.dev['f1']:.4f}"
+
+
+class PretrainingBar(_Bar):
+    """A bar for a pre-training run; use as a context manager around it.
+
+    Args:
+        console: the one that shows the log.
+    """
+
+    def __init__(self, console: Console):
+        super().__init__(console, "preparing text")
+
+    def __enter__(self) -> PretrainingBar:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def on_preparation(self, block: int, num_tokens: int) -> None:
+        """So many tokens of a block of text are ready."""
+        self._progress.update(self._task, numbers=f"block {block}: {num_tokens:,} tokens")
+
+    def on_steps(
+        self, progress: PretrainProgress, total_tokens: int, tokens_per_second: float
+    ) -> None:
+        """Some steps are done."""
+        newest = progress.history[-1]
+        tags = f"  tags {newest['tag_loss']:.4f}" if newest["tag_loss"] else ""
+        self._progress.update(
+            self._task,
+            description=f"step {progress.step:,}",
+            completed=progress.tokens,
+            total=total_tokens,
+            numbers=f"loss {newest['loss']:.4f}{tags}  {tokens_per_second:,.0f} tokens/s",
+        )

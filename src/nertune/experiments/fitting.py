@@ -1,0 +1,300 @@
+"""What a run trains, and its training: examples, frozen layers, trainer, checkpoints, log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nertune.artifacts.load import load_base, load_own_tokenizer
+from nertune.artifacts.manifest import hash_encoder
+from nertune.config.run import Settings
+from nertune.data.corpus import Corpus
+from nertune.errors import MissingDependencyError
+from nertune.evaluation.metrics import score
+from nertune.experiments.folder import RunFolder
+from nertune.experiments.progress import EpochLines, RunLog
+from nertune.experiments.run_data import RunData, log_coverage
+from nertune.experiments.run_warnings import find_training_warnings
+from nertune.experiments.start import Start, open_start
+from nertune.inference.predictor import Predictor
+from nertune.labels.align import continuation_ids
+from nertune.labels.tagset import TagSet
+from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.models.device import choose_device
+from nertune.models.heads.transfer import Base
+from nertune.tokens.units import choose_unit
+from nertune.training.accelerator import build_accelerator
+from nertune.training.batches import TrainingBatches
+from nertune.training.checkpoint import CheckpointStore
+from nertune.training.examples import Examples, measure_coverage, prepare_examples
+from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
+from nertune.training.observer import Observer, Observers
+from nertune.training.optimizer import group_parameters, group_rates
+from nertune.training.progress import Checkpoints
+from nertune.training.trainer import FitResult, Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Learner", "build_learner", "fit"]
+
+_LOG = logging.getLogger("nertune")
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What a run trains.
+
+    Attributes:
+        settings: of the run.
+        start: the trained model that it starts from, if it does.
+        predictor: the tagger, and how it reads text.
+        accelerator: device and precision.
+    """
+
+    settings: Settings
+    start: Start | None
+    predictor: Predictor
+    accelerator: Accelerator
+
+    @property
+    def encoder(self) -> str:
+        """The encoder that the run's model belongs to; empty for an LSTM."""
+        if self.start is not None:
+            return self.start.encoder
+        model = self.settings.model
+        return model.encoder if model.emitter == "encoder" else ""
+
+    @property
+    def num_parameters(self) -> tuple[int, int]:
+        """Those that train, and all."""
+        parameters = list(self.predictor.tagger.parameters())
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        return trainable, sum(p.numel() for p in parameters)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The peak learning rate of each group that trains."""
+        tagger = self.predictor.tagger
+        rates = group_rates(self.settings.train, tagger)
+        return {group: rates[group] for group in group_parameters(tagger)}
+
+
+def build_learner(settings: Settings, corpus: Corpus) -> Learner:
+    """The tagger as it begins, seeded by `run.seed`.
+
+    Args:
+        settings: of the run.
+        corpus: the training data, which gives labels, unit and an LSTM's vocabulary.
+
+    Raises:
+        NertuneError: the settings do not fit the model, or it cannot be loaded.
+    """
+    start = open_start(settings)
+    accelerator = _accelerator(settings)
+    torch.manual_seed(settings.run.seed)
+    documents = corpus.documents
+    tagset = TagSet.from_labels(corpus.labels)
+    max_pieces, stride = settings.model.max_pieces, settings.model.stride
+    base: Base | None = None
+    if start is not None:
+        _LOG.info("%s", start.describe())
+        unit = start.manifest.unit
+        tokenizer = load_own_tokenizer(start.folder, start.manifest)
+        base = start.load(tagset)
+        if not max_pieces and stride < 0:
+            max_pieces, stride = start.manifest.max_pieces, start.manifest.stride
+    else:
+        unit = choose_unit(documents, settings.model.unit)
+        tokenizer = build_tokenizer(settings, documents, unit)
+        if settings.model.emitter == "encoder":
+            base = load_base(settings.model.encoder, tagset)
+    tagger = build_tagger(settings, tagset, tokenizer, base)
+    segmenter = build_segmenter(tagger, tokenizer, unit, max_pieces=max_pieces, stride=stride)
+    predictor = Predictor(tagger.to(accelerator.device), segmenter, tagset)
+    return Learner(settings, start, predictor, accelerator)
+
+
+def _accelerator(settings: Settings) -> Accelerator:
+    device = choose_device(settings.run.device)
+    if settings.train.tensorboard:
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                "tensorboard", extra="tensorboard", purpose="train.tensorboard"
+            ) from error
+    return build_accelerator(
+        device,
+        settings.train.precision,
+        log_with="tensorboard" if settings.train.tensorboard else None,
+        project_dir=settings.run.dir,
+    )
+
+
+def fit(
+    learner: Learner,
+    data: RunData,
+    folder: RunFolder,
+    observers: Sequence[Observer],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[FitResult, dict[str, Any]]:
+    """Train; what came of it, and what was done about frozen layers.
+
+    Args:
+        learner: what trains; in the end it has the best epoch's weights.
+        data: what to train on, and what chooses the best epoch.
+        folder: of the run; emptied of an earlier run here and not before, since data or encoder
+            may be refused.
+        observers: are told about progress.
+        resume, overwrite: as for `experiments.train.train`.
+
+    Raises:
+        NertuneError: data or settings cannot be used, or training diverged.
+    """
+    settings, accelerator = learner.settings, learner.accelerator
+    examples = _prepare(learner, data)
+    _announce(learner, examples)
+    folder.begin(overwrite=overwrite)
+    tracker = None
+    if settings.train.tensorboard:
+        accelerator.init_trackers("tensorboard")
+        tracker = accelerator.log
+    log = RunLog(folder.log, track=tracker)
+    states = None
+    try:
+        states, frozen = _states(learner, examples, folder)
+        hashes = {split: corpus.sha256 for split, corpus in data.items()}
+        told = Observers([EpochLines(), log, *observers])
+        told.on_begin(settings.run.name, settings.train.epochs)
+        trainer = Trainer(
+            learner.predictor.tagger,
+            _batches(learner, examples, states),
+            settings.train,
+            accelerator,
+            evaluate=None if (dev := data.dev) is None else lambda: _scores(learner.predictor, dev),
+            observer=told,
+            checkpoints=Checkpoints(
+                CheckpointStore(folder.checkpoints), _fingerprint(learner, hashes), resume=resume
+            ),
+        )
+        return trainer.fit(), frozen
+    finally:
+        log.close()
+        if states is not None:
+            states.close()
+        accelerator.end_training()
+
+
+def _prepare(learner: Learner, data: RunData) -> Examples:
+    """The training data as the tagger reads them; what it cannot express is said."""
+    segmenter, head = learner.predictor.segmenter, learner.predictor.tagger.head
+    train, dev = data.train, data.dev
+    examples = prepare_examples(train.documents, segmenter, head)
+    examples.coverage.refuse_if_mostly_lost(train.path, train.documents, segmenter, head)
+    coverages = {"train": examples.coverage}
+    if dev is not None:
+        coverages["dev"] = measure_coverage(dev.documents, segmenter, head)
+    log_coverage(coverages)
+    return examples
+
+
+def _announce(learner: Learner, examples: Examples) -> None:
+    settings, predictor = learner.settings, learner.predictor
+    trainable, total = learner.num_parameters
+    _LOG.info(
+        "%s: %s of %s parameters train, unit %s, %s", settings.run.name, f"{trainable:,}",
+        f"{total:,}", predictor.segmenter.unit, learner.accelerator.device,
+    )  # fmt: skip
+    told = ", ".join(f"{name} {rate:.3g}" for name, rate in learner.rates.items())
+    _LOG.info("learning rates: %s", told)
+    for message in find_training_warnings(settings, examples, predictor.tagger):
+        _LOG.warning("%s", message)
+
+
+def _batches(learner: Learner, examples: Examples, states: StateStore | None) -> TrainingBatches:
+    settings, predictor = learner.settings, learner.predictor
+    is_all = settings.model.pieces == "all"
+    return TrainingBatches(
+        examples,
+        budget_tokens=settings.train.batch_tokens,
+        seed=settings.run.seed,
+        pad_id=predictor.segmenter.tokenizer.pad_id,
+        continuation=continuation_ids(predictor.tagset.tags) if is_all else None,
+        states=states,
+    )
+
+
+def _states(
+    learner: Learner, examples: Examples, folder: RunFolder
+) -> tuple[StateStore | None, dict[str, Any]]:
+    """What the frozen layers give, where there are any and it is not too much to keep.
+
+    Returns:
+        The store, and for the record: `run_once`, `seconds` that this took, `bytes`.
+    """
+    predictor, settings = learner.predictor, learner.settings.train
+    none = {"run_once": False, "seconds": 0.0, "bytes": 0}
+    needed = count_state_bytes(predictor.tagger, examples.windows)
+    limit = settings.cache_gib * 2**30
+    if not needed or not limit:
+        return None, none
+    if needed > limit:
+        _LOG.info("%s", f"the frozen layers run in every epoch: what they give takes "
+                        f"{needed / 2**30:.1f} GiB, and train.cache_gib is "
+                        f"{settings.cache_gib:g}")  # fmt: skip
+        return None, none
+    _LOG.info("%s", "running the frozen layers, once for all epochs")
+    started = time.perf_counter()
+    try:
+        states = store_states(
+            predictor.tagger,
+            examples.windows,
+            pad_id=predictor.segmenter.tokenizer.pad_id,
+            accelerator=learner.accelerator,
+            folder=folder.path,
+        )
+    except OSError as error:
+        _LOG.info("%s", f"the frozen layers run in every epoch: no room for what they give, "
+                        f"{needed / 2**30:.1f} GiB ({error.strerror or error})")  # fmt: skip
+        return None, none
+    seconds = time.perf_counter() - started
+    _LOG.info("%s", f"the frozen layers ran once ({seconds:.0f} s, "
+                    f"{needed / 2**20:,.0f} MiB kept{' on disk' if states.is_on_disk else ''}); "
+                    "there is no dropout in them")  # fmt: skip
+    return states, {"run_once": True, "seconds": seconds, "bytes": needed}
+
+
+def _fingerprint(learner: Learner, data_hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What a resumed run must share with the killed one to end with the same weights."""
+    start = learner.start
+    values = learner.settings.to_dict()
+    for section, key in (
+        ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"),
+        ("train", "checkpoint_minutes"),
+    ):  # fmt: skip
+        values[section].pop(key)
+    values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}
+    flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
+    if encoder := learner.encoder:  # its frozen weights are in no checkpoint
+        flat["encoder"] = hash_encoder(encoder)
+    if start is not None:
+        flat["start_from"] = start.sha256
+    return flat | {"tokenizer": learner.predictor.segmenter.tokenizer.fingerprint()}
+
+
+def _scores(predictor: Predictor, corpus: Corpus) -> dict[str, float]:
+    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
+    micro = score(corpus.documents, predicted, num_resamples=0).micro
+    return {
+        "precision": micro.precision or 0.0,
+        "recall": micro.recall or 0.0,
+        "f1": micro.f1 or 0.0,
+    }
