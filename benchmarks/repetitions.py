@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "repetitions")
     arguments = parser.parse_args()
     recipe = ROOT / "benchmarks" / "recipes" / "lora-top2.toml"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     found = compare(
-        [recipe], seeds=arguments.runs, output=arguments.output, on_progress=print,
+        [recipe], seeds=arguments.runs, output=arguments.output,
         options=RunOptions(overrides=["train.epochs=4", *arguments.set]),
     ).configurations[0]  # fmt: skip
     gold = load_corpus(find_files("peoples")["test"]).documents

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import nertune
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
@@ -15,20 +13,16 @@ from nertune import Document, Entity
 from nertune.errors import CheckpointError, ConfigError, DataError
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
-
-
 def test_documents_in_memory_train_as_their_files_do(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     settings = make_settings(tmp_path / "file", "lora-crf")
-    by_file = nertune.train(settings, console=quiet())
+    by_file = nertune.train(settings)
     documents = nertune.read(settings.data.train)
     values = settings.to_dict()
     values["run"]["dir"] = str(tmp_path / "memory")
     values["data"] = {}
     dev = nertune.read(settings.data.dev)
-    in_memory = nertune.train(values, train=documents, dev=dev, console=quiet())
+    in_memory = nertune.train(values, train=documents, dev=dev)
     assert in_memory["dev"]["micro"] == by_file["dev"]["micro"]
     assert in_memory["data"]["train"]["sha256"] == by_file["data"]["train"]["sha256"]
     assert in_memory["data"]["train"]["path"] == "<documents>"
@@ -38,12 +32,12 @@ def test_documents_in_memory_train_as_their_files_do(tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
     for others in ({"train": documents[1:], "dev": dev}, {"train": documents, "dev": dev[1:]}):
         with pytest.raises(CheckpointError, match=r"other (train|dev) documents than those given"):
-            nertune.train(values, **others, resume=True, console=quiet())
+            nertune.train(values, **others, resume=True)
     # A finished run is scored on documents too, and others are refused.
-    scored = nertune.train(values, train=documents, dev=dev, test=dev, resume=True, console=quiet())
+    scored = nertune.train(values, train=documents, dev=dev, test=dev, resume=True)
     assert scored["test"]["micro"]["f1"] == scored["dev"]["micro"]["f1"]
     with pytest.raises(CheckpointError, match="test file of other content"):
-        nertune.train(values, train=documents, dev=dev, test=dev[:2], resume=True, console=quiet())
+        nertune.train(values, train=documents, dev=dev, test=dev[:2], resume=True)
     scores = nertune.evaluate(nertune.load(tmp_path / "memory"), dev)
     assert scores.micro.f1 == in_memory["dev"]["micro"]["f1"]
     assert nertune.evaluate(str(tmp_path / "memory"), settings.data.dev).micro == scores.micro
@@ -55,10 +49,10 @@ def test_a_recipe_with_documents(tmp_path: Path) -> None:
         f'[run]\ndir = "{tmp_path}/run"\n[data]\ntrain = "there-is-none"\n'
         '[model]\nemitter = "lstm"\n[lstm]\nhidden_size = 4\n[train]\nepochs = 1\n'
     )
-    record = nertune.train(recipe, train=SENTENCES, console=quiet())
+    record = nertune.train(recipe, train=SENTENCES)
     assert record["data"]["train"]["documents"] == len(SENTENCES)
     with pytest.raises(DataError, match="there-is-none"):
-        nertune.train(recipe, overwrite=True, console=quiet())
+        nertune.train(recipe, overwrite=True)
 
 
 @pytest.mark.parametrize("values", [{"data": []}, {"data": {"trian": "x"}}, {}])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.commands import run
+from helpers.shown import logged
 from nertune.comparison.compare import RunOptions, compare
 from nertune.config.pretrain import missing_settings, parse_pretrain_settings
 from nertune.config.run import load_settings, settings_of_record
@@ -132,15 +133,14 @@ def test_a_comparison_takes_runs_of_0_1_0(is_finished: bool, tmp_path: Path) -> 
         data = {split: found["sha256"] for split, found in record["data"].items()}
         stamp = {"settings": settings, "data": data, "encoder": record["encoder_sha256"]}
         folder.with_name("seed-987.request.json").write_text(json.dumps(stamp))
-    said: list[str] = []
 
     def never(request: RunRequest) -> None:
         raise TrainingError(f"asked to {request.start}")
 
     expected = pytest.raises(TrainingError, match="asked to resume")
-    with contextlib.nullcontext() if is_finished else expected:
+    with logged() as said, contextlib.nullcontext() if is_finished else expected:
         compare(
-            [FOLDER / "full.toml"], seeds=1, output=tmp_path / "out", on_progress=said.append,
+            [FOLDER / "full.toml"], seeds=1, output=tmp_path / "out",
             options=RunOptions(
                 first_seed=987, run=never, overrides=["run.device=cpu", "run.threads=1"]
             ),

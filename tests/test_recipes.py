@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.config.run import load_settings
@@ -26,7 +24,7 @@ def test_a_recipe_trains(recipe: Path, tmp_path: Path) -> None:
     settings = load_settings(recipe, changes)
     if settings.model.encoder != "mini-zh":  # from the hub, which tests do not ask
         settings = load_settings(recipe, [*changes, f"model.encoder={tiny_bert()}"])
-    record = train(settings, console=Console(file=io.StringIO()), score_test=True)
+    record = train(settings, score_test=True)
     trainable, total = record["parameters"]["trainable"], record["parameters"]["total"]
     is_partly = settings.model.emitter == "encoder" and settings.model.tuning != "full"
     assert 0 < trainable <= total

@@ -5,7 +5,6 @@ None of them may occur any more, or each is explained in one line that says what
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from helpers.commands import run, run_process
 from helpers.tiny import (
@@ -49,7 +47,7 @@ from nertune.types import Document, Entity
 
 
 def quiet(settings: Settings, **options: Any) -> dict[str, Any]:
-    return train(settings, console=Console(file=io.StringIO()), **options)
+    return train(settings, **options)
 
 
 def one_line(error: BaseException) -> str:

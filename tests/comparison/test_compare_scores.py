@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 
 from helpers.advice import run_here
+from helpers.shown import logged
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
 from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison
@@ -48,8 +49,11 @@ class Shop:
             run_here(request)
 
         output = self.folder / "out"
-        return compare([recipe], seeds=1, output=output, on_progress=self.said.append,
-                       options=RunOptions(run=run, **options))  # fmt: skip
+        with logged() as said:
+            comparison = compare([recipe], seeds=1, output=output,
+                                 options=RunOptions(run=run, **options))  # fmt: skip
+        self.said += said
+        return comparison
 
     @property
     def run(self) -> RunFolder:

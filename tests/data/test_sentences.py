@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.shown import logged
 from helpers.tiny import make_predictor, make_settings
 from nertune.data.sentences import join_sentences, split_document, split_sentences
 from nertune.inference.predictor import Predictor
@@ -81,14 +82,15 @@ def test_texts_much_longer_than_those_of_training_are_said_once(
 ) -> None:
     described = {"train": {"p95_characters": 2}}
     monkeypatch.setattr(predictor, "manifest", SimpleNamespace(data=described))
-    said: list[str] = []
     batches = [[Document("王" * 10)], [Document("王" * 11)], [Document("王" * 12)]]
-    list(predictor.tag_batches(batches, say=said.append))
+    with logged() as said:
+        list(predictor.tag_batches(batches))
     assert said == [
         "a text of 11 characters, while 95 % of the training texts have 2 or fewer: --sentences "
         "tags a sentence at a time"
     ]
-    list(predictor.tag_batches(batches, say=said.append, by_sentence=True))
-    described["train"] = {}
-    list(predictor.tag_batches(batches, say=said.append))
-    assert len(said) == 1
+    with logged() as said:
+        list(predictor.tag_batches(batches, by_sentence=True))
+        described["train"] = {}
+        list(predictor.tag_batches(batches))
+    assert said == []

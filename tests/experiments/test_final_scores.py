@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from helpers import shown
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
-from nertune.experiments.train import train
 from nertune.types import Document, Entity
 
 UNSEEN = [Document("他到过上海。", (Entity(3, 5, "LOCATION"),)), *SENTENCES[:2]]
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 def quiet(settings: Settings, **options: Any) -> tuple[dict[str, Any], str]:
     """The record, and what was said."""
     stream = io.StringIO()
-    record = train(settings, console=Console(file=stream, width=200), **options)
+    record = shown.train(settings, console=Console(file=stream, width=200), **options)
     return record, stream.getvalue()
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
+from helpers import shown
 from helpers.tiny import VARIANTS, make_settings, tiny_rates, write_jsonl
-from nertune.experiments.train import train
 from nertune.types import Document, Entity
 
 NAMES = ("Elena", "Hugo", "Boris", "Farid")
@@ -58,7 +58,7 @@ def trained(
     }
     settings = make_settings(folder, variant, overrides)
     console = Console(record=True, width=400, file=(folder / "said").open("w"))
-    record = train(settings, console=console)
+    record = shown.train(settings, console=console)
     weights: dict[str, Tensor] = {}
     for file in sorted((folder / "run" / "model").glob("*.safetensors")):
         weights |= {f"{file.name}:{key}": value for key, value in load_file(file).items()}

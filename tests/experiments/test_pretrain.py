@@ -21,6 +21,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
+from helpers import shown
 from helpers.commands import Outcome, environment_of_children
 from helpers.commands import run as run_command
 from helpers.raw_text import TINY, made_up_lines, make_pretrain_settings, write_text
@@ -34,8 +35,7 @@ from helpers.tiny import (
 )
 from nertune.config.pretrain import PretrainSettings, parse_pretrain_settings
 from nertune.errors import CheckpointError, ConfigError, DataError, ModelError, NertuneError
-from nertune.experiments.pretrain import pretrain
-from nertune.experiments.progress import PretrainDisplay
+from nertune.experiments.progress import PretrainLog
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
@@ -55,7 +55,7 @@ def run(
     """The record, and what was said on the way."""
     stream = io.StringIO()
     console = Console(file=stream, width=200)
-    return pretrain(settings, console=console, resume=resume, overwrite=overwrite), (
+    return shown.pretrain(settings, console=console, resume=resume, overwrite=overwrite), (
         stream.getvalue()
     )
 
@@ -103,15 +103,15 @@ DieAt = Callable[[int], None]
 @pytest.fixture
 def die_at(monkeypatch: pytest.MonkeyPatch) -> DieAt:
     """`die_at(step)` lets the next run die when this step is shown; `die_at(0)` no more."""
-    show = PretrainDisplay.on_steps
+    show = PretrainLog.on_steps
     dies: list[int] = [0]
 
-    def on_steps(self: PretrainDisplay, progress: Any, *rest: Any) -> None:
+    def on_steps(self: PretrainLog, progress: Any, *rest: Any) -> None:
         show(self, progress, *rest)
         if progress.step == dies[0]:
             raise Killed
 
-    monkeypatch.setattr(PretrainDisplay, "on_steps", on_steps)
+    monkeypatch.setattr(PretrainLog, "on_steps", on_steps)
     return lambda step: dies.__setitem__(0, step)
 
 

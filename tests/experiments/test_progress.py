@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.progress import TimeRemainingColumn
 
-from nertune.experiments.progress import PretrainDisplay, RunLog, TrainingDisplay, notify
-from nertune.training.trainer import EpochReport
+from helpers.shown import logged
+from nertune.experiments.progress import EpochLines, RunLog
+from nertune.training.progress import EpochReport
 
 
 def report(epoch: int, f1: float | None = 0.5) -> EpochReport:
@@ -97,67 +95,24 @@ def test_a_tracker_gets_the_same(tmp_path: Path) -> None:
     assert told[2][1]["epoch/loss"] == 1.25
 
 
-def shown(*, terminal: bool, name: str = "lora", f1: float | None = 0.5) -> str:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=200, color_system=None)
-    with TrainingDisplay(console, name, 12) as display:
-        display.on_resume(3, 7)
-        display.on_batch(3, 10, 40, 1.5, 9876.0)
-        display.on_epoch(report(3, f1), is_best=True)
-        display.on_batch(4, 10, 40, 1.5, 9876.0)
-        display.on_epoch(report(4, f1), is_best=False)
-    return stream.getvalue()
+def lines_of(f1: float | None = 0.5) -> list[str]:
+    lines = EpochLines()
+    with logged() as said:
+        lines.on_begin("lora", 12)
+        lines.on_resume(3, 7)
+        lines.on_batch(3, 10, 40, 1.5, 9876.0)
+        lines.on_epoch(report(3, f1), is_best=True)
+        lines.on_epoch(report(4, f1), is_best=False)
+    return said
 
 
-def test_a_line_per_epoch_where_there_is_no_terminal() -> None:
-    assert shown(terminal=False).splitlines() == [
+def test_a_line_per_epoch() -> None:
+    assert lines_of() == [
         "resumed: epoch 3, 7 batches done",
-        "epoch  3/12  loss 1.2500  dev P 0.2500 R 0.7500 F1 0.5000 *  2.0 s  1,234 tokens/s",
-        "epoch  4/12  loss 1.2500  dev P 0.2500 R 0.7500 F1 0.5000  2.0 s  1,234 tokens/s",
+        "epoch  3/12  loss 1.2500  dev P 0.2500 R 0.7500 F1 0.5000 *  2.0 s  1,234 units/s",
+        "epoch  4/12  loss 1.2500  dev P 0.2500 R 0.7500 F1 0.5000  2.0 s  1,234 units/s",
     ]
 
 
 def test_without_dev_no_scores_are_shown() -> None:
-    assert "dev" not in shown(terminal=False, f1=None)
-
-
-@pytest.mark.parametrize("name", ["lora", "[/lora]", "[bold]", ":smile:"])
-def test_a_bar_on_a_terminal(name: str) -> None:
-    text = shown(terminal=True, name=name)
-    assert name in text
-    # Behind the last line above the bar; earlier states are drawn only if time allows.
-    assert "epoch 4/12  loss 1.5000  dev F1 0.5000  9,876 tokens/s" in text
-    assert text.count("\n") < 8
-
-
-@pytest.mark.parametrize("message", ["a [/b] [red]c", ":smile: 100 %", "x" * 300, "王\t小明"])
-def test_a_notice_is_printed_as_it_is(message: str) -> None:
-    stream = io.StringIO()
-    notify(Console(file=stream, width=80), message)
-    # rich lays out tabs by where they stand.
-    assert stream.getvalue().split() == message.split()
-    assert "\t" in message or stream.getvalue() == message + "\n"
-    assert stream.getvalue().count("\n") == 1
-
-
-@pytest.mark.parametrize("kind", ["training", "pretraining"])
-def test_what_is_left_at_the_end_is_nothing(kind: str, tmp_path: Path) -> None:
-    """And not the time that it took, under the word "left"."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    display: TrainingDisplay | PretrainDisplay
-    if kind == "training":
-        display = TrainingDisplay(console, "run", 1)
-    else:
-        display = PretrainDisplay(console, tmp_path / "log.jsonl")
-    now = 0.0
-    bar = display._progress
-    (task,) = bar.tasks
-    bar.get_time = task._get_time = lambda: now
-    bar.reset(task.id, total=100)
-    for done in range(0, 101, 10):
-        now = 12.0 * done
-        bar.update(task.id, completed=done)
-    assert task.finished
-    assert task.elapsed == 1200
-    shown = [str(column(task)) for column in bar.columns if isinstance(column, TimeRemainingColumn)]
-    assert shown == ["00:00"]
+    assert not any("dev" in line for line in lines_of(f1=None))

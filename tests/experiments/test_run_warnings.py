@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from helpers import shown
 from helpers.tiny import SENTENCES, make_predictor, make_settings, write_jsonl
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.experiments.run_warnings import find_data_warnings, find_training_warnings
-from nertune.experiments.train import train
 from nertune.training.examples import prepare_examples
 from nertune.types import Document, Entity
 
@@ -99,7 +99,7 @@ def test_they_are_told_before_the_first_epoch_and_stand_out(tmp_path: Path) -> N
         tmp_path, "lstm", {"data": {"dev": str(dev)}, "train": {"epochs": 1, "warmup": 0.9}}
     )
     stream = io.StringIO()
-    train(settings, console=Console(file=stream, width=300, force_terminal=True))
+    shown.train(settings, console=Console(file=stream, width=300, force_terminal=True))
     said = stream.getvalue()
     for message in ("dev holds no entity", "optimizer steps in the whole run", "train.warmup"):
         assert 0 <= said.index(message) < said.index("epoch 1/1")

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from helpers import shown
 from helpers.commands import run
 from helpers.tiny import (
     SENTENCES,
@@ -27,7 +28,6 @@ from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
 from nertune.experiments.start import open_start
-from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor, load_model
 from nertune.models.encoder import EncoderEmitter
 from nertune.types import Document, Entity
@@ -73,7 +73,7 @@ def further(
 def go(settings: Settings, **options: Any) -> tuple[dict[str, Any], str]:
     """The record, and what was said."""
     stream = io.StringIO()
-    record = train(settings, console=Console(file=stream, width=250), **options)
+    record = shown.train(settings, console=Console(file=stream, width=250), **options)
     return record, stream.getvalue()
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from helpers import shown
 from helpers.tiny import SENTENCES, VARIANTS, make_settings, tiny_rates, write_jsonl
 from nertune.errors import ConfigError, DataError, ModelError, NertuneError, TrainingError
 from nertune.evaluation.metrics import score
@@ -31,7 +32,7 @@ def run(
     """The record, and what was said on the way."""
     stream = io.StringIO()
     settings = make_settings(folder, variant, overrides or FAST)
-    record = train(
+    record = shown.train(
         settings, console=Console(file=stream, width=80), score_test=bool(settings.data.test)
     )
     return record, stream.getvalue()
@@ -302,7 +303,7 @@ def test_no_model_is_left_if_scoring_fails(tmp_path: Path, monkeypatch: pytest.M
     assert left == {"log.jsonl", "checkpoints"}
     monkeypatch.undo()
     settings = make_settings(tmp_path, "lstm", fast)
-    assert train(settings, console=Console(file=io.StringIO()), resume=True)["status"] == "finished"
+    assert train(settings, resume=True)["status"] == "finished"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ def test_too_little_memory_is_said_and_the_memory_let_go(
         held.append(weakref.ref(tensors))
         raise type(error)(*error.args)
 
-    monkeypatch.setattr("nertune.experiments.train._fit", fail)
+    monkeypatch.setattr("nertune.experiments.train.fit", fail)
     with pytest.raises(TrainingError, match=r"out of memory: lower train\.batch_tokens") as caught:
         run(tmp_path)
     assert held[0]() is None
@@ -340,7 +341,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     def fail(*args: Any, **options: Any) -> Any:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr("nertune.experiments.train._fit", fail)
+    monkeypatch.setattr("nertune.experiments.train.fit", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         run(tmp_path)
 
@@ -354,7 +355,7 @@ def test_a_run_that_is_refused_replaces_nothing(change: dict[str, Any], tmp_path
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     wrong = make_settings(tmp_path, "full", merged(FAST, change))
     with pytest.raises(NertuneError, match="absent"):
-        train(wrong, console=Console(file=io.StringIO()), overwrite=True)
+        train(wrong, overwrite=True)
     after = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     assert after == before
 

@@ -12,6 +12,7 @@ import torch
 import nertune.artifacts.load
 import nertune.export.onnx as module
 from helpers.commands import run
+from helpers.shown import logged
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, write_jsonl
 from nertune.artifacts.manifest import read_manifest
 from nertune.data.corpus import load_corpus
@@ -139,8 +140,8 @@ def test_int8_that_loses_too_much_keeps_layers_in_float32(
     # torch, float32 twice; int8, side by side and one by one; the same with a layer in float32
     scores = iter([0.9, 0.9, 0.9, 0.9, 0.5, 0.898, 0.898])
     monkeypatch.setattr(module, "micro_f1", lambda *_, **__: next(scores))
-    said: list[str] = []
-    report = export(folder, int8=True, say=said.append)
+    with logged() as said:
+        report = export(folder, int8=True)
     small = report["onnx-int8"]
     assert small["status"] == "exported"
     assert [len(attempt["left_out"]) for attempt in small["attempts"]] == [0, 1]
@@ -260,9 +261,9 @@ def test_no_draft_is_left_and_an_older_export_stays(
     assert not [p for p in folder.iterdir() if p.name.startswith(".onnx")]
     assert (folder / "onnx" / "mark").exists()
     monkeypatch.undo()
-    said: list[str] = []
     (folder / "onnx" / "model-int8.onnx").touch()
-    export(folder, say=said.append)
+    with logged() as said:
+        export(folder)
     assert not (folder / "onnx" / "mark").exists()
     assert said[0].startswith("model-int8.onnx of an earlier export goes")
 

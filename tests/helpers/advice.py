@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-
-from rich.console import Console
 
 from nertune.comparison.search.advice import Advice
 from nertune.config.run import load_settings
@@ -23,7 +20,6 @@ def run_here(request: RunRequest) -> None:
     )
     train(
         settings,
-        console=Console(file=io.StringIO()),
         score_test=request.score_test,
         resume=request.start == "resume",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nertune
+from helpers.shown import logged
 from nertune.artifacts.manifest import hash_encoder
 from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison
@@ -116,12 +117,15 @@ class Bench:
         self.trainer.requests.clear()
         self.messages.clear()
         plain = {k: options.pop(k) for k in ("seeds", "baseline", "output") if k in options}
-        return compare(
-            recipes,
-            **{"seeds": 2, "output": self.folder / "out"} | plain,
-            on_progress=self.messages.append,
-            options=RunOptions(run=self.trainer, **options),
-        )
+        with logged() as lines:
+            try:
+                return compare(
+                    recipes,
+                    **{"seeds": 2, "output": self.folder / "out"} | plain,
+                    options=RunOptions(run=self.trainer, **options),
+                )
+            finally:
+                self.messages += lines
 
     @property
     def starts(self) -> list[tuple[str, int, str]]:

@@ -81,6 +81,7 @@ def _start(settings: Settings, resume: bool, bomb: Bomb | None) -> Any:
 def _train(values: dict[str, Any], resume: bool, bomb: Bomb | None) -> None:
     from rich.console import Console
 
+    from nertune.cli.log import show_log
     from nertune.config.run import parse_settings
     from nertune.experiments.train import train
 
@@ -88,7 +89,8 @@ def _train(values: dict[str, Any], resume: bool, bomb: Bomb | None) -> None:
     with ExitStack() as stack, folder.with_name("stderr.txt").open("a") as stream:
         if bomb is not None:
             stack.enter_context(_armed(bomb))
-        train(parse_settings(values), console=Console(file=stream), score_test=True, resume=resume)
+        stack.enter_context(show_log(Console(file=stream)))
+        train(parse_settings(values), score_test=True, resume=resume)
 
 
 def _armed(bomb: Bomb) -> Any:

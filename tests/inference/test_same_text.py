@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from helpers.tiny import write_jsonl
 from nertune.config.run import parse_settings
@@ -70,7 +68,7 @@ def test_columns_jsonl_and_raw_text_score_the_same(
             "train": {"epochs": 20, "learning_rate": 0.02, "batch_tokens": 200},
         }
     )
-    train(settings, console=Console(file=io.StringIO()))
+    train(settings)
     predictor = Predictor.load(settings.run.dir, device="cpu")
     assert predictor.segmenter.unit == unit
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+from helpers import shown
 from helpers.tiny import make_settings, tiny_bert
 from nertune.errors import ModelError
-from nertune.experiments.train import train
 from nertune.inference.predictor import load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder
@@ -230,7 +230,7 @@ def test_a_new_head_is_said(encoder: Path, tagger: Path, caplog: pytest.LogCaptu
 def test_a_run_says_that_the_classifier_is_new(tmp_path: Path) -> None:
     output, handlers = io.StringIO(), list(logging.getLogger("nertune").handlers)
     settings = make_settings(tmp_path, "full", {"train": {"epochs": 1}})
-    train(settings, console=Console(file=output, width=200))
+    shown.train(settings, console=Console(file=output, width=200))
     line = f"{tiny_bert()}: the classifier is new: classifier.bias, classifier.weight\n"
     assert line in output.getvalue()
     assert logging.getLogger("nertune").handlers == handlers  # nothing is left behind

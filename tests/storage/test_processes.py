@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from helpers.commands import run, run_process
 from helpers.tiny import make_settings
@@ -55,7 +53,7 @@ def test_all_commands_that_train(
 def test_from_python_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
     with pytest.raises(ConfigError, match=f"{name}=2 is set"):
-        train(make_settings(tmp_path, "lstm"), console=Console(file=io.StringIO()))
+        train(make_settings(tmp_path, "lstm"))
 
 
 @pytest.mark.parametrize("size", ["", "1", "0", "two"])

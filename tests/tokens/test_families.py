@@ -3,7 +3,6 @@ saved, loaded, and finding the same."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tokenizers import Tokenizer
 from transformers import (
     AutoModel,
@@ -109,7 +107,7 @@ def test_a_whole_run(
     values["train"] |= tiny_rates(0.02, values["model"], encoder=0.3)
     values["model"] = {**values["model"], "encoder": str(encoder), "unit": "word"}
     settings = parse_settings(values)
-    record = train(settings, console=Console(file=io.StringIO()), score_test=True)
+    record = train(settings, score_test=True)
     losses = [epoch["loss"] for epoch in record["epochs"]]
     assert losses[-1] < losses[0]
     loaded = load_model(settings.run.dir, device="cpu")

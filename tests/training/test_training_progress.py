@@ -13,12 +13,12 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from helpers import shown
 from helpers.fitting import fit
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import ModelError, TrainingError
-from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.models.tagger import Tagger
 from nertune.training.checkpoint import Checkpoint, CheckpointStore
@@ -141,7 +141,7 @@ def test_the_best_weights_are_written_once(tmp_path: Path, monkeypatch: pytest.M
 
 def quiet(settings: Settings, **options: Any) -> str:
     stream = io.StringIO()
-    train(settings, console=Console(file=stream, width=200), **options)
+    shown.train(settings, console=Console(file=stream, width=200), **options)
     return stream.getvalue()
 
 
@@ -168,7 +168,7 @@ def interrupt(
 PLACES = {
     "forward": (Tagger, "forward", 9, True),
     "loss seen": ("nertune.experiments.progress.RunLog", "on_batch", 2, True),
-    "evaluation": ("nertune.experiments.train", "_quick_scores", 2, False),
+    "evaluation": ("nertune.experiments.fitting", "_scores", 2, False),
     "epoch told": ("nertune.experiments.progress.RunLog", "on_epoch", 2, True),
 }
 

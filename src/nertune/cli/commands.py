@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ import typer
 from rich.console import Console
 
 from nertune import __version__
+from nertune.cli.log import notify, show_log, show_warnings
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.storage.processes import refuse_many_processes
 
@@ -121,31 +121,7 @@ def root(
     ] = False,
 ) -> None:
     """Named-entity recognition by fine-tuning: train, evaluate, predict, compare."""
-    _show_warnings()
-
-
-class _Warnings(logging.Handler):
-    """Shows what the library warns of on stderr, each line once."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._shown: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a line that was not printed yet."""
-        line = record.getMessage()
-        if line not in self._shown:
-            self._shown.add(line)
-            _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _show_warnings() -> None:
-    """Have one such handler, of this command; an application's own handlers stay as they are."""
-    logger = logging.getLogger("nertune")
-    for handler in [h for h in logger.handlers if isinstance(h, _Warnings)]:
-        logger.removeHandler(handler)
-    if not logger.handlers:
-        logger.addHandler(_Warnings())
+    show_warnings(_stderr())
 
 
 @app.command()
@@ -164,7 +140,7 @@ def train(
     from nertune.config.run import load_settings
 
     settings = load_settings(recipe, set_ or [])
-    from nertune.cli.display import TrainingBar, show_log
+    from nertune.cli.display import TrainingBar
     from nertune.experiments.train import train as run
     from nertune.reports.terminal import print_record
 
@@ -382,7 +358,7 @@ def pretrain(
         "exclude": exclude or [], "words": words, "word_tags": word_tags or [], "teacher": teacher,
     }  # fmt: skip
     settings = parse_pretrain_settings(values, set_ or [])
-    from nertune.cli.display import PretrainingBar, show_log
+    from nertune.cli.display import PretrainingBar
     from nertune.experiments.pretrain import pretrain as run
     from nertune.reports.terminal import print_pretraining
 
@@ -432,14 +408,13 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a tagger in another form, checked against the tagger itself."""
-    console = _stderr()
     if to == "transformers":
         if dev or int8:
             raise ConfigError(f"{'--int8' if int8 else '--dev'} belongs to --to onnx")
         from nertune.export.merged import export_merged
 
-        made = export_merged(model, output, overwrite=overwrite, encoder=encoder,
-X1
+        with show_log(_stderr()):
+            made = export_merged(model, output, overwrite=overwrite, encoder=encoder)
         if as_json:
             _print_json(made)
         else:
@@ -454,8 +429,8 @@ X1
     from nertune.export.onnx import export as run
     from nertune.reports.terminal import print_export
 
-    report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder,
-X2
+    with show_log(_stderr()):
+        report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder)
     if as_json:
         _print_json(report)
     else:
@@ -493,23 +468,23 @@ def compare(
     refuse_many_processes()
     from nertune.comparison.runs import RunOptions
     from nertune.comparison.sizes import compare_sizes as run
-    from nertune.experiments.progress import notify
     from nertune.reports.comparison import print_comparison, save_report
 
     try:
-        comparison = run(
-            recipes,
-            _read_shares(sizes),
-            seeds=seeds,
-            baseline=baseline,
-            output=output,
-            options=RunOptions(
-                overrides=set_ or [],
-                first_seed=first_seed,
-                fresh=fresh,
-                other_training_data=other_training_data,
-            ),
-        )
+        with show_log(_stderr()):
+            comparison = run(
+                recipes,
+                _read_shares(sizes),
+                seeds=seeds,
+                baseline=baseline,
+                output=output,
+                options=RunOptions(
+                    overrides=set_ or [],
+                    first_seed=first_seed,
+                    fresh=fresh,
+                    other_training_data=other_training_data,
+                ),
+            )
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; the same command (without --fresh) goes on where it was")
         raise typer.Exit(130) from error
@@ -546,19 +521,19 @@ def sweep(
     refuse_many_processes()
     from nertune.comparison.search.sweep import SweepBudget
     from nertune.comparison.search.sweep import sweep as run
-    from nertune.experiments.progress import notify
     from nertune.reports.figures import save_sweep_figure
     from nertune.reports.terminal import print_sweep
 
     folder = output or Path("sweeps") / space.stem
     try:
-        result = run(
-            space,
-            output=folder,
-            budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
-            resume=resume,
-            overrides=set_ or [],
-        )
+        with show_log(_stderr()):
+            result = run(
+                space,
+                output=folder,
+                budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
+                resume=resume,
+                overrides=set_ or [],
+            )
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")
         raise typer.Exit(130) from error
@@ -594,17 +569,17 @@ def advise(
     refuse_many_processes()
     from nertune.comparison.search.advise import Question
     from nertune.comparison.search.advise import advise as run
-    from nertune.experiments.progress import notify
     from nertune.reports.advice import print_advice, save_advice
 
     name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
     folder = output or Path("advice") / name
     try:
-        advice = run(
-            Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
-            output=folder,
-            resume=resume,
-        )
+        with show_log(_stderr()):
+            advice = run(
+                Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
+                output=folder,
+                resume=resume,
+            )
         save_advice(advice, folder)
     except KeyboardInterrupt as error:
         _stderr().print("interrupted; go on with --resume")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,9 +206,7 @@ def _described(run: PlannedRun) -> str:
     return f"{run.name} on {run.split} {run.scored.path} (sha256 {run.scored.sha256[:12]}…){hint}"
 
 
-def complete_runs(
-    runs: Sequence[PlannedRun], options: RunOptions
-) -> list[Record]:
+def complete_runs(runs: Sequence[PlannedRun], options: RunOptions) -> list[Record]:
     """The records of all runs; what is not finished is trained.
 
     Raises:
@@ -225,9 +223,7 @@ def complete_runs(
         ]
 
 
-def _complete_run(
-    run: PlannedRun, options: RunOptions, position: str
-) -> Record:
+def _complete_run(run: PlannedRun, options: RunOptions, position: str) -> Record:
     """The record of a finished run: one that is there already, or a new one."""
     found = _read_json(run.folder / "record.json")
     stamp = run.stamp
@@ -237,7 +233,10 @@ def _complete_run(
         if not reason:
             version = found.get("nertune")
             by = "" if version == nertune.__version__ else f" (trained by nertune {version})"
-            _LOG.info("%s", f"{position}: reused, {run.folder} is finished with the same settings and data{by}")
+            _LOG.info(
+                "%s",
+                f"{position}: reused, {run.folder} is finished with the same settings and data{by}",
+            )
             return found
         is_resumed = not options.fresh and _lacks_only_test(found, run, stamp)
         what = "trained before, scoring on test" if is_resumed else f"training again, {reason}"

@@ -9,7 +9,6 @@ place for, stays beside the model and nertune decodes with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +78,10 @@ def export_merged(
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
     if predictor.tagger.head.state_dict():
-        _LOG.info("%s", 
+        _LOG.info(
+            "%s",
             f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
-            f"as softmax; nertune reads {manifest.decoder}.safetensors there and decodes as before"
+            f"as softmax; nertune reads {manifest.decoder}.safetensors there and decodes as before",
         )
     return {
         "folder": str(target),

@@ -9,7 +9,7 @@ import logging
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +93,9 @@ def export(
     assert manifest is not None
     corpus = _documents(manifest, dev)
     if (folder / EXPORT_FOLDER / EXPORTED["onnx-int8"]).exists() and not int8:
-        _LOG.info("%s", f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again")
+        _LOG.info(
+            "%s", f"{EXPORTED['onnx-int8']} of an earlier export goes: give --int8 to make it again"
+        )
     try:
         with _draft(folder) as draft:
             exporter = _Exporter(predictor, corpus, draft, tolerance, rounds)
@@ -213,10 +215,11 @@ class _Exporter:
         except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
             graph.unlink()
             return None, found | {"status": "refused", "reason": str(error)}
-        _LOG.info("%s", 
+        _LOG.info(
+            "%s",
             f"float32: {agreement.equal} of {agreement.entities} entities the same, "
             f"{agreement.num_ties} ties, probabilities within {agreement.largest_difference:.1e}, "
-            f"logits within {agreement.largest_emission_difference:.1e} nats"
+            f"logits within {agreement.largest_emission_difference:.1e} nats",
         )
         if agreement.holds:
             return exact, found | {"status": "exported"}
@@ -291,7 +294,9 @@ class _Exporter:
         ratio = speeds["onnx-int8"] / speeds["onnx"]
         names = [f"layer {layer}" if layer else "what is in no layer" for layer in left_out]
         without = f" without {', '.join(names)}" if names else ""
-        _LOG.info("%s", f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed")
+        _LOG.info(
+            "%s", f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed"
+        )
         return small, {
             "left_out": names, "f1": side_by_side, "f1_one_by_one": one_by_one,
             "points_lost": lost, "speed_against_float32": ratio,

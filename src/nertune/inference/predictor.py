@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -133,9 +133,10 @@ class Predictor:
         for batch in batches:
             longest = max((len(document.text) for document in batch), default=0)
             if not by_sentence and limit and longest > limit:
-                _LOG.warning("%s", 
+                _LOG.warning(
+                    "%s",
                     f"a text of {longest} characters, while 95 % of the training texts have "
-                    f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time"
+                    f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time",
                 )
                 limit = 0  # said once
             tagged = self.tag_sentences(batch) if by_sentence else self.tag_documents(batch)

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from helpers.advice import Ask
+from helpers.shown import logged
 from helpers.tiny import (
     SENTENCES,
     make_predictor,
@@ -37,8 +38,8 @@ from nertune.reports.markdown import to_markdown
 
 
 def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path) -> None:
-    said: list[str] = []
-    advice = ask(say=said.append)
+    with logged() as said:
+        advice = ask()
     assert advice.plan.epochs == 6
     assert advice.plan.first == 2
     tried = advice.outcomes

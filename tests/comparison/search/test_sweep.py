@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from helpers import commands
+from helpers.shown import logged
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
 from nertune.comparison.search import sweep as module
 from nertune.comparison.search.sweep import SweepBudget, sweep
@@ -66,10 +67,8 @@ def write_recipe(folder: Path, space: str) -> Path:
 
 
 def test_a_sweep_finds_better_and_writes_a_recipe(recipe: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    result = sweep(
-        recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=7, confirm=1)
-    )
+    with logged() as said:
+        result = sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=7, confirm=1))
     assert len(result.trials) == 7
     assert result.base.number == 0
     assert result.base.values == {}
@@ -195,10 +194,8 @@ def test_a_failing_confirmation_leaves_the_winner(
         return real(values, chosen, folder, watch, seed)
 
     monkeypatch.setattr(module, "_train", fail)
-    said: list[str] = []
-    result = sweep(
-        recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=2, confirm=2)
-    )
+    with logged() as said:
+        result = sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=2, confirm=2))
     assert {name: len(found) for name, found in result.confirmed.items()} == {"base": 1, "best": 1}
     assert "base, seed 989, is left out: the loss is no longer finite" in said
     described = json.loads((tmp_path / "out" / "sweep.json").read_text(encoding="utf-8"))
@@ -247,8 +244,8 @@ def test_where_nothing_was_learnt_nothing_is_important() -> None:
 
 def test_a_broken_trial_does_not_end_it(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, '\n[space]\n"model.max_pieces" = [40, 5000]\n')
-    said: list[str] = []
-    result = sweep(recipe, output=tmp_path / "out", say=said.append, budget=SweepBudget(trials=6))
+    with logged() as said:
+        result = sweep(recipe, output=tmp_path / "out", budget=SweepBudget(trials=6))
     failed = [t for t in result.trials if t.state == "failed"]
     assert failed
     assert all(t.values == {"model.max_pieces": 5000} for t in failed)

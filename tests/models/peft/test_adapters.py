@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 from transformers import BertForTokenClassification
 
@@ -18,6 +16,7 @@ from helpers.fitting import fit
 from helpers.tiny import SENTENCES, make_predictor, make_settings, tiny_rates
 from nertune.config.run import Settings, parse_settings
 from nertune.errors import ConfigError, MissingDependencyError
+from nertune.experiments import fitting
 from nertune.experiments import train as experiment
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor, load_model
@@ -64,7 +63,7 @@ def settings_of(method: str, folder: Path, **train_values: Any) -> Settings:
 
 
 def train_quietly(settings: Settings, **options: Any) -> dict[str, Any]:
-    return train(settings, console=Console(file=io.StringIO()), **options)
+    return train(settings, **options)
 
 
 def emissions(predictor: Predictor) -> list[np.ndarray]:
@@ -81,10 +80,14 @@ def test_what_was_trained_is_saved_and_loaded(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[Predictor] = []
-    build = experiment._build
-    monkeypatch.setattr(
-        experiment, "_build", lambda *a: kept.append(predictor := build(*a)) or predictor
-    )
+    build = experiment.build_learner
+
+    def keep(*arguments: Any) -> fitting.Learner:
+        learner = build(*arguments)
+        kept.append(learner.predictor)
+        return learner
+
+    monkeypatch.setattr(experiment, "build_learner", keep)
     settings = settings_of(method, tmp_path)
     record = train_quietly(settings)
     losses = [epoch["loss"] for epoch in record["epochs"]]
@@ -112,8 +115,8 @@ def test_only_what_should_train_does(method: str, tmp_path: Path) -> None:
         assert set(groups) <= {"head", "adapter", "adapter_b"}
         assert len(groups) > 1
     settings = settings_of(method, tmp_path, epochs=1)
-    accelerator = experiment._accelerator(settings)
-    examples = experiment.prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
+    accelerator = fitting._accelerator(settings)
+    examples = fitting.prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     fit(predictor.tagger, examples, settings.train, accelerator=accelerator, seed=1, pad_id=0)
     changed = {
         name

@@ -17,13 +17,13 @@ moment it resumes; the minutes count the time before and after.
 
 from __future__ import annotations
 
-import logging
 import contextlib
 import io
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -386,10 +386,11 @@ class _Search:
                 f"{self.state.minutes:g} minutes are too few for a sound answer here: the "
                 f"shortest plan takes {plan.seconds / 60:.0f}"
             )
-        _LOG.info("%s", 
+        _LOG.info(
+            "%s",
             f"plan: {plan.documents(self.num_documents):,} of {self.num_documents:,} training "
             f"documents, {plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} seeds or "
-            f"more as time allows; about {plan.seconds / 60:.0f} minutes"
+            f"more as time allows; about {plan.seconds / 60:.0f} minutes",
         )
         if plan.share < 1:
             self.state.note(
@@ -584,9 +585,7 @@ def _confirm(search: _Search, chosen: Mapping[Method, Candidate]) -> tuple[Compa
         started = time.monotonic()
         is_begun = any((output / "runs").glob(f"*/seed-{_SEARCH_SEED + seeds}"))
         try:
-            comparison = compare(
-                recipes, seeds=seeds, output=output, options=options
-            )
+            comparison = compare(recipes, seeds=seeds, output=output, options=options)
         except NertuneError as error:
             return comparison, str(error)
         if not is_done:

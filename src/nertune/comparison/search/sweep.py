@@ -7,11 +7,11 @@ found is held against it.
 
 from __future__ import annotations
 
-import logging
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -341,9 +341,7 @@ def _save(result: SweepResult, output: Path) -> None:
     write_json(path, {**described, **found})
 
 
-def _confirm(
-    result: SweepResult, question: _Question, seeds: Sequence[int], say: Callable[[str], None]
-) -> SweepResult:
+def _confirm(result: SweepResult, question: _Question, seeds: Sequence[int]) -> SweepResult:
     """Recipe and winner again with further seeds; a seed that fails is left out."""
     confirmed: dict[str, list[float]] = {"base": [], "best": []}
     folders: dict[str, list[Path]] = {"base": [], "best": []}
