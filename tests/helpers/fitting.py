@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from nertune.config.run import TrainSettings
 from nertune.models.tagger import Tagger
 from nertune.training.batches import TrainingBatches
-from nertune.training.checkpoint import CheckpointStore
+from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.examples import Examples
 from nertune.training.hidden_state_cache import StateStore
 from nertune.training.observer import Observer
-from nertune.training.progress import Checkpoints
 from nertune.training.trainer import FitResult, Trainer
 
 if TYPE_CHECKING:

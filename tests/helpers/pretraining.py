@@ -21,7 +21,7 @@ from nertune.pretraining.model import PretrainingModel, Shape, build_encoder
 from nertune.pretraining.packing import PreparedText
 from nertune.pretraining.words import Word
 from nertune.training.accelerator import build_accelerator
-from nertune.training.checkpoint import CheckpointStore
+from nertune.training.checkpoint import Checkpoints, CheckpointStore
 
 __all__ = [
     "Halves",
@@ -124,10 +124,8 @@ class Run:
         progress = pretrainer(model, self.settings).train(
             self.text(),
             self.settings.tokens,
-            checkpoints=self.checkpoints,
-            fingerprint=self.fingerprint,
+            checkpoints=Checkpoints(self.checkpoints, self.fingerprint, resume=resume),
             observer=watcher or Watcher(),
-            resume=resume,
         )
         return model, progress
 

@@ -20,6 +20,7 @@ from nertune.pretraining.masking import choose_masked
 from nertune.pretraining.model import PretrainingModel
 from nertune.pretraining.optimizers import build_optimizers
 from nertune.pretraining.schedule import Schedule
+from nertune.training.checkpoint import Checkpoints
 
 
 def assert_same(one: PretrainingModel, other: PretrainingModel) -> None:
@@ -206,9 +207,8 @@ def test_a_text_that_is_shorter_than_a_row(tmp_path: Path) -> None:
     text = prepare_text(tmp_path / "short", made_up_lines()[:1], held_out=0.0)
     with pytest.raises(DataError, match="shorter than one row of 30 tokens"):
         pretrainer(make_model(it.settings), it.settings).train(
-            text, 1000, checkpoints=it.checkpoints, fingerprint={}, observer=Watcher(),
-            resume=False,
-        )  # fmt: skip
+            text, 1000, checkpoints=Checkpoints(it.checkpoints), observer=Watcher()
+        )
 
 
 # Seeds and resuming

@@ -14,6 +14,7 @@ from nertune.errors import CheckpointError
 from nertune.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
+    CheckpointTimer,
     optimizer_tensors,
     restore_optimizer,
 )
@@ -227,3 +228,25 @@ def test_best_weights_that_stayed_are_taken_over(
     assert last is not None
     assert torch.equal(found.best["a"], best["a"])
     assert not last.best["a"].any()
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "due"),
+    [
+        (0, 0.0, []),
+        (3, 0.0, [3, 6, 9, 12]),
+        (0, 1.0, [5, 10]),  # a step takes 12 seconds
+        (4, 1.0, [4, 8, 12]),  # each restarts the clock
+        (7, 1.0, [5, 7, 12]),
+    ],
+)
+def test_when_a_checkpoint_is_due(steps: int, minutes: float, due: list[int]) -> None:
+    seconds = [0.0]
+    timer = CheckpointTimer(steps, minutes, lambda: seconds[0])
+    found = []
+    for step in range(1, 13):
+        seconds[0] += 12
+        if timer.is_due(step):
+            found.append(step)
+            timer.restart()
+    assert found == due

@@ -30,12 +30,11 @@ from nertune.models.heads.transfer import Base
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.batches import TrainingBatches
-from nertune.training.checkpoint import CheckpointStore
+from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.examples import Examples, measure_coverage, prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.observer import Observer, Observers
 from nertune.training.optimizer import group_parameters, group_rates
-from nertune.training.progress import Checkpoints
 from nertune.training.trainer import FitResult, Trainer
 
 if TYPE_CHECKING:

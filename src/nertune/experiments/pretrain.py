@@ -54,7 +54,7 @@ from nertune.storage.processes import refuse_many_processes
 from nertune.tokens.tokenizer import EncoderTokenizer, load_tokenizer
 from nertune.tokens.units import Unit, choose_unit
 from nertune.training.accelerator import build_accelerator
-from nertune.training.checkpoint import CheckpointStore
+from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.types import Document
 
 __all__ = ["PretrainingObserver", "pretrain"]
@@ -259,10 +259,12 @@ def _pretrain(
     progress = pretrainer.train(
         text,
         plan["tokens"],
-        checkpoints=CheckpointStore(folder.checkpoints),
-        fingerprint=source.fingerprint(tokenizer, plan["tokens"]),
+        checkpoints=Checkpoints(
+            CheckpointStore(folder.checkpoints),
+            source.fingerprint(tokenizer, plan["tokens"]),
+            resume=resume,
+        ),
         observer=watch,
-        resume=resume,
     )
     held_out = {"before": before, "after": pretrainer.measure(text.held_out())}
     record = _record(source, learner, text, _Outcome(plan, progress, held_out))

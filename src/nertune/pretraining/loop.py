@@ -21,12 +21,14 @@ from nertune.pretraining.packing import Block, PreparedText, RowCursor, next_row
 from nertune.pretraining.schedule import Schedule
 from nertune.training.checkpoint import (
     Checkpoint,
-    CheckpointStore,
+    Checkpoints,
+    CheckpointTimer,
     optimizer_tensors,
     refuse_other_run,
     restore_optimizer,
     restore_weights,
 )
+from nertune.training.progress import trainable_tensors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -95,10 +97,8 @@ class Pretrainer:
         text: PreparedText,
         num_tokens: int,
         *,
-        checkpoints: CheckpointStore,
-        fingerprint: dict[str, Any],
+        checkpoints: Checkpoints,
         observer: PretrainObserver,
-        resume: bool,
     ) -> PretrainProgress:
         """Train until the budget is spent.
 
@@ -110,33 +110,34 @@ class Pretrainer:
             text: where the rows come from.
             num_tokens: the budget, in tokens with special ones.
             checkpoints: of this run.
-            fingerprint: what a checkpoint must share with the run that resumes it.
             observer: is told the losses.
-            resume: continue from the newest checkpoint, if there is one.
 
         Raises:
             TrainingError: the loss is no longer finite.
             CheckpointError: the checkpoint is of other settings or texts.
         """
         optimizers = build_optimizers(self.model, self.settings)
-        keeper = _Keeper(self.model, optimizers, checkpoints, fingerprint)
-        progress = (keeper.restore() if resume else None) or PretrainProgress()
+        keeper = _Keeper(self.model, optimizers, checkpoints)
+        progress = keeper.resume() or PretrainProgress()
         schedule = Schedule(self.settings, num_tokens)
         self.model.eval()  # no dropout: a small budget has nothing to overfit
         step = _Step(self.model, self.settings, self.token_ids, optimizers, self.accelerator)
-        clock = _Clock(progress, self.settings)
+        clock = _Clock(progress)
+        steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        timer = CheckpointTimer(steps, minutes, checkpoints.clock)
         while progress.tokens < num_tokens:
             self._advance(progress, text, schedule, step)
             clock.tick(progress)
             is_last = progress.tokens >= num_tokens
-            is_due = clock.checkpoint_is_due(progress)
+            is_due = timer.is_due(progress.step)
             if is_last or is_due or clock.report_is_due():
                 progress.history.append(step.take_losses(progress))
                 _refuse_infinite(progress)
                 observer.on_steps(progress, num_tokens, clock.speed(progress))
             if is_last or is_due:
                 keeper.save(progress)
-                clock.saved(progress)
+                timer.restart()
+                clock.resume(progress)
         return progress
 
     def _advance(
@@ -269,22 +270,15 @@ class _Step:
 
 
 class _Clock:
-    """Training time over all processes of a run, and what is due when."""
+    """Training time over all processes of a run, and when a report is due."""
 
-    def __init__(self, progress: PretrainProgress, settings: PretrainSettings):
-        self._settings = settings
-        self._saved_at = self._shown_at = time.perf_counter()
-        self._started = self._saved_at - progress.seconds
+    def __init__(self, progress: PretrainProgress):
+        self._shown_at = time.perf_counter()
+        self._started = self._shown_at - progress.seconds
         self._shown_tokens, self._shown_seconds = progress.tokens, progress.seconds
 
     def tick(self, progress: PretrainProgress) -> None:
         progress.seconds = time.perf_counter() - self._started
-
-    def checkpoint_is_due(self, progress: PretrainProgress) -> bool:
-        if every := self._settings.checkpoint_steps:
-            return progress.step % every == 0
-        waited = time.perf_counter() - self._saved_at
-        return waited > 60 * self._settings.checkpoint_minutes
 
     def report_is_due(self) -> bool:
         return time.perf_counter() - self._shown_at > _REPORT_SECONDS
@@ -297,10 +291,9 @@ class _Clock:
         self._shown_tokens, self._shown_seconds = progress.tokens, progress.seconds
         return tokens / seconds
 
-    def saved(self, progress: PretrainProgress) -> None:
-        """Writing a checkpoint is not training."""
-        self._saved_at = time.perf_counter()
-        self._started = self._saved_at - progress.seconds
+    def resume(self, progress: PretrainProgress) -> None:
+        """What was done since the last tick is not training, e.g. writing a checkpoint."""
+        self._started = time.perf_counter() - progress.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,21 +303,19 @@ class _Keeper:
     Attributes:
         model: what trains.
         optimizers: of its parameters.
-        store: where to.
-        fingerprint: what a checkpoint must share with the run that resumes it.
+        checkpoints: where to.
     """
 
     model: PretrainingModel
     optimizers: list[NamedOptimizer]
-    store: CheckpointStore
-    fingerprint: dict[str, Any]
+    checkpoints: Checkpoints
 
     def save(self, progress: PretrainProgress) -> None:
-        self.store.save(
+        self.checkpoints.store.save(
             Checkpoint(
                 step=progress.step,
-                state={"progress": asdict(progress), "fingerprint": self.fingerprint},
-                weights={n: p.detach() for n, p in self._trainable().items()},
+                state={"progress": asdict(progress), "fingerprint": self.checkpoints.fingerprint},
+                weights=trainable_tensors(self.model),
                 best={},
                 optimizer={
                     f"{i}/{key}": tensor
@@ -335,14 +326,16 @@ class _Keeper:
             )
         )
 
-    def restore(self) -> PretrainProgress | None:
-        """Put everything back as the newest checkpoint has it; `None` where there is none."""
-        saved = self.store.latest()
-        if saved is None:
+    def resume(self) -> PretrainProgress | None:
+        """Put everything back as the newest checkpoint has it.
+
+        `None` where there is none, or where the run is not to resume.
+        """
+        if not self.checkpoints.resume or (saved := self.checkpoints.store.latest()) is None:
             return None
         defaults = missing_settings(saved.state["fingerprint"])
-        refuse_other_run(saved, self.fingerprint, defaults=defaults)
-        restore_weights(saved, self._trainable())
+        refuse_other_run(saved, self.checkpoints.fingerprint, defaults=defaults)
+        restore_weights(saved, trainable_tensors(self.model))
         for i, (optimizer, names) in enumerate(self.optimizers):
             own = {
                 key.removeprefix(f"{i}/"): tensor
@@ -353,9 +346,6 @@ class _Keeper:
         values = dict(saved.state["progress"])
         values["cursor"] = RowCursor(**values["cursor"])
         return PretrainProgress(**values)
-
-    def _trainable(self) -> dict[str, torch.nn.Parameter]:
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
 
 def _parts(num_rows: int, length: int, settings: PretrainSettings) -> Iterator[slice]:

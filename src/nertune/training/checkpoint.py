@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from nertune.storage.files import hash_file
 __all__ = [
     "Checkpoint",
     "CheckpointStore",
+    "CheckpointTimer",
+    "Checkpoints",
     "optimizer_tensors",
     "refuse_other_run",
     "restore_optimizer",
@@ -201,6 +204,47 @@ class CheckpointStore:
     def _sweep(self) -> None:
         for draft in self.folder.glob(".draft-*"):
             shutil.rmtree(draft)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a run keeps its checkpoints.
+
+    Attributes:
+        store: the folder.
+        fingerprint: what a checkpoint must share with the run that resumes it.
+        resume: whether to continue from the newest one, if there is one.
+        clock: gives the seconds by which checkpoints are due.
+    """
+
+    store: CheckpointStore
+    fingerprint: Mapping[str, Any] | None = None
+    resume: bool = False
+    clock: Callable[[], float] = time.monotonic
+
+
+class CheckpointTimer:
+    """Says when a checkpoint is due: every so many steps, by the clock, or both.
+
+    Args:
+        steps: 0: by the clock alone.
+        minutes: 0: by steps alone.
+        clock: gives seconds.
+    """
+
+    def __init__(self, steps: int, minutes: float, clock: Callable[[], float] = time.monotonic):
+        self._steps, self._minutes, self._clock = steps, minutes, clock
+        self._saved_at = clock()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to write one behind this step."""
+        if self._steps and step % self._steps == 0:
+            return True
+        return self._minutes > 0 and self._clock() - self._saved_at >= 60 * self._minutes
+
+    def restart(self) -> None:
+        """One was written."""
+        self._saved_at = self._clock()
 
 
 def _age(path: Path) -> list[int]:

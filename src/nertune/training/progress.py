@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nertune.config.run import TrainSettings
 from nertune.errors import TrainingError
@@ -17,7 +17,8 @@ from nertune.models.peft.adalora import RankSchedule, without_ranks
 from nertune.models.tagger import Tagger
 from nertune.training.checkpoint import (
     Checkpoint,
-    CheckpointStore,
+    Checkpoints,
+    CheckpointTimer,
     optimizer_tensors,
     refuse_other_run,
     restore_optimizer,
@@ -121,23 +122,6 @@ class _Mark:
     rng: dict[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoints:
-    """Where a run keeps its checkpoints.
-
-    Attributes:
-        store: the folder.
-        fingerprint: what a checkpoint must share with the run that resumes it.
-        resume: whether to go on from the newest one, if there is one.
-        clock: gives the seconds by which checkpoints are due.
-    """
-
-    store: CheckpointStore
-    fingerprint: Mapping[str, Any] | None = None
-    resume: bool = False
-    clock: Callable[[], float] = time.monotonic
-
-
 class ProgressKeeper:
     """Writes the checkpoints of one run: by the clock, by steps, and when it is interrupted.
 
@@ -167,8 +151,8 @@ class ProgressKeeper:
         self._settings, self._checkpoints = settings, checkpoints
         self._store = None if checkpoints is None else checkpoints.store
         self._fingerprint = None if checkpoints is None else checkpoints.fingerprint
-        self._clock = time.monotonic if checkpoints is None else checkpoints.clock
-        self._saved_at = self._clock()
+        clock = time.monotonic if checkpoints is None else checkpoints.clock
+        self._timer = CheckpointTimer(settings.checkpoint_steps, settings.checkpoint_minutes, clock)
         self._began, self._earlier = time.perf_counter(), 0.0
         self._mark: _Mark | None = None
 
@@ -230,12 +214,7 @@ class ProgressKeeper:
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is to be written at this step, by their number or by the clock."""
-        if self._store is None:
-            return False
-        if (every := self._settings.checkpoint_steps) and step % every == 0:
-            return True
-        minutes = self._settings.checkpoint_minutes
-        return minutes > 0 and self._clock() - self._saved_at >= 60 * minutes
+        return self._store is not None and self._timer.is_due(step)
 
     def is_due_after_epoch(self, step: int) -> bool:
         """The same at the end of an epoch, where a checkpoint may be wanted always."""
@@ -270,7 +249,7 @@ class ProgressKeeper:
             )
         )
         self._mark = None  # it is saved
-        self._saved_at = self._clock()
+        self._timer.restart()
 
     def save_interrupted(self) -> None:
         """Write what was marked last, where it can be gone on from; else leave what is there."""
@@ -320,9 +299,9 @@ def diverged(
     )
 
 
-def trainable_tensors(tagger: Tagger) -> dict[str, Tensor]:
+def trainable_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What training changes, by name."""
-    return {name: p.detach() for name, p in tagger.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _to_json(progress: Progress, accelerator: Accelerator) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from nertune.models.peft.adalora import RankSchedule
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import Batch
 from nertune.training.batches import TrainingBatches
+from nertune.training.checkpoint import Checkpoints
 from nertune.training.observer import Observer, Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
 from nertune.training.progress import (
-    Checkpoints,
     EpochReport,
     Progress,
     ProgressKeeper,
