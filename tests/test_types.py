@@ -90,3 +90,15 @@ def test_metadata_stay_with_other_entities() -> None:
     assert document == pickle.loads(pickle.dumps(document))
     assert hash(document)
     assert Document("王明", meta={"a": 1}) != Document("王明")
+
+
+def test_short_forms() -> None:
+    document = Document(
+        "王小明到了北京。", (Entity(0, 3, "PER", 0.98765), Entity(5, 7, "LOC")), id="a"
+    )
+    assert repr(document) == "Document('王小明到了北京。', ['王小明' PER, '北京' LOC], id='a')"
+    assert repr(document.entities[0]) == "Entity(0, 3, 'PER', 0.9877)"
+    assert repr(document.entities[1]) == "Entity(5, 7, 'LOC')"
+    long = Document("甲" * 1000, tuple(Entity(i, i + 1, "X") for i in range(100)))
+    assert len(repr(long)) < 120
+    assert "… 96 more" in repr(long)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from nertune.comparison.compare import compare
     from nertune.config.run import Settings, load_settings, parse_settings
     from nertune.data.corpus import Corpus, load_corpus
+    from nertune.data.tables import from_pandas, to_pandas
     from nertune.evaluation.metrics import Scores, score
     from nertune.inference.predictor import Predictor
+    from nertune.training.observer import Observer
 
 __version__ = "0.1.0"
 
@@ -31,34 +33,40 @@ __all__ = [
     "Document",
     "Entity",
     "NertuneError",
+    "Observer",
     "Predictor",
     "Scores",
     "Settings",
     "compare",
     "evaluate",
+    "from_pandas",
     "load",
     "load_corpus",
     "load_settings",
     "parse_settings",
     "read",
     "score",
+    "to_pandas",
     "train",
     "write",
 ]
 
 _HOME = {
     "Corpus": "nertune.data.corpus",
+    "Observer": "nertune.training.observer",
     "Predictor": "nertune.inference.predictor",
     "Scores": "nertune.evaluation.metrics",
     "Settings": "nertune.config.run",
     "compare": "nertune.comparison.compare",
     "evaluate": "nertune.api",
+    "from_pandas": "nertune.data.tables",
     "load": "nertune.api",
     "load_corpus": "nertune.data.corpus",
     "load_settings": "nertune.config.run",
     "parse_settings": "nertune.config.run",
     "read": "nertune.api",
     "score": "nertune.evaluation.metrics",
+    "to_pandas": "nertune.data.tables",
     "train": "nertune.api",
     "write": "nertune.api",
 }

@@ -95,8 +95,7 @@ def train(
     *,
     train: Sequence[Document] | None = None,
     dev: Sequence[Document] | None = None,
-    test: Sequence[Document] | None = None,
-    score_test: bool | None = None,
+    test: Sequence[Document] | bool = False,
     resume: bool = False,
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
@@ -107,8 +106,8 @@ def train(
 
     Args:
         settings: a recipe's path, its content as a dict, or `Settings`.
-        train, dev, test: documents in the place of the files that the settings name.
-        score_test: also score the test data; by default if `test` is given.
+        train, dev: documents in the place of the files that the settings name.
+        test: documents to score in the end; or `True`: score the file that the settings name.
         resume: continue a killed run, or return the record of a finished one; documents must be
             the same ones.
         overwrite: replace what an earlier run left in the folder.
@@ -121,7 +120,8 @@ def train(
         CheckpointError: the run in the folder had other documents.
         NertuneError: settings, data, encoder or folder cannot be used.
     """
-    given = {"train": train, "dev": dev, "test": test}
+    own_test = None if isinstance(test, bool) else test
+    given = {"train": train, "dev": dev, "test": own_test}
     corpora = {
         split: Corpus.from_documents(documents, name=_IN_MEMORY)
         for split, documents in given.items()
@@ -130,7 +130,7 @@ def train(
     return train_run(
         _settings(settings, corpora),
         corpora=corpora,
-        score_test="test" in corpora if score_test is None else score_test,
+        score_test=test is not False,
         resume=resume,
         overwrite=overwrite,
         observers=observers,

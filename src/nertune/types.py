@@ -9,8 +9,11 @@ from typing import Any
 
 __all__ = ["Document", "Entity"]
 
+_SHOWN = 40  # characters of a text in its short form
+_SHOWN_ENTITIES = 4
 
-@dataclass(frozen=True, slots=True, order=True)
+
+@dataclass(frozen=True, slots=True, order=True, repr=False)
 class Entity:
     """A named entity in a text.
 
@@ -35,13 +38,17 @@ class Entity:
         if not self.label:
             raise ValueError(f"entity [{self.start}, {self.end}) has no label")
 
+    def __repr__(self) -> str:
+        score = "" if self.score is None else f", {self.score:.4g}"
+        return f"Entity({self.start}, {self.end}, {self.label!r}{score})"
+
     @property
     def key(self) -> tuple[int, int, str]:
         """What strict scoring compares: start, end and label, without the score."""
         return self.start, self.end, self.label
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """A text with its entities.
 
@@ -76,6 +83,15 @@ class Document:
             if not previous_end <= start < end <= len(self.text):
                 raise ValueError(f"token [{start}, {end}) is empty, out of order or out of text")
             previous_end = end
+
+    def __repr__(self) -> str:
+        """Short: the first characters, and a few entities."""
+        text = self.text if len(self.text) <= _SHOWN else f"{self.text[: _SHOWN - 1]}…"
+        shown = [f"{self.surface(e)!r} {e.label}" for e in self.entities[:_SHOWN_ENTITIES]]
+        if len(self.entities) > _SHOWN_ENTITIES:
+            shown.append(f"… {len(self.entities) - _SHOWN_ENTITIES} more")
+        id = f", id={self.id!r}" if self.id else ""
+        return f"Document({text!r}, [{', '.join(shown)}]{id})"
 
     def with_entities(self, entities: Iterable[Entity]) -> Document:
         """The same document with other entities."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -36,9 +36,6 @@ from nertune.storage.processes import refuse_many_processes
 from nertune.training.examples import measure_coverage
 from nertune.training.trainer import FitResult, Observer
 from nertune.types import Document
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["train"]
 

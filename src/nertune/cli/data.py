@@ -1,0 +1,117 @@
+"""Commands for data files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nertune.cli.options import (
+    Format,
+    Join,
+    Json,
+    OffsetsOption,
+    SchemeOption,
+    print_json,
+    stderr,
+    stdout,
+)
+from nertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["convert", "inspect"]
+
+
+def inspect(
+    files: Annotated[list[str], typer.Argument(help="Data files, e.g. train dev test.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="An encoder or trained model: lists what its pieces cannot express."),
+    ] = None,
+    format: Format = "auto",
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    unit: Annotated[str, typer.Option(help="auto, char or word.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse tags out of scheme.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Counts, lengths, scheme, repaired tags, leakage, and what a tokenizer cannot express."""
+    from nertune.artifacts.manifest import trained_reading
+    from nertune.data.corpus import Reading, load_alike
+    from nertune.data.samples import resolve_data
+    from nertune.experiments.inspect import inspect_corpora
+    from nertune.reports.inspection import print_inspection
+
+    if unit not in ("auto", "char", "word"):
+        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    like = trained_reading(model) if model else Reading()
+    corpora = [
+        load_alike(
+            resolve_data(f),
+            like,
+            format=format,
+            scheme=scheme,  # type: ignore[arg-type]
+            join=join,  # type: ignore[arg-type]
+            offsets=offsets,  # type: ignore[arg-type]
+            strict=strict,
+        )
+        for f in files
+    ]
+    inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]
+    if as_json:
+        print_json(inspection.to_dict())
+    else:
+        print_inspection(inspection, stdout())
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A data file; or sample:train.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file or folder.")],
+    from_: Annotated[
+        str, typer.Option("--from", help="The format of IN: auto, or a name.")
+    ] = "auto",
+    to: Annotated[str, typer.Option("--to", help="The format of OUT; by its suffix.")] = "auto",
+    check: Annotated[bool, typer.Option("--check", help="Read OUT again and compare.")] = False,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Write OUT even if it cannot hold all of IN.")
+    ] = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(help="Cut texts without tokens into: auto, char or word.")
+    ] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a data file in another format; list by entity what that cannot hold."""
+    from nertune.data.convert import convert as run
+    from nertune.data.corpus import load_with
+    from nertune.data.formats import ReadOptions, WriteOptions
+    from nertune.data.samples import resolve_data
+    from nertune.reports.conversion import render
+    from nertune.tokens.units import choose_unit, cut_visible
+
+    if unit not in ("auto", "char", "word"):
+        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    if target.exists() and target.resolve() == resolve_data(str(source)).resolve():
+        raise ConfigError(f"{target}: IN and OUT are the same file")
+    more = dict(o.partition("=")[::2] for o in option or [])
+    how = ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
+    corpus = load_with(resolve_data(str(source)), how, format=from_)
+    cut = choose_unit(corpus.documents, unit)  # type: ignore[arg-type]
+    options = WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut))
+    found = run(corpus, target, options, to=to, check=check, allow_loss=allow_loss)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        render(found, stderr())
+    if found.differences or not found.is_written:
+        raise typer.Exit(1)

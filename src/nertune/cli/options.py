@@ -1,0 +1,66 @@
+"""Options that several commands have, and where commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+__all__ = [
+    "BackendOption",
+    "Device",
+    "EncoderOption",
+    "Format",
+    "Join",
+    "Json",
+    "OffsetsOption",
+    "Overwrite",
+    "Resume",
+    "SchemeOption",
+    "Sets",
+    "print_json",
+    "stderr",
+    "stdout",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
+]
+Format = Annotated[str, typer.Option(help="auto, or a format's name, e.g. conll or jsonl.")]
+SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BIOS, BMES, BILOU or IO.")]
+Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
+OffsetsOption = Annotated[
+    str, typer.Option(help="What offsets of JSONL count: auto, codepoint, utf16 or byte.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="Where an adapter's base encoder is now; its hash decides if it is that."
+    ),
+]
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def stderr() -> Console:
+    """Where all goes that is no result."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")

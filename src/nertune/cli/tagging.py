@@ -1,0 +1,258 @@
+"""Commands for a trained tagger: score it, use it, ship it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+
+from nertune.cli.log import show_log
+from nertune.cli.options import (
+    BackendOption,
+    Device,
+    EncoderOption,
+    Format,
+    Json,
+    OffsetsOption,
+    SchemeOption,
+    print_json,
+    stderr,
+    stdout,
+)
+from nertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nertune.inference.predictor import Predictor
+    from nertune.types import Document
+
+__all__ = ["evaluate", "export", "predict"]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
+    file: Annotated[Path, typer.Argument(help="A file with gold entities; or sample:test.")],
+    format: Format = "auto",
+    scheme: SchemeOption = "auto",
+    join: Annotated[
+        str, typer.Option(help="How CoNLL tokens become text: auto (as in training), none, space.")
+    ] = "auto",
+    offsets: OffsetsOption = "auto",
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="MAP",
+            help="Rename the file's labels to the model's: GOLD=MODEL,… or a .toml or .json file; "
+            "GOLD= drops a label.",
+        ),
+    ] = "",
+    device: Device = "auto",
+    backend: BackendOption = "torch",
+    encoder: EncoderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Score a tagger against a file's gold entities (strict spans)."""
+    from nertune.artifacts.manifest import trained_reading
+    from nertune.data.corpus import load_alike
+    from nertune.data.samples import resolve_data
+
+    corpus = load_alike(
+        resolve_data(str(file)),
+        trained_reading(model),
+        format=format,
+        scheme=scheme,  # type: ignore[arg-type]
+        join=join,  # type: ignore[arg-type]
+        offsets=offsets,  # type: ignore[arg-type]
+    )
+    from nertune.evaluation.metrics import score
+    from nertune.evaluation.relabel import describe_gold, read_label_map, rename_labels
+    from nertune.reports.terminal import print_scores
+
+    names = read_label_map(labels) if labels else {}
+    predictor = _load(model, device, backend, encoder)
+    gold, known, notices = corpus.documents, predictor.tagset.labels, list(corpus.notices)
+    if names:
+        relabelled = rename_labels(gold, names, known)
+        gold = relabelled.documents
+        notices.append(relabelled.describe())
+    notices += describe_gold(gold, known)
+    for notice in notices:
+        stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
+    predicted = list(predictor.tag_documents(gold, with_scores=False))
+    scores = score(gold, predicted, types=known).to_dict()
+    if as_json:
+        about = {"model": model, "file": str(corpus.path), "sha256": corpus.sha256}
+        renamed = {"labels": names} if names else {}
+        print_json({**about, **renamed, "notices": notices, **scores})
+    else:
+        print_scores(scores, f"{corpus.path}", stdout())
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; none: one text a line from stdin.")
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a "
+            "pattern such as 'texts/*.txt'; repeatable.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Output: text (highlighted), or a format, e.g. jsonl or conll; by the suffix of "
+            "--output."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, which appears when all is written."),
+    ] = None,
+    input_format: Annotated[
+        str,
+        typer.Option(
+            help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."
+        ),
+    ] = "auto",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="A text file is one document, not one a line.")
+    ] = False,
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Tag long texts a sentence at a time.")
+    ] = False,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out entities that are less probable.")
+    ] = 0.0,
+    device: Device = "auto",
+    backend: BackendOption = "torch",
+    encoder: EncoderOption = None,
+) -> None:
+    """Find the entities in texts; from a pipe each line is answered as it comes."""
+    from nertune.artifacts.manifest import trained_reading
+    from nertune.data.inputs import (
+        expand_files,
+        in_batches,
+        read_files,
+        read_inputs,
+        read_stdin,
+    )
+    from nertune.inference.output import open_output, output_format, write_tagged
+
+    kind = output_format(format, output)
+    if texts and file:
+        raise ConfigError("give texts or --file, not both")
+    batches: Iterable[list[Document]]
+    if texts:
+        batches = in_batches(read_inputs(texts, None, input_format))
+    elif file:
+        paths, left_out = expand_files(file)
+        if left_out:
+            stderr().print(
+                f"{len(left_out)} files left out, whose names are of no text format (first: "
+                f"{left_out[0]})",
+                soft_wrap=True,
+            )
+        how = trained_reading(model).join
+        batches = in_batches(read_files(paths, input_format, join=how, whole=whole))
+    else:
+        batches = read_stdin(whole=whole)
+    first = _peek(batches)  # so that a missing file is told before a model is loaded
+    predictor = _load(model, device, backend, encoder)
+    tagged = predictor.tag_batches(
+        first,
+        by_sentence=sentences,
+        min_score=min_score,
+    )
+    with open_output(output) as stream:
+        console = stdout() if output is None else Console(file=stream, highlight=False)
+        write_tagged(predictor, tagged, kind, stream, console)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A trained model's folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="onnx: a faster graph, checked against the tagger; or transformers: a folder of "
+            "merged weights.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Of transformers: the new folder; by default MODEL-transformers."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export to that folder.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also matrix products in int8, if that is good enough.")
+    ] = False,
+    dev: Annotated[
+        str,
+        typer.Option(help="Labelled text to compare on; by default what chose the best epoch."),
+    ] = "",
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Points of micro-F1 that int8 may lose.")
+    ] = 0.3,
+    encoder: EncoderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write a tagger in another form, checked against the tagger itself."""
+    if to == "transformers":
+        if dev or int8:
+            raise ConfigError(f"{'--int8' if int8 else '--dev'} belongs to --to onnx")
+        from nertune.export.merged import export_merged
+
+        with show_log(stderr()):
+            made = export_merged(model, output, overwrite=overwrite, encoder=encoder)
+        if as_json:
+            print_json(made)
+        else:
+            stdout().print(f"{made['folder']}: AutoModelForTokenClassification loads it, and "
+                            "nertune does", soft_wrap=True)  # fmt: skip
+        return
+    if to != "onnx":
+        raise ConfigError(f"--to {to!r}: expected onnx or transformers")
+    if output is not None or overwrite:
+        wrong = "--overwrite" if output is None else "--output"
+        raise ConfigError(f"{wrong} belongs to --to transformers: graphs lie in the model's folder")
+    from nertune.export.onnx import export as run
+    from nertune.reports.terminal import print_export
+
+    with show_log(stderr()):
+        report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder)
+    if as_json:
+        print_json(report)
+    else:
+        print_export(report, model, stdout())
+
+
+def _load(model: str, device: str, backend: str, encoder: str | None) -> Predictor:
+    from nertune.inference.predictor import Predictor
+    from nertune.models.onnx import Backend
+
+    if backend not in (known := get_args(Backend)):
+        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
+    return Predictor.load(model, device=device, backend=cast("Backend", backend), encoder=encoder)
+
+
+def _peek(batches: Iterable[list[Document]]) -> Iterator[list[Document]]:
+    iterator = iter(batches)
+    first = next(iterator, None)
+
+    def chained() -> Iterator[list[Document]]:
+        if first is not None:
+            yield first
+        yield from iterator
+
+    return chained()

@@ -1,0 +1,34 @@
+"""The bounds within which the house is kept: rooms, functions, parameters."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "nertune"
+MOST_MODULES, MOST_LINES, MOST_PARAMETERS = 15, 60, 7
+
+
+def count_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.stem)
+def test_functions_fit_a_screen(path: Path) -> None:
+    """Commands may have as many options as they need, and a long list of them."""
+    is_cli = path.parent.name == "cli"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_cli:
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MOST_LINES, f"{path.name}: {node.name} has {lines} lines"
+            found = count_parameters(node)
+            assert found <= MOST_PARAMETERS, f"{path.name}: {node.name} has {found} parameters"
+
+
+def test_no_room_is_crowded() -> None:
+    folders = [SOURCE, *(p for p in SOURCE.rglob("*") if (p / "__init__.py").is_file())]
+    crowded = {f.name: n for f in folders if (n := len(list(f.glob("*.py")))) > MOST_MODULES}
+    assert not crowded
