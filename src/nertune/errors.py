@@ -78,7 +78,7 @@ class CheckpointError(NertuneError):
 
 
 class TrainingError(NertuneError):
-    """Training cannot go on, e.g. because the loss is no longer finite."""
+    """Training cannot continue, e.g. because the loss is no longer finite."""
 
 
 class MissingDependencyError(NertuneError):

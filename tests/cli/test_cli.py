@@ -519,7 +519,7 @@ def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == b""
-    assert stderr.decode().endswith("\ninterrupted; go on with --resume\n")
+    assert stderr.decode().endswith("\ninterrupted; --resume continues it\n")
     assert b"Traceback" not in stderr
     assert list(checkpoints.glob("step-*"))
     refused(run("train", path), "holds an unfinished run; use --resume")
@@ -587,9 +587,9 @@ def test_other_errors_of_the_system_are_not_hidden(
             "nertune.comparison.sizes.compare_sizes",
             "the same command (without --fresh) goes",
         ),
-        ("sweep", "nertune.comparison.search.sweep.sweep", "go on with --resume"),
-        ("advise", "nertune.comparison.search.advise.advise", "go on with --resume"),
-        ("pretrain", "nertune.experiments.pretrain.pretrain", "go on with --resume"),
+        ("sweep", "nertune.comparison.search.sweep.sweep", "--resume continues it"),
+        ("advise", "nertune.comparison.search.advise.advise", "--resume continues it"),
+        ("pretrain", "nertune.experiments.pretrain.pretrain", "--resume continues it"),
     ],
 )
 def test_an_interrupt_says_how_to_go_on(

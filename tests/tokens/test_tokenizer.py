@@ -332,7 +332,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:
     assert "no config.json" in refused(empty)
     (empty / "config.json").write_text('{"model_type": "bert"}')
     # transformers makes up a vocabulary of five special pieces; every character would be unknown.
-    assert "nothing but 5 special pieces" in refused(empty)
+    assert "nothing but 5 special tokens" in refused(empty)
     (empty / "tokenizer.json").write_text("{")
     assert "no tokenizer can be loaded" in refused(empty)
     (empty / "tokenizer.json").write_text('{"version": "1.0"}')

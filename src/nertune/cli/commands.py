@@ -40,8 +40,8 @@ for _data_command in (inspect, convert):
     data_app.command()(_data_command)
 
 _DISK_HINTS = {
-    errno.ENOSPC: "make room, or name a folder on another disk; a run goes on with --resume",
-    errno.EDQUOT: "make room, or name a folder on another disk; a run goes on with --resume",
+    errno.ENOSPC: "make room, or name a folder on another disk; --resume continues a run",
+    errno.EDQUOT: "make room, or name a folder on another disk; --resume continues a run",
     errno.EROFS: "name a folder that can be written",
     errno.EACCES: "name a file or folder that you may read or write",
 }

@@ -73,7 +73,7 @@ def compare(
                 ),
             )
     except KeyboardInterrupt as error:
-        stderr().print("interrupted; the same command (without --fresh) goes on where it was")
+        stderr().print("interrupted; the same command (without --fresh) continues it")
         raise typer.Exit(130) from error
     save_report(comparison, output)
     if as_json:
@@ -90,7 +90,7 @@ def sweep(
     ],
     trials: Annotated[int, typer.Option(min=1, help="Runs in all.")] = 20,
     minutes: Annotated[
-        float, typer.Option(min=0, help="No trial begins or goes on after so long; 0: no limit.")
+        float, typer.Option(min=0, help="No trial begins or continues after so long; 0: no limit.")
     ] = 0,
     output: Annotated[
         Path | None,
@@ -121,7 +121,7 @@ def sweep(
                 overrides=set_ or [],
             )
     except KeyboardInterrupt as error:
-        stderr().print("interrupted; go on with --resume")
+        stderr().print("interrupted; --resume continues it")
         raise typer.Exit(130) from error
     try:
         save_sweep_figure(result, folder / "sweep.png")
@@ -167,7 +167,7 @@ def advise(
             )
         save_advice(advice, folder)
     except KeyboardInterrupt as error:
-        stderr().print("interrupted; go on with --resume")
+        stderr().print("interrupted; --resume continues it")
         raise typer.Exit(130) from error
     if as_json:
         print_json(advice.to_dict())

@@ -29,7 +29,7 @@ def inspect(
     files: Annotated[list[str], typer.Argument(help="Data files, e.g. train dev test.")],
     model: Annotated[
         str | None,
-        typer.Option(help="An encoder or trained model: lists what its pieces cannot express."),
+        typer.Option(help="An encoder or trained model: lists what its tokens cannot express."),
     ] = None,
     format: Format = "auto",
     scheme: SchemeOption = "auto",

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a killed run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 Sets = Annotated[
     list[str] | None,

@@ -51,7 +51,7 @@ def train(
                 settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite
             )
     except KeyboardInterrupt as error:  # caught here, since typer would end without a word
-        stderr().print("interrupted; go on with --resume")
+        stderr().print("interrupted; --resume continues it")
         raise typer.Exit(130) from error
     if as_json:
         print_json(record)
@@ -120,7 +120,7 @@ def pretrain(
         with show_log(console := stderr()), PretrainingBar(console) as bar:
             record = run(settings, observers=[bar], resume=resume, overwrite=overwrite)
     except KeyboardInterrupt as error:
-        stderr().print("interrupted; go on with --resume")
+        stderr().print("interrupted; --resume continues it")
         raise typer.Exit(130) from error
     if as_json:
         print_json(record)

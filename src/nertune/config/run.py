@@ -177,7 +177,7 @@ class ModelSettings(Section):
             )
         if self.emitter == "lstm" and self.tuning != "full":
             raise ValueError(
-                f'emitter "lstm" is trained whole: tuning = "{self.tuning}" needs '
+                f'emitter "lstm" is trained in full: tuning = "{self.tuning}" needs '
                 'emitter = "encoder"'
             )
         return self

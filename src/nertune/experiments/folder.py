@@ -145,7 +145,7 @@ class RunFolder:
             return self._finished(settings)
         if self.checkpoints.exists() and not resume:
             raise ConfigError(
-                f"{self.setting}: {self.path} holds an unfinished run; use --resume to go on with "
+                f"{self.setting}: {self.path} holds an unfinished run; use --resume to continue "
                 f"it, --overwrite to start again, or another {self.setting}"
             )
         return None

@@ -30,8 +30,8 @@ class ModelFit:
 
     Attributes:
         unit: what was labelled: characters or words.
-        pieces: the documents' lengths in pieces.
-        window_pieces: the most pieces of text that one window takes; `None` if not known.
+        tokens: the documents' lengths in tokens.
+        window_pieces: the most tokens of text that one window takes; `None` if not known.
         longer_than_window: how many documents need several windows (nothing is cut off).
         lost: every entity that the units cannot express as it is, so that it will be missed.
     """
@@ -113,7 +113,7 @@ def inspect_corpora(
         model: an encoder's bundled name, folder or hub name, or a folder that nertune wrote,
             which knows its own unit and window; `None` leaves that part out.
         unit: what an encoder is to label; `auto` decides by the texts of all files.
-        max_pieces: an encoder's longest input, special pieces counted; by default the smaller
+        max_pieces: an encoder's longest input, special tokens counted; by default the smaller
             of what its tokenizer and its position embeddings allow.
 
     Raises:

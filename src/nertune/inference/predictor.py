@@ -41,7 +41,7 @@ class Predictor:
         tagger: the model; its device is where it computes.
         segmenter: how it reads text.
         tagset: its tags.
-        batch_tokens: padded pieces in a batch, at most; `None` takes what is fast on the device. A
+        batch_tokens: padded tokens in a batch, at most; `None` takes what is fast on the device. A
             CPU wants what fits in its caches.
 
     Example:
@@ -222,7 +222,7 @@ class Predictor:
 
 
 def _fast_batch_tokens(tagger: Tagger) -> int:
-    """Padded pieces in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
+    """Padded tokens in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
     if (own := getattr(tagger.emitter, "batch_tokens", None)) is not None:
         return int(own)
     return max(512, 256 * torch.get_num_threads()) if tagger.device.type == "cpu" else 8192

@@ -1,1 +1,1 @@
-"""Emitters (pieces to emissions), decoders (emissions to tags), and what is trained of them."""
+"""Encoders and BiLSTMs (tokens to logits), heads (logits to entities), and what is trained."""

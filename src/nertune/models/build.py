@@ -40,7 +40,7 @@ _LSTM_WINDOW = 512
 register_head("softmax", SoftmaxHead)
 register_head("crf", Crf)
 LONGEST_DEFAULT_WINDOW = 512
-"""Pieces; a window asked for in the settings may be longer where the encoder allows it."""
+"""Tokens; a window asked for in the settings may be longer where the encoder allows it."""
 
 
 def build_tokenizer(settings: Settings, documents: tuple[Document, ...], unit: Unit) -> Tokenizer:
@@ -108,7 +108,7 @@ def _keep(tagger: Tagger, base: Base, name: str) -> Tagger:
     if tagger.head.state_dict():
         old = base.heads.get(name)
         kept = tagger.head.keep(old, base.kept) if old else ""
-        _log.info("the head %s %s", name, f"goes on: {kept}" if kept else "is new")
+        _log.info("the head %s %s", name, f"is kept: {kept}" if kept else "is new")
     for other in base.heads.keys() - {name}:
         _log.info('the head %s of the model is left out, since model.decoder = "%s"', other, name)
     return tagger
@@ -156,6 +156,6 @@ def build_segmenter(
     if room < 1 or shared >= room:
         raise ConfigError(
             f"model.max_pieces = {longest} with model.stride = {shared} leaves no room: each "
-            f"window holds {max(room, 0)} pieces besides the special ones"
+            f"window holds {max(room, 0)} tokens besides the special ones"
         )
     return Segmenter(tokenizer, unit, max_pieces=longest, stride=shared)

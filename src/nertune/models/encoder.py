@@ -37,7 +37,7 @@ class EncoderEmitter(nn.Module):
         model: a transformers model, wrapped by peft or not.
 
     Shape legend:
-        B windows, L pieces, K tags.
+        B windows, L tokens, K tags.
     """
 
     def __init__(self, model: Any):
@@ -206,7 +206,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def refuse_missing_embeddings(name: str, model: Any, vocabulary_size: int) -> None:
-    """A piece id without an embedding would be an index error in the middle of training.
+    """A token id without an embedding would be an index error in the middle of training.
 
     Raises:
         ModelError: the tokenizer has more ids than the model embeddings.
@@ -220,7 +220,7 @@ def refuse_missing_embeddings(name: str, model: Any, vocabulary_size: int) -> No
 
 
 def position_limit(model: Any) -> int | None:
-    """The longest input that the encoder's position embeddings allow, in pieces, if bounded."""
+    """The longest input that the encoder's position embeddings allow, in tokens, if bounded."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None

@@ -34,7 +34,7 @@ class FrozenPrefix:
         num_layers: how many layers it has that do not train, from below; at least 1.
 
     Shape legend:
-        B windows, L pieces, D width, K tags.
+        B windows, L tokens, D width, K tags.
     """
 
     def __init__(self, model: Any, num_layers: int):

@@ -14,21 +14,21 @@ class BiLstmEmitter(nn.Module):
     """Embeddings, a bidirectional LSTM and a linear layer.
 
     Each direction is an LSTM of its own that reads left-aligned rows (the backward one reads
-    each row's pieces in reverse), so padding never influences a result, and the fast unpacked
+    each row's tokens in reverse), so padding never influences a result, and the fast unpacked
     kernels can be used: about twice the speed of packed sequences on a CPU.
 
     Args:
-        vocabulary_size: number of piece ids.
+        vocabulary_size: number of token ids.
         num_tags: number of outputs K.
         embedding_size: width of an embedding.
         hidden_size: width of each direction.
         num_layers: layers.
         dropout: on embeddings, between layers and before the linear layer.
-        unknown: share of pieces that are read as unknown (id 1) while training, so that its
+        unknown: share of tokens that are read as unknown (id 1) while training, so that its
             embedding means something when an unseen character comes.
 
     Shape legend:
-        B windows, L pieces, K tags, D features.
+        B windows, L tokens, K tags, D features.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BiLstmEmitter(nn.Module):
 
         Args:
             piece_ids_BL: int64 ids, rows left-aligned.
-            attention_BL: 1 at pieces, 0 at padding.
+            attention_BL: 1 at tokens, 0 at padding.
         """
         if self.training and self.unknown:
             dropped_BL = torch.rand(piece_ids_BL.shape, device=piece_ids_BL.device) < self.unknown
@@ -83,7 +83,7 @@ def _computable(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _reversal(attention_BL: Tensor) -> Tensor:
-    """Indices that reverse each row's pieces and leave its padding where it is."""
+    """Indices that reverse each row's tokens and leave its padding where it is."""
     steps_L = torch.arange(attention_BL.shape[1], device=attention_BL.device)
     lengths_B1 = attention_BL.sum(dim=1, keepdim=True)
     return torch.where(steps_L < lengths_B1, lengths_B1 - 1 - steps_L, steps_L)

@@ -62,7 +62,7 @@ class OnnxEmitter(nn.Module):
         ConfigError: this build of ONNX Runtime, or this machine, cannot compute on the device.
 
     Shape legend:
-        B windows, L pieces, K tags.
+        B windows, L tokens, K tags.
     """
 
     def __init__(self, path: Path, *, device: str = "cpu", quantized: bool = False):
@@ -147,7 +147,7 @@ class OnnxEmitter(nn.Module):
         except Exception as error:  # see above
             raise ArtifactError(
                 f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "
-                f"{piece_ids_BL.shape[1]} pieces ({_brief(error)})"
+                f"{piece_ids_BL.shape[1]} tokens ({_brief(error)})"
             ) from error
         return torch.from_numpy(emissions_BLK)
 

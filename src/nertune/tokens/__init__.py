@@ -1,1 +1,1 @@
-"""Text to pieces, pieces to windows, windows to batches."""
+"""Text to tokens, tokens to windows, windows to batches."""

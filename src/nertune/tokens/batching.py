@@ -1,6 +1,6 @@
 """Batches by token budget, from length buckets that stay random enough.
 
-Tensors are named by their axes: B windows, L pieces, U units.
+Tensors are named by their axes: B windows, L tokens, U units.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Batch:
     """Windows, padded.
 
     Attributes:
-        piece_ids_BL: int64 piece ids.
-        attention_BL: int64, 1 at pieces and 0 at padding.
-        positions_BU: int64 index of each owned unit's first piece, 0 at padding.
+        piece_ids_BL: int64 token ids.
+        attention_BL: int64, 1 at tokens and 0 at padding.
+        positions_BU: int64 index of each owned unit's first token, 0 at padding.
         mask_BU: bool, whether there is a unit; every row begins with a unit.
         first_B, last_B: bool, whether the owned units begin or end their document.
         tags_BU: int64 what the head learns (`Head.targets`), e.g. tag ids; `[B, U, …]` where
             that is several numbers a unit; `UNKNOWN` where the gold does not say it, `IGNORED` at
             padding; `None` when there is no gold.
-        piece_tags_BL: int64 tag ids of all pieces of labelled units (strategy `all`), `IGNORED`
+        piece_tags_BL: int64 tag ids of all tokens of labelled units (strategy `all`), `IGNORED`
             elsewhere.
-        states_BLD: what an encoder's frozen layers give for the pieces; `None` computes it.
+        states_BLD: what an encoder's frozen layers give for the tokens; `None` computes it.
     """
 
     piece_ids_BL: Tensor
@@ -78,7 +78,7 @@ def collate(
         windows: at least one.
         pad_id: fills `piece_ids_BL`.
         tags: what each window's owned units are to learn, e.g. tag ids.
-        continuation: the tag that a unit's later pieces carry, by the tag of its first
+        continuation: the tag that a unit's later tokens carry, by the tag of its first
             (`align.continuation_ids`); gives `piece_tags_BL`.
     """
     piece_ids_BL = _pad([w.piece_ids for w in windows], pad_id)
@@ -113,7 +113,7 @@ def _pad(rows: Sequence[Sequence[Any]], value: int) -> Tensor:
 
 
 def _spread(window: Window, tags: Sequence[int], continuation: Sequence[int]) -> list[int]:
-    """The tag of every piece of the owned units whose tag is known."""
+    """The tag of every token of the owned units whose tag is known."""
     row = [IGNORED] * len(window.piece_ids)
     ends = [*window.positions[1:], window.owned_end]
     for start, end, tag in zip(window.positions, ends, tags, strict=True):
@@ -130,8 +130,8 @@ def epoch_batches(
     The order depends on nothing but the arguments, so a resumed run sees the same batches.
 
     Args:
-        lengths: pieces of each window.
-        budget_tokens: the padded size of a batch, in pieces, at most; a single window may be
+        lengths: tokens of each window.
+        budget_tokens: the padded size of a batch, in tokens, at most; a single window may be
             longer.
         seed, epoch: seed the order.
     """

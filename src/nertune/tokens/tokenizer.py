@@ -1,7 +1,7 @@
-"""Text to pieces: a character vocabulary for the LSTM, or any fast Hugging Face tokenizer.
+"""Text to tokens: a character vocabulary for the LSTM, or any fast Hugging Face tokenizer.
 
-Both see one unit at a time, so a unit's pieces depend on nothing but the unit and whether white
-space stands before it, and a piece always knows the unit that it belongs to. That takes the place
+Both see one unit at a time, so a unit's tokens depend on nothing but the unit and whether white
+space stands before it, and a token always knows the unit that it belongs to. That takes the place
 of offset arithmetic.
 """
 
@@ -43,12 +43,12 @@ _CACHE_LIMIT = 200_000  # units; about 40 MB
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A document in pieces.
+    """A document in tokens.
 
     Attributes:
-        units: spans of the units that have at least one piece, in code points. A unit that the
+        units: spans of the units that have at least one token, in code points. A unit that the
             tokenizer drops (white space, control characters, …) has none and is not listed.
-        piece_ids: for each such unit its piece ids, at least one.
+        piece_ids: for each such unit its token ids, at least one.
     """
 
     units: list[tuple[int, int]]
@@ -60,7 +60,7 @@ class Encoding:
 
 
 class Tokenizer(Protocol):
-    """What turns units into piece ids."""
+    """What turns units into token ids."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -74,12 +74,12 @@ class Tokenizer(Protocol):
 
     @property
     def prefix_ids(self) -> list[int]:
-        """Special pieces before a window, e.g. [CLS]."""
+        """Special tokens before a window, e.g. [CLS]."""
         ...
 
     @property
     def suffix_ids(self) -> list[int]:
-        """Special pieces behind a window, e.g. [SEP]."""
+        """Special tokens behind a window, e.g. [SEP]."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class Tokenizer(Protocol):
     def encode_units(
         self, units: Sequence[str], begins: Sequence[bool] | None = None
     ) -> list[list[int]]:
-        """The piece ids of each unit; empty where the tokenizer drops it.
+        """The token ids of each unit; empty where the tokenizer drops it.
 
         Args:
             units: their texts.
@@ -99,7 +99,7 @@ class Tokenizer(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A sha256 over everything that decides the pieces."""
+        """A sha256 over everything that decides the tokens."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -108,10 +108,10 @@ class Tokenizer(Protocol):
 
 
 def encode_document(document: Document, tokenizer: Tokenizer, unit: Unit) -> Encoding:
-    """Cut a document into units and each unit into pieces.
+    """Cut a document into units and each unit into tokens.
 
     Example:
-        With a BERT tokenizer and `unit="char"`, `"在1998"` gives four digits a piece each:
+        With a BERT tokenizer and `unit="char"`, `"在1998"` gives four digits a token each:
         units `(0,1) (1,2) (2,3) (3,4) (4,5)`.
     """
     spans = cut_units(document, unit)
@@ -252,20 +252,20 @@ class EncoderTokenizer:
         style: how units are encoded.
 
     Raises:
-        TokenizerError: the tokenizer is a slow (Python) one, or knows no piece at all.
+        TokenizerError: the tokenizer is a slow (Python) one, or knows no token at all.
     """
 
     def __init__(self, backend: Any, name: str, style: EncodingStyle = "running"):
         if not getattr(backend, "is_fast", False):
             raise TokenizerError(
                 f"{name}: its tokenizer ({type(backend).__name__}) is a slow one, which cannot "
-                "tell to which word a piece belongs, so labels would shift; use a model with a "
+                "tell to which word a token belongs, so labels would shift; use a model with a "
                 "tokenizer.json (most BERT-like models have one)"
             )
         special_ids = set(backend.all_special_ids)
         if len(backend) <= len(special_ids):
             raise TokenizerError(
-                f"{name}: its tokenizer knows nothing but {len(backend)} special pieces; expected "
+                f"{name}: its tokenizer knows nothing but {len(backend)} special tokens; expected "
                 "a tokenizer.json or the vocabulary's file (e.g. vocab.txt) beside the weights"
             )
         self.backend = backend
@@ -274,7 +274,7 @@ class EncoderTokenizer:
         # Replaced when it is full and never emptied, so that a thread which reads it can go on.
         self._cache: dict[str | tuple[str, bool], list[int]] = {}
         self._lock = threading.Lock()
-        # A unit that spells a special piece ("</s>") is text; a Unigram vocabulary holds it whole.
+        # A unit that spells a special token ("</s>") is text; a Unigram vocabulary holds it whole.
         unknown = backend.unk_token_id
         self._plain = {} if unknown is None else dict.fromkeys(special_ids, unknown)
         self._start = _word_start(backend)
@@ -306,7 +306,7 @@ class EncoderTokenizer:
 
     @property
     def max_pieces(self) -> int | None:
-        """The longest input in pieces that its authors state, if they do."""
+        """The longest input in tokens that its authors state, if they do."""
         stated = int(min(self.backend.model_max_length, 10**9))
         return stated if stated < 10**9 else None
 
@@ -334,7 +334,7 @@ class EncoderTokenizer:
         return self.style == "running" and self._start is not None
 
     def _encode(self, keys: Sequence[str | tuple[str, bool]]) -> list[list[int]]:
-        """The pieces of units, which are not in the cache."""
+        """The tokens of units, which are not in the cache."""
         units = [key if isinstance(key, str) else key[0] for key in keys]
         as_words = self._encode_words(units)
         if not self._reads_running_text:
@@ -346,14 +346,14 @@ class EncoderTokenizer:
         ]
 
     def _choose(self, unit: str, word: list[int] | None, inside: list[int]) -> list[int]:
-        """A unit's pieces: of two ways to spell it, if it begins a word; else `word` is `None`."""
+        """A unit's tokens: of two ways to spell it, if it begins a word; else `word` is `None`."""
         assert self._start is not None
         if unit.isspace():
-            return []  # the sign in the piece behind it says that it was there
+            return []  # the sign in the token behind it says that it was there
         ids = inside if word is None else word
         is_known = len(inside) == 1 and inside[0] not in (self._start.id, self.backend.unk_token_id)
         if len(ids) > 1 and is_known:
-            return inside  # one piece, where the vocabulary knows the unit without the sign alone
+            return inside  # one token, where the vocabulary knows the unit without the sign alone
         if ids[:1] == [self._start.id] and self._start.sign not in unit:
             return ids[1:]
         return ids
@@ -438,7 +438,7 @@ def _is_byte_level(backend: Any) -> bool:
 
 
 class _WordStart(NamedTuple):
-    """The sign that a vocabulary has for the white space before a word, and its piece's id."""
+    """The sign that a vocabulary has for the white space before a word, and its token's id."""
 
     sign: str
     id: int | None
@@ -477,7 +477,7 @@ def _without_word_start(tokenizer: Any) -> Any:
     for part in ("normalizer", "pre_tokenizer"):
         state[part] = _without_prefix(state[part])
     changed = FastTokenizer.from_str(json.dumps(state))
-    changed.encode_special_tokens = True  # a unit that spells a special piece is text
+    changed.encode_special_tokens = True  # a unit that spells a special token is text
     return changed
 
 

@@ -25,9 +25,9 @@ class Window:
 
     Attributes:
         document: index of its document.
-        piece_ids: pieces with the special ones around them.
-        positions: for each owned unit the index of its first piece in `piece_ids`.
-        owned_end: index behind the last piece of the last owned unit.
+        piece_ids: tokens with the special ones around them.
+        positions: for each owned unit the index of its first token in `piece_ids`.
+        owned_end: index behind the last token of the last owned unit.
         first_unit: index of the first owned unit in the document's `Encoding.units`.
         is_first, is_last: whether the owned units begin or end the document.
     """
@@ -49,28 +49,28 @@ class Window:
 def cut_windows(
     encoding: Encoding, tokenizer: Tokenizer, *, max_pieces: int, stride: int, document: int = 0
 ) -> list[Window]:
-    """Cut one document's pieces into windows.
+    """Cut one document's tokens into windows.
 
-    A unit is never cut; one of more pieces than fit in a window keeps its first ones.
+    A unit is never cut; one of more tokens than fit in a window keeps its first ones.
 
     Args:
-        encoding: the document in pieces.
-        tokenizer: gives the special pieces.
-        max_pieces: the longest window, special pieces counted.
-        stride: how many pieces neighbouring windows share.
+        encoding: the document in tokens.
+        tokenizer: gives the special tokens.
+        max_pieces: the longest window, special tokens counted.
+        stride: how many tokens neighbouring windows share.
         document: the document's index, passed on.
 
     Returns:
-        The windows in order; none for a document without pieces.
+        The windows in order; none for a document without tokens.
 
     Raises:
-        ValueError: no piece fits, or the stride leaves no way forward.
+        ValueError: no token fits, or the stride leaves no way forward.
     """
     prefix, suffix = tokenizer.prefix_ids, tokenizer.suffix_ids
     capacity = max_pieces - len(prefix) - len(suffix)
     if capacity < 1 or not 0 <= stride < capacity:
         raise ValueError(
-            f"windows of {max_pieces} pieces with stride {stride} leave no room: expected "
+            f"windows of {max_pieces} tokens with stride {stride} leave no room: expected "
             f"max_pieces > {len(prefix) + len(suffix)} and 0 <= stride < {max(capacity, 1)}"
         )
     piece_ids = [ids[:capacity] for ids in encoding.piece_ids]
@@ -100,7 +100,7 @@ def cut_windows(
 
 
 def _ranges(lengths: Sequence[int], capacity: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Unit ranges of at most `capacity` pieces, neighbours sharing about `stride` pieces."""
+    """Unit ranges of at most `capacity` tokens, neighbours sharing about `stride` tokens."""
     first, num_units = 0, len(lengths)
     while first < num_units:
         last, used = first, 0
@@ -119,13 +119,13 @@ def _ranges(lengths: Sequence[int], capacity: int, stride: int) -> Iterator[tupl
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """How a model reads a document: its units, pieces and windows. Stored with the model.
+    """How a model reads a document: its units, tokens and windows. Stored with the model.
 
     Attributes:
-        tokenizer: units to pieces.
+        tokenizer: units to tokens.
         unit: what is labelled.
-        max_pieces: the longest window, special pieces counted.
-        stride: pieces that neighbouring windows share.
+        max_pieces: the longest window, special tokens counted.
+        stride: tokens that neighbouring windows share.
     """
 
     tokenizer: Tokenizer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ __all__ = [
 _LOG = logging.getLogger("nertune")
 _TENSOR_FILES = ("weights", "best", "optimizer", "rng")
 _STATE, _DIGESTS = "state.json", "sha256.json"
+_OLD_NAME = re.compile(r"(^|/)decoder\.(start_K|transition_KK|end_K)$")  # of version 0.1.0
 # Part of earlier versions' fingerprints, but without a part in the weights.
 _FREE = frozenset({"data.test", "train.checkpoint_minutes", "train.checkpoint_steps"})
 
@@ -175,7 +177,8 @@ class CheckpointStore:
                         f"{path / file}: is not what was saved (its sha256 differs); {_ADVICE}"
                     )
             header = json.loads((path / _STATE).read_text(encoding="utf-8"))
-            tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
+            files = {name: path / f"{name}.safetensors" for name in _TENSOR_FILES}
+            tensors = {name: _rename(load_file(file)) for name, file in files.items()}
             found = Checkpoint(step=header["step"], state=header["state"], **tensors)
             return found, digests
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -204,6 +207,11 @@ class CheckpointStore:
     def _sweep(self) -> None:
         for draft in self.folder.glob(".draft-*"):
             shutil.rmtree(draft)
+
+
+def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give what an older version saved its present name."""
+    return {_OLD_NAME.sub(r"\1head.\2", name): tensor for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True, slots=True)

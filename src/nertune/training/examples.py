@@ -117,7 +117,7 @@ class Examples:
         return sum(self.count_targets())
 
     def count_targets(self, *, all_pieces: bool = False) -> list[int]:
-        """For each window how many of its units, or their pieces, enter the loss."""
+        """For each window how many of its units, or their tokens, enter the loss."""
         if not all_pieces:
             return [_count_known(values) for values in self.targets]
         counts = []

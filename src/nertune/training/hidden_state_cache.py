@@ -32,7 +32,7 @@ class StateStore:
     """Hidden states of windows, one behind the other; on disk where there are many.
 
     Args:
-        lengths: pieces of each window.
+        lengths: tokens of each window.
         width: of the encoder, D.
         folder: where a file may lie; it is removed by `close`.
         in_memory_bytes: up to this size nothing is written.

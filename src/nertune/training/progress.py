@@ -54,7 +54,7 @@ class EpochReport:
 
     Attributes:
         epoch: counted from 1.
-        loss: mean loss per labelled unit over the epoch, in nats; per piece with the piece
+        loss: mean loss per labelled unit over the epoch, in nats; per token with the token
             strategy `all`.
         seconds: training time, without evaluation and checkpoints.
         tokens_per_second: units trained per second (padding not counted).
@@ -86,7 +86,7 @@ class Progress:
     batch: int = 0  # batches of the epoch that are done
     step: int = 0
     loss_sum: float = 0.0  # over the epoch's targets so far, nats
-    targets: int = 0  # labelled units, or their pieces with the piece strategy `all`
+    targets: int = 0  # labelled units, or their pieces with `model.pieces = "all"`
     units: int = 0
     seconds: float = 0.0
     history: list[EpochReport] = field(default_factory=list)

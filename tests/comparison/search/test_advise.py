@@ -329,7 +329,7 @@ def test_if_neither_can_be_trained_the_reason_is_told(
 
 
 def test_another_advice_in_the_folder_is_refused(ask: Ask) -> None:
-    with pytest.raises(ConfigError, match="holds no advice to go on with"):
+    with pytest.raises(ConfigError, match="holds no advice to resume"):
         ask(resume=True)
     ask(minutes=0.0001)
     with pytest.raises(ConfigError, match="holds an advice already"):

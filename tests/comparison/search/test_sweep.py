@@ -317,10 +317,10 @@ def test_the_command_draws_a_figure(recipe: Path, tmp_path: Path) -> None:
 
 def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with pytest.raises(ConfigError, match="holds no sweep to go on with"):
+    with pytest.raises(ConfigError, match="holds no sweep to resume"):
         sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))
     sweep(recipe, output=output, budget=SweepBudget(trials=1))
-    with pytest.raises(ConfigError, match="holds a sweep already; go on with --resume"):
+    with pytest.raises(ConfigError, match="holds a sweep already; resume it with --resume"):
         sweep(recipe, output=output, budget=SweepBudget(trials=1))
     with pytest.raises(ConfigError, match=r"other settings: train.epochs was 3, is 2"):
         sweep(

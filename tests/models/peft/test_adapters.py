@@ -356,9 +356,9 @@ def test_what_a_probe_finds_is_refused_before_training(
         monkeypatch.setattr(BertForTokenClassification, "forward", forward)
         make_predictor(settings_of("ia3", tmp_path))
 
-    with pytest.raises(ConfigError, match=r"cannot be used .*it gives 3 emissions for 4 pieces"):
+    with pytest.raises(ConfigError, match=r"cannot be used .*it gives 3 logits for 4 tokens"):
         make(lambda logits: logits[:, 1:])
-    with pytest.raises(ConfigError, match=r"cannot be used .*its emissions are not finite"):
+    with pytest.raises(ConfigError, match=r"cannot be used .*its logits are not finite"):
         make(lambda logits: logits / 0)
 
 

@@ -152,8 +152,8 @@ def advise(
     with RunFolder(output, "output").locked():
         config = _encoder_config(question.encoder)
         if resume != (output / _STATE).exists():
-            told = "no advice to go on with" if resume else (
-                "an advice already; go on with --resume, or name another folder with --output"
+            told = "no advice to resume" if resume else (
+                "an advice already; resume it with --resume, or name another folder with --output"
             )  # fmt: skip
             raise ConfigError(f"{output}: holds {told}")
         data = load_data(parse_settings(values, source="advise").data, output / "data")

@@ -87,7 +87,7 @@ def sweep(
     question = _Question(*read_space(recipe, overrides), output)
     deadline = time.monotonic() + 60 * budget.minutes if budget.minutes else float("inf")
     if resume and not (output / _DESCRIPTION).exists():
-        raise ConfigError(f"{output}: holds no sweep to go on with")
+        raise ConfigError(f"{output}: holds no sweep to resume")
     with RunFolder(output, "output").locked():
         _prepare(question, resume)
         search = _Search(question, _open_study(question, optuna), optuna)
@@ -235,7 +235,7 @@ def _prepare(question: _Question, resume: bool) -> None:
     if path.exists():
         if not resume:
             raise ConfigError(
-                f"{output}: holds a sweep already; go on with --resume, or name another folder"
+                f"{output}: holds a sweep already; resume it with --resume, or name another folder"
             )
         old = json.loads(path.read_text(encoding="utf-8"))
         refuse_other(output, old, described, "a sweep of")
@@ -320,7 +320,7 @@ def _result(study: Any, question: _Question, optuna: Any) -> SweepResult:
     base = next((t for t in complete if not t.values), None)
     if base is None:
         raise ConfigError(
-            f"{question.output}: the recipe as it stands was not finished: go on with --resume"
+            f"{question.output}: the recipe as it stands was not finished: resume it with --resume"
         )
     best = max(complete, key=lambda t: (t.f1 or 0.0, -t.number))
     return SweepResult(

@@ -40,7 +40,7 @@ class Holds:
     Attributes:
         entities: labelled spans; without them it is a format of plain text.
         overlap: entities that share characters.
-        fragments: entities of several pieces of text.
+        fragments: entities of several tokens of text.
         scores: probabilities of entities.
         tokens: the source's own tokens: `none`, `optional`, or `required`.
         ids: an id of each document.

@@ -26,7 +26,7 @@ __all__ = ["Chain", "log_partition", "span_probabilities", "viterbi"]
 
 Floats: TypeAlias = NDArray[np.float64]
 _GROUP_CELLS = 1 << 17  # units that are decoded side by side, padding counted
-_NOT_FINITE = "the model's emissions are not finite (NaN or infinity)"
+_NOT_FINITE = "the model's logits are not finite (NaN or infinity)"
 _LOWEST = -1e300  # in the place of −inf where that would be subtracted from itself
 
 

@@ -39,7 +39,7 @@ _REFUSED = {
     "MULTITASK_PROMPT_TUNING": "it needs the number of a task with every batch",
     "POLY": "it needs the number of a task with every batch",
     "SHADOW": "it cannot hold a classifier beside it",
-    "TRAINABLE_TOKENS": "it trains the embeddings of single new pieces, and a tagger adds none",
+    "TRAINABLE_TOKENS": "it trains the embeddings of single new tokens, and a tagger adds none",
     "XLORA": "it mixes adapters that were trained before",
 }
 _OURS = {
@@ -222,6 +222,6 @@ def _probe(model: Any) -> None:
         model.train(training)
     length = ids_BL.shape[1]
     if logits.shape[1] not in (length, length + count_virtual_tokens(model)):
-        raise ValueError(f"it gives {logits.shape[1]} emissions for {length} pieces")
+        raise ValueError(f"it gives {logits.shape[1]} logits for {length} tokens")
     if not torch.isfinite(logits).all():
-        raise ValueError("its emissions are not finite")
+        raise ValueError("its logits are not finite")
