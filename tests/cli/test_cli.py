@@ -585,7 +585,7 @@ def test_other_errors_of_the_system_are_not_hidden(
         (
             "compare",
             "nertune.comparison.sizes.compare_sizes",
-            "the same command (without --fresh) goes",
+            "the same command (without --fresh) continues it",
         ),
         ("sweep", "nertune.comparison.search.sweep.sweep", "--resume continues it"),
         ("advise", "nertune.comparison.search.advise.advise", "--resume continues it"),

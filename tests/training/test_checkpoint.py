@@ -253,7 +253,7 @@ def test_when_a_checkpoint_is_due(steps: int, minutes: float, due: list[int]) ->
 
 
 def test_names_of_an_older_version(tmp_path: Path) -> None:
-    """Version 0.1.0 called the head a decoder; the decoder of a language model is something else."""
+    """Version 0.1.0 called the head a decoder; that of a language model is something else."""
     weights = {"decoder.start_K": torch.ones(3), "decoder.weight": torch.ones(2)}
     optimizer = {"exp_avg/decoder.transition_KK": torch.ones(3, 3)}
     CheckpointStore(tmp_path).save(checkpoint(1, weights=weights, optimizer=optimizer))
