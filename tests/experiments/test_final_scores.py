@@ -17,6 +17,7 @@ from helpers.tiny import SENTENCES, make_settings, write_jsonl
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.errors import CheckpointError, ConfigError
+from nertune.training.observer import Observer
 from nertune.types import Document, Entity
 
 UNSEEN = [Document("他到过上海。", (Entity(3, 5, "LOCATION"),)), *SENTENCES[:2]]
@@ -126,7 +127,7 @@ def test_a_killed_run_may_be_asked_for_test_later(settings: Settings) -> None:
     class Stop(Exception):
         pass
 
-    class Stopper:
+    class Stopper(Observer):
         def on_resume(self, *_: Any) -> None: ...
         def on_batch(self, *_: Any) -> None: ...
         def on_epoch(self, report: Any, *, is_best: bool) -> None:

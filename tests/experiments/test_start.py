@@ -108,7 +108,7 @@ def test_it_begins_with_what_was_learned(before: str, now: str, tmp_path: Path) 
         assert any(found)
     assert f"started from {folder}" in said
     assert "9 of 9 rows kept" in said
-    crf = {"full-crf>full": "left out", "full>full-crf": "the CRF is new"}
+    crf = {"full-crf>full": "left out", "full>full-crf": "the head crf is new"}
     if "crf" in before + now:
         assert crf.get(f"{before}>{now}", "transitions between 9 tags kept") in said
     manifest = read_manifest(tmp_path / "run" / "model")

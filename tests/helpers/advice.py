@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nertune.comparison.search.advice import Advice
 from nertune.config.run import load_settings
+from nertune.experiments.notices import keep_quiet
 from nertune.experiments.subprocess import RunRequest
 from nertune.experiments.train import train
 
@@ -18,8 +19,9 @@ def run_here(request: RunRequest) -> None:
         request.recipe,
         [*request.overrides, f"run.seed={request.seed}", f'run.dir="{request.folder}"'],
     )
-    train(
-        settings,
-        score_test=request.score_test,
-        resume=request.start == "resume",
-    )
+    with keep_quiet():
+        train(
+            settings,
+            score_test=request.score_test,
+            resume=request.start == "resume",
+        )

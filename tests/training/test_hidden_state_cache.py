@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 import nertune.experiments.fitting as experiment
-from helpers import shown
+from helpers import shown as show
 from helpers.children import KILLED, Bomb, train_in_child
 from helpers.fitting import fit
 from helpers.tiny import SENTENCES, VARIANTS, make_predictor, make_settings, tiny_rates
@@ -107,7 +107,7 @@ def test_a_run_uses_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(FrozenPrefix, "states", counted)
     said = io.StringIO()
-    record = shown.train(
+    record = show.train(
         settings_of(tmp_path, epochs=30, **tiny_rates(0.03, VARIANTS["lora"])),
         console=Console(file=said, width=200),
     )
@@ -135,7 +135,7 @@ def test_where_it_is_not_used(
     monkeypatch.setattr(experiment, "store_states", lambda *_, **__: pytest.fail("stored"))
     shown = io.StringIO()
     settings = settings_of(tmp_path, variant, cache_gib=gib, epochs=1)
-    record = shown.train(settings, console=Console(file=shown, width=200))
+    record = show.train(settings, console=Console(file=shown, width=200))
     assert record["frozen_layers"] == {"run_once": False, "seconds": 0.0, "bytes": 0}
     assert said in shown.getvalue()
     assert ("frozen layers" in shown.getvalue()) == bool(said)
@@ -147,7 +147,7 @@ def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(experiment, "store_states", full)
     shown = io.StringIO()
-    record = shown.train(settings_of(tmp_path, epochs=1), console=Console(file=shown, width=200))
+    record = show.train(settings_of(tmp_path, epochs=1), console=Console(file=shown, width=200))
     assert "run in every epoch: no room for what they give" in shown.getvalue()
     assert not record["frozen_layers"]["run_once"]
 

@@ -37,7 +37,7 @@ from nertune.models.heads.softmax import SoftmaxHead
 from nertune.tokens.batching import collate, epoch_batches
 from nertune.training.batches import _map_ahead
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.observer import Pause
+from nertune.training.observer import Observer, Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
 from nertune.training.progress import EpochReport, trainable_tensors
 from nertune.training.trainer import FitResult
@@ -583,7 +583,7 @@ def test_what_is_prepared_ahead_keeps_its_order_and_its_errors() -> None:
         next(ahead)
 
 
-class PauseAfter:
+class PauseAfter(Observer):
     """An observer that wants to leave after so many epochs."""
 
     def __init__(self, epochs: int):
