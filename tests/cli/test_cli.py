@@ -141,7 +141,7 @@ def test_train_again(tmp_path: Path) -> None:
         (["--set", "data.train="], ["data.train is empty"]),
         (["--set", "model.emitter=encoder", "--set", "model.encoder=./absent"], ["./absent: no"]),
         (["--set", "run.device=tpu"], ["run.device"]),
-        (["--set", "model.tuning=lora"], ['emitter "lstm" is trained whole']),
+        (["--set", "model.tuning=lora"], ['emitter "lstm" is trained in full']),
         (["--set", "lstm.chars=absent.txt"], ["absent.txt"]),
         (["--set", "run.dir=/proc/run"], ["cannot be written to"]),
     ],
