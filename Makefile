@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 
 # Two workers of one thread each: small tensors gain nothing from more, and two cores are enough.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes too long for every change: whole searches, compiled training.
 test-slow: $(VENV)/.installed-test
@@ -59,6 +59,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[report]"
 	@touch $@
 
+# seqeval has a setup.py alone: an older pip would fetch what builds it without its dependencies.
 $(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt --editable ".[test]"
 	@touch $@
