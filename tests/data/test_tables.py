@@ -21,6 +21,7 @@ DOCUMENTS = [
 
 def test_there_and_back() -> None:
     assert nertune.from_pandas(nertune.to_pandas(DOCUMENTS)) == DOCUMENTS
+    assert nertune.from_pandas(nertune.to_pandas([])) == []
     only_text = pandas.DataFrame({"text": ["一", "二"]})
     assert nertune.from_pandas(only_text) == [Document("一"), Document("二")]
 
@@ -56,6 +57,8 @@ def test_what_is_missing_or_further() -> None:
     [
         ({"sentence": ["x"]}, "the table has no column 'text'; its columns: sentence"),
         ({"text": ["北京", None]}, "row 1 of the table: expected a text"),
+        ({"text": ["北京"], "meta": ["web"]}, "row 0 of the table: "),
+        ({"text": ["北京"], "tokens": [[3]]}, "row 0 of the table: "),
         ({"text": ["北京"], "entities": [[[0, 5, "LOC"]]]}, "row 0 of the table: LOC [0, 5)"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,13 @@ from nertune.cli.options import (
     Json,
     Resume,
     Sets,
+    interruptible,
     print_json,
     stderr,
     stdout,
 )
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.storage.processes import refuse_many_processes
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["advise", "compare", "sweep"]
 
@@ -57,24 +55,21 @@ def compare(
     from nertune.comparison.sizes import compare_sizes as run
     from nertune.reports.comparison import print_comparison, save_report
 
-    try:
-        with show_log(stderr()):
-            comparison = run(
-                recipes,
-                _read_shares(sizes),
-                seeds=seeds,
-                baseline=baseline,
-                output=output,
-                options=RunOptions(
-                    overrides=set_ or [],
-                    first_seed=first_seed,
-                    fresh=fresh,
-                    other_training_data=other_training_data,
-                ),
-            )
-    except KeyboardInterrupt as error:
-        stderr().print("interrupted; the same command (without --fresh) continues it")
-        raise typer.Exit(130) from error
+    hint = "interrupted; the same command (without --fresh) continues it"
+    with interruptible(hint), show_log(stderr()):
+        comparison = run(
+            recipes,
+            _read_shares(sizes),
+            seeds=seeds,
+            baseline=baseline,
+            output=output,
+            options=RunOptions(
+                overrides=set_ or [],
+                first_seed=first_seed,
+                fresh=fresh,
+                other_training_data=other_training_data,
+            ),
+        )
     save_report(comparison, output)
     if as_json:
         print_json(comparison.to_dict())
@@ -111,18 +106,14 @@ def sweep(
     from nertune.reports.terminal import print_sweep
 
     folder = output or Path("sweeps") / space.stem
-    try:
-        with show_log(stderr()):
-            result = run(
-                space,
-                output=folder,
-                budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
-                resume=resume,
-                overrides=set_ or [],
-            )
-    except KeyboardInterrupt as error:
-        stderr().print("interrupted; --resume continues it")
-        raise typer.Exit(130) from error
+    with interruptible(), show_log(stderr()):
+        result = run(
+            space,
+            output=folder,
+            budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
+            resume=resume,
+            overrides=set_ or [],
+        )
     try:
         save_sweep_figure(result, folder / "sweep.png")
     except MissingDependencyError as error:
@@ -158,7 +149,7 @@ def advise(
 
     name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
     folder = output or Path("advice") / name
-    try:
+    with interruptible():
         with show_log(stderr()):
             advice = run(
                 Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
@@ -166,9 +157,6 @@ def advise(
                 resume=resume,
             )
         save_advice(advice, folder)
-    except KeyboardInterrupt as error:
-        stderr().print("interrupted; --resume continues it")
-        raise typer.Exit(130) from error
     if as_json:
         print_json(advice.to_dict())
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +23,7 @@ __all__ = [
     "Resume",
     "SchemeOption",
     "Sets",
+    "interruptible",
     "print_json",
     "stderr",
     "stdout",
@@ -64,3 +67,13 @@ def stderr() -> Console:
 def print_json(value: dict[str, Any]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def interruptible(hint: str = "interrupted; --resume continues it") -> Iterator[None]:
+    """Say on Ctrl-C how to continue: typer would end without a word."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        stderr().print(hint)
+        raise typer.Exit(130) from error

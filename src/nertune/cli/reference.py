@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from nertune.cli.options import (
     print_json,
     stdout,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["encoders", "settings"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -13,15 +13,13 @@ from nertune.cli.options import (
     Overwrite,
     Resume,
     Sets,
+    interruptible,
     print_json,
     stderr,
     stdout,
 )
 from nertune.errors import ConfigError
 from nertune.storage.processes import refuse_many_processes
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["init", "pretrain", "train"]
 
@@ -45,14 +43,8 @@ def train(
     from nertune.experiments.train import train as run
     from nertune.reports.terminal import print_record
 
-    try:
-        with show_log(console := stderr()), TrainingBar(console) as bar:
-            record = run(
-                settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite
-            )
-    except KeyboardInterrupt as error:  # caught here, since typer would end without a word
-        stderr().print("interrupted; --resume continues it")
-        raise typer.Exit(130) from error
+    with interruptible(), show_log(console := stderr()), TrainingBar(console) as bar:
+        record = run(settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite)
     if as_json:
         print_json(record)
     else:
@@ -116,12 +108,8 @@ def pretrain(
     from nertune.experiments.pretrain import pretrain as run
     from nertune.reports.terminal import print_pretraining
 
-    try:
-        with show_log(console := stderr()), PretrainingBar(console) as bar:
-            record = run(settings, observers=[bar], resume=resume, overwrite=overwrite)
-    except KeyboardInterrupt as error:
-        stderr().print("interrupted; --resume continues it")
-        raise typer.Exit(130) from error
+    with interruptible(), show_log(console := stderr()), PretrainingBar(console) as bar:
+        record = run(settings, observers=[bar], resume=resume, overwrite=overwrite)
     if as_json:
         print_json(record)
     else:

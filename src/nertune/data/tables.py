@@ -29,16 +29,17 @@ def to_pandas(documents: Iterable[Document], *, by: str = "document") -> pandas.
     """
     pandas = _pandas()
     if by == "document":
-        return pandas.DataFrame([document.to_dict() for document in documents])
+        rows = [document.to_dict() for document in documents]
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=["text", "entities"])
     if by != "entity":
         raise ValueError(f"by: got {by!r}; expected 'document' or 'entity'")
-    rows = [
+    found = [
         (document.id, index, e.start, e.end, e.label, document.surface(e), e.score)
         for index, document in enumerate(documents)
         for e in document.entities
     ]
     columns = ["document", "index", "start", "end", "label", "surface", "score"]
-    return pandas.DataFrame(rows, columns=columns)
+    return pandas.DataFrame(found, columns=columns)
 
 
 def from_pandas(frame: pandas.DataFrame) -> list[Document]:
@@ -52,35 +53,25 @@ def from_pandas(frame: pandas.DataFrame) -> list[Document]:
     Raises:
         DataError: there is no column `text`, or a row is no document; it names the row.
     """
+    pandas = _pandas()
     if "text" not in frame.columns:
         found = ", ".join(map(str, frame.columns)) or "none"
         raise DataError(f"the table has no column 'text'; its columns: {found}")
     known = ("text", "entities", "id", "tokens", "meta")
     documents = []
     for number, row in enumerate(frame.to_dict(orient="records")):
-        values = {str(key): value for key, value in row.items() if not _is_missing(value)}
-        meta: dict[str, Any] = dict(values.get("meta", {}))
-        meta |= {key: value for key, value in values.items() if key not in known}
+        values = {
+            str(key): value
+            for key, value in row.items()
+            if not (pandas.api.types.is_scalar(value) and pandas.isna(value))
+        }
+        further = {key: value for key, value in values.items() if key not in known}
         try:
+            meta = {**values.get("meta", {}), **further}
             documents.append(Document.from_dict({**values, "meta": meta}))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"row {number} of the table: {error}") from error
     return documents
-
-
-def _is_missing(value: Any) -> bool:
-    """`None`, NaN or pandas' own mark, which alone are not equal to themselves."""
-    if value is None:
-        return True
-    same = value == value
-    return same is not True and not hasattr(same, "__len__") and not bool(_true(same))
-
-
-def _true(value: Any) -> bool:
-    try:
-        return bool(value)
-    except TypeError:  # pandas.NA is neither
-        return False
 
 
 def _pandas() -> Any:

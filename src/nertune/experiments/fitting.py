@@ -20,7 +20,7 @@ from nertune.experiments.folder import RunFolder
 from nertune.experiments.progress import EpochLines, RunLog
 from nertune.experiments.run_data import RunData, log_coverage
 from nertune.experiments.run_warnings import find_training_warnings
-from nertune.experiments.start import Start, open_start
+from nertune.experiments.start import Start
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
@@ -84,17 +84,17 @@ class Learner:
         return {group: rates[group] for group in group_parameters(tagger)}
 
 
-def build_learner(settings: Settings, corpus: Corpus) -> Learner:
+def build_learner(settings: Settings, start: Start | None, corpus: Corpus) -> Learner:
     """The tagger as it begins, seeded by `run.seed`.
 
     Args:
         settings: of the run.
+        start: the trained model that it starts from, if it does (`start.open_start`).
         corpus: the training data, which gives labels, unit and an LSTM's vocabulary.
 
     Raises:
         NertuneError: the settings do not fit the model, or it cannot be loaded.
     """
-    start = open_start(settings)
     accelerator = _accelerator(settings)
     torch.manual_seed(settings.run.seed)
     documents = corpus.documents

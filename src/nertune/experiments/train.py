@@ -130,9 +130,9 @@ def _train(run: _Run) -> dict[str, Any]:
     settings = run.settings
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    open_start(settings)  # refused before the data are read
+    start = open_start(settings)  # refused before the data are read
     data = load_run_data(settings, run.given, with_test=run.score_test)
-    learner = build_learner(settings, data.train)
+    learner = build_learner(settings, start, data.train)
     result, frozen = fit(
         learner, data, run.folder, run.observers, resume=run.resume, overwrite=run.overwrite
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from nertune.types import Document, Entity
 
 __all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
 
+_LOG = logging.getLogger("nertune")
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
 
@@ -111,13 +113,31 @@ def _fitted(
 ) -> Iterator[Document]:
     """The documents as the format can hold them; each is written before the next one is tagged."""
     options = WriteOptions(scores=True)
+    overlapping = 0
     for document in tagged:
         if format.holds.tokens == "required":
             tokens = document.tokens or predictor.visible_units(document)
             document = replace(document, tokens=tuple(tokens))
-        if (held := format.fit(document, options).document) is not None:
-            yield held
+        fitted = format.fit(document, options)
+        if not format.holds.overlap:
+            overlapping += _count_overlapping(document)
+        if fitted.document is not None:
+            yield fitted.document
             stream.flush()  # by now it is written
+    if overlapping:
+        _LOG.warning(
+            "%d entities overlap others, which format %s cannot hold: only the likeliest are "
+            "written; jsonl holds them all", overlapping, format.name,
+        )  # fmt: skip
+
+
+def _count_overlapping(document: Document) -> int:
+    """Entities that begin before an earlier one ends; heads without overlaps give none."""
+    reached, found = 0, 0
+    for entity in document.entities:
+        found += entity.start < reached
+        reached = max(reached, entity.end)
+    return found
 
 
 def highlight(document: Document, labels: Iterable[str]) -> Text:

@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al., 2014) whose masks cost a CPU next to nothing.
 
 PyTorch draws a mask on a CPU one number after the other. What is saved of a training step (2 cores
-with AVX2, `python benchmarks/dropout.py`): 11 to 18 % with the bundled encoder, 13 % with LoRA at
-bert-base's width, 2 % with full fine-tuning there. Here a mask's bits come from SFC64
+with AVX2, `python benchmarks/dropout.py`): 12 to 14 % with the bundled encoder, 17 % with LoRA at
+bert-base's width, nothing with full fine-tuning there. Here a mask's bits come from SFC64
 (Doty-Humphrey, 2010; numpy's), four elements to a draw, seeded from PyTorch's generator; so a run
 that is resumed with that generator's state draws the same masks.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, tiny_rates, write_jsonl
-from nertune.config.heads import HEAD_NAMES
+from nertune.config.heads import HEAD_ENTRY_POINTS, HEAD_NAMES
 from nertune.errors import ConfigError, NertuneError
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
@@ -28,6 +29,7 @@ from nertune.labels.tagset import TagSet
 from nertune.models.build import build_tagger
 from nertune.models.heads import base
 from nertune.models.heads.base import Head, Scores, Targets, build_head, register_head
+from nertune.models.heads.transfer import read_head_weights
 from nertune.types import Document, Entity
 
 
@@ -144,6 +146,8 @@ def test_every_command_works_with_it(layered: str, tmp_path: Path) -> None:
     shown = run("predict", model, NESTED[0].text, "--format", "jsonl")
     written = [(e["start"], e["end"], e["label"]) for e in json.loads(shown.stdout)["entities"]]
     assert sorted(written) == keys(found)[0]
+    shown = run("predict", model, NESTED[0].text, "--format", "conll")
+    assert "entities overlap others, which format conll cannot hold" in shown.stderr
     shown = run("predict", model, NESTED[0].text)
     assert "[[香港](LOCATION" in shown.stdout, shown.stdout
 
@@ -205,3 +209,26 @@ def test_a_half_written_head_is_refused() -> None:
 def test_built_in_heads_are_those_that_recipes_may_name() -> None:
     assert build_tagger  # importing it registers them
     assert base._HEADS.keys() == HEAD_NAMES
+
+
+def test_a_head_of_an_installed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It needs no import; and what its model learned is kept where that is trained further."""
+    point = EntryPoint("theirs", f"{__name__}:LayeredHead", HEAD_ENTRY_POINTS)
+    monkeypatch.setattr(point.__class__, "load", lambda self: LayeredHead)
+    for module in ("nertune.config.heads", "nertune.models.heads.base"):
+        monkeypatch.setattr(f"{module}.entry_points", lambda group: [point])
+    try:
+        first = make_settings(tmp_path, "full", {"model": {"decoder": "theirs"}})
+        train(first)
+        base._HEADS.pop("theirs")  # as in another process
+        HEAD_NAMES.discard("theirs")
+        model = {"decoder": "theirs", "start_from": str(first.run.dir)}
+        more = make_settings(tmp_path, "full", {
+            "model": model, "run": {"dir": str(tmp_path / "more")}, "train": {"epochs": 1},
+        })  # fmt: skip
+        weights = read_head_weights(first.run.dir / "model")
+        assert weights.keys() == {"theirs"}
+        train(more)
+    finally:
+        base._HEADS.pop("theirs", None)
+        HEAD_NAMES.discard("theirs")

@@ -134,7 +134,7 @@ def _entity(line: str, number: int, path: Path, text: str, seen: Counter[str]) -
         return None
     fields = line.split("\t", 2)
     label, _, spans = fields[1].partition(" ")
-    if len(fields) < 2 or not label or not _SPAN.fullmatch(spans):
+    if not label or not _SPAN.fullmatch(spans):
         told = f"expected T1, a TAB, 'LABEL START END', a TAB and the text, got {shorten(line)}"
         raise DataError(told, path=path, line=number)
     fragments = [tuple(map(int, span.split(" "))) for span in spans.split(";")]

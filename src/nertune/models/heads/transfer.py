@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nertune.config.heads import HEAD_NAMES
+from nertune.config.heads import head_names
 from nertune.errors import ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import load_encoder, read_config
@@ -203,7 +203,7 @@ def read_head_weights(folder: Path) -> dict[str, dict[str, Tensor]]:
     Raises:
         ModelError: the file is damaged.
     """
-    files = {name: folder / f"{name}.safetensors" for name in HEAD_NAMES}
+    files = {name: folder / f"{name}.safetensors" for name in head_names()}
     return {name: read_weights(path) for name, path in files.items() if path.is_file()}
 
 

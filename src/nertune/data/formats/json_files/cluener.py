@@ -20,10 +20,10 @@ from nertune.data.formats.base import (
     WriteOptions,
 )
 from nertune.data.formats.json_files.values import (
+    Record,
+    documents_of,
     dump_record,
     fit_keys,
-    given_id,
-    read_records,
     read_span,
     require_text,
     seen_object,
@@ -53,14 +53,7 @@ class Cluener(Format):
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The records; each surface has to stand where its spans say."""
-        path = source.path
-        for line, record in read_records(source.read_text(), path):
-            text = require_text(record.get("text"), '"text"', path, line)
-            entities: tuple[Entity, ...] = ()
-            if not options.ignore_tags:
-                entities = tuple(_entities(record.get("label") or {}, text, path, line))
-            meta = {key: value for key, value in record.items() if key not in _KEYS}
-            yield Document(text, entities, given_id(record, path, line), meta=meta)
+        return documents_of(source, options, _KEYS, _entities)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """An object a line."""
@@ -78,7 +71,8 @@ class Cluener(Format):
         return fit_keys(document, self.holds, options, _KEYS)
 
 
-def _entities(labels: Any, text: str, path: Path, line: int) -> Iterator[Entity]:
+def _entities(record: Record, text: str, path: Path, line: int) -> Iterator[Entity]:
+    labels = record.get("label") or {}
     if not isinstance(labels, dict) or not all(isinstance(v, dict) for v in labels.values()):
         told = '"label" is not an object of objects: {label: {surface: [[start, end]]}}'
         raise DataError(told, path=path, line=line)

@@ -20,10 +20,10 @@ from nertune.data.formats.base import (
     WriteOptions,
 )
 from nertune.data.formats.json_files.values import (
+    Record,
     WriteArray,
+    documents_of,
     fit_keys,
-    given_id,
-    read_records,
     read_span,
     require_text,
     seen_array,
@@ -51,14 +51,7 @@ class Cmeee(Format):
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The texts; each surface has to stand where its span says."""
-        path = source.path
-        for line, record in read_records(source.read_text(), path):
-            text = require_text(record.get("text"), '"text"', path, line)
-            entities: tuple[Entity, ...] = ()
-            if not options.ignore_tags:
-                entities = tuple(_entities(record.get("entities"), text, path, line))
-            meta = {key: value for key, value in record.items() if key not in _KEYS}
-            yield Document(text, entities, given_id(record, path, line), meta=meta)
+        return documents_of(source, options, _KEYS, _entities)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """One array, a text a line."""
@@ -81,7 +74,8 @@ class Cmeee(Format):
         return fit_keys(document, self.holds, options, _KEYS)
 
 
-def _entities(values: Any, text: str, path: Path, line: int) -> Iterator[Entity]:
+def _entities(record: Record, text: str, path: Path, line: int) -> Iterator[Entity]:
+    values = record.get("entities")
     if not isinstance(values, list) or not all(isinstance(v, dict) for v in values):
         raise DataError('"entities" is not a list of objects', path=path, line=line)
     for value in values:

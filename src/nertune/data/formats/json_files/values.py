@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nertune.data.formats.fitting import fit
-from nertune.data.formats.source import Glimpse
-from nertune.data.formats.values import Fitted, Holds, Loss, WriteOptions
+from nertune.data.formats.source import Glimpse, Source
+from nertune.data.formats.values import Fitted, Holds, Loss, ReadOptions, WriteOptions
 from nertune.errors import DataError
 from nertune.storage.files import shorten
-from nertune.types import Document
+from nertune.types import Document, Entity
 
 __all__ = [
+    "Record",
     "WriteArray",
+    "documents_of",
     "dump_record",
     "fit_keys",
     "given_id",
@@ -99,6 +101,31 @@ def _decode(text: str, position: int, path: Path, line: int) -> tuple[Any, int]:
         raise DataError(str(error), path=path, line=line) from error
     except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
         raise DataError(f"this JSON cannot be read ({error})", path=path, line=line) from error
+
+
+def documents_of(
+    source: Source,
+    options: ReadOptions,
+    keys: Sequence[str],
+    entities: Callable[[Record, str, Path, int], Iterator[Entity]],
+) -> Iterator[Document]:
+    """A document of each record of a file, with its text under `text`.
+
+    Args:
+        source: the file.
+        options: what the user asked for.
+        keys: of a record that are no metadata.
+        entities: those of a record, its text, the file and the line.
+
+    Raises:
+        DataError: a record has no text, or whatever `entities` refuses.
+    """
+    path = source.path
+    for line, record in read_records(source.read_text(), path):
+        text = require_text(record.get("text"), '"text"', path, line)
+        found = () if options.ignore_tags else tuple(entities(record, text, path, line))
+        meta = {key: value for key, value in record.items() if key not in keys}
+        yield Document(text, found, given_id(record, path, line), meta=meta)
 
 
 def require_text(value: Any, name: str, path: Path, line: int) -> str:
