@@ -151,7 +151,7 @@ def document(text: str) -> Any:
 def with_graph(predictor: Predictor, graph: Path) -> Predictor:
     emitter = OnnxEmitter(graph, quantized="int8" in graph.name)
     tagger = Tagger(emitter, predictor.tagger.head).eval()
-    return Predictor(tagger, predictor.segmenter, predictor.tagger.head)
+    return Predictor(tagger, predictor.segmenter, predictor.tagset)
 
 
 def same_tags(emissions: list[Any], others: list[Any]) -> float:

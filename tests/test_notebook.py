@@ -37,6 +37,26 @@ def test_the_code_cells_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [json.loads(line)["text"] for line in written] == [d.text for d in names["test"]]
 
 
+def test_stored_outputs_are_those_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs that need no training, computed again."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    compared = []
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and "nertune.train(" in source:
+            break
+        if cell["cell_type"] != "code":
+            continue
+        exec(compile(source, "cell", "exec"), names)
+        stored = ["".join(o["data"]["text/plain"]) for o in cell["outputs"] if "data" in o]
+        last = source.splitlines()[-1]
+        if stored:
+            assert stored == [repr(eval(last, names))], last
+            compared.append(last)
+    assert compared == ["len(train), len(dev), len(test)", "train[0]", "mine", "mine.to_dict()"]
+
+
 def test_it_is_a_notebook_with_short_outputs() -> None:
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     assert notebook["nbformat"] == 4

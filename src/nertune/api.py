@@ -30,7 +30,7 @@ from nertune.experiments.train import train as train_run
 from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import Scheme
 from nertune.models.onnx import Backend
-from nertune.training.trainer import Observer
+from nertune.training.observer import Observer
 from nertune.types import Document
 
 __all__ = ["evaluate", "load", "read", "train", "write"]
@@ -47,7 +47,7 @@ def read(
     offsets: Offsets = "auto",
     strict: bool = False,
 ) -> list[Document]:
-    """Read the documents of a file: two-column CoNLL or JSONL spans, packed with gzip or not.
+    """Read the documents of a file: any format that nertune reads, packed with gzip or not.
 
     Args:
         path: the file, or `sample:train`, `sample:dev`, `sample:test` for the bundled sample.

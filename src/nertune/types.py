@@ -142,9 +142,8 @@ class Document:
 
     def _repr_html_(self) -> str:
         """The text with its entities marked, for a notebook; overlapping ones behind the first."""
-        ends = sorted(self.entities, key=lambda e: (e.start, -e.end))
         parts, position = [], 0
-        for entity in ends:
+        for entity in sorted(self.entities, key=lambda e: (e.start, -e.end)):
             if entity.start < position:  # inside or across the last one: named, not marked
                 parts.append(f"<sub>+ {escape(self.surface(entity))} {escape(entity.label)}</sub>")
                 continue

@@ -96,7 +96,7 @@ def test_deterministic_and_symmetric(num_seeds: int, effect: float) -> None:
     assert forth.num_seeds == num_seeds
 
 
-def test_one_seed_tells_two_models_apart_and_no_arms() -> None:
+def test_one_seed_tells_two_models_apart_and_no_methods() -> None:
     """However far apart they are: the noise of training was not seen."""
     candidate, baseline = simulate(np.random.default_rng(16), num_seeds=1, effect=2.0)
     forth, back = fast(candidate, baseline), fast(baseline, candidate)
@@ -176,7 +176,7 @@ def test_interval_has_the_width_of_its_two_noises() -> None:
     assert high == pytest.approx(0.1 + 4.303 * np.sqrt(0.02), abs=0.02)
 
 
-def test_equal_arms_and_tiny_sets() -> None:
+def test_equal_counts_and_tiny_sets() -> None:
     candidate, _ = simulate(np.random.default_rng(18))
     same = fast(candidate, candidate.copy())
     assert same.difference == 0.0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nertune.artifacts.manifest import (
     ADAPTED,
     MANIFEST,
@@ -71,7 +73,7 @@ _FOREIGN_ADAPTER = (
     "{name}: holds a plain peft adapter: no nertune.json says its tags and its base encoder; merge "
     "it into its base (`merge_and_unload`), save that, and name it"
 )
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +133,11 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
         raise ConfigError(f"{folder}: holds no adapter, so it takes no --encoder")
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = load_own_tokenizer(folder, manifest)
+    emitter: nn.Module
     if manifest.emitter == "lstm":
         assert manifest.lstm is not None
-        load_head(folder, manifest, tagset)  # refuses one that is not known
-        tagger = build_lstm(manifest.lstm, manifest.decoder, tagset, tokenizer.vocabulary_size)
-        _load_state(tagger.emitter, folder / "model.safetensors")
+        emitter = build_lstm(manifest.lstm, len(tagset), tokenizer.vocabulary_size)
+        _load_state(emitter, folder / "model.safetensors")
     else:
         model = (
             load_encoder(str(folder))
@@ -143,7 +145,8 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
             else _load_adapter(folder, manifest, tagset, encoder)
         )
         _refuse_misfit(str(folder), model, tokenizer, tagset)
-        tagger = Tagger(EncoderEmitter(model), load_head(folder, manifest, tagset))
+        emitter = EncoderEmitter(model)
+    tagger = Tagger(emitter, load_head(folder, manifest, tagset))
     return _assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
@@ -262,7 +265,7 @@ def load_base(encoder: str, tagset: TagSet) -> Base:
         return load_with_head(encoder, tagset)
     model, old = merge_adapter(encoder)
     kept = fit_classifier(model, tagset, old, name=encoder)
-    _log.info("%s", kept.describe(f"{encoder}: the classifier"))
+    _LOG.info("%s", kept.describe(f"{encoder}: the classifier"))
     return Base(model, kept, read_head_weights(folder))
 
 
@@ -279,7 +282,7 @@ def load_trained(folder: Path, tagset: TagSet) -> Base:
     manifest = read_manifest(folder)
     old = TagSet(manifest.tags, manifest.scheme)
     kept = match_tags(old, tagset)
-    _log.info("%s", kept.describe(f"{folder}: the classifier"))
+    _LOG.info("%s", kept.describe(f"{folder}: the classifier"))
     heads = read_head_weights(folder)
     if manifest.emitter == "lstm":
         return Base(None, kept, heads, read_weights(folder / "model.safetensors"))
@@ -306,7 +309,7 @@ def merge_adapter(name: str) -> tuple[Any, TagSet]:
     tagset = TagSet(manifest.tags, manifest.scheme)
     emitter = EncoderEmitter(_load_adapter(folder, manifest, tagset))
     merge_emitter(emitter, name)
-    _log.info("%s: the adapter is merged into %s", name, manifest.encoder)
+    _LOG.info("%s: the adapter is merged into %s", name, manifest.encoder)
     return emitter.model, tagset
 
 

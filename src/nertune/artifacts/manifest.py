@@ -224,6 +224,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parse_manifest(path: Path) -> Manifest:
+    """Read `nertune.json` alone, without the files that it names.
+
+    Raises:
+        ArtifactError: it is not valid, or of another version.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values.get("format") if isinstance(values, dict) else None
@@ -244,6 +249,7 @@ def parse_manifest(path: Path) -> Manifest:
 
 
 def manifest_text(manifest: Manifest) -> str:
+    """What `nertune.json` holds; `parse_manifest` reads it."""
     values = manifest.model_dump(mode="json")
     return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 

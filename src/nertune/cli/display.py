@@ -32,7 +32,7 @@ class _Bar:
         if self._is_live:
             self._progress.start()
 
-    def _stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_live:
             self._progress.stop()
 
@@ -51,9 +51,6 @@ class TrainingBar(_Bar, Observer):
 
     def __enter__(self) -> TrainingBar:
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
 
     def on_begin(self, name: str, epochs: int) -> None:
         self._epochs, self._f1 = epochs, ""
@@ -89,9 +86,6 @@ class PretrainingBar(_Bar):
     def __enter__(self) -> PretrainingBar:
         self._start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
 
     def on_preparation(self, block: int, num_tokens: int) -> None:
         """So many tokens of a block of text are ready."""

@@ -7,7 +7,6 @@ with the same settings and data is reused, what was killed is resumed.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +39,6 @@ from nertune.types import Document
 
 __all__ = ["RunOptions", "compare", "configuration_names"]
 
-_LOG = logging.getLogger("nertune")
-
 _MOST_EXAMPLES = 10  # of each kind
 
 _Predicted = Mapping[str, Sequence[Sequence[Document]]]
@@ -67,7 +64,6 @@ def compare(
         baseline: the configuration that the others are held against; the first by default.
         output: the folder for the runs; `runs/compare-NAME-NAME` by default.
         options: overrides, first seed and the like.
-        on_progress: is told, in one line each, what is trained, resumed or reused.
 
     Raises:
         ConfigError: a recipe, an override, the baseline, the number of seeds or the folder cannot

@@ -48,7 +48,7 @@ __all__ = [
     "with_changes",
 ]
 
-_LOGGER = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 
 Tuning = Literal["full", "frozen", "top", "bitfit", "lora", "peft"]
 """What of an encoder trains."""
@@ -485,7 +485,7 @@ def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Se
     _refuse_unknown(values, source)
     settings = validate(Settings, values, source=source)
     for notice in notices:
-        _LOGGER.warning("%s: %s", source, notice)
+        _LOG.warning("%s: %s", source, notice)
     return settings
 
 

@@ -27,7 +27,7 @@ def chunk_sizes(num_draws: int, num_columns: int) -> list[int]:
 def source_documents(documents: Sequence[Document]) -> NDArray[np.int64] | None:
     """Which source document each text was cut from, where the source says it.
 
-    A two-column file says it with `-DOCSTART-` lines, JSONL with a key `document`, `document_id`
+    A CoNLL file says it with `-DOCSTART-` lines, JSONL with a key `document`, `document_id`
     or `doc_id`; both stand in `Document.meta`. Sentences of one document depend on each other, so
     what resamples has to draw or swap whole documents: as if they were independent, intervals are
     too narrow (Field & Welsh, 2007, *Bootstrapping clustered data*).

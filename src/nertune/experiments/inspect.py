@@ -30,7 +30,7 @@ class ModelFit:
 
     Attributes:
         unit: what was labelled: characters or words.
-        tokens: the documents' lengths in tokens.
+        pieces: the documents' lengths in tokens.
         window_pieces: the most tokens of text that one window takes; `None` if not known.
         longer_than_window: how many documents need several windows (nothing is cut off).
         lost: every entity that the units cannot express as it is, so that it will be missed.
@@ -51,7 +51,7 @@ class FileInspection:
         name: its name, distinct among the inspected files.
         path: where it is.
         format: the name of its format.
-        scheme: the tag scheme of a two-column file.
+        scheme: the tag scheme of a CoNLL file.
         join: what joins its tokens; `None` for JSONL.
         statistics: counts.
         duplicates: texts that it holds more than once.

@@ -34,7 +34,8 @@ from nertune.experiments.start import open_start
 from nertune.inference.predictor import Predictor, load_model
 from nertune.storage.processes import refuse_many_processes
 from nertune.training.examples import measure_coverage
-from nertune.training.trainer import FitResult, Observer
+from nertune.training.observer import Observer
+from nertune.training.trainer import FitResult
 from nertune.types import Document
 
 __all__ = ["train"]

@@ -77,11 +77,11 @@ def export_merged(
         save_model(target, predictor, description, provenance, check=check)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
-    if predictor.tagger.head.state_dict():
+    if manifest.decoder != "softmax":
         _LOG.info(
             "%s",
             f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
-            f"as softmax; nertune reads {manifest.decoder}.safetensors there and decodes as before",
+            "as softmax; nertune decodes it as before",
         )
     return {
         "folder": str(target),

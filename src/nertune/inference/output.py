@@ -24,6 +24,7 @@ from nertune.types import Document, Entity
 __all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
 
 _LOG = logging.getLogger("nertune")
+_OPTIONS = WriteOptions(scores=True)
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
 
@@ -99,8 +100,7 @@ def write_tagged(
     """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
     if format != "text":
         chosen = _find(format)
-        options = WriteOptions(scores=True)
-        chosen.write(_fitted(predictor, tagged, chosen, stream), stream, options)
+        chosen.write(_fitted(predictor, tagged, chosen, stream), stream, _OPTIONS)
         stream.flush()
         return
     for document in tagged:
@@ -112,13 +112,12 @@ def _fitted(
     predictor: Predictor, tagged: Iterable[Document], format: Format, stream: TextIO
 ) -> Iterator[Document]:
     """The documents as the format can hold them; each is written before the next one is tagged."""
-    options = WriteOptions(scores=True)
     overlapping = 0
     for document in tagged:
         if format.holds.tokens == "required":
             tokens = document.tokens or predictor.visible_units(document)
             document = replace(document, tokens=tuple(tokens))
-        fitted = format.fit(document, options)
+        fitted = format.fit(document, _OPTIONS)
         if not format.holds.overlap:
             overlapping += _count_overlapping(document)
         if fitted.document is not None:

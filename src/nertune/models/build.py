@@ -35,7 +35,7 @@ __all__ = [
     "build_tokenizer",
 ]
 
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 _LSTM_WINDOW = 512
 register_head("softmax", SoftmaxHead)
 register_head("crf", Crf)
@@ -75,11 +75,11 @@ def build_tagger(
 
 
 def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base | None) -> Tagger:
+    decoder = settings.model.decoder
     if settings.model.emitter == "lstm":
-        tagger = build_lstm(
-            settings.lstm, settings.model.decoder, tagset, tokenizer.vocabulary_size
-        )
-        return tagger if base is None else _keep(tagger, base, settings.model.decoder)
+        emitter = build_lstm(settings.lstm, len(tagset), tokenizer.vocabulary_size)
+        tagger = Tagger(emitter, build_head(decoder, tagset))
+        return tagger if base is None else _keep(tagger, base, decoder)
     base = base or load_with_head(settings.model.encoder, tagset)
     model = base.model
     refuse_missing_embeddings(settings.model.encoder, model, tokenizer.vocabulary_size)
@@ -94,7 +94,6 @@ def _build(settings: Settings, tagset: TagSet, tokenizer: Tokenizer, base: Base 
         model = add_lora(model, settings.lora)
     elif tuning == "peft":
         model = add_adapter(model, settings.peft)
-    decoder = settings.model.decoder
     return _keep(Tagger(EncoderEmitter(model), build_head(decoder, tagset)), base, decoder)
 
 
@@ -108,26 +107,23 @@ def _keep(tagger: Tagger, base: Base, name: str) -> Tagger:
     if tagger.head.state_dict():
         old = base.heads.get(name)
         kept = tagger.head.keep(old, base.kept) if old else ""
-        _log.info("the head %s %s", name, f"is kept: {kept}" if kept else "is new")
+        _LOG.info("the head %s %s", name, f"is kept: {kept}" if kept else "is new")
     for other in base.heads.keys() - {name}:
-        _log.info('the head %s of the model is left out, since model.decoder = "%s"', other, name)
+        _LOG.info('the head %s of the model is left out, since model.decoder = "%s"', other, name)
     return tagger
 
 
-def build_lstm(
-    settings: LstmSettings, decoder: str, tagset: TagSet, vocabulary_size: int
-) -> Tagger:
-    """A BiLSTM tagger with new weights."""
-    emitter = BiLstmEmitter(
+def build_lstm(settings: LstmSettings, num_tags: int, vocabulary_size: int) -> BiLstmEmitter:
+    """A BiLSTM with new weights."""
+    return BiLstmEmitter(
         vocabulary_size=vocabulary_size,
-        num_tags=len(tagset),
+        num_tags=num_tags,
         embedding_size=settings.embedding_size,
         hidden_size=settings.hidden_size,
         num_layers=settings.layers,
         dropout=settings.dropout,
         unknown=settings.unknown,
     )
-    return Tagger(emitter, build_head(decoder, tagset))
 
 
 def build_segmenter(

@@ -27,7 +27,7 @@ __all__ = [
     "refuse_missing_embeddings",
 ]
 
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 
 
 class EncoderEmitter(nn.Module):
@@ -127,7 +127,7 @@ def load_encoder(name: str, tagset: TagSet | None = None, *, announce: bool = Tr
             AutoModelForTokenClassification, name, new_head=tagset is not None, **settings
         )
     if head.new and announce:
-        _log.info("%s: the classifier is new: %s", name, name_some(head.new))
+        _LOG.info("%s: the classifier is new: %s", name, name_some(head.new))
     return model
 
 

@@ -18,7 +18,7 @@ EncoderKind = Literal["", "bundled", "folder", "hub"]
 """What an encoder's name stood for when a tagger was saved; empty where that is not known."""
 
 _MANIFEST = "nertune.json"
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 _not_ours: set[str] = set()  # hub names that were looked up in this process
 
 
@@ -149,7 +149,7 @@ def find_base(
             continue
         if actual == sha256:
             if not encoder and name != recorded and resolve_encoder(name) != recorded:
-                _log.info("%s: its base encoder %s is %s, by its hash", artifact, recorded, name)
+                _LOG.info("%s: its base encoder %s is %s, by its hash", artifact, recorded, name)
             return name
         others.append((name, actual))
     expected = f"sha256 {sha256[:12]}…"

@@ -18,7 +18,7 @@ from nertune.storage.encoders import encoder_weights, resolve_encoder
 
 __all__ = ["CheckpointHead", "load_checkpoint", "name_some"]
 
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 
 WRAPPERS = ("module", "_orig_mod", "model", "base_model", "encoder", "backbone", "transformer",
             "bert", "roberta", "plm", "lm")  # fmt: skip
@@ -78,7 +78,7 @@ def load_checkpoint(
         weights = _unwrapped(location, prefix, model.base_model_prefix)
         model, report = _load(type(model), None, config=model.config, state_dict=weights)
         model.config._name_or_path = location  # what an adapter names as its base
-        _log.warning("%s: its weights are named %s…; the prefix is taken off", name, prefix)
+        _LOG.warning("%s: its weights are named %s…; the prefix is taken off", name, prefix)
     _refuse_misfit(name, model, report, new_head=new_head)
     return model, _of_head(model, report)
 

@@ -159,11 +159,8 @@ def comparison_page(
         picture: the figure, an SVG file beside the report.
         remark: a paragraph in the picture's place.
     """
-    configurations, baseline, has_seeds = (
-        comparison.configurations,
-        comparison.baseline,
-        len(comparison.seeds) > 1,
-    )
+    configurations, baseline = comparison.configurations, comparison.baseline
+    has_seeds = len(comparison.seeds) > 1
     figure: list[Block] = []
     if picture is not None:
         figure.append(Picture("Learning curves and F1 by type", picture))

@@ -20,7 +20,7 @@ __all__ = [
     "weight_files",
 ]
 
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 _FOLDER = Path(__file__).parents[1] / "models" / "bundled"
 
 BUNDLED_ENCODERS: tuple[str, ...] = tuple(
@@ -67,7 +67,7 @@ def resolve_encoder(name: str) -> str:
 
 @cache
 def _say_hidden(name: str, folder: Path) -> None:
-    _log.warning("%s: the folder %s is taken, not the bundled encoder of that name", name, folder)
+    _LOG.warning("%s: the folder %s is taken, not the bundled encoder of that name", name, folder)
 
 
 def encoder_folder(name: str) -> Path:

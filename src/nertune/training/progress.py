@@ -28,14 +28,7 @@ from nertune.training.checkpoint import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = [
-    "Checkpoints",
-    "EpochReport",
-    "Progress",
-    "ProgressKeeper",
-    "diverged",
-    "trainable_tensors",
-]
+__all__ = ["EpochReport", "Progress", "ProgressKeeper", "diverged", "trainable_tensors"]
 
 # Which setting rules each group of parameters (training/optimizer.py).
 _RATE_KEYS = {
@@ -86,7 +79,7 @@ class Progress:
     batch: int = 0  # batches of the epoch that are done
     step: int = 0
     loss_sum: float = 0.0  # over the epoch's targets so far, nats
-    targets: int = 0  # labelled units, or their pieces with `model.pieces = "all"`
+    targets: int = 0  # labelled units, or their tokens with `model.pieces = "all"`
     units: int = 0
     seconds: float = 0.0
     history: list[EpochReport] = field(default_factory=list)

@@ -20,17 +20,12 @@ from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints
 from nertune.training.observer import Observer, Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
-from nertune.training.progress import (
-    EpochReport,
-    Progress,
-    ProgressKeeper,
-    trainable_tensors,
-)
+from nertune.training.progress import EpochReport, Progress, ProgressKeeper, trainable_tensors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["EpochReport", "FitResult", "Observer", "Pause", "Trainer"]
+__all__ = ["FitResult", "Trainer"]
 
 _CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
 

@@ -12,7 +12,8 @@ from helpers.shown import logged
 from nertune.comparison.search.advise import _State, _Until
 from nertune.config.run import parse_settings
 from nertune.errors import ConfigError
-from nertune.training.trainer import EpochReport, Pause
+from nertune.training.observer import Pause
+from nertune.training.progress import EpochReport
 
 
 def asked(**changes: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from nertune.comparison.search import sweep as module
 from nertune.comparison.search.sweep import SweepBudget, sweep
 from nertune.config.run import load_settings
 from nertune.errors import ConfigError, TrainingError
-from nertune.training.trainer import EpochReport
+from nertune.training.progress import EpochReport
 
 optuna = pytest.importorskip("optuna")
 

@@ -191,6 +191,7 @@ def test_an_unknown_choice_is_refused(name: str) -> None:
 
 
 FIVE = "-DOCSTART- -X- -X- -X- O\n\n# comment\n王 a b c B-PER\n明 a b c I-PER\n# a b c O\n\n"
+LABEL_OF_WORDS = "1\t王 a\tB-geo loc\n2\t明\tI-geo loc\n3\t来\tO\n"
 BY_TAB = "1\t王\tx\tB-PER\tO\n2\t明 x\tx\tI-PER\tO\n\n1\t#\tx\tO\tO\n"
 
 
@@ -203,6 +204,7 @@ BY_TAB = "1\t王\tx\tB-PER\tO\n2\t明 x\tx\tI-PER\tO\n\n1\t#\tx\tO\tO\n"
         (BY_TAB, "token=1, tag=-2", ["王明 x", "#"], ["王明 x"], "columns 2 (token) and 4 (tag)"),
         ("a  x   O\nb x B-X\n", "", ["ab"], ["b"], "columns 1 (token) and 3 (tag) of 3 are read"),
         ("a B-X _\nb O _\n", "", ["ab"], ["a"], "columns 1 (token) and 2 (tag) of 3 are read"),
+        (LABEL_OF_WORDS, "1,2", ["王 a明来"], ["王 a明"], "columns 2 (token) and 3 (tag) of 3"),
         ("O a\nB-X b\n", "1,0", ["ab"], ["b"], "columns 2 (token) and 1 (tag) of 2 are read"),
     ],
 )

@@ -25,7 +25,7 @@ from nertune.models.peft.adalora import RankSchedule
 from nertune.models.peft.adapters import count_virtual_tokens, list_methods
 from nertune.tokens.batching import collate
 from nertune.training.optimizer import build_optimizer, group_parameters
-from nertune.training.trainer import trainable_tensors
+from nertune.training.progress import trainable_tensors
 
 # Options without which a method does not fit an encoder that is 32 wide.
 OPTIONS: dict[str, dict[str, Any]] = {

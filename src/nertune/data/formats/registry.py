@@ -23,7 +23,7 @@ __all__ = ["ENTRY_POINTS", "all_formats", "find_format", "format_names", "regist
 ENTRY_POINTS = "nertune.formats"
 """The group of entry points by which another package offers formats."""
 
-_LOGGER = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 _RESERVED = ("auto", "text")  # of options: recognise it; highlighted on a terminal
 
 # A format's registry line. The first ones of a kind are named first in messages.
@@ -47,10 +47,6 @@ def register(format: Format) -> None:
     Raises:
         ConfigError: the name or a suffix is taken.
     """
-    _add(format)
-
-
-def _add(format: Format) -> None:
     if not format.name or format.name in _RESERVED:
         raise ConfigError(f"format {format.name!r}: expected a name other than auto and text")
     if format.name in _formats:
@@ -81,9 +77,9 @@ def _load_entry_points() -> None:
     for point in entry_points(group=ENTRY_POINTS):
         try:
             found = point.load()
-            _add(found() if isinstance(found, type) else found)
+            register(found() if isinstance(found, type) else found)
         except Exception as error:  # whatever another package's code raises
-            _LOGGER.warning("format %s (%s) is left out: %s", point.name, point.value, error)
+            _LOG.warning("format %s (%s) is left out: %s", point.name, point.value, error)
 
 
 def format_names(

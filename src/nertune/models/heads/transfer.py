@@ -36,7 +36,7 @@ __all__ = [
     "read_weights",
 ]
 
-_log = logging.getLogger("nertune")
+_LOG = logging.getLogger("nertune")
 
 # Architectures without a classifier that could be taken for a tagger's.
 _PLAIN = ("Model", "ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel", "WithLMHead")
@@ -92,14 +92,14 @@ def load_with_head(name: str, tagset: TagSet) -> Base:
     if any("TokenClassification" in a for a in architectures):
         model = load_encoder(name)
         kept = fit_classifier(model, tagset, _known_tags(model.config), name=name)
-        _log.info("%s", kept.describe(f"{name}: the classifier"))
+        _LOG.info("%s", kept.describe(f"{name}: the classifier"))
         return Base(model, kept, read_head_weights(fetch_artifact(name) or encoder_folder(name)))
     is_plain = all(a.endswith(_PLAIN) for a in architectures)
     model = load_encoder(name, tagset, announce=is_plain)
     if not is_plain:
         # E.g. a text classifier's head has the same name, and by chance the same size.
         fit_classifier(model, tagset, None, name=name)
-        _log.info("%s: the classifier is new: that of %s is none of tags", name, architectures[0])
+        _LOG.info("%s: the classifier is new: that of %s is none of tags", name, architectures[0])
     return Base(model)
 
 

@@ -1,4 +1,4 @@
-"""Two-column CoNLL: a token, a separator and a tag a line; a blank line between sentences."""
+"""CoNLL: a token and a tag a line, in columns; a blank line between sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a two-column file: sentences, and what else stands between them."""
+"""The lines of a file of columns: sentences, and what else stands between them."""
 
 from __future__ import annotations
 
@@ -242,6 +242,7 @@ def _explain_columns(fields: Sequence[str], shown: str) -> str:
 
 
 def say_skipped(found: Lines, lines: Sequence[str]) -> list[str]:
+    """A line each about what of a file is part of no token."""
     notices = []
     if found.docstarts:
         notices.append(f"{found.docstarts} {DOCSTART} line{plural(found.docstarts)} skipped")

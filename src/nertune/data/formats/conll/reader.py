@@ -1,4 +1,4 @@
-"""Two-column files to documents."""
+"""Files of columns to documents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHARACTER_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class ConllFile:
-    """What a two-column file holds.
+    """What a CoNLL file holds.
 
     Attributes:
         documents: one per sentence.
@@ -85,8 +85,7 @@ def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile
     check_choice("scheme", options.scheme, ("auto", *SCHEMES))
     check_choice("join", options.join, get_args(Join))
     lines = split_lines(text)
-    separator = detect_separator(lines)
-    sentences, notices = _read_sentences(lines, separator, path, options)
+    sentences, separator, notices = _read_sentences(lines, path, options)
     if doubled := len(re.findall("\r\r+\n", text)):
         told = f"{doubled} lines end in \\r\\r\\n (converted twice?), read as line ends"
         notices.insert(0, told)
@@ -112,9 +111,13 @@ def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile
 
 
 def _read_sentences(
-    lines: Sequence[str], separator: str, path: Path, options: ReadOptions
-) -> tuple[list[Sentence], list[str]]:
-    """The sentences, without their tags where those are ignored, and what was skipped."""
+    lines: Sequence[str], path: Path, options: ReadOptions
+) -> tuple[list[Sentence], str, list[str]]:
+    """The sentences, what stands between columns, and what was skipped.
+
+    Where tags are ignored, all are `O`.
+    """
+    separator = detect_separator(lines)
     notices = []
     if slash.fits(lines):
         found = Lines([Sentence(*row) for row in slash.read(lines, path)])
@@ -133,8 +136,8 @@ def _read_sentences(
     notices += say_skipped(found, lines)
     if options.ignore_tags:
         untagged = [s._replace(tags=["O"] * len(s.tokens)) for s in found.sentences]
-        return untagged, notices
-    return found.sentences, notices
+        return untagged, separator, notices
+    return found.sentences, separator, notices
 
 
 def _find_columns(lines: Sequence[str], separator: str, options: ReadOptions) -> Columns | None:

@@ -1,4 +1,4 @@
-"""The tags of a two-column file: their scheme, and what is wrong with them."""
+"""The tags of a file of columns: their scheme, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -153,12 +153,18 @@ def _check_bare_types(
 
 
 def detect_mark(sentences: Iterable[Sentence], scheme: Scheme) -> str:
+    """What stands between prefix and type in the first tag that has both: `-` or `_`."""
     if scheme == "IO":
         return "-"
     return next((tag[1] for s in sentences for tag in s.tags if tag != "O"), "-")
 
 
 def decode(sentence: Sentence, scheme: Scheme, path: Path) -> tuple[list[TokenSpan], list[Repair]]:
+    """The spans of a sentence, and what of its tags had to be repaired.
+
+    Raises:
+        DataError: a tag is not in the scheme; names its line.
+    """
     try:
         return decode_tags(sentence.tags, scheme)
     except ValueError as error:
@@ -172,6 +178,11 @@ def decode(sentence: Sentence, scheme: Scheme, path: Path) -> tuple[list[TokenSp
 
 
 def say_repairs(repairs: Sequence[TagRepair], scheme: Scheme, path: Path, *, strict: bool) -> str:
+    """One line about repaired tags, of which there is at least one.
+
+    Raises:
+        DataError: with `strict`.
+    """
     first = repairs[0]
     if strict:
         raise DataError(
