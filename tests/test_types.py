@@ -6,6 +6,9 @@ import pickle
 
 import pytest
 
+from nertune.evaluation.error_analysis import analyse
+from nertune.evaluation.metrics import score
+from nertune.labels.align import align_entities
 from nertune.types import Document, Entity
 
 
@@ -102,3 +105,43 @@ def test_short_forms() -> None:
     long = Document("甲" * 1000, tuple(Entity(i, i + 1, "X") for i in range(100)))
     assert len(repr(long)) < 120
     assert "… 96 more" in repr(long)
+
+
+def test_fragments() -> None:
+    entity = Entity.of_fragments([(5, 7), (0, 1), (1, 2)], "X", 0.5)
+    assert entity == Entity(0, 7, "X", 0.5, ((0, 2), (5, 7)))
+    assert entity.spans == ((0, 2), (5, 7))
+    assert Entity(0, 7, "X").spans == ((0, 7),)
+    assert entity.key != Entity(0, 7, "X").key
+    assert Entity.of_fragments([(3, 5), (0, 3)], "X") == Entity(0, 5, "X")
+    document = Document("ab cd ef", (entity,))
+    assert document.surface(entity) == "ab …  e"
+    assert Document.from_dict(document.to_dict()) == document
+    assert "fragments=[(0, 2), (5, 7)]" in repr(entity)
+
+
+@pytest.mark.parametrize(
+    "fragments", [((0, 7),), ((0, 2), (2, 7)), ((0, 2), (5, 6)), ((1, 2), (5, 7)), ((5, 7), (0, 2))]
+)
+def test_fragments_that_are_none(fragments: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="fragments"):
+        Entity(0, 7, "X", None, fragments)
+    with pytest.raises(ValueError, match="span"):
+        Entity.of_fragments([], "X")
+
+
+def test_a_discontinuous_entity_is_no_continuous_one() -> None:
+    """It is trained on by no flat head and scored as missed; another one of its ends is wrong."""
+    gold = Document("ab cd ef", (Entity.of_fragments([(0, 2), (6, 8)], "X"), Entity(3, 5, "Y")))
+    aligned = align_entities(gold, [(0, 2), (3, 5), (6, 8)])
+    assert [(lost.entity.label, lost.reason) for lost in aligned.lost] == [
+        ("X", "it is discontinuous: 2 fragments")
+    ]
+    assert aligned.tags == [None, "B-Y", None]
+    cover = gold.with_entities([Entity(0, 8, "X"), Entity(3, 5, "Y")])
+    scores = score([gold], [cover])
+    assert (scores.exact.micro.precision, scores.exact.micro.recall) == (0.5, 0.5)
+    assert (scores.untyped.micro.f1, scores.overlap.micro.f1) == (0.5, 1.0)
+    assert score([gold], [gold]).exact.micro.f1 == 1.0
+    kinds = analyse([gold], [cover], {}).kinds
+    assert (kinds["correct"], kinds["boundary"], kinds["type"]) == (1, 1, 0)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["Document", "Entity"]
+__all__ = ["Document", "Entity", "Fragments"]
+
+Fragments = tuple[tuple[int, int], ...]
+"""Half-open spans in Unicode code points."""
 
 _SHOWN = 40  # characters of a text in its short form
 _SHOWN_ENTITIES = 4
@@ -22,29 +26,78 @@ class Entity:
         end: offset behind the last character (half-open, like a Python slice).
         label: the entity's type, e.g. `"PERSON"`.
         score: probability in [0, 1] under the decoder that predicted it; `None` for gold.
+        fragments: of a discontinuous entity, its parts as half-open spans, at least two, in order,
+            none touching the next; the first begins at `start`, the last ends at `end`. Empty for
+            any other entity.
 
     Raises:
-        ValueError: the span is empty or negative, or the label is empty.
+        ValueError: the span is empty or negative, the label is empty, or the fragments are not as
+            described.
     """
 
     start: int
     end: int
     label: str
     score: float | None = None
+    fragments: Fragments = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ValueError(f"entity span [{self.start}, {self.end}) is empty or negative")
         if not self.label:
             raise ValueError(f"entity [{self.start}, {self.end}) has no label")
+        if self.fragments:
+            self._check_fragments()
+
+    def _check_fragments(self) -> None:
+        spans = self.fragments
+        is_ordered = all(start < end for start, end in spans) and all(
+            one[1] < other[0] for one, other in pairwise(spans)
+        )
+        covers = (spans[0][0], spans[-1][1]) == (self.start, self.end)
+        if len(spans) < 2 or not is_ordered or not covers:
+            raise ValueError(
+                f"entity [{self.start}, {self.end}) has the fragments {list(spans)}: expected two "
+                "or more, in order and apart, from its start to its end"
+            )
+
+    @classmethod
+    def of_fragments(
+        cls, spans: Iterable[tuple[int, int]], label: str, score: float | None = None
+    ) -> Entity:
+        """An entity of spans in any order; those that touch or overlap are one.
+
+        Raises:
+            ValueError: there is no span, or one is empty or negative.
+        """
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(spans):
+            if not 0 <= start < end:
+                raise ValueError(f"entity span [{start}, {end}) is empty or negative")
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        if not joined:
+            raise ValueError(f"an entity {label!r} has no span")
+        fragments = tuple(joined) if len(joined) > 1 else ()
+        return cls(joined[0][0], joined[-1][1], label, score, fragments)
 
     def __repr__(self) -> str:
         score = "" if self.score is None else f", {self.score:.4g}"
-        return f"Entity({self.start}, {self.end}, {self.label!r}{score})"
+        fragments = f", fragments={list(self.fragments)}" if self.fragments else ""
+        return f"Entity({self.start}, {self.end}, {self.label!r}{score}{fragments})"
 
     @property
-    def key(self) -> tuple[int, int, str]:
-        """What strict scoring compares: start, end and label, without the score."""
+    def spans(self) -> Fragments:
+        """What it covers: its fragments, or its one span."""
+        return self.fragments or ((self.start, self.end),)
+
+    @property
+    def key(self) -> tuple[int, int, str] | tuple[int, int, str, Fragments]:
+        """What strict scoring compares: start, end, label and fragments, without the score."""
+        if self.fragments:
+            return self.start, self.end, self.label, self.fragments
         return self.start, self.end, self.label
 
 
@@ -110,6 +163,8 @@ class Document:
         for entity in values.get("entities") or ():
             try:
                 fields = dict(entity) if isinstance(entity, Mapping) else None
+                if fields is not None and "fragments" in fields:
+                    fields["fragments"] = tuple((a, b) for a, b in fields["fragments"] or ())
                 found.append(Entity(*entity) if fields is None else Entity(**fields))
             except TypeError as error:
                 raise ValueError(
@@ -130,6 +185,7 @@ class Document:
         values["entities"] = [
             {"start": e.start, "end": e.end, "label": e.label}
             | ({} if e.score is None else {"score": e.score})
+            | ({"fragments": [list(span) for span in e.fragments]} if e.fragments else {})
             for e in self.entities
         ]
         if self.id:
@@ -157,5 +213,5 @@ class Document:
         return f'<div style="white-space: pre-wrap">{"".join(parts)}</div>'
 
     def surface(self, entity: Entity) -> str:
-        """The characters that an entity covers."""
-        return self.text[entity.start : entity.end]
+        """The characters that an entity covers; " … " stands between its fragments."""
+        return " … ".join(self.text[start:end] for start, end in entity.spans)

@@ -46,7 +46,9 @@ def test_what_is_lost_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
     assert outcome.code == 0
     found = json.loads(outcome.stdout)
     assert found["lost"] == {"entity": 1, "score": 1}
-    assert found["losses"][0]["entity"] == {"start": 0, "end": 4, "label": "ORG", "score": None}
+    assert found["losses"][0]["entity"] == {
+        "start": 0, "end": 4, "label": "ORG", "score": None, "fragments": []
+    }  # fmt: skip
     assert (found["differences"], found["is_written"], found["entities"]) == ([], True, 18)
     assert load_corpus(target).num_entities == 18
 

@@ -15,7 +15,7 @@ from nertune.types import Document
 
 __all__ = ["Duplicates", "Leakage", "SharedText", "find_duplicates", "find_leakage"]
 
-_Key = tuple[tuple[int, int, str], ...]
+_Key = tuple[tuple[object, ...], ...]
 _MOST_IDS = 20  # places that are named of a text
 
 

@@ -21,7 +21,8 @@ def to_pandas(documents: Iterable[Document], *, by: str = "document") -> pandas.
         documents: any number.
         by: `"document"` gives a row a document with the keys of `Document.to_dict`, which
             `from_pandas` reads; `"entity"` a row an entity: `document` (the id), `index` (the
-            document's place, from 0), `start`, `end`, `label`, `surface` and `score`.
+            document's place, from 0), `start`, `end`, `label`, `surface`, `score` and
+            `fragments` (empty but for discontinuous entities).
 
     Raises:
         ValueError: `by` is neither.
@@ -34,11 +35,11 @@ def to_pandas(documents: Iterable[Document], *, by: str = "document") -> pandas.
     if by != "entity":
         raise ValueError(f"by: got {by!r}; expected 'document' or 'entity'")
     found = [
-        (document.id, index, e.start, e.end, e.label, document.surface(e), e.score)
+        (document.id, index, e.start, e.end, e.label, document.surface(e), e.score, e.fragments)
         for index, document in enumerate(documents)
         for e in document.entities
     ]
-    columns = ["document", "index", "start", "end", "label", "surface", "score"]
+    columns = ["document", "index", "start", "end", "label", "surface", "score", "fragments"]
     return pandas.DataFrame(found, columns=columns)
 
 

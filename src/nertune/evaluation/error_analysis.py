@@ -122,7 +122,7 @@ class _Touching:
 def _kind(entity: Entity, touching: Sequence[Entity]) -> ErrorKind:
     if any(other.key == entity.key for other in touching):
         return "correct"
-    if any((other.start, other.end) == (entity.start, entity.end) for other in touching):
+    if any(other.spans == entity.spans for other in touching):
         return "type"
     if any(other.label == entity.label for other in touching):
         return "boundary"

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from nertune.errors import DataError
 from nertune.evaluation.resampling import chunk_sizes, source_documents, sum_by_source
-from nertune.types import Document
+from nertune.types import Document, Fragments
 
 __all__ = [
     "Score",
@@ -52,7 +52,8 @@ __all__ = [
     "score",
 ]
 
-Key = tuple[int, int, str]
+Key = tuple[int, int, str] | tuple[int, int, str, Fragments]
+_Place = tuple[int, int, Fragments]  # start, end, and the fragments of a discontinuous entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +279,7 @@ class _Counts:
 def _count_document(
     gold_keys: set[Key], predicted_keys: set[Key], counts: dict[str, _Counts]
 ) -> None:
-    spans = (
-        {key[:2] for key in gold_keys},
-        {key[:2] for key in predicted_keys},
-    )
+    spans = ({_place(key) for key in gold_keys}, {_place(key) for key in predicted_keys})
     gold_by_label, predicted_by_label = _by_label(gold_keys), _by_label(predicted_keys)
     for label in gold_by_label.keys() | predicted_by_label.keys():
         found, answered = gold_by_label.get(label, []), predicted_by_label.get(label, [])
@@ -303,19 +301,26 @@ def _add(matches: list[int], correct: int, found: int) -> None:
     matches[1] += found
 
 
-def _by_label(keys: set[Key]) -> dict[str, list[tuple[int, int]]]:
-    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for start, end, label in sorted(keys):
-        spans[label].append((start, end))
+def _place(key: Key) -> _Place:
+    return key[0], key[1], key[3] if len(key) == 4 else ()
+
+
+def _by_label(keys: set[Key]) -> dict[str, list[_Place]]:
+    spans: dict[str, list[_Place]] = defaultdict(list)
+    for key in sorted(keys):
+        spans[key[2]].append(_place(key))
     return spans
 
 
-def _num_overlapping(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> int:
-    """How many spans share a character with at least one of the others (sorted by start)."""
-    starts = [start for start, _ in others]
-    furthest = list(accumulate((end for _, end in others), max))
+def _num_overlapping(spans: list[_Place], others: list[_Place]) -> int:
+    """How many spans share a character with at least one of the others (sorted by start).
+
+    A discontinuous entity counts as what lies between its ends.
+    """
+    starts = [start for start, _, _ in others]
+    furthest = list(accumulate((end for _, end, _ in others), max))
     number = 0
-    for start, end in spans:
+    for start, end, _ in spans:
         before = bisect_left(starts, end)  # the others that start before this one ends
         number += before > 0 and furthest[before - 1] > start
     return number

@@ -146,6 +146,8 @@ class _Cut:
 
     def misfit(self, entity: Entity, first: int, last: int) -> str:
         """Why no units begin and end with the entity; empty if some do."""
+        if entity.fragments:
+            return f"it is discontinuous: {len(entity.fragments)} fragments"
         if first == last:
             return "it holds nothing but white space and what the tokenizer drops"
         if self._starts[first] < entity.start:

@@ -37,6 +37,12 @@ def documents(draw: st.DrawFn) -> Document:
     labels = LABEL | st.text(min_size=1, max_size=5)
     score = st.none() | st.floats(0, 1)
     entities = [Entity(a, b, draw(labels), draw(score)) for a, b in spans if a < b]
+    several = st.sets(place, min_size=4, max_size=6)
+    parts = [sorted(draw(several)) for _ in range(draw(st.integers(0, 2))) if len(text) > 5]
+    entities += (
+        Entity.of_fragments(zip(cuts[::2], cuts[1::2], strict=False), draw(labels), draw(score))
+        for cuts in parts
+    )
     tokens = None
     if draw(st.booleans()):
         cuts = sorted(draw(st.sets(place)))

@@ -33,6 +33,7 @@ from nertune.types import Document, Entity
 __all__ = ["Brat"]
 
 _SPAN = re.compile(r"\d+ \d+(;\d+ \d+)*")
+_LINE_END = re.compile(r"\s*\n\s*")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -42,7 +43,7 @@ class Brat(Format):
     name = "brat"
     title = "brat standoff"
     suffixes = (".ann",)
-    holds = Holds(overlap=True)
+    holds = Holds(overlap=True, fragments=True)
     container = "folder"
 
     def recognise(self, seen: Glimpse) -> str | None:
@@ -91,6 +92,9 @@ class Brat(Format):
         if "\0" in document.text:
             return lose(document, "its text holds a NUL")
         document, losses = keep_entities(document, _refuse_label)
+        text = document.text
+        document, dropped = keep_entities(document, lambda e: _refuse_fragments(e, text))
+        losses += dropped
         fitted = fit(document, self.holds, options)
         return Fitted(fitted.document, (*losses, *fitted.losses))
 
@@ -111,18 +115,32 @@ def _refuse_label(entity: Entity) -> str:
 
 def _offsets(document: Document, entity: Entity) -> str:
     """A span, in a fragment a line, as brat itself writes what goes over line ends."""
-    fragments = []
-    position = entity.start
-    for piece in document.surface(entity).split("\n"):
-        fragments.append((position, position + len(piece)))
+    lines = [line for span in entity.spans for line in _lines(document.text, *span)]
+    return ";".join(f"{start} {end}" for start, end in lines)
+
+
+def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """A span cut at its line ends; whole if one of them stands at its ends."""
+    lines = []
+    position = start
+    for piece in text[start:end].split("\n"):
+        lines.append((position, position + len(piece)))
         position += len(piece) + 1
-    if any(start == end for start, end in (fragments[0], fragments[-1])):
-        return f"{entity.start} {entity.end}"
-    return ";".join(f"{start} {end}" for start, end in fragments if start < end)
+    if any(a == b for a, b in (lines[0], lines[-1])):
+        return [(start, end)]
+    return [(a, b) for a, b in lines if a < b]
 
 
 def _flat(document: Document, entity: Entity) -> str:
-    return document.surface(entity).replace("\n", " ").replace("\r", " ")
+    surface = " ".join(document.text[start:end] for start, end in entity.spans)
+    return surface.replace("\n", " ").replace("\r", " ")
+
+
+def _refuse_fragments(entity: Entity, text: str) -> str:
+    parted = [text[one[1] : other[0]] for one, other in pairwise(entity.fragments)]
+    if any(map(_LINE_END.fullmatch, parted)):
+        return "only line ends part its fragments, which the format joins"
+    return ""
 
 
 def _entity(line: str, number: int, path: Path, text: str, seen: Counter[str]) -> Entity | None:
@@ -133,23 +151,26 @@ def _entity(line: str, number: int, path: Path, text: str, seen: Counter[str]) -
         seen["annotations that are no entities, which are not read"] += 1
         return None
     fields = line.split("\t", 2)
-    label, _, spans = fields[1].partition(" ")
-    if not label or not _SPAN.fullmatch(spans):
+    label, _, given = fields[1].partition(" ")
+    if not label or not _SPAN.fullmatch(given):
         told = f"expected T1, a TAB, 'LABEL START END', a TAB and the text, got {shorten(line)}"
         raise DataError(told, path=path, line=number)
-    fragments = [tuple(map(int, span.split(" "))) for span in spans.split(";")]
-    start, end = min(a for a, _ in fragments), max(b for _, b in fragments)
+    fragments = [(int(a), int(b)) for a, b in (span.split(" ") for span in given.split(";"))]
     if not all(a < b <= len(text) for a, b in fragments):
-        told = f"{label} [{spans}] is empty or reaches beyond the text of {len(text)} characters"
+        told = f"{label} [{given}] is empty or reaches beyond the text of {len(text)} characters"
         raise DataError(told, path=path, line=number)
     told = " ".join(text[a:b] for a, b in fragments)
     if len(fields) == 3 and told.split() != fields[2].split():
         raise DataError(
-            f"{label} [{spans}] says its text is {shorten(fields[2])}, but there stands "
+            f"{label} [{given}] says its text is {shorten(fields[2])}, but there stands "
             f"{shorten(told)}: do both files belong together?",
             path=path,
             line=number,
         )
-    if any(text[one[1] : other[0]].strip() for one, other in pairwise(fragments)):
-        seen["entities of several fragments, read with what is between them"] += 1
-    return Entity(start, end, label)
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted(fragments):
+        if spans and _LINE_END.fullmatch(text[spans[-1][1] : start]):
+            spans[-1] = (spans[-1][0], end)  # brat cuts an entity at line ends
+        else:
+            spans.append((start, end))
+    return Entity.of_fragments(spans, label)

@@ -32,9 +32,12 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
     document, dropped = _drop_repeated(document)
     losses += dropped
     if holds.text == "line" and any(end in document.text for end in "\n\r"):
-        return lose(document, "its text has line ends, which the format cannot hold")
+        return lose(document, "its text has line ends, which the format cannot hold", losses)
     if not holds.entities:
         document, dropped = keep_entities(document, lambda e: "the format holds no entities")
+        losses += dropped
+    if holds.entities and not holds.fragments:
+        document, dropped = keep_entities(document, _refuse_fragments)
         losses += dropped
     if holds.tokens == "required":
         tokens = document.tokens
@@ -42,7 +45,7 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
             tokens = tuple(options.tokenize(document.text))
         if not tokens:
             why = "it has no tokens: say how to cut its text, e.g. tokenize="
-            return lose(document, why if tokens is None else "it has no token")
+            return lose(document, why if tokens is None else "it has no token", losses)
         document, dropped = fit_tokens(document, tokens)
         losses += dropped
     elif holds.tokens == "none" and document.tokens is not None:
@@ -64,6 +67,11 @@ def _refuse_label(entity: Entity) -> str:
     return "its label holds half a surrogate pair" if _SURROGATE.search(entity.label) else ""
 
 
+def _refuse_fragments(entity: Entity) -> str:
+    count = len(entity.fragments)
+    return f"it is discontinuous ({count} fragments), which the format cannot hold" if count else ""
+
+
 def _drop_repeated(document: Document) -> tuple[Document, list[Loss]]:
     """Without a second entity of the same span and label."""
     first = {entity.key: entity for entity in reversed(document.entities)}
@@ -74,9 +82,9 @@ def _drop_repeated(document: Document) -> tuple[Document, list[Loss]]:
     return document.with_entities(first.values()), losses
 
 
-def lose(document: Document, reason: str) -> Fitted:
-    """Nothing of a document, since the format cannot hold it at all."""
-    losses = [Loss(document.id, "document", reason)]
+def lose(document: Document, reason: str, before: Sequence[Loss] = ()) -> Fitted:
+    """Nothing of a document, since the format cannot hold it at all; `before` is lost as well."""
+    losses = [Loss(document.id, "document", reason), *before]
     losses += (Loss(document.id, "entity", "its document is lost", e) for e in document.entities)
     return Fitted(None, tuple(losses))
 

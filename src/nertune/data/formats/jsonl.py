@@ -10,6 +10,8 @@
 | spaCy, `Doc.to_json`  | `"ents": [{"start", "end", "label"}, …]`                           |
 | spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
+A discontinuous entity is an object with `"fragments": [[start, end], …]` beside start and end.
+
 Offsets are half-open. They count Unicode code points, or what `offsets` says: see
 `formats.offsets`. A record's other keys become `Document.meta` and are written again.
 """
@@ -20,6 +22,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -39,7 +42,7 @@ from nertune.data.formats.values import Loss, Reading
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.storage.files import shorten, split_lines
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Fragments
 
 __all__ = ["Jsonl", "JsonlFile", "document_to_json", "dump", "read", "write"]
 
@@ -89,7 +92,7 @@ class Jsonl(Format):
         name: `jsonl`, or `predictions`, which are written with scores whether asked for or not.
     """
 
-    holds = Holds(overlap=True, scores=True, ids=True, metadata=True)
+    holds = Holds(overlap=True, fragments=True, scores=True, ids=True, metadata=True)
 
     def __init__(self, name: str = "jsonl"):
         self.name = name
@@ -401,7 +404,27 @@ def _span(span: Any) -> Span:
         kind = "empty" if end == start else "reversed"
         raise _Problem(f"the span of {shown} is {kind}: expected start < end (the end is excluded)")
     surface = surface if isinstance(surface, str) else None
-    return Span(start, end, _checked(label, "a label"), _score(score, shown), surface, shown)
+    fragments = _fragments(span, shown) if isinstance(span, dict) else ()
+    if fragments and (fragments[0][0], fragments[-1][1]) != (start, end):
+        raise _Problem(f"the fragments of {shown} do not reach from its start to its end")
+    label = _checked(label, "a label")
+    return Span(start, end, label, _score(score, shown), surface, shown, fragments)
+
+
+def _fragments(span: dict[str, Any], shown: str) -> Fragments:
+    """The parts of a discontinuous entity, in order; nothing for any other."""
+    given = span.get("fragments")
+    if given is None or given == []:
+        return ()
+    pairs = isinstance(given, list) and all(
+        isinstance(part, list) and [type(offset) for offset in part] == [int, int] for part in given
+    )
+    if not pairs or not all(start < end for start, end in given):
+        raise _Problem(f'"fragments" of {shown} is not a list of [start, end] with start < end')
+    found = tuple(sorted((start, end) for start, end in given))
+    if any(other[0] <= one[1] for one, other in pairwise(found)):
+        raise _Problem(f"the fragments of {shown} touch or overlap")
+    return found if len(found) > 1 else ()
 
 
 def _first_of(span: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -438,7 +461,8 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
     Returns:
         `{"text", "entities": [{"start", "end", "label", "text", "score"}]}`, where `score` is
-        left out if the entity has none; behind them what the source said, its `id` included.
+        left out if the entity has none; behind them what the source said, its `id` included. A
+        discontinuous entity has `fragments`, a list of `[start, end]`, too.
     """
     entities = [
         {
@@ -447,10 +471,15 @@ def document_to_json(document: Document) -> dict[str, Any]:
             "label": entity.label,
             "text": document.surface(entity),
             **({} if entity.score is None else {"score": entity.score}),
+            **_fragments_to_json(entity),
         }
         for entity in document.entities
     ]
     return {"text": document.text, "entities": entities, **_others(document)}
+
+
+def _fragments_to_json(entity: Entity) -> dict[str, Any]:
+    return {"fragments": [list(span) for span in entity.fragments]} if entity.fragments else {}
 
 
 def _others(document: Document) -> dict[str, Any]:
@@ -471,7 +500,13 @@ def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = 
     for document in documents:
         record = document_to_json(document)
         if not predictions:
-            record["entities"] = [list(entity.key) for entity in document.entities]
+            record["entities"] = [
+                {"start": entity.start, "end": entity.end, "label": entity.label}
+                | _fragments_to_json(entity)
+                if entity.fragments
+                else [entity.start, entity.end, entity.label]
+                for entity in document.entities
+            ]
         stream.write(dump(record, document) + "\n")
 
 

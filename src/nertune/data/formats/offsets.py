@@ -14,19 +14,21 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from nertune.storage.files import shorten
-from nertune.types import Entity
+from nertune.types import Entity, Fragments
 
 __all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "place", "place_all"]
 
 Offsets = Literal["auto", "codepoint", "utf16", "byte"]
 _NAMES = {"codepoint": "Unicode code points", "utf16": "UTF-16 units", "byte": "UTF-8 bytes"}
+_UNSEEN = re.compile(r"[\s…]+")  # what may stand between the fragments of a surface
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
 
 class Span(NamedTuple):
     """An entity as a file gives it.
 
-    `surface` is the text that the file says it covers, `shown` the span for messages.
+    `surface` is the text that the file says it covers, `shown` the span for messages, `fragments`
+    the parts of a discontinuous entity.
     """
 
     start: int
@@ -35,6 +37,7 @@ class Span(NamedTuple):
     score: float | None
     surface: str | None
     shown: str
+    fragments: Fragments = ()
 
 
 class MisplacedSpan(ValueError):
@@ -71,6 +74,8 @@ def place(span: Span, text: str, offsets: Offsets) -> Entity:
         MisplacedSpan: it is out of range, ends inside a character, or covers another text than the
             file says.
     """
+    if span.fragments:
+        return _place_fragments(span, text, offsets)
     start, end = span.start, span.end
     if (offsets == "utf16" and not text.isascii()) or offsets == "byte":
         places = _code_points(text, offsets)
@@ -93,6 +98,21 @@ def place(span: Span, text: str, offsets: Offsets) -> Entity:
             f"{shorten(text[start:end])}: offsets count {_NAMES[counted]}"
         )
     return Entity(start, end, span.label, span.score)
+
+
+def _place_fragments(span: Span, text: str, offsets: Offsets) -> Entity:
+    """A discontinuous span; the text that a file says it covers may part the fragments anyhow."""
+    parts = [
+        place(Span(start, end, span.label, None, None, span.shown), text, offsets)
+        for start, end in span.fragments
+    ]
+    told = "".join(text[part.start : part.end] for part in parts)
+    if span.surface is not None and _UNSEEN.sub("", told) != _UNSEEN.sub("", span.surface):
+        raise MisplacedSpan(
+            f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
+            f"{shorten(told)}"
+        )
+    return Entity.of_fragments([(p.start, p.end) for p in parts], span.label, span.score)
 
 
 @lru_cache(maxsize=1)  # the spans of a text follow each other
