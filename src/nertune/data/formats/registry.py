@@ -8,7 +8,6 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
-from nertune.data.formats.brat import Brat
 from nertune.data.formats.conll import Conll
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
@@ -16,6 +15,8 @@ from nertune.data.formats.json_files.doccano import Doccano
 from nertune.data.formats.json_files.label_studio import LabelStudio
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
+from nertune.data.formats.standoff.brat import Brat
+from nertune.data.formats.standoff.pubtator import PubTator
 from nertune.errors import ConfigError
 
 __all__ = ["ENTRY_POINTS", "all_formats", "find_format", "format_names", "register", "unregister"]
@@ -36,6 +37,7 @@ _BUILT_IN: tuple[Format, ...] = (
     Doccano(),
     LabelStudio(),
     Brat(),
+    PubTator(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from nertune.errors import DataError
-from nertune.storage.files import decode_text, read_bytes, split_lines
+from nertune.storage.files import (
+    decode_text,
+    explain_encoding,
+    read_bytes,
+    refuse_foreign,
+    split_lines,
+)
 
 __all__ = ["HEAD_BYTES", "Glimpse", "Source"]
 
@@ -125,6 +132,31 @@ class Source:
         except (DataError, OSError, EOFError, ValueError, zlib.error):
             head = b""
         return Glimpse(self.path.name, head, len(head) < HEAD_BYTES)
+
+    def text_lines(self) -> Iterator[tuple[int, str]]:
+        r"""The lines of a UTF-8 file with their numbers from 1, without holding all of it.
+
+        They end at `\n` or `\r\n` and come without it; a byte order mark is left out.
+
+        Raises:
+            DataError: it cannot be read, or a line is binary or not UTF-8.
+        """
+        for number, line in enumerate(self.stream_lines(), 1):
+            if number == 1:
+                refuse_foreign(line, self.path)
+                line = line.removeprefix(codecs.BOM_UTF8)
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                told = explain_encoding(line, error.start, self.path)
+                column = f"byte {error.start + 1} of this line (0x{line[error.start]:02X})"
+                raise DataError(
+                    f"{column} is not UTF-8: {told}", path=self.path, line=number
+                ) from error
+            if "\0" in text:
+                told = "a NUL stands in this line: expected UTF-8 text, this file is binary"
+                raise DataError(told, path=self.path, line=number)
+            yield number, text.rstrip("\r\n") if text.endswith("\n") else text
 
     def stream_lines(self) -> Iterator[bytes]:
         """The lines of a file as bytes, without holding all of it.

@@ -45,7 +45,8 @@ class Holds:
         tokens: the source's own tokens: `none`, `optional`, or `required`.
         ids: an id of each document.
         metadata: any other JSON values of a document.
-        text: `any` text; what fits in one `line`; or `tokens` alone, not what is between them.
+        text: `any` text; what fits in one `line`; a `title` and an abstract, a line each; or
+            `tokens` alone, not what is between them.
         offsets: what offsets in the file count; `none` where it has no offsets.
         end: whether the end offset in the file is that behind the last unit, or of the last unit.
     """
@@ -57,7 +58,7 @@ class Holds:
     tokens: Literal["none", "optional", "required"] = "none"
     ids: bool = False
     metadata: bool = False
-    text: Literal["any", "line", "tokens"] = "any"
+    text: Literal["any", "line", "title", "tokens"] = "any"
     offsets: Literal["codepoint", "utf16", "grapheme", "byte", "token", "none"] = "codepoint"
     end: Literal["exclusive", "inclusive"] = "exclusive"
 

@@ -1,0 +1,1 @@
+"""Texts with their entities apart: brat, PubTator."""
