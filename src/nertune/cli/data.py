@@ -83,6 +83,10 @@ def convert(
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
     ] = None,
+    to_option: Annotated[
+        list[str] | None,
+        typer.Option("--to-option", metavar="KEY=VALUE", help="Of OUT's format; repeatable."),
+    ] = None,
     unit: Annotated[
         str, typer.Option(help="Cut texts without tokens into: auto, char or word.")
     ] = "auto",
@@ -100,11 +104,15 @@ def convert(
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
     if target.exists() and target.resolve() == resolve_data(str(source)).resolve():
         raise ConfigError(f"{target}: IN and OUT are the same file")
-    more = dict(o.partition("=")[::2] for o in option or [])
+    more, of_target = (
+        dict(o.partition("=")[::2] for o in given or []) for given in (option, to_option)
+    )
     how = ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
     corpus = load_with(resolve_data(str(source)), how, format=from_)
     cut = choose_unit(corpus.documents, unit)  # type: ignore[arg-type]
-    options = WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut))
+    options = WriteOptions(
+        scores=True, tokenize=lambda text: cut_visible(text, cut), more=of_target
+    )
     found = run(corpus, target, options, to=to, check=check, allow_loss=allow_loss)
     if as_json:
         print_json(found.to_dict())

@@ -40,7 +40,7 @@ Format = Annotated[str, typer.Option(help="auto, or a format's name, e.g. conll 
 SchemeOption = Annotated[str, typer.Option(help="auto, BIO, IOB1, BIOES, BIOS, BMES, BILOU or IO.")]
 Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, none or space.")]
 OffsetsOption = Annotated[
-    str, typer.Option(help="What offsets of JSONL count: auto, codepoint, utf16 or byte.")
+    str, typer.Option(help="What offsets count: auto, codepoint, utf16, byte or grapheme.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[

@@ -99,8 +99,9 @@ class DataSettings(Section):
         description="What joins the tokens of a CoNLL file into a text; auto: nothing for "
         "character-level data, else a space.",
     )
-    offsets: Literal["auto", "codepoint", "utf16", "byte"] = Field(
-        "auto", description="What the offsets of a JSONL file count; auto: code points if they fit."
+    offsets: Literal["auto", "codepoint", "utf16", "byte", "grapheme"] = Field(
+        "auto",
+        description="What the offsets in a file count; auto: code points if they fit.",
     )
     strict: bool = Field(
         False, description="Refuse tags that break the scheme instead of repairing them."

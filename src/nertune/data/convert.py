@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nertune.data.corpus import Corpus, load_with, save_with, written_format
 from nertune.data.formats.base import Format, ReadOptions, WriteOptions
 from nertune.data.formats.fitting import difference
+from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Loss
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "convert", "how_to_read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,18 @@ def _target_format(target: Path, name: str) -> Format:
     return find_format(name, writes=True, option="--to ", also=("auto",))
 
 
+def how_to_read(format: Format, options: WriteOptions) -> ReadOptions:
+    """How what was written so is read again: nothing is left to be found out."""
+    counted = format.holds.offsets
+    offsets: Offsets = counted if counted in get_args(Offsets) else "codepoint"  # type: ignore
+    return ReadOptions(scheme=options.scheme, offsets=offsets, strict=True, more=options.more)
+
+
 def _compare(
     target: Path, written: list[Document], format: Format, options: WriteOptions
 ) -> tuple[str, ...]:
     """Where what is read again differs from what was written."""
-    how = ReadOptions(scheme=options.scheme, offsets="codepoint", strict=True)
+    how = how_to_read(format, options)
     again = load_with(target, how, format=format.read_as or format.name).documents
     found = []
     for number, (expected, document) in enumerate(zip_longest(written, again), 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
@@ -140,7 +140,8 @@ def load_corpus(
             then by the name.
         scheme: the tag scheme of a file of tags; `auto` recognises it.
         join: what joins source tokens to a text: `none`, a `space`, or `auto`.
-        offsets: what the offsets of JSONL count: `codepoint`, `utf16`, `byte`, or `auto`.
+        offsets: what the offsets of a file of spans count: `codepoint`, `utf16`, `byte`,
+            `grapheme`, or `auto`.
         strict: refuse tags that break their scheme instead of repairing them.
         ignore_tags: the texts alone (of a two-column file, the tokens), whatever they are labelled.
 
@@ -196,9 +197,7 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
     source = Source(Path(path))
     findings = Findings()
     chosen, reason = _choose_format(source, format, findings)
-    if unknown := sorted(set(options.more) - set(chosen.options)):
-        known = ", ".join(chosen.options) or "none"
-        raise ConfigError(f"format {chosen.name} has no option {unknown[0]!r}; it has: {known}")
+    _check_own_options(chosen, options.more)
     documents = tuple(chosen.read(source, options, findings))
     if not documents:
         raise DataError("the file holds no document", path=source.path)
@@ -213,6 +212,12 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         sha256=content_hash(documents),
         reason=reason,
     )
+
+
+def _check_own_options(format: Format, given: Mapping[str, str]) -> None:
+    if unknown := sorted(set(given) - set(format.options)):
+        known = ", ".join(format.options) or "none"
+        raise ConfigError(f"format {format.name} has no option {unknown[0]!r}; it has: {known}")
 
 
 def _choose_format(source: Source, name: str, findings: Findings) -> tuple[Format, str]:
@@ -291,10 +296,11 @@ def save_with(
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.
-        ConfigError: `format` is unknown.
+        ConfigError: `format` or an option is unknown.
     """
     path = Path(path)
     chosen = written_format(path) if format is None else find_format(format, writes=True)
+    _check_own_options(chosen, options.more)
     if chosen.container == "text":
         with open_for_writing(path) as stream:
             chosen.write(documents, stream, options)

@@ -1,4 +1,4 @@
-"""JSON of CLUENER, CMeEE, doccano and Label Studio, on samples written by hand."""
+"""JSON of CLUENER, CMeEE and Label Studio, on samples written by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from nertune.data.corpus import Corpus, load_corpus, save_documents
+from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.formats import WriteOptions, find_format
 from nertune.data.formats.json_files.values import read_records
 from nertune.errors import DataError
-from nertune.types import Document, Entity
+from nertune.types import Entity
 
 PARTY = "🎉王明在京"  # 🎉 is one code point and two UTF-16 units
 CLUENER = {"text": PARTY, "label": {"name": {"王明": [[1, 2]]}, "address": {"京": [[4, 4]]}}}
@@ -90,18 +90,6 @@ def test_cmeee(tmp_path: Path) -> None:
     wrong = [CMEEE[1], {"text": "a", "entities": [{"start_idx": 0, "end_idx": 1, "type": "X"}]}]
     with pytest.raises(DataError, match=r"a\.json:2: X \[0, 1\] says its text is"):
         load(tmp_path, json.dumps(wrong).replace(", {", ",\n{"), format="cmeee")
-
-
-def test_doccano_is_written_as_it_imports(tmp_path: Path) -> None:
-    document = Document(PARTY, (Entity(1, 3, "PER"),), "7", meta={"id": 7, "page": 3})
-    save_documents(tmp_path / "a.jsonl", [document], format="doccano")
-    text = (tmp_path / "a.jsonl").read_text(encoding="utf-8")
-    assert json.loads(text) == {"text": PARTY, "label": [[1, 3, "PER"]], "id": 7, "page": 3}
-    assert load_corpus(tmp_path / "a.jsonl").format == "jsonl"  # which knows its keys
-    by_name = load_corpus(tmp_path / "a.jsonl", format="doccano", offsets="codepoint")
-    assert by_name.documents == (document,)
-    fitted = find_format("doccano").fit(Document("a", meta={"labels": 1}), WriteOptions())
-    assert [loss.kind for loss in fitted.losses] == ["metadata"]
 
 
 def test_label_studio(tmp_path: Path) -> None:

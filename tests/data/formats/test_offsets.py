@@ -1,4 +1,4 @@
-"""Offsets in code points, UTF-16 units and UTF-8 bytes."""
+"""Offsets in code points, UTF-16 units, UTF-8 bytes and graphemes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
+from nertune.data.formats.offsets import (
+    MisplacedSpan,
+    Offsets,
+    Span,
+    count_units,
+    place,
+    place_all,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 ENCODINGS: dict[Offsets, str] = {"utf16": "utf-16-le", "byte": "utf-8", "codepoint": "utf-32-le"}
@@ -30,6 +37,46 @@ def test_every_unit_gives_the_same_characters(
     end = data.draw(st.integers(start + 1, len(text)))
     given = span(counted(text[:start], offsets), counted(text[:end], offsets), text[start:end])
     assert place(given, text, offsets).key == (start, end, "X")
+
+
+@given(TEXTS, st.sampled_from(sorted(ENCODINGS)))
+def test_units_are_counted_as_python_encodes(text: str, offsets: Offsets) -> None:
+    expected = [counted(text[:i], offsets) for i in range(len(text) + 1)]
+    assert count_units(text, offsets) == expected
+
+
+# An accent, CR LF, jamo, a flag, emojis joined by U+200D: as in Unicode Standard Annex 29.
+CLUSTERS = ["e\u0301", "a", "\r\n", "\u1100\u1161\u11a8", "🇨🇳", "👩\u200d👩\u200d👧", "王", "𠮷"]
+
+
+@given(st.lists(st.sampled_from(CLUSTERS), min_size=1), st.data())
+def test_graphemes(clusters: list[str], data: st.DataObject) -> None:
+    text = "".join(clusters)
+    start = data.draw(st.integers(0, len(clusters) - 1))
+    end = data.draw(st.integers(start + 1, len(clusters)))
+    there = "".join(clusters[start:end])
+    first = len("".join(clusters[:start]))
+    assert place(span(start, end, there), text, "grapheme").key == (first, first + len(there), "X")
+    places = count_units(text, "grapheme")
+    assert (places[first], places[first + len(there)]) == (start, end)
+    assert len([p for p in places if p >= 0]) == len(clusters) + 1
+
+
+def test_graphemes_are_never_taken_without_asking() -> None:
+    text = "e\u0301 王明"  # 王明: [3, 5] in code points, [2, 4] in graphemes
+    assert keys((text, [span(2, 4)])) == [[(2, 4)]]
+    with pytest.raises(MisplacedSpan, match="but all fit as graphemes: if so, say offsets graph"):
+        place_all([(text, [span(2, 4, "王明")])], "auto")
+    assert keys((text, [span(2, 4, "王明")]), offsets="grapheme") == [[(3, 5)]]
+    with pytest.raises(MisplacedSpan, match=r"out of range: .* offsets count graphemes"):
+        place_all([(text, [span(3, 5)])], "grapheme")
+
+
+def test_white_space_of_a_loose_surface_says_nothing() -> None:
+    text = "a  b\nc"
+    assert place(span(0, 6, "a b c")._replace(loose=True), text, "codepoint").end == 6
+    with pytest.raises(MisplacedSpan, match="says its text is 'a b d'"):
+        place(span(0, 6, "a b d")._replace(loose=True), text, "codepoint")
 
 
 @pytest.mark.parametrize(

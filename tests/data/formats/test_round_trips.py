@@ -7,6 +7,7 @@ hold: `fit` makes them such, and what it lists is checked against what the forma
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nertune.data.convert import how_to_read
 from nertune.data.corpus import load_with, save_with
-from nertune.data.formats import Format, ReadOptions, WriteOptions, all_formats
+from nertune.data.formats import Format, WriteOptions, all_formats
 from nertune.data.formats.fitting import difference
 from nertune.types import Document, Entity
 
@@ -65,7 +67,7 @@ def test_what_a_format_can_hold_comes_back(
     if not kept:
         return
     write(path, kept, format)
-    how = ReadOptions(scheme=OPTIONS.scheme, join="none", offsets="codepoint", strict=True)
+    how = replace(how_to_read(format, OPTIONS), join="none")
     again = load_with(path, how, format=format.name).documents
     for expected, found in zip(kept, again, strict=True):
         assert difference(expected, found, format.holds) == ""

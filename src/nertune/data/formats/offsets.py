@@ -1,7 +1,9 @@
-"""What offsets count: Unicode code points, UTF-16 units or UTF-8 bytes.
+"""What offsets count: Unicode code points, UTF-16 units, UTF-8 bytes or graphemes.
 
 Tools written in JavaScript or Java count UTF-16 units, of which a character beyond U+FFFF (an
-emoji, a rare Chinese character) takes two. Inside nertune only code points exist.
+emoji, a rare Chinese character) takes two. A grapheme is what a reader takes for one character: a
+letter with its accents, a family of emojis, CR with LF (Unicode Standard Annex 29). Inside nertune
+only code points exist.
 """
 
 from __future__ import annotations
@@ -13,13 +15,22 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+import regex
+
 from nertune.storage.files import shorten
 from nertune.types import Entity, Fragments
 
-__all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "place", "place_all"]
+__all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "count_units", "place", "place_all"]
 
-Offsets = Literal["auto", "codepoint", "utf16", "byte"]
-_NAMES = {"codepoint": "Unicode code points", "utf16": "UTF-16 units", "byte": "UTF-8 bytes"}
+Offsets = Literal["auto", "codepoint", "utf16", "byte", "grapheme"]
+_NAMES = {
+    "codepoint": "Unicode code points",
+    "utf16": "UTF-16 units",
+    "byte": "UTF-8 bytes",
+    "grapheme": "graphemes",
+}
+_SAID: tuple[Offsets, ...] = ("byte", "grapheme")  # only where a user says so
+_GRAPHEME = regex.compile(r"\X")
 _UNSEEN = re.compile(r"[\s…]+")  # what may stand between the fragments of a surface
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
@@ -28,7 +39,7 @@ class Span(NamedTuple):
     """An entity as a file gives it.
 
     `surface` is the text that the file says it covers, `shown` the span for messages, `fragments`
-    the parts of a discontinuous entity.
+    the parts of a discontinuous entity; of a `loose` surface white space says nothing.
     """
 
     start: int
@@ -38,6 +49,7 @@ class Span(NamedTuple):
     surface: str | None
     shown: str
     fragments: Fragments = ()
+    loose: bool = False
 
 
 class MisplacedSpan(ValueError):
@@ -77,7 +89,7 @@ def place(span: Span, text: str, offsets: Offsets) -> Entity:
     if span.fragments:
         return _place_fragments(span, text, offsets)
     start, end = span.start, span.end
-    if (offsets == "utf16" and not text.isascii()) or offsets == "byte":
+    if (offsets == "utf16" and not text.isascii()) or offsets in _SAID:
         places = _code_points(text, offsets)
         if start >= 0 and end in places and start in places:
             start, end = places[start], places[end]
@@ -91,7 +103,7 @@ def place(span: Span, text: str, offsets: Offsets) -> Entity:
             f"{span.shown} is out of range: the text has {len(text)} characters, and offsets count "
             f"{_NAMES[counted]}"
         )
-    if span.surface is not None and span.surface != text[start:end]:
+    if span.surface is not None and not _agrees(span, text[start:end]):
         counted = "codepoint" if offsets == "auto" else offsets
         raise MisplacedSpan(
             f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
@@ -107,7 +119,7 @@ def _place_fragments(span: Span, text: str, offsets: Offsets) -> Entity:
         for start, end in span.fragments
     ]
     told = "".join(text[part.start : part.end] for part in parts)
-    if span.surface is not None and _UNSEEN.sub("", told) != _UNSEEN.sub("", span.surface):
+    if span.surface is not None and not _agrees(span._replace(loose=True), told):
         raise MisplacedSpan(
             f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
             f"{shorten(told)}"
@@ -115,14 +127,35 @@ def _place_fragments(span: Span, text: str, offsets: Offsets) -> Entity:
     return Entity.of_fragments([(p.start, p.end) for p in parts], span.label, span.score)
 
 
+def _agrees(span: Span, there: str) -> bool:
+    """Whether what stands there is what the file says."""
+    told = span.surface or ""
+    if span.loose:
+        return _UNSEEN.sub("", told) == _UNSEEN.sub("", there)
+    return told == there
+
+
 @lru_cache(maxsize=1)  # the spans of a text follow each other
 def _code_points(text: str, offsets: Offsets) -> dict[int, int]:
     """The code point that begins at an offset, the text's end included."""
+    counted = enumerate(count_units(text, offsets))
+    return {offset: i for i, offset in counted if offset >= 0}
+
+
+def count_units(text: str, offsets: Offsets) -> list[int]:
+    """The offset of each code point of a text and of its end; -1 inside a grapheme."""
     if offsets == "utf16":
-        lengths = [2 if ord(character) > 0xFFFF else 1 for character in text]
-    else:
-        lengths = [len(character.encode()) for character in text]
-    return {offset: i for i, offset in enumerate(accumulate(lengths, initial=0))}
+        return list(accumulate((2 if ord(c) > 0xFFFF else 1 for c in text), initial=0))
+    if offsets == "byte":
+        return list(accumulate((len(c.encode()) for c in text), initial=0))
+    places = list(range(len(text) + 1))
+    if offsets == "grapheme":
+        places = [-1] * len(places)
+        number = 0
+        for number, found in enumerate(_GRAPHEME.finditer(text), 1):
+            places[found.start()] = number - 1
+        places[-1] = number
+    return places
 
 
 def place_all(
@@ -146,8 +179,8 @@ def place_all(
     except MisplacedSpan as error:
         if as_utf16 := _try(records, "utf16"):
             return Placed(as_utf16, "utf16")
-        fits_bytes = _try(records, "byte") is not None
-        hint = ", but all fit as UTF-8 bytes: if so, say offsets byte" if fits_bytes else ""
+        fitting = [unit for unit in _SAID if _try(records, unit) is not None]
+        hint = "".join(f", but all fit as {_NAMES[u]}: if so, say offsets {u}" for u in fitting)
         raise MisplacedSpan(
             f"{error}, and as UTF-16 units not all spans fit either{hint}", error.record
         ) from error

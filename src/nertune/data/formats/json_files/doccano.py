@@ -1,50 +1,138 @@
 """doccano's JSONL: `{"id": 1, "text": "王明在京", "label": [[0, 2, "PER"]]}`.
 
-Files of doccano are recognised and read as `jsonl`, which knows its keys. This format is for
-writing what doccano imports, and for reading where its name is given.
+| written by                      | entities                                                     |
+|---------------------------------|--------------------------------------------------------------|
+| doccano, to import and export   | `"label": [[start, end, label], …]`                          |
+| older ones, other tools         | the same under `labels` or `spans`                           |
+| doccano, projects of relations  | `"entities": [{"id", "label", "start_offset", "end_offset"}]`|
+
+doccano counts offsets in UTF-16 units, and in graphemes where a project has "Count grapheme
+clusters as one character"; its versions of 2019 and 2020 counted code points. No file says which.
+Graphemes are those of the library `regex`, whose Unicode is newer than doccano's: they differ in
+emojis that came after Unicode 10 and in Indic conjuncts.
+
+A file with the key `Comments`, which doccano's exports have, is recognised. Others are read as
+`jsonl`, which knows all these keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import replace
+from itertools import count
+from types import MappingProxyType
+from typing import Any, cast, get_args
 
 from nertune.data.formats.base import (
     Findings,
     Fitted,
     Format,
+    Glimpse,
     Holds,
     ReadOptions,
     Source,
     WriteOptions,
+    check_choice,
 )
-from nertune.data.formats.json_files.values import dump_record, fit_keys
+from nertune.data.formats.fitting import keep_entities
+from nertune.data.formats.json_files.values import dump_record, fit_keys, seen_object
 from nertune.data.formats.jsonl import Jsonl
-from nertune.types import Document
+from nertune.data.formats.offsets import Offsets, count_units
+from nertune.types import Document, Entity
 
 __all__ = ["Doccano"]
 
-_KEYS = ("text", "label", "labels", "entities", "spans", "ents")
+_KEYS = ("label", "labels", "spans", "entities")
+_TAKEN = ("text", "ents", *_KEYS)
+_UNITS = tuple(unit for unit in get_args(Offsets) if unit != "auto")
 
 
 class Doccano(Format):
-    """What doccano imports as JSONL for sequence labelling; offsets count code points."""
+    """What doccano imports and exports as JSONL for sequence labelling."""
 
     name = "doccano"
     title = "doccano JSONL"
-    holds = Holds(overlap=True, ids=True, metadata=True)
+    holds = Holds(overlap=True, ids=True, metadata=True, offsets="utf16")
+    options = MappingProxyType(
+        {
+            "unit": "what offsets count: utf16 (default), grapheme, codepoint or byte",
+            "key": "where entities are written: label (default), labels, spans, or entities, with "
+            "objects as projects of relations have them",
+        }
+    )
+
+    def recognise(self, seen: Glimpse) -> str | None:
+        """Whether the first line has doccano's key `Comments`."""
+        record = seen_object(seen)
+        if record is None or "text" not in record or not any(key in record for key in _KEYS):
+            return None
+        if isinstance(record.get("Comments"), list):
+            return 'its first line is a JSON object with a text and "Comments"'
+        return None
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
-        """The records, of any version; `offsets` says what they count, `auto` finds out."""
-        return Jsonl().read(source, options, findings)
+        """The records, of any version.
+
+        `offsets`, or the option `unit`, says what they count. `auto` takes code points or UTF-16
+        units, whichever fits; where both fit and differ, UTF-16 units.
+
+        Raises:
+            DataError: a line is not such an object, or there is none.
+            ConfigError: an option has an unknown value.
+        """
+        if "unit" in options.more:
+            options = replace(options, offsets=_unit(options))
+        if options.like.offsets == "auto":
+            options = replace(options, like=replace(options.like, offsets="utf16"))
+        documents = list(Jsonl().read(source, replace(options, more={}), findings))
+        if related := sum(bool(d.meta.get("relations")) for d in documents):
+            findings.notices.append(
+                f"{related} records have relations, which stay in the metadata; the ids of "
+                "entities, which they name, are not kept"
+            )
+        return iter(documents)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
-        """An object a line."""
+        """An object a line.
+
+        Raises:
+            ConfigError: an option has an unknown value.
+        """
+        unit, key = _unit(options), options.more.get("key", "label")
+        check_choice("key", key, _KEYS)
+        ids = count(1)
         for document in documents:
-            label = [list(entity.key) for entity in document.entities]
-            target.write(dump_record({"text": document.text, "label": label, **document.meta}))
+            places = count_units(document.text, unit)
+            spans: list[Any] = []
+            for entity in document.entities:
+                start, end = places[entity.start], places[entity.end]
+                if key == "entities":
+                    about = {"id": next(ids), "label": entity.label}
+                    spans.append({**about, "start_offset": start, "end_offset": end})
+                else:
+                    spans.append([start, end, entity.label])
+            target.write(dump_record({"text": document.text, key: spans, **document.meta}))
             target.write("\n")
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
-        """Without keys of the source that mean something else here."""
-        return fit_keys(document, self.holds, options, _KEYS)
+        """Without keys of the source that mean something else here, or entities inside a grapheme.
+
+        Raises:
+            ConfigError: an option has an unknown value.
+        """
+        unit = _unit(options)
+        places = count_units(document.text, unit) if unit == "grapheme" else ()
+
+        def refuse(entity: Entity) -> str:
+            inside = places and min(places[entity.start], places[entity.end]) < 0
+            return "it begins or ends inside a grapheme" if inside else ""
+
+        document, losses = keep_entities(document, refuse)
+        fitted = fit_keys(document, self.holds, options, _TAKEN)
+        return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _unit(options: ReadOptions | WriteOptions) -> Offsets:
+    unit = options.more.get("unit", "utf16")
+    check_choice("unit", unit, _UNITS)
+    return cast("Offsets", unit)
