@@ -62,6 +62,8 @@ def recognise_glimpse(seen: Glimpse, path: Path, *, entities: bool = False) -> R
     if named is not None and (not named.reads or (entities and not named.holds.entities)):
         named = None
     usable = [f for f in all_formats() if f.reads and f.holds.entities >= entities]
+    if seen.files:
+        usable = [f for f in usable if f.container == "folder"]
     claims = [(f, reason) for f in usable if (reason := f.recognise(seen)) is not None]
     if len(claims) > 1:
         claims = [claim for claim in claims if claim[0] is named] or claims

@@ -17,6 +17,7 @@ from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
 from nertune.data.formats.standoff.brat import Brat
 from nertune.data.formats.standoff.pubtator import PubTator
+from nertune.data.formats.webanno import WebAnno
 from nertune.errors import ConfigError
 
 __all__ = ["ENTRY_POINTS", "all_formats", "find_format", "format_names", "register", "unregister"]
@@ -38,6 +39,7 @@ _BUILT_IN: tuple[Format, ...] = (
     LabelStudio(),
     Brat(),
     PubTator(),
+    WebAnno(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}

@@ -34,7 +34,7 @@ class Glimpse:
 
     Attributes:
         name: the file's or folder's name.
-        head: the first `HEAD_BYTES` of it, unpacked.
+        head: the first `HEAD_BYTES` of it, unpacked; of a folder, those of the first file in it.
         is_whole: whether that is all.
         files: of a folder, the names of the files in it, sorted.
     """
@@ -123,8 +123,10 @@ class Source:
         """
         try:
             if self.path.is_dir():
-                names = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-                return Glimpse(self.path.name, files=tuple(names))
+                found = sorted(p for p in self.path.iterdir() if not p.name.startswith("."))
+                first = next((Source(p).glimpse() for p in found if p.is_file()), Glimpse(""))
+                names = tuple(p.name for p in found)
+                return Glimpse(self.path.name, first.head, first.is_whole, names)
             if self._data is None and self.path.exists() and not self.path.is_file():
                 self._data = self.read_bytes()
             with self.open() as stream:
