@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nertune.data.formats.fitting import fit
+from nertune.data.formats.fitting import fit, keep_entities
+from nertune.data.formats.offsets import Offsets, count_units
 from nertune.data.formats.source import Glimpse, Source
 from nertune.data.formats.values import Fitted, Holds, Loss, ReadOptions, WriteOptions
 from nertune.errors import DataError
@@ -23,6 +24,7 @@ __all__ = [
     "dump_record",
     "fit_keys",
     "given_id",
+    "keep_whole_units",
     "read_records",
     "read_span",
     "require_text",
@@ -200,6 +202,20 @@ def fit_keys(
         document = replace(document, meta=meta)
     fitted = fit(document, holds, options)
     return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def keep_whole_units(document: Document, unit: Offsets) -> tuple[Document, list[Loss]]:
+    """Without the entities that no offsets in this unit can say: those that cut a grapheme."""
+    if unit != "grapheme":
+        return document, []
+    places = count_units(document.text, unit)
+
+    def refuse(entity: Entity) -> str:
+        bounds = [offset for span in entity.spans for offset in span]
+        inside = any(places[offset] < 0 for offset in bounds)
+        return "it begins or ends inside a grapheme" if inside else ""
+
+    return keep_entities(document, refuse)
 
 
 class WriteArray:
