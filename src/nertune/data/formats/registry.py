@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
 from nertune.data.formats.conll import Conll
+from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
@@ -40,6 +41,7 @@ _BUILT_IN: tuple[Format, ...] = (
     Brat(),
     PubTator(),
     WebAnno(),
+    ConlluPlus(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}
