@@ -9,12 +9,11 @@ from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
 from nertune.data.formats.conll import Conll
-from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
 from nertune.data.formats.json_files.label_studio import LabelStudio
-from nertune.data.formats.json_files.spacy_json import SpacyJson
+from nertune.data.formats.json_files.prodigy import Prodigy
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
 from nertune.data.formats.standoff.brat import Brat
@@ -39,11 +38,10 @@ _BUILT_IN: tuple[Format, ...] = (
     Cmeee(),
     Doccano(),
     LabelStudio(),
-    SpacyJson(),
+    Prodigy(),
     Brat(),
     PubTator(),
     WebAnno(),
-    ConlluPlus(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}
