@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import pairwise
+from operator import le, lt
 from typing import Any
 
 __all__ = ["Document", "Entity", "Fragments"]
@@ -101,6 +102,10 @@ class Entity:
         return self.start, self.end, self.label
 
 
+def _key(entity: Entity) -> tuple[object, ...]:
+    return entity.key
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """A text with its entities.
@@ -124,15 +129,25 @@ class Document:
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "entities", tuple(sorted(self.entities, key=lambda e: e.key)))
+        if len(self.entities) > 1:
+            object.__setattr__(self, "entities", tuple(sorted(self.entities, key=_key)))
         for entity in self.entities:
             if entity.end > len(self.text):
                 raise ValueError(
                     f"{entity.label} [{entity.start}, {entity.end}) reaches beyond the text "
                     f"of {len(self.text)} characters"
                 )
+        if self.tokens:
+            self._check_tokens(self.tokens)
+
+    def _check_tokens(self, tokens: Fragments) -> None:
+        starts, ends = zip(*tokens, strict=True)
+        is_within = starts[0] >= 0 and ends[-1] <= len(self.text)
+        # Without a loop: corpora have millions of tokens.
+        if is_within and all(map(lt, starts, ends)) and all(map(le, ends, starts[1:])):
+            return
         previous_end = 0
-        for start, end in self.tokens or ():
+        for start, end in tokens:
             if not previous_end <= start < end <= len(self.text):
                 raise ValueError(f"token [{start}, {end}) is empty, out of order or out of text")
             previous_end = end

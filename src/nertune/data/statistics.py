@@ -108,6 +108,9 @@ def has_overlap(document: Document) -> bool:
     return False
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def content_hash(documents: Iterable[Document]) -> str:
     """A sha256 over texts and entities in order: the same for every format of one corpus.
 
@@ -116,5 +119,5 @@ def content_hash(documents: Iterable[Document]) -> str:
     digest = hashlib.sha256()
     for document in documents:
         content = [document.text, [entity.key for entity in document.entities]]
-        digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+        digest.update(_ENCODER.encode(content).encode() + b"\n")
     return digest.hexdigest()

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 __all__ = [
@@ -107,6 +108,7 @@ class Repair:
     reason: str
 
 
+@lru_cache(maxsize=4096)  # a file has few tags, many times
 def split_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
     """A tag's role (`B`, `I`, `E`, `S` or `O`) and label.
 
@@ -192,27 +194,24 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
     Raises:
         SchemeError: prefixes of several schemes are mixed, or only some tags have one.
     """
-    first_seen: dict[str, tuple[int, int, str]] = {}
+    held = sentences if isinstance(sentences, list) else list(sentences)
+    pairs: set[tuple[str, str]] = set()  # of a tag and the one before it
+    for tags in held:
+        pairs.update(zip(("O", *tags), tags, strict=False))
+    parts = {tag: _prefix_and_label(tag) for _, tag in pairs} | {"O": ("O", "")}
     inside_opens = begin_spurious = False
-    for sentence, tags in enumerate(sentences):
-        previous_role, previous_label = "O", ""
-        for position, tag in enumerate(tags):
-            match = None if tag == "O" else _TAG.fullmatch(tag)
-            prefix = "O" if tag == "O" else match[1] if match else ""
-            first_seen.setdefault(prefix, (sentence, position, tag))
-            label = match[2] if match else ""
-            follows = previous_role != "O" and previous_label == label
-            if prefix == "I" and not follows:
-                inside_opens = True
-            elif prefix == "B":
-                begin_spurious |= not follows
-            previous_role, previous_label = prefix, label
-    prefixes = set(first_seen) - {"O"}
+    for previous, tag in pairs:
+        (previous_prefix, previous_label), (prefix, label) = parts[previous], parts[tag]
+        follows = previous_prefix != "O" and previous_label == label
+        inside_opens |= prefix == "I" and not follows
+        begin_spurious |= prefix == "B" and not follows
+    prefixes = {prefix for prefix, _ in parts.values()} - {"O"}
     if not prefixes:
         return "BIO"
     if prefixes == {""}:
         return "IO"
-    if "" in prefixes:
+    first_seen = _first_seen(held) if "" in prefixes else {}
+    if first_seen:
         sentence, position, tag = first_seen[""]
         raise SchemeError(
             f"tag {tag!r} has no prefix, others do (e.g. {_example(first_seen, prefixes)}): "
@@ -229,6 +228,7 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
         if prefixes <= set(_PREFIXES[scheme]):
             return scheme
     # Name the prefix that appeared last: the one that made the file fit no scheme.
+    first_seen = _first_seen(held)
     sentence, position, tag = max(first_seen[prefix] for prefix in prefixes)
     raise SchemeError(
         f"tag {tag!r} mixes schemes: this file has prefixes {', '.join(sorted(prefixes))}; "
@@ -236,6 +236,21 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
         sentence,
         position,
     )
+
+
+def _prefix_and_label(tag: str) -> tuple[str, str]:
+    """`O` for `O`; an empty prefix for a tag without one."""
+    match = None if tag == "O" else _TAG.fullmatch(tag)
+    return (match[1], match[2]) if match else ("O" if tag == "O" else "", "")
+
+
+def _first_seen(sentences: Iterable[Sequence[str]]) -> dict[str, tuple[int, int, str]]:
+    """Sentence, position and tag at which each prefix appears first."""
+    found: dict[str, tuple[int, int, str]] = {}
+    for sentence, tags in enumerate(sentences):
+        for position, tag in enumerate(tags):
+            found.setdefault(_prefix_and_label(tag)[0], (sentence, position, tag))
+    return found
 
 
 def _example(first_seen: dict[str, tuple[int, int, str]], prefixes: set[str]) -> str:
@@ -269,27 +284,27 @@ def decode_tags(
             repairs.append(Repair(position - 1, tags[position - 1], "entity is not closed"))
         spans.append(TokenSpan(start, position, label))
 
-    for position, tag in enumerate(tags):
+    last = -2  # the last token with a tag other than O
+    for position in [i for i, tag in enumerate(tags) if tag != "O"]:
+        tag = tags[position]
         tag_role, tag_label = split_tag(tag, scheme)
-        is_open = start >= 0
         continues = (
-            is_open
+            position == last + 1
             and tag_role in (_INSIDE, _LAST)
             and tag_label == label
             and role in (_FIRST, _INSIDE)
         )
-        if is_open and not continues:
-            close(position)
+        if start >= 0 and not continues:
+            close(last + 1)
             start = -1
-        if tag_role == "O":
-            continue
+        last = position
         if not continues:
             if tag_role in (_INSIDE, _LAST) and scheme not in ("IO", "IOB1"):
                 repairs.append(Repair(position, tag, "nothing opened this entity"))
             start, label = position, tag_label
         role = tag_role
     if start >= 0:
-        close(len(tags))
+        close(last + 1)
     return spans, repairs
 
 

@@ -46,11 +46,8 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
         if not tokens:
             why = "it has no tokens: say how to cut its text, e.g. tokenize="
             return lose(document, why if tokens is None else "it has no token", losses)
-        document, dropped = fit_tokens(document, tokens)
+        document, dropped = fit_tokens(document, tokens, keeps_text=holds.text != "tokens")
         losses += dropped
-        if holds.overlap:  # two that are widened to one; where none may overlap, the likelier stays
-            document, dropped = _drop_repeated(document)
-            losses += dropped
     elif holds.tokens == "none" and document.tokens is not None:
         losses.append(Loss(document.id, "tokens", f"{len(document.tokens)} source tokens"))
         document = replace(document, tokens=None)
@@ -103,8 +100,13 @@ def keep_entities(
     return document.with_entities(e for e, reason in reasons if not reason), losses
 
 
-def fit_tokens(document: Document, tokens: Spans) -> tuple[Document, list[Loss]]:
-    """The document on these tokens: entities are widened to whole ones, those of none are lost."""
+def fit_tokens(
+    document: Document, tokens: Spans, *, keeps_text: bool = False
+) -> tuple[Document, list[Loss]]:
+    """The document on these tokens: entities are widened to whole ones, those of none are lost.
+
+    With `keeps_text` what stands between tokens is not lost.
+    """
     starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
     kept, losses = [], []
     for entity in document.entities:
@@ -119,7 +121,7 @@ def fit_tokens(document: Document, tokens: Spans) -> tuple[Document, list[Loss]]
             losses.append(Loss(document.id, "entity", f"widened to whole tokens: {whole}", entity))
     on_tokens = replace(document, entities=tuple(kept), tokens=tuple(tokens))
     words = [document.text[start:end] for start, end in tokens]
-    if document.text not in ("".join(words), " ".join(words)):
+    if not keeps_text and document.text not in ("".join(words), " ".join(words)):
         losses.append(Loss(document.id, "text", "what stands between its tokens"))
     return on_tokens, losses
 

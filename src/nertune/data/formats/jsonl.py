@@ -6,7 +6,7 @@
 | nertune, predictions  | `"entities": [{"start", "end", "label", "text", "score"}, …]`      |
 | doccano               | `"label": [[start, end, label], …]`                                |
 | doccano, relations    | `"entities": [{"start_offset", "end_offset", "label", …}, …]`      |
-| Prodigy, without more | `"spans": [{"start", "end", "label", …}, …]`                       |
+| Prodigy               | `"spans": [{"start", "end", "label", …}, …]`                       |
 | spaCy, `Doc.to_json`  | `"ents": [{"start", "end", "label"}, …]`                           |
 | spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -93,7 +94,6 @@ class Jsonl(Format):
     """
 
     holds = Holds(overlap=True, fragments=True, scores=True, ids=True, metadata=True)
-    general = True  # any record with a text
 
     def __init__(self, name: str = "jsonl"):
         self.name = name
@@ -298,7 +298,7 @@ def _read_record(line: str, number: int, ignore_tags: bool) -> _Record:
 
 def _parse(line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line, object_pairs_hook=_object)
+        record = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         begun = line.strip()[:1] if error.pos >= len(line.rstrip()) else ""
         advice = {"[": "one JSON array: jq -c '.[]'", "{": "objects over several lines: jq -c ."}
@@ -332,6 +332,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise _Problem(f"the key {shorten(twice)} stands twice in one object: keep one of them")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _text(record: dict[str, Any]) -> str:
@@ -397,23 +400,25 @@ def _span(span: Any) -> Span:
         (start, end, label), score, surface = span, None, None
     else:
         raise _Problem(f"an entity is {_show(span)}, expected [start, end, label]")
-    shown = _show(span)
     if type(start) is not int or type(end) is not int:
-        raise _Problem(f"offsets of {shown} are not both integers")
+        raise _Problem(f"offsets of {_show(span)} are not both integers")
     if not isinstance(label, str) or not label:
-        raise _Problem(f"the label of {shown} is {_kind(label)}, expected a non-empty string")
+        raise _Problem(f"the label of {_show(span)} is {_kind(label)}, expected a non-empty string")
     if end <= start:
         kind = "empty" if end == start else "reversed"
-        raise _Problem(f"the span of {shown} is {kind}: expected start < end (the end is excluded)")
+        raise _Problem(
+            f"the span of {_show(span)} is {kind}: expected start < end (the end is excluded)"
+        )
     surface = surface if isinstance(surface, str) else None
-    fragments = _fragments(span, shown) if isinstance(span, dict) else ()
+    fragments = _fragments(span) if isinstance(span, dict) else ()
     if fragments and (fragments[0][0], fragments[-1][1]) != (start, end):
-        raise _Problem(f"the fragments of {shown} do not reach from its start to its end")
+        raise _Problem(f"the fragments of {_show(span)} do not reach from its start to its end")
     label = _checked(label, "a label")
-    return Span(start, end, label, _score(score, shown), surface, shown, fragments)
+    shown = partial(_show, span)  # thousands are never shown
+    return Span(start, end, label, _score(score, span), surface, shown, fragments)
 
 
-def _fragments(span: dict[str, Any], shown: str) -> Fragments:
+def _fragments(span: dict[str, Any]) -> Fragments:
     """The parts of a discontinuous entity, in order; nothing for any other."""
     given = span.get("fragments")
     if given is None or given == []:
@@ -422,10 +427,12 @@ def _fragments(span: dict[str, Any], shown: str) -> Fragments:
         isinstance(part, list) and [type(offset) for offset in part] == [int, int] for part in given
     )
     if not pairs or not all(start < end for start, end in given):
-        raise _Problem(f'"fragments" of {shown} is not a list of [start, end] with start < end')
+        raise _Problem(
+            f'"fragments" of {_show(span)} is not a list of [start, end] with start < end'
+        )
     found = tuple(sorted((start, end) for start, end in given))
     if any(other[0] <= one[1] for one, other in pairwise(found)):
-        raise _Problem(f"the fragments of {shown} touch or overlap")
+        raise _Problem(f"the fragments of {_show(span)} touch or overlap")
     return found if len(found) > 1 else ()
 
 
@@ -433,11 +440,11 @@ def _first_of(span: dict[str, Any], names: tuple[str, ...]) -> Any:
     return next((span[name] for name in names if name in span), None)
 
 
-def _score(score: Any, shown: str) -> float | None:
+def _score(score: Any, span: Any) -> float | None:
     if score is None:
         return None
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise _Problem(f"the score of {shown} is not a number from 0 to 1")
+        raise _Problem(f"the score of {_show(span)} is not a number from 0 to 1")
     return float(score)
 
 

@@ -9,7 +9,7 @@ only code points exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -38,8 +38,9 @@ _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 class Span(NamedTuple):
     """An entity as a file gives it.
 
-    `surface` is the text that the file says it covers, `shown` the span for messages, `fragments`
-    the parts of a discontinuous entity; of a `loose` surface white space says nothing.
+    `surface` is the text that the file says it covers, `shown` is the span for messages or gives
+    it, `fragments` are the parts of a discontinuous entity; of a `loose` surface white space says
+    nothing.
     """
 
     start: int
@@ -47,9 +48,14 @@ class Span(NamedTuple):
     label: str
     score: float | None
     surface: str | None
-    shown: str
+    shown: str | Callable[[], str]
     fragments: Fragments = ()
     loose: bool = False
+
+    @property
+    def told(self) -> str:
+        """The span for messages."""
+        return self.shown if isinstance(self.shown, str) else self.shown()
 
 
 class MisplacedSpan(ValueError):
@@ -94,19 +100,19 @@ def place(span: Span, text: str, offsets: Offsets) -> Entity:
         if start >= 0 and end in places and start in places:
             start, end = places[start], places[end]
         elif 0 <= start < end <= max(places):
-            raise MisplacedSpan(f"{span.shown} ends inside a character, in {_NAMES[offsets]}")
+            raise MisplacedSpan(f"{span.told} ends inside a character, in {_NAMES[offsets]}")
         else:
             start = -1
     if start < 0 or end > len(text):
         counted = "codepoint" if offsets == "auto" else offsets
         raise MisplacedSpan(
-            f"{span.shown} is out of range: the text has {len(text)} characters, and offsets count "
+            f"{span.told} is out of range: the text has {len(text)} characters, and offsets count "
             f"{_NAMES[counted]}"
         )
     if span.surface is not None and not _agrees(span, text[start:end]):
         counted = "codepoint" if offsets == "auto" else offsets
         raise MisplacedSpan(
-            f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
+            f"{span.told} says its text is {shorten(span.surface)}, but there stands "
             f"{shorten(text[start:end])}: offsets count {_NAMES[counted]}"
         )
     return Entity(start, end, span.label, span.score)
@@ -121,7 +127,7 @@ def _place_fragments(span: Span, text: str, offsets: Offsets) -> Entity:
     told = "".join(text[part.start : part.end] for part in parts)
     if span.surface is not None and not _agrees(span._replace(loose=True), told):
         raise MisplacedSpan(
-            f"{span.shown} says its text is {shorten(span.surface)}, but there stands "
+            f"{span.told} says its text is {shorten(span.surface)}, but there stands "
             f"{shorten(told)}"
         )
     return Entity.of_fragments([(p.start, p.end) for p in parts], span.label, span.score)

@@ -9,19 +9,16 @@ from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
 from nertune.data.formats.conll import Conll
+from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
-from nertune.data.formats.json_files.genia import Genia
-from nertune.data.formats.json_files.gliner import Gliner
-from nertune.data.formats.json_files.huggingface import HuggingFace
 from nertune.data.formats.json_files.label_studio import LabelStudio
-from nertune.data.formats.json_files.prodigy import Prodigy
+from nertune.data.formats.json_files.spacy_json import SpacyJson
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
 from nertune.data.formats.standoff.brat import Brat
 from nertune.data.formats.standoff.pubtator import PubTator
-from nertune.data.formats.tables.parquet import Parquet
 from nertune.data.formats.webanno import WebAnno
 from nertune.errors import ConfigError
 
@@ -42,14 +39,11 @@ _BUILT_IN: tuple[Format, ...] = (
     Cmeee(),
     Doccano(),
     LabelStudio(),
-    Prodigy(),
-    HuggingFace(),
-    Parquet(),
-    Gliner(),
-    Genia(),
+    SpacyJson(),
     Brat(),
     PubTator(),
     WebAnno(),
+    ConlluPlus(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from nertune.data.formats.conll.blocks import Blocks
 from nertune.data.formats.conll.lines import COMMENT, is_boundary
 from nertune.errors import ConfigError
 
@@ -38,6 +39,10 @@ class Columns:
         if len(fields) != self.count or not fields[self.token].strip():
             return None
         return fields[self.token], fields[self.tag]
+
+    def blocks(self) -> Blocks:
+        """The same for whole sentences."""
+        return Blocks(self.separator, self.count, self.token, self.tag)
 
     def describe(self) -> str:
         """For a notice."""

@@ -28,7 +28,7 @@ from nertune.data.formats.values import Join, Loss, Reading
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["Conll"]
+__all__ = ["Conll", "part_neighbours"]
 
 _TAGGED = re.compile(r".+[\t ](O|[BIMELSU][-_]\S+)[\t ]*")
 _TYPE = re.compile(r"[^\W\d][\w.&/+-]*")
@@ -46,6 +46,8 @@ class Conll(Format):
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether each of several lines is a token and a tag, or holds such items."""
+        if re.match(r"#\s*global\.columns\s*=", seen.first):
+            return None  # CoNLL-U Plus
         lines = [line for line in seen.lines if not line.startswith(("-DOCSTART-", "# "))]
         if _has_columns(lines):
             return "its lines are a token and a tag each"
@@ -91,7 +93,7 @@ class Conll(Format):
         losses += dropped
         fitted = fit(document, self.holds, options)
         if fitted.document is not None and style.scheme == "IO":
-            document, dropped = _part_neighbours(fitted.document)
+            document, dropped = part_neighbours(fitted.document)
             fitted = Fitted(document, (*fitted.losses, *dropped))
         return Fitted(fitted.document, (*losses, *fitted.losses))
 
@@ -107,7 +109,7 @@ def _refuse_label(entity: Entity, style: ConllStyle) -> str:
     return "its label cannot stand in a tag" if breaks_tag(entity.label, style) else ""
 
 
-def _part_neighbours(document: Document) -> tuple[Document, list[Loss]]:
+def part_neighbours(document: Document) -> tuple[Document, list[Loss]]:
     """Without the second of two entities that scheme IO would make one."""
     tokens = {start: i for i, (start, _) in enumerate(document.tokens or ())}
     ends = {end: i + 1 for i, (_, end) in enumerate(document.tokens or ())}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from nertune.data.formats.conll.blocks import Blocks
 from nertune.data.formats.conll.layout import DOCSTART, NAMES
 from nertune.errors import DataError
 from nertune.storage.files import shell_command, shorten
@@ -69,13 +71,18 @@ class Lines:
     comments: list[int] = field(default_factory=list)
     padded: int = 0
 
+    def add(self, lines: Sequence[int], tokens: list[str], tags: list[str]) -> None:
+        """Begin a sentence."""
+        self.sentences.append(Sentence(lines, tokens, tags, self.docstarts))
+
 
 def detect_separator(lines: Sequence[str]) -> str:
     """TAB or space, whichever splits more of the first data lines in two."""
     tabs = spaces = num_seen = 0
     first_has_tab = False
     # A comment says nothing, unless what looks like one is all there is.
-    for line in [line for line in lines if not COMMENT.match(line)] or lines:
+    says = (line for line in lines if not COMMENT.match(line))
+    for line in chain([first], says) if (first := next(says, None)) is not None else lines:
         if is_boundary(line):
             continue
         by_tab, by_space = _split(line, _split_at_tab), _split(line, _split_at_space)
@@ -114,8 +121,9 @@ def _split_at_space(line: str) -> tuple[str, str] | None:
 def splits_in_two(lines: Sequence[str], separator: str) -> bool:
     """Whether any of the first data lines has two columns."""
     split = _split_at_tab if separator == "\t" else _split_at_space
-    data = [line for line in lines if not is_boundary(line) and not COMMENT.match(line)]
-    return not data or any(_split(line, split) for line in data[:_SEPARATOR_SAMPLE])
+    data = (line for line in lines if not is_boundary(line) and not COMMENT.match(line))
+    sample = list(islice(data, _SEPARATOR_SAMPLE))
+    return not sample or any(_split(line, split) for line in sample)
 
 
 def scan(
@@ -125,6 +133,7 @@ def scan(
     *,
     bare_types: bool,
     split: Split | None = None,
+    blocks: Blocks | None = None,
 ) -> Lines:
     """The sentences, and what else stands between them.
 
@@ -133,8 +142,9 @@ def scan(
         separator: what stands between columns.
         path: its name, for messages.
         bare_types: any word may be a tag, so that a line of two columns is never a comment.
-        split: how a line of more columns gives token and tag; by default it has two.
+        split, blocks: how a line, and a sentence, of more than two columns give token and tag.
     """
+    blocks = blocks or Blocks(separator)
     is_wide = split is not None
     if split is None:
         split = _split_at_tab if separator == "\t" else _split_at_space
@@ -142,7 +152,12 @@ def scan(
     first_data_line = 0
     numbers: list[int] = []
     tags_elsewhere: set[str] | None = None
-    for number, line in enumerate(lines, 1):
+    for number, line in (numbered := enumerate(lines, 1)):
+        if not numbers and (block := blocks.read(lines, number - 1)) is not None:
+            found.add(range(number, block.end + 1), block.tokens, block.tags)
+            first_data_line = first_data_line or number
+            next(islice(numbered, block.end - number, None), None)  # the blank line, too
+            continue
         # A comment stands between sentences: behind a blank line, or another one.
         if not numbers and COMMENT.match(line):
             row = _split(line, split)
@@ -156,8 +171,7 @@ def scan(
         if row is None or row[0] == DOCSTART:
             if not is_boundary(line):
                 if is_wide and first_data_line:
-                    why = _explain_count(line, lines[first_data_line - 1], separator)
-                    why += f", as in line {first_data_line}"
+                    why = _explain_count(line, lines, first_data_line, separator)
                 else:
                     why = _explain_line(line, separator, first_data_line, path, len(lines) == 1)
                 raise DataError(why, path=path, line=number)
@@ -165,8 +179,8 @@ def scan(
             numbers = []
             continue
         if not numbers:
-            found.sentences.append(Sentence(numbers, [], [], found.docstarts))
-            first_data_line = first_data_line or number
+            found.add(numbers, [], [])
+        first_data_line = first_data_line or number
         numbers.append(number)
         found.padded += line[-1] in " \t"
         found.sentences[-1].tokens.append(row[0])
@@ -224,10 +238,11 @@ def _explain_line(
     return f"expected 2 columns (token, tag) with {name} between, got 1: {shown}"
 
 
-def _explain_count(line: str, first: str, separator: str) -> str:
+def _explain_count(line: str, lines: Sequence[str], first: int, separator: str) -> str:
     """A line of another number of columns than the first one's."""
-    got, expected = (len(re.split("\t" if separator == "\t" else " +", x)) for x in (line, first))
-    return f"got {got} columns in {shorten(line)}, expected {expected}"
+    both = (line, lines[first - 1])
+    got, expected = (len(re.split("\t" if separator == "\t" else " +", x)) for x in both)
+    return f"got {got} columns in {shorten(line)}, expected {expected}, as in line {first}"
 
 
 def _explain_columns(fields: Sequence[str], shown: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add, sub
 from pathlib import Path
 from typing import get_args
 
@@ -130,7 +131,14 @@ def _read_sentences(
         else:
             notices.append(columns.describe())
             separator = columns.separator
-            found = scan(lines, separator, path, bare_types=bare_types, split=columns.split)
+            found = scan(
+                lines,
+                separator,
+                path,
+                bare_types=bare_types,
+                split=columns.split,
+                blocks=columns.blocks(),
+            )
     if not found.sentences:
         raise DataError("the file holds no sentence", path=path)
     notices += say_skipped(found, lines)
@@ -168,7 +176,8 @@ def _build(
     has_borders = len({sentence.document for sentence in sentences}) > 1
     for sentence in sentences:
         meta = {"document": sentence.document} if has_borders else {}
-        tokens = tuple(_token_spans(sentence.tokens, len(glue)))
+        text = glue.join(sentence.tokens)
+        tokens = _token_spans(sentence.tokens, text, len(glue))
         entities: tuple[Entity, ...] = ()
         if sentence.tags.count("O") != len(sentence.tags):
             spans, repaired = decode(sentence, scheme, path)
@@ -177,16 +186,23 @@ def _build(
                 for span in spans
             )
             repairs += (TagRepair(sentence.lines[r.position], r.tag, r.reason) for r in repaired)
-        text = glue.join(sentence.tokens)
         name = f"{path.name}:{sentence.line}"
         documents.append(Document(text, entities, name, tokens, meta))
     return tuple(documents), repairs
 
 
-def _token_spans(tokens: Sequence[str], gap: int) -> Iterator[tuple[int, int]]:
+_CHARACTERS = tuple((i, i + 1) for i in range(1000))  # the spans of a text's first characters
+
+
+def _token_spans(tokens: Sequence[str], text: str, gap: int) -> tuple[tuple[int, int], ...]:
     """Where tokens stand in their text when `gap` characters stand between them."""
-    ends = accumulate(len(token) + gap for token in tokens)
-    return ((end - gap - len(token), end - gap) for token, end in zip(tokens, ends, strict=True))
+    if gap == 0 and len(tokens) == len(text) <= len(_CHARACTERS):
+        return _CHARACTERS[: len(text)]
+    lengths = list(map(len, tokens))
+    ends = list(accumulate(lengths))
+    if gap:
+        ends = list(map(add, ends, range(0, gap * len(ends), gap)))
+    return tuple(zip(map(sub, ends, lengths), ends, strict=True))
 
 
 def _count_final_newlines(text: str) -> int:

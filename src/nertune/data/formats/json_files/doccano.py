@@ -34,11 +34,15 @@ from nertune.data.formats.base import (
     WriteOptions,
     check_choice,
 )
-from nertune.data.formats.fitting import keep_entities
-from nertune.data.formats.json_files.values import dump_record, fit_keys, seen_object
+from nertune.data.formats.json_files.values import (
+    dump_record,
+    fit_keys,
+    keep_whole_units,
+    seen_object,
+)
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.offsets import Offsets, count_units
-from nertune.types import Document, Entity
+from nertune.types import Document
 
 __all__ = ["Doccano"]
 
@@ -120,14 +124,7 @@ class Doccano(Format):
         Raises:
             ConfigError: an option has an unknown value.
         """
-        unit = _unit(options)
-        places = count_units(document.text, unit) if unit == "grapheme" else ()
-
-        def refuse(entity: Entity) -> str:
-            inside = places and min(places[entity.start], places[entity.end]) < 0
-            return "it begins or ends inside a grapheme" if inside else ""
-
-        document, losses = keep_entities(document, refuse)
+        document, losses = keep_whole_units(document, _unit(options))
         fitted = fit_keys(document, self.holds, options, _TAKEN)
         return Fitted(fitted.document, (*losses, *fitted.losses))
 

@@ -1,1 +1,0 @@
-"""Tables with a row a sentence: its tokens, and their tags or spans."""
