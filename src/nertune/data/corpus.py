@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.recognition import format_of_name, recognise
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Join, Misfit, Reading, SchemeChoice, Spans, TagRepair
+from nertune.data.several import sources_of
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import Scheme
@@ -196,7 +197,21 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         raise ConfigError(told)
     if options.join == "auto":
         options = replace(options, join=options.like.join)
-    source = Source(Path(path))
+    sources, left_out = sources_of(Path(path))
+    if len(sources) == 1:
+        return _load_source(sources[0], options, format)
+    parts: list[Corpus] = []
+    for source in sources:
+        like = parts[0].reading if parts else options.like
+        part = _load_source(source, replace(options, like=like), format)
+        if parts and part.format != parts[0].format:
+            told = f"is read as {part.format}, {parts[0].path} as {parts[0].format}: convert one"
+            raise DataError(told, path=part.path)
+        parts.append(part)
+    return _join(Path(path), parts, left_out)
+
+
+def _load_source(source: Source, options: ReadOptions, format: str) -> Corpus:
     findings = Findings()
     chosen, reason = _choose_format(source, format, findings)
     _check_own_options(chosen, options.more)
@@ -214,6 +229,39 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         notices=tuple(findings.notices),
         sha256=content_hash(documents),
         reason=reason,
+    )
+
+
+def _join(path: Path, parts: Sequence[Corpus], left_out: Sequence[Path]) -> Corpus:
+    """Files as one corpus: ids and documents are those of a file, so that none is two."""
+    root = path if path.is_dir() or path.suffix.lower() == ".zip" else path.parent
+    documents: list[Document] = []
+    notices = [f"{len(parts)} files are read as one corpus"]
+    if left_out:
+        names = f"(first: {left_out[0]})"
+        notices.append(f"{len(left_out)} files left out, whose names are of no text format {names}")
+    for part in parts:
+        inner = part.path.is_relative_to(root) and root != Path()
+        name = (part.path.relative_to(root) if inner else part.path).as_posix()
+        notices += (f"{name}: {notice}" for notice in part.notices)
+        for document in part.documents:
+            id, meta = document.id, document.meta
+            if id.startswith(f"{part.path.name}:"):
+                id = name + id[len(part.path.name) :]
+            if type(border := meta.get("document")) is int:
+                meta = {**meta, "document": f"{name}:{border}"}
+            documents.append(replace(document, id=id, meta=meta))
+    first = parts[0]
+    return Corpus(
+        path=path,
+        documents=tuple(documents),
+        format=first.format,
+        reading=first.reading,
+        style=first.style,
+        repairs=tuple(repair for part in parts for repair in part.repairs),
+        notices=tuple(notices),
+        sha256=content_hash(documents),
+        reason=first.reason,
     )
 
 

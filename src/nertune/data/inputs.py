@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import io
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,10 +12,11 @@ from typing import cast
 
 from nertune.data.formats.base import Findings, Format, ReadOptions, Source
 from nertune.data.formats.lines import documents_of_lines
-from nertune.data.formats.recognition import format_of_name, recognise
+from nertune.data.formats.recognition import recognise
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Join
 from nertune.data.samples import resolve_data
+from nertune.data.several import files_of_folder, files_of_pattern, is_pattern, sources_of
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.types import Document
 
@@ -75,8 +74,9 @@ def read_files(
         DataError: a file or a line of it cannot be read.
         ConfigError: the format is unknown, or `whole` is asked for of a labelled file.
     """
-    for path in paths:
-        source = Source(resolve_data(str(path)))
+    sources = [source for path in paths for source in sources_of(resolve_data(str(path)))[0]]
+    for source in sources:
+        path = source.path
         format = _input_format(source, input_format)
         documents: Iterable[Document]
         if whole and format.holds.entities:
@@ -86,7 +86,7 @@ def read_files(
         else:
             documents = format.read(source, ReadOptions(join=join, ignore_tags=True), Findings())
         for document in documents:
-            if len(paths) > 1 and "id" not in document.meta:
+            if len(sources) > 1 and "id" not in document.meta:
                 own = document.id.startswith(f"{path.name}:")
                 name = f"{path}{document.id[len(path.name) :]}" if own else document.id
                 document = replace(document, id=name, meta={"id": name, **document.meta})
@@ -108,35 +108,14 @@ def expand_files(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if name.is_dir() and recognise(Source(name)) is not None:
             found = [name]  # one corpus of several files
         elif name.is_dir():
-            inside = sorted(p for p in name.rglob("*") if p.is_file() and not _is_hidden(p, name))
-            found = [path for path in inside if _is_text(path)]
-            left_out += (path for path in inside if not _is_text(path))
-            if not found:
-                raise DataError(
-                    "this folder holds no text: expected .txt, .conll, .jsonl or the like, or name "
-                    "the files",
-                    path=name,
-                )
-        elif not name.exists() and re.search(r"[*?\[]", str(name)):
-            # `Path.glob` takes no absolute pattern.
-            named = map(Path, glob.glob(str(name), recursive=True))  # noqa: PTH207
-            found = sorted(path for path in named if path.is_file())
-            if not found:
-                raise DataError("no file is named so", path=name)
+            found, others = files_of_folder(name)
+            left_out += others
+        elif is_pattern(name):
+            found = files_of_pattern(name)
         else:
             found = [name]
         files += found
     return files, left_out
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _is_text(path: Path) -> bool:
-    bare = path.with_suffix("") if path.suffix == ".gz" else path
-    named = format_of_name(path)
-    return bare.suffix == "" or (named is not None and named.reads)
 
 
 def in_batches(documents: Iterable[Document], size: int = 512) -> Iterator[list[Document]]:

@@ -1,0 +1,153 @@
+"""Several files under one name: a folder, a pattern (`texts/*.txt`), or a ZIP archive."""
+
+from __future__ import annotations
+
+import glob
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from nertune.data.formats.recognition import format_of_name, recognise, recognise_glimpse
+from nertune.data.formats.source import Glimpse, Source
+from nertune.errors import DataError
+
+__all__ = ["files_of_folder", "files_of_pattern", "is_pattern", "sources_of"]
+
+_MOST_BYTES = 1 << 30  # that a member may unpack to, if it is much smaller packed
+_MOST_RATIO = 200
+_SIGNATURE = b"PK\x03\x04"
+
+
+def sources_of(path: Path) -> tuple[list[Source], list[Path]]:
+    """The files under one name, in the order of their names.
+
+    Args:
+        path: a file, a folder, a pattern, or a ZIP archive. A folder that is one corpus (brat) is
+            one source, as is an archive that a format reads itself.
+
+    Returns:
+        The sources; and the files that are left out, since their names are of no text format.
+
+    Raises:
+        DataError: a folder, a pattern or an archive holds no such file, or the archive is damaged.
+    """
+    if path.is_dir():
+        if recognise(Source(path)) is not None:
+            return [Source(path)], []
+        files, left_out = files_of_folder(path)
+        return [Source(file) for file in files], left_out
+    if is_pattern(path):
+        return [Source(file) for file in files_of_pattern(path)], []
+    source = Source(path)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        head = source.glimpse()
+        if head.head.startswith(_SIGNATURE) and recognise_glimpse(head, path) is None:
+            return _members(path)
+    return [source], []
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a name is a pattern and not that of a file."""
+    return not path.exists() and re.search(r"[*?\[]", str(path)) is not None
+
+
+def files_of_pattern(path: Path) -> list[Path]:
+    """The files that a pattern names, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    # `Path.glob` takes no absolute pattern.
+    named = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+    found = sorted(file for file in named if file.is_file())
+    if not found:
+        raise DataError("no file is named so", path=path)
+    return found
+
+
+def files_of_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder and of folders in it, sorted; and those that are left out.
+
+    Left out are files whose names are of no text format. Hidden ones do not count.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    inside = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    names = [p.relative_to(folder).as_posix() for p in inside]
+    shown = [p for p, name in zip(inside, names, strict=True) if not _is_hidden(name)]
+    found = [file for file in shown if _is_text(file)]
+    if not found:
+        raise DataError(
+            "this folder holds no text: expected .txt, .conll, .jsonl or the like, or name the "
+            "files",
+            path=folder,
+        )
+    return found, [file for file in shown if not _is_text(file)]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def _is_text(path: Path) -> bool:
+    bare = path.with_suffix("") if path.suffix == ".gz" else path
+    named = format_of_name(path)
+    return bare.suffix == "" or (named is not None and named.reads)
+
+
+class _Member(Source):
+    """A file in a ZIP archive, unpacked when it is read."""
+
+    def __init__(self, archive: Path, name: str):
+        super().__init__(archive / name)
+        self._archive, self._name = archive, name
+
+    def read_bytes(self) -> bytes:
+        with self._unpacked() as stream:
+            try:
+                return stream.read()
+            except (zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+                raise DataError(f"is damaged in the archive ({error})", path=self.path) from error
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.read_bytes())
+
+    @contextmanager
+    def _unpacked(self) -> Iterator[IO[bytes]]:
+        try:
+            with zipfile.ZipFile(self._archive) as archive, archive.open(self._name) as stream:
+                yield stream
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+            raise DataError(f"cannot be unpacked: {error}", path=self.path) from error
+
+
+def _members(path: Path) -> tuple[list[Source], list[Path]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [i for i in archive.infolist() if not i.is_dir() and not _is_hidden(i.filename)]
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"is not a whole ZIP archive ({error})", path=path) from error
+    infos.sort(key=lambda info: info.filename)
+    for info in infos:
+        if info.flag_bits & 1:
+            raise DataError(f"{info.filename} is encrypted: unpack the archive first", path=path)
+        if info.file_size > max(_MOST_BYTES, _MOST_RATIO * info.compress_size):
+            told = f"{info.filename} would unpack to {info.file_size:,} bytes: unpack it first"
+            raise DataError(told, path=path)
+    names = [info.filename for info in infos]
+    whole = recognise_glimpse(Glimpse(path.stem, files=tuple(names)), path.with_suffix(""))
+    if whole is not None and whole.format.container == "folder":
+        told = f"holds a {whole.format.name} folder: unpack it, e.g. unzip {path.name} -d FOLDER"
+        raise DataError(told, path=path)
+    found = [name for name in names if _is_text(Path(name))]
+    if not found:
+        told = "this archive holds no text: expected .txt, .conll, .jsonl or the like"
+        raise DataError(told, path=path)
+    left_out = [path / name for name in names if name not in found]
+    return [_Member(path, name) for name in found], left_out
