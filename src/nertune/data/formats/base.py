@@ -76,6 +76,7 @@ class Format(Protocol):
         container: a text file, a binary file, or a folder of files.
         reads, writes: what of the two it can.
         read_as: the format that reads what this one writes, where that is another one.
+        general: whether its claim on a file yields to that of any other format.
         options: options of its own, with what they mean.
     """
 
@@ -87,6 +88,7 @@ class Format(Protocol):
     reads: bool = True
     writes: bool = True
     read_as: str = ""
+    general: bool = False
     options: Mapping[str, str] = MappingProxyType({})
 
     def recognise(self, seen: Glimpse) -> str | None:

@@ -6,7 +6,7 @@
 | nertune, predictions  | `"entities": [{"start", "end", "label", "text", "score"}, …]`      |
 | doccano               | `"label": [[start, end, label], …]`                                |
 | doccano, relations    | `"entities": [{"start_offset", "end_offset", "label", …}, …]`      |
-| Prodigy               | `"spans": [{"start", "end", "label", …}, …]`                       |
+| Prodigy, without more | `"spans": [{"start", "end", "label", …}, …]`                       |
 | spaCy, `Doc.to_json`  | `"ents": [{"start", "end", "label"}, …]`                           |
 | spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
@@ -94,6 +94,7 @@ class Jsonl(Format):
     """
 
     holds = Holds(overlap=True, fragments=True, scores=True, ids=True, metadata=True)
+    general = True  # any record with a text
 
     def __init__(self, name: str = "jsonl"):
         self.name = name

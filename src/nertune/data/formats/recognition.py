@@ -66,6 +66,8 @@ def recognise_glimpse(seen: Glimpse, path: Path, *, entities: bool = False) -> R
         usable = [f for f in usable if f.container == "folder"]
     claims = [(f, reason) for f in usable if (reason := f.recognise(seen)) is not None]
     if len(claims) > 1:
+        claims = [claim for claim in claims if not claim[0].general] or claims
+    if len(claims) > 1:
         claims = [claim for claim in claims if claim[0] is named] or claims
     if len(claims) > 1:
         told = "; ".join(f"as {format.name}, since {reason}" for format, reason in claims)

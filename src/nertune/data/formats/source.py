@@ -116,6 +116,16 @@ class Source:
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", path=self.path) from error
 
+    def reopenable(self) -> Source:
+        """The same source, which can be opened again and again from now on: a pipe is read whole.
+
+        Raises:
+            DataError: it is missing or a directory.
+        """
+        if self._data is None and not self.path.is_file():
+            self._data = self.read_bytes()
+        return self
+
     def glimpse(self) -> Glimpse:
         """What recognises the format. A file that cannot be read is left for its reader to refuse.
 

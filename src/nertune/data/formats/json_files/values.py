@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.data.formats.fitting import fit, keep_entities
+from nertune.data.formats.json_files.records import Record, stream_records
 from nertune.data.formats.offsets import Offsets, count_units
 from nertune.data.formats.source import Glimpse, Source
 from nertune.data.formats.values import Fitted, Holds, Loss, ReadOptions, WriteOptions
@@ -19,42 +20,28 @@ from nertune.types import Document, Entity
 
 __all__ = [
     "Record",
+    "RecordIds",
     "WriteArray",
     "documents_of",
     "dump_record",
+    "first_record",
     "fit_keys",
     "given_id",
+    "has_key",
     "keep_whole_units",
     "read_records",
     "read_span",
     "require_text",
     "seen_array",
+    "seen_keys",
     "seen_object",
 ]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SPACE = re.compile(r"[ \t\r\n]*")
-Record = dict[str, Any]
-
-
-class _Repeated(ValueError):
-    """A key that stands twice in an object."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Record:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Repeated(f"the key {shorten(twice)} stands twice in one object: keep one of them")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
-    """The objects of one array, or of as many values one after the other, with their first lines.
+    """The objects of a text; see `records.stream_records`.
 
     Args:
         text: the file's text.
@@ -63,46 +50,7 @@ def read_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
     Raises:
         DataError: it is no JSON, or holds something else than objects.
     """
-    position = _skip(text, 0)
-    is_array = text[position : position + 1] == "["
-    position = _skip(text, position + 1) if is_array else position
-    line, counted = 1, 0
-    while position < len(text) and not (is_array and text[position] == "]"):
-        line += text.count("\n", counted, position)
-        counted = position
-        value, position = _decode(text, position, path, line)
-        if not isinstance(value, dict):
-            told = f"expected an object, got {shorten(json.dumps(value, ensure_ascii=False))}"
-            raise DataError(told, path=path, line=line)
-        yield line, value
-        position = _skip(text, position)
-        if is_array and text[position : position + 1] == ",":
-            position = _skip(text, position + 1)
-        elif is_array and text[position : position + 1] != "]":
-            line += text.count("\n", counted, position)
-            raise DataError("expected ',' or ']' behind an object", path=path, line=line)
-    if is_array and _skip(text, position + 1) < len(text):
-        raise DataError("something stands behind the array", path=path)
-    if is_array and position >= len(text):
-        raise DataError("the array is not closed: is the file cut off?", path=path)
-
-
-def _skip(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    assert found is not None
-    return found.end()
-
-
-def _decode(text: str, position: int, path: Path, line: int) -> tuple[Any, int]:
-    try:
-        return _DECODER.raw_decode(text, position)
-    except json.JSONDecodeError as error:
-        told = f"not JSON: {error.msg} at character {error.colno}"
-        raise DataError(told, path=path, line=error.lineno) from error
-    except _Repeated as error:
-        raise DataError(str(error), path=path, line=line) from error
-    except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
-        raise DataError(f"this JSON cannot be read ({error})", path=path, line=line) from error
+    return stream_records(Source(path, text.encode())) if text else iter(())
 
 
 def documents_of(
@@ -123,11 +71,12 @@ def documents_of(
         DataError: a record has no text, or whatever `entities` refuses.
     """
     path = source.path
-    for line, record in read_records(source.read_text(), path):
+    ids = RecordIds(path)
+    for line, record in stream_records(source):
         text = require_text(record.get("text"), '"text"', path, line)
         found = () if options.ignore_tags else tuple(entities(record, text, path, line))
         meta = {key: value for key, value in record.items() if key not in keys}
-        yield Document(text, found, given_id(record, path, line), meta=meta)
+        yield Document(text, found, ids.of(record, line), meta=meta)
 
 
 def require_text(value: Any, name: str, path: Path, line: int) -> str:
@@ -170,6 +119,50 @@ def given_id(record: Record, path: Path, line: int) -> str:
     return str(given) if has_id else f"{path.name}:{line}"
 
 
+class RecordIds:
+    """The ids of a file's records: what the source gives, or file and line.
+
+    The second record of a line is `x.json:1.2`, since one line may hold a whole array.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._line, self._count = 0, 0
+
+    def of(self, record: Record, line: int) -> str:
+        """The id of the next record."""
+        self._count = self._count + 1 if line == self._line else 1
+        self._line = line
+        name = given_id(record, self._path, line)
+        is_given = name != f"{self._path.name}:{line}"
+        return name if is_given or self._count == 1 else f"{name}.{self._count}"
+
+
+def first_record(seen: Glimpse) -> Record | None:
+    """The first object of a file, or of the array that it is; `None` if it is none or cut off."""
+    text = _first_object(seen)
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def seen_keys(seen: Glimpse, *keys: str) -> bool:
+    """Whether the first object has all these keys; of one that is cut off, whether they occur."""
+    record = first_record(seen)
+    if record is not None:
+        return all(key in record for key in keys)
+    text = _first_object(seen)
+    return not seen.is_whole and bool(text) and all(has_key(text, key) for key in keys)
+
+
+def _first_object(seen: Glimpse) -> str:
+    """A file's head from its first object on; empty where something else stands there."""
+    found = re.match(r"\s*(?:\[\s*)?(?=\{)", seen.text)
+    return seen.text[found.end() :] if found else ""
+
+
 def seen_object(seen: Glimpse) -> Record | None:
     """The object of a file's first line; `None` if it is none or cut off."""
     try:
@@ -182,7 +175,12 @@ def seen_object(seen: Glimpse) -> Record | None:
 def seen_array(seen: Glimpse, *keys: str) -> bool:
     """Whether a file looks like an array of objects in which all these keys occur."""
     text = seen.text.lstrip()
-    return re.match(r"\[\s*\{", text) is not None and all(f'"{key}"' in text for key in keys)
+    return re.match(r"\[\s*\{", text) is not None and all(has_key(text, key) for key in keys)
+
+
+def has_key(text: str, key: str) -> bool:
+    """Whether a key occurs in JSON, which may be cut off; the same word as a value is none."""
+    return re.search(rf'(?<!\\)"{re.escape(key)}"\s*:', text) is not None
 
 
 def dump_record(record: Record) -> str:
