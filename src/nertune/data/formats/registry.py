@@ -14,6 +14,7 @@ from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
 from nertune.data.formats.json_files.label_studio import LabelStudio
+from nertune.data.formats.json_files.prodigy import Prodigy
 from nertune.data.formats.json_files.spacy_json import SpacyJson
 from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
@@ -39,6 +40,7 @@ _BUILT_IN: tuple[Format, ...] = (
     Cmeee(),
     Doccano(),
     LabelStudio(),
+    Prodigy(),
     SpacyJson(),
     Brat(),
     PubTator(),

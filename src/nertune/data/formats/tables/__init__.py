@@ -1,0 +1,1 @@
+"""Tables with a row a sentence: its tokens, and their tags or spans."""
