@@ -48,6 +48,9 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
             return lose(document, why if tokens is None else "it has no token", losses)
         document, dropped = fit_tokens(document, tokens, keeps_text=holds.text != "tokens")
         losses += dropped
+        if holds.overlap:  # two that are widened to one; where none may overlap, the likelier stays
+            document, dropped = _drop_repeated(document)
+            losses += dropped
     elif holds.tokens == "none" and document.tokens is not None:
         losses.append(Loss(document.id, "tokens", f"{len(document.tokens)} source tokens"))
         document = replace(document, tokens=None)

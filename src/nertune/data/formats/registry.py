@@ -13,6 +13,8 @@ from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
+from nertune.data.formats.json_files.genia import Genia
+from nertune.data.formats.json_files.gliner import Gliner
 from nertune.data.formats.json_files.label_studio import LabelStudio
 from nertune.data.formats.json_files.prodigy import Prodigy
 from nertune.data.formats.json_files.spacy_json import SpacyJson
@@ -41,6 +43,8 @@ _BUILT_IN: tuple[Format, ...] = (
     Doccano(),
     LabelStudio(),
     Prodigy(),
+    Gliner(),
+    Genia(),
     SpacyJson(),
     Brat(),
     PubTator(),
