@@ -15,6 +15,7 @@ from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
 from nertune.data.formats.json_files.genia import Genia
 from nertune.data.formats.json_files.gliner import Gliner
+from nertune.data.formats.json_files.huggingface import HuggingFace
 from nertune.data.formats.json_files.label_studio import LabelStudio
 from nertune.data.formats.json_files.prodigy import Prodigy
 from nertune.data.formats.json_files.spacy_json import SpacyJson
@@ -22,6 +23,7 @@ from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.lines import Lines
 from nertune.data.formats.standoff.brat import Brat
 from nertune.data.formats.standoff.pubtator import PubTator
+from nertune.data.formats.tables.parquet import Parquet
 from nertune.data.formats.webanno import WebAnno
 from nertune.errors import ConfigError
 
@@ -43,6 +45,8 @@ _BUILT_IN: tuple[Format, ...] = (
     Doccano(),
     LabelStudio(),
     Prodigy(),
+    HuggingFace(),
+    Parquet(),
     Gliner(),
     Genia(),
     SpacyJson(),
