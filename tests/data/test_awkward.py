@@ -415,7 +415,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="this is a directory: expected a file"):
+    with pytest.raises(DataError, match="this folder holds no text"):
         load_corpus(tmp_path)
 
 

@@ -168,8 +168,13 @@ def test_formats_of_other_tools_are_read_whole(
     ("name", "columns", "documents", "entities"),
     [
         ("seqeval_fixture/ground_truth.txt", "1 (token) and 4 (tag) of 4", 40, 539),
-        ("germeval_original_header/NER-de-train.tsv", "2 (token) and 4 (tag) of 4", 2, 0),
-        ("conllu_plus/train.conllup", "2 (token) and 4 (tag) of 5", 5, 14),
+        (
+            "germeval_original_header/NER-de-train.tsv",
+            "2 (token) and 3 (tag) and 4 (tag) of 4",
+            2,
+            5,
+        ),
+        ("germeval_original_header/NER-de-dev.tsv", "2 (token) and 3 (tag) and 4 (tag) of 4", 1, 3),
     ],
 )
 def test_more_columns_are_read_and_said(

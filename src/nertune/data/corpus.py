@@ -395,8 +395,8 @@ def _save_folder(
 def save_corpus(path: str | Path, corpus: Corpus) -> None:
     """Write a corpus as it was laid out when read, or in the format that `path` says.
 
-    A two-column file comes back byte for byte, but for repaired tags, `-DOCSTART-` lines, and
-    surplus blank lines.
+    A two-column file comes back byte for byte, but for repaired tags, comments, and surplus blank
+    lines.
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.

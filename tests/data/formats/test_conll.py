@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nertune.data.corpus import load_corpus, save_corpus, save_documents
+from nertune.data.corpus import load_corpus, load_with, save_corpus, save_documents, save_with
 from nertune.data.formats import conll
-from nertune.data.formats.base import ReadOptions
+from nertune.data.formats.base import ReadOptions, WriteOptions
 from nertune.data.formats.conll import ConllStyle
+from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import TagRepair
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import SCHEMES
@@ -223,7 +224,7 @@ def test_more_columns(
     [
         ("0,9", "the file has columns 0 to 4"),
         ("-6,0", "the file has columns 0 to 4"),
-        ("1,1", "the file has columns 0 to 4"),
+        ("1,1", "names a column twice"),
         ("a,b", "expected e.g. 0,3 or token=0,tag=3"),
     ],
 )
@@ -319,3 +320,77 @@ def test_widening_that_makes_entities_overlap_is_refused() -> None:
 def test_nothing_written_for_no_document(tmp_path: Path) -> None:
     save_documents(tmp_path / "none.conll", [])
     assert (tmp_path / "none.conll").read_bytes() == b""
+
+
+GERMEVAL = """\
+#\thttp://example.org/a\t[2009-08-13]
+1\tTU\tB-ORG\tO
+2\tHamburg\tI-ORG\tB-LOC
+3\tund\tO\tO
+
+1\tHamburg\tB-LOC\tO
+"""
+
+
+def test_two_tag_columns_are_layers(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(GERMEVAL, encoding="utf-8")
+    corpus = load_corpus(path)
+    assert "columns 2 (token) and 3 (tag) and 4 (tag) of 4 are read" in corpus.notices
+    found = [[(d.surface(e), e.label) for e in d.entities] for d in corpus.documents]
+    assert found == [[("TU Hamburg", "ORG"), ("Hamburg", "LOC")], [("Hamburg", "LOC")]]
+    save_corpus(tmp_path / "b.conll", corpus)
+    written = (tmp_path / "b.conll").read_text(encoding="utf-8").splitlines()
+    assert written[1] == "Hamburg\tI-ORG\tB-LOC"
+    how = ReadOptions(more={"columns": "0,1,2"})
+    again = load_with(tmp_path / "b.conll", how)
+    assert [d.entities for d in again.documents] == [d.entities for d in corpus.documents]
+    one = load_with(path, ReadOptions(more={"columns": "token=1,tag=3"}))
+    assert [len(d.entities) for d in one.documents] == [1, 0]
+    for wrong in ("1,2,2", "1,2,7", "1,2,x"):
+        with pytest.raises(ConfigError, match="columns="):
+            load_with(path, ReadOptions(more={"columns": wrong}))
+
+
+def test_layers_are_written_and_what_has_none_is_listed(tmp_path: Path) -> None:
+    entities = (Entity(0, 6, "A"), Entity(0, 3, "B"), Entity(2, 6, "C"), Entity(2, 3, "D"))
+    document = Document("abcdef", entities, tokens=tuple((i, i + 1) for i in range(6)))
+    options = WriteOptions(more={"layers": "2"})
+    fitted = find_format("conll").fit(document, options)
+    assert [(loss.entity.label, loss.reason) for loss in fitted.losses if loss.entity] == [
+        ("B", "it overlaps an entity in each of 2 layers"),
+        ("D", "it overlaps an entity in each of 2 layers"),
+    ]
+    assert fitted.document is not None
+    save_with(tmp_path / "a.conll", [fitted.document], options, format="conll")
+    again = load_with(tmp_path / "a.conll", ReadOptions(join="none", more=options.more))
+    assert again.documents[0].entities == fitted.document.entities
+    with pytest.raises(DataError, match="overlaps"):
+        save_with(tmp_path / "b.conll", [document], options, format="conll")
+    for wrong in ("0", "10", "x"):
+        with pytest.raises(ConfigError, match="layers="):
+            find_format("conll").fit(document, WriteOptions(more={"layers": wrong}))
+
+
+def test_commas_between_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('王,B-PER\n明,I-PER\n",",O\n,,O\n京,B-LOC\n\n来,O\n', encoding="utf-8")
+    corpus = load_corpus(path, format="conll")
+    assert "columns 1 (token) and 2 (tag) of 2 are read with commas between" in corpus.notices
+    assert [d.text for d in corpus.documents] == ["王明,,京", "来"]
+    assert [e.label for e in corpus.documents[0].entities] == ["PER", "LOC"]
+
+
+def test_borders_of_documents_come_back(tmp_path: Path) -> None:
+    text = "-DOCSTART- O\n\na O\n\nb O\n\n-DOCSTART- O\n\nc B-X\n"
+    (tmp_path / "a.conll").write_text(text, encoding="utf-8")
+    corpus = load_corpus(tmp_path / "a.conll")
+    assert [d.meta for d in corpus.documents] == [{"document": n} for n in (1, 1, 2)]
+    save_corpus(tmp_path / "b.conll", corpus)
+    assert (tmp_path / "b.conll").read_text(encoding="utf-8") == text
+    named = [Document("a", id="x", tokens=((0, 1),), meta={"document": d}) for d in ("n", "n", "m")]
+    fitted = find_format("conll").fit(named[0], WriteOptions())
+    assert (fitted.document, fitted.losses) == (named[0], ())
+    save_documents(tmp_path / "c.conll", named)
+    again = load_corpus(tmp_path / "c.conll")
+    assert [d.meta["document"] for d in again.documents] == [1, 1, 2]

@@ -147,7 +147,8 @@ def drop_overlaps(document: Document) -> tuple[Document, list[Loss]]:
 
 
 def _fit_meta(document: Document, holds: Holds) -> tuple[Document, list[Loss]]:
-    kept = {k: v for k, v in document.meta.items() if (holds.ids if k == "id" else holds.metadata)}
+    held = {"id": holds.ids, "document": holds.borders or holds.metadata}
+    kept = {k: v for k, v in document.meta.items() if held.get(k, holds.metadata)}
     losses = []
     if len(kept) < len(document.meta):
         others = [k for k in document.meta if k != "id" and k not in kept]

@@ -45,6 +45,7 @@ class Holds:
         tokens: the source's own tokens: `none`, `optional`, or `required`.
         ids: an id of each document.
         metadata: any other JSON values of a document.
+        borders: of metadata, where a source document begins (the key `document`), not its name.
         text: `any` text; what fits in one `line`; a `title` and an abstract, a line each; or
             `tokens` alone, not what is between them.
         offsets: what offsets in the file count; `none` where it has no offsets.
@@ -58,6 +59,7 @@ class Holds:
     tokens: Literal["none", "optional", "required"] = "none"
     ids: bool = False
     metadata: bool = False
+    borders: bool = False
     text: Literal["any", "line", "title", "tokens"] = "any"
     offsets: Literal["codepoint", "utf16", "grapheme", "byte", "token", "none"] = "codepoint"
     end: Literal["exclusive", "inclusive"] = "exclusive"

@@ -27,7 +27,7 @@ class Blocks:
     """Cuts plain sentences.
 
     Args:
-        separator: what stands between columns: a TAB or one space.
+        separator: what stands between columns: a TAB, one space, or a comma.
         count: how many columns there are.
         token, tag: their columns, counted from 0.
     """
@@ -39,6 +39,8 @@ class Blocks:
         line = rf"[^\t\n]*(?:\t[^\t\n]*){{{count - 2}}}\t[^\t\n]*\S"
         if separator == " ":
             line = rf"\S+(?: \S+){{{count - 1}}}"
+        elif separator == ",":
+            line = rf'[^,"\s]+(?:,[^,"\s]+){{{count - 1}}}'
         self._fits = re.compile(rf"{line}(?:\n{line})*").fullmatch
 
     def read(self, lines: Sequence[str], position: int) -> Block | None:

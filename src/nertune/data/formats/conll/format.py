@@ -20,11 +20,12 @@ from nertune.data.formats.base import (
     WriteOptions,
 )
 from nertune.data.formats.conll import slash
-from nertune.data.formats.conll.layout import ConllStyle
+from nertune.data.formats.conll.layout import ConllStyle, count_layers
 from nertune.data.formats.conll.reader import read
-from nertune.data.formats.conll.writer import breaks_tag, token_problem, write
+from nertune.data.formats.conll.writer import breaks_tag, layers_of, token_problem, write
 from nertune.data.formats.fitting import fit, keep_entities
 from nertune.data.formats.values import Join, Loss, Reading
+from nertune.errors import ConfigError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
@@ -41,8 +42,13 @@ class Conll(Format):
     name = "conll"
     title = "CoNLL, two columns or more"
     suffixes = (".conll", ".bio", ".bioes", ".bmes", ".iob")
-    holds = Holds(tokens="required", text="tokens", offsets="token")
-    options = MappingProxyType({"columns": "token and tag of more than two, from 0: 0,3 or 0,-1"})
+    holds = Holds(tokens="required", text="tokens", offsets="token", borders=True)
+    options = MappingProxyType(
+        {
+            "columns": "token and tag of more than two, from 0: 0,3 or 0,-1; 0,1,2 has two layers",
+            "layers": "how many tag columns to write, for nested entities: 1 to 9",
+        }
+    )
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether each of several lines is a token and a tag, or holds such items."""
@@ -61,7 +67,16 @@ class Conll(Format):
         findings.style = file.style
         findings.repairs += file.repairs
         findings.notices += file.notices
-        return iter(file.documents)
+        documents = file.documents
+        for columns in file.inner:
+            how = replace(options, more={"columns": columns})
+            layer = read(source.read_text(), source.path, how)
+            findings.repairs += layer.repairs
+            findings.notices += (
+                n for n in layer.notices if n not in findings.notices and "columns" not in n
+            )
+            documents = tuple(map(_join, documents, layer.documents))
+        return iter(documents)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """A sentence each; only tokens are written, not the text between them."""
@@ -91,6 +106,12 @@ class Conll(Format):
             document = replace(document, tokens=tuple(usable))
         document, dropped = keep_entities(document, lambda e: _refuse_label(e, style))
         losses += dropped
+        if style.layers > 1:
+            fitted = fit(document, replace(self.holds, overlap=True), options)
+            if fitted.document is not None:
+                document, dropped = _fit_layers(fitted.document, style.layers)
+                fitted = Fitted(document, (*fitted.losses, *dropped))
+            return Fitted(fitted.document, (*losses, *fitted.losses))
         fitted = fit(document, self.holds, options)
         if fitted.document is not None and style.scheme == "IO":
             document, dropped = part_neighbours(fitted.document)
@@ -100,9 +121,26 @@ class Conll(Format):
 
 def _style(options: WriteOptions) -> ConllStyle:
     """That of the source where it is a file of columns."""
-    if isinstance(options.style, ConllStyle):
+    if isinstance(options.style, ConllStyle) and "layers" not in options.more:
         return options.style
-    return ConllStyle(scheme=options.scheme, separator=options.separator)
+    layers = count_layers(options.more)
+    if layers > 1 and options.scheme == "IO":
+        raise ConfigError("layers: scheme IO has one layer; choose another scheme")
+    return ConllStyle(scheme=options.scheme, separator=options.separator, layers=layers)
+
+
+def _join(document: Document, layer: Document) -> Document:
+    """The entities of two layers; one that stands in both is one."""
+    found = {entity.key: entity for entity in (*document.entities, *layer.entities)}
+    return document.with_entities(found.values())
+
+
+def _fit_layers(document: Document, count: int) -> tuple[Document, list[Loss]]:
+    """Without the entities for which no layer is free, and repeated ones."""
+    unique = {entity.key: entity for entity in reversed(document.entities)}
+    kept = {entity for layer in layers_of(unique.values(), count) for entity in layer}
+    why = f"it overlaps an entity in each of {count} layers"
+    return keep_entities(document, lambda entity: "" if entity in kept else why)
 
 
 def _refuse_label(entity: Entity, style: ConllStyle) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nertune.errors import ConfigError
 from nertune.labels.schemes import Scheme
 
-__all__ = ["DOCSTART", "NAMES", "ConllStyle", "has_space"]
+__all__ = ["DOCSTART", "NAMES", "ConllStyle", "count_layers", "has_space"]
 
 DOCSTART = "-DOCSTART-"
-NAMES = {"\t": "TAB", " ": "a space"}
+NAMES = {"\t": "TAB", " ": "a space", ",": "a comma"}
 """What messages call a separator."""
 
 
@@ -24,6 +26,7 @@ class ConllStyle:
         newline: the line end.
         final_newlines: line ends behind the last token: 2 where a blank line closes every
             sentence, 1 where it only stands between them.
+        layers: how many tag columns there are, outer entities first.
     """
 
     scheme: Scheme = "BIO"
@@ -31,6 +34,19 @@ class ConllStyle:
     mark: str = "-"
     newline: str = "\n"
     final_newlines: int = 2
+    layers: int = 1
+
+
+def count_layers(options: Mapping[str, str]) -> int:
+    """How many tag columns the option `layers` asks for.
+
+    Raises:
+        ConfigError: it is no number from 1 to 9.
+    """
+    value = options.get("layers", "1")
+    if value not in tuple("123456789"):
+        raise ConfigError(f"layers={value!r}: expected a number from 1 to 9")
+    return int(value)
 
 
 def has_space(tag: str) -> bool:

@@ -13,7 +13,7 @@ from typing import get_args
 from nertune.data.formats.base import ReadOptions, check_choice
 from nertune.data.formats.conll import slash
 from nertune.data.formats.conll.columns import Columns, find_columns
-from nertune.data.formats.conll.layout import ConllStyle
+from nertune.data.formats.conll.layout import ConllStyle, count_layers
 from nertune.data.formats.conll.lines import (
     Lines,
     Sentence,
@@ -51,6 +51,7 @@ class ConllFile:
         join: what joins the tokens of a text: nothing or a space.
         repairs: tags that were repaired.
         notices: what was decided or repaired, for the user to read.
+        inner: the option `columns` for each further layer of nested entities.
     """
 
     documents: tuple[Document, ...]
@@ -58,6 +59,7 @@ class ConllFile:
     join: str
     repairs: tuple[TagRepair, ...]
     notices: tuple[str, ...]
+    inner: tuple[str, ...] = ()
 
 
 def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile:
@@ -86,11 +88,11 @@ def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile
     check_choice("scheme", options.scheme, ("auto", *SCHEMES))
     check_choice("join", options.join, get_args(Join))
     lines = split_lines(text)
-    sentences, separator, notices = _read_sentences(lines, path, options)
+    sentences, columns, notices = _read_sentences(lines, path, options)
     if doubled := len(re.findall("\r\r+\n", text)):
         told = f"{doubled} lines end in \\r\\r\\n (converted twice?), read as line ends"
         notices.insert(0, told)
-    check_tags(sentences, separator, path)
+    check_tags(sentences, columns.separator, path)
     sentences, scheme, said = settle_scheme(sentences, options.scheme, options.like.scheme, path)
     if not options.ignore_tags:
         notices += said
@@ -103,37 +105,41 @@ def read(text: str, path: Path, options: ReadOptions | None = None) -> ConllFile
         notices.append(say_repairs(repairs, scheme, path, strict=options.strict))
     style = ConllStyle(
         scheme=scheme,
-        separator=separator,
+        separator="\t" if columns.separator == "," else columns.separator,
         mark=detect_mark(sentences, scheme),
         newline="\r\n" if "\r\n" in text else "\n",
         final_newlines=_count_final_newlines(text),
+        layers=1 + len(columns.inner),
     )
-    return ConllFile(documents, style, glue, tuple(repairs), tuple(notices))
+    inner = () if options.ignore_tags else columns.inner
+    asked = tuple(f"{columns.token},{tag}" for tag in inner)
+    return ConllFile(documents, style, glue, tuple(repairs), tuple(notices), asked)
 
 
 def _read_sentences(
     lines: Sequence[str], path: Path, options: ReadOptions
-) -> tuple[list[Sentence], str, list[str]]:
-    """The sentences, what stands between columns, and what was skipped.
+) -> tuple[list[Sentence], Columns, list[str]]:
+    """The sentences, the columns they are in, and what was skipped.
 
     Where tags are ignored, all are `O`.
     """
     separator = detect_separator(lines)
+    columns = Columns(separator, 2, 0, 1)
     notices = []
     if slash.fits(lines):
         found = Lines([Sentence(*row) for row in slash.read(lines, path)])
         notices.append("token/TAG items recognised, a sentence a line")
     else:
         bare_types = options.scheme == "IO"
-        columns = _find_columns(lines, separator, options)
-        if columns is None:
+        chosen = _find_columns(lines, separator, options)
+        if chosen is None:
             found = scan(lines, separator, path, bare_types=bare_types)
         else:
+            columns = chosen
             notices.append(columns.describe())
-            separator = columns.separator
             found = scan(
                 lines,
-                separator,
+                columns.separator,
                 path,
                 bare_types=bare_types,
                 split=columns.split,
@@ -144,13 +150,16 @@ def _read_sentences(
     notices += say_skipped(found, lines)
     if options.ignore_tags:
         untagged = [s._replace(tags=["O"] * len(s.tokens)) for s in found.sentences]
-        return untagged, separator, notices
-    return found.sentences, separator, notices
+        return untagged, columns, notices
+    return found.sentences, columns, notices
 
 
 def _find_columns(lines: Sequence[str], separator: str, options: ReadOptions) -> Columns | None:
     """Those that are asked for, or those of a file in which no line has two."""
     asked = options.more.get("columns", "")
+    layers = count_layers(options.more)
+    if layers > 1 and not asked:  # as they are written
+        asked = ",".join(map(str, range(layers + 1)))
     return None if not asked and splits_in_two(lines, separator) else find_columns(lines, asked)
 
 

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import TextIO, get_args
+from typing import Any, TextIO, get_args
 
 from nertune.data.formats.base import check_choice
 from nertune.data.formats.conll.layout import DOCSTART, NAMES, ConllStyle, has_space
@@ -14,9 +14,9 @@ from nertune.data.formats.values import Misfit, Spans
 from nertune.errors import DataError
 from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.storage.files import shorten
-from nertune.types import Document
+from nertune.types import Document, Entity
 
-__all__ = ["breaks_tag", "token_problem", "write"]
+__all__ = ["breaks_tag", "layers_of", "token_problem", "write"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -47,8 +47,12 @@ def write(
     # Each document is written up to its end at once, so that it can be flushed.
     at_once = min(style.final_newlines, 2)
     empty = True
+    border: Any = 0  # what a reader calls the sentences above the first border
     for document in documents:
         lines = _document_lines(document, style, misfit, tokenize)
+        if (source := document.meta.get("document", border)) != border:
+            border = source
+            lines = [DOCSTART + style.layers * f"{style.separator}O", "", *lines]
         if empty:
             # A reader takes one leading U+FEFF for a byte order mark.
             stream.write("\ufeff" if lines[0].startswith("\ufeff") else "")
@@ -77,8 +81,25 @@ def _document_lines(
     for token in set(tokens):
         if problem := token_problem(token, style.separator):
             raise _unwritable(document, f"its token {shorten(token)} {problem}")
-    tags = _tags(document, _in_tokens(document, spans, misfit), len(tokens), style)
-    return [f"{token}{style.separator}{tag}" for token, tag in zip(tokens, tags, strict=True)]
+    layers = layers_of(document.entities, style.layers)
+    if style.layers == 1 or sum(map(len, layers)) < len(document.entities):
+        layers = [[*document.entities], *layers[1:]]  # what overlaps is refused
+    columns = [tokens]
+    for layer in layers:
+        found = _in_tokens(document.with_entities(layer), spans, misfit)
+        columns.append(_tags(document, found, len(tokens), style))
+    return list(map(style.separator.join, zip(*columns, strict=True)))
+
+
+def layers_of(entities: Iterable[Entity], count: int) -> list[list[Entity]]:
+    """Layers without overlaps, outer entities first; what fits in none is left out."""
+    layers: list[list[Entity]] = [[] for _ in range(count)]
+    for entity in sorted(entities, key=lambda e: (e.start - e.end, e.start, e.label)):
+        for layer in layers:
+            if all(other.end <= entity.start or entity.end <= other.start for other in layer):
+                layer.append(entity)
+                break
+    return layers
 
 
 def _unwritable(document: Document, reason: str) -> DataError:
