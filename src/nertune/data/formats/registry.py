@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from nertune.data.formats.base import Format
 from nertune.data.formats.conll import Conll
 from nertune.data.formats.conllu import ConlluPlus
+from nertune.data.formats.json_files.bioc_json import BiocJson
 from nertune.data.formats.json_files.cluener import Cluener
 from nertune.data.formats.json_files.cmeee import Cmeee
 from nertune.data.formats.json_files.doccano import Doccano
@@ -25,6 +26,7 @@ from nertune.data.formats.standoff.brat import Brat
 from nertune.data.formats.standoff.pubtator import PubTator
 from nertune.data.formats.tables.parquet import Parquet
 from nertune.data.formats.webanno import WebAnno
+from nertune.data.formats.xml_files.bioc_xml import BiocXml
 from nertune.errors import ConfigError
 
 __all__ = ["ENTRY_POINTS", "all_formats", "find_format", "format_names", "register", "unregister"]
@@ -54,6 +56,8 @@ _BUILT_IN: tuple[Format, ...] = (
     PubTator(),
     WebAnno(),
     ConlluPlus(),
+    BiocXml(),
+    BiocJson(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}
