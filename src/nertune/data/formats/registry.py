@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
+from nertune.data.formats.binary.spacy_bin import SpacyBin
 from nertune.data.formats.conll import Conll
 from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.bioc_json import BiocJson
@@ -52,6 +53,7 @@ _BUILT_IN: tuple[Format, ...] = (
     Gliner(),
     Genia(),
     SpacyJson(),
+    SpacyBin(),
     Brat(),
     PubTator(),
     WebAnno(),
