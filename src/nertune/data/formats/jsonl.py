@@ -107,8 +107,8 @@ class Jsonl(Format):
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether the first line is an object with a text, or what older versions of spaCy had."""
         line = seen.first.strip()
-        if re.search(r'"label"\s*:\s*\{|"Comments"\s*:\s*\[', line):
-            return None  # CLUENER's, doccano's
+        if re.search(r'"label"\s*:\s*\{|"Comments"\s*:\s*\[|^\{\s*"%', line):
+            return None  # CLUENER's, doccano's, a CAS
         has_text = re.search(r'"text"\s*:', line) is not None
         if line.startswith("{") and has_text and (seen.is_first_cut or line[-1:] == "}"):
             return "its first line is a JSON object with a text"

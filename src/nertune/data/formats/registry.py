@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 
 from nertune.data.formats.base import Format
 from nertune.data.formats.binary.spacy_bin import SpacyBin
+from nertune.data.formats.cas.json_cas import CasJson
+from nertune.data.formats.cas.xmi import CasXmi
 from nertune.data.formats.conll import Conll
 from nertune.data.formats.conllu import ConlluPlus
 from nertune.data.formats.json_files.bioc_json import BiocJson
@@ -60,6 +62,8 @@ _BUILT_IN: tuple[Format, ...] = (
     ConlluPlus(),
     BiocXml(),
     BiocJson(),
+    CasXmi(),
+    CasJson(),
     Lines(),
 )
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nertune.data.formats.layers import NAMED_ENTITY, is_named
 from nertune.data.formats.webanno.escapes import split_values
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 
-__all__ = ["FORMAT", "NAMED_ENTITY", "Column", "Header", "choose_column", "read_header"]
+__all__ = ["FORMAT", "Column", "Header", "choose_column", "read_header"]
 
 FORMAT = "#FORMAT=WebAnno TSV "
-NAMED_ENTITY = "de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity"
 _VERSION = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?\s*")
 _LAYER = re.compile(r"#T_(SP|RL|CH)=([^|]+)(.*)")
 _SLOT = "ROLE_"
@@ -119,7 +119,7 @@ def choose_column(
         DataError: several layers have values, or the layer has no such feature.
     """
     if asked := options.get("layer"):
-        of_layer = [c for c in header.columns if asked in (c.layer, c.short)]
+        of_layer = [c for c in header.columns if is_named(c.layer, asked)]
     else:
         of_layer = [c for c in header.columns if c.layer == NAMED_ENTITY]
     used: set[int] | None = None

@@ -11,9 +11,10 @@ from itertools import accumulate, count, pairwise
 from typing import Any, NamedTuple
 
 from nertune.data.formats.fitting import keep_entities, lose
+from nertune.data.formats.layers import written_layer
 from nertune.data.formats.values import Fitted, Loss, Spans, WriteOptions
 from nertune.data.formats.webanno.escapes import escape_form, escape_text, escape_value
-from nertune.data.formats.webanno.header import FORMAT, NAMED_ENTITY
+from nertune.data.formats.webanno.header import FORMAT
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -181,9 +182,9 @@ def lines_of(document: Document, options: WriteOptions) -> Iterator[str]:
         raise DataError(f"document {document.id!r} has no tokens, which WebAnno TSV needs")
     if fit_text(document, options).losses or any(e.fragments for e in document.entities):
         raise DataError(f"WebAnno TSV cannot hold document {document.id!r} as it is: see fit")
-    layer = options.more.get("layer", NAMED_ENTITY)
+    layer, feature = written_layer(options.more)
     yield f"{FORMAT}3.3"
-    yield f"#T_SP={layer}|{options.more.get('feature', 'value')}"
+    yield f"#T_SP={layer}|{feature}"
     yield ""
     cells, parts = _cells(document, tokens)
     units = [2 if ord(character) > 0xFFFF else 1 for character in document.text]

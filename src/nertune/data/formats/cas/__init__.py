@@ -1,0 +1,1 @@
+"""UIMA CAS, as INCEpTION and DKPro export it: XMI and JSON."""
