@@ -36,7 +36,7 @@ def test_every_key_and_unit_comes_back(key: str, unit: str, tmp_path: Path) -> N
     start, end = PLACES[unit]
     spans = {"id": 1, "label": "PER", "start_offset": start, "end_offset": end}
     expected = [spans] if key == "entities" else [[start, end, "PER"]]
-    assert record == {"text": TEXT, key: expected, "id": 7, "page": 3}
+    assert record == {"text": TEXT, key: expected, "id": 7, "page": 3, "Comments": []}
     for how in (ReadOptions(more={"unit": unit}), ReadOptions(offsets=unit)):  # type: ignore[arg-type]
         assert load_with(path, how, format="doccano").documents == (DOCUMENT,)
 
@@ -46,13 +46,14 @@ def test_what_doccano_writes_today_is_the_default(tmp_path: Path) -> None:
     save_with(path, [DOCUMENT], WriteOptions(), format="doccano")
     record = json.loads(path.read_text(encoding="utf-8"))
     assert record["label"] == [[4, 6, "PER"]]
-    assert load_corpus(path).format == "jsonl"  # which knows its keys
-    exported = lines(path, {**record, "Comments": []})
-    corpus = load_corpus(exported)
+    corpus = load_corpus(path)
     assert (corpus.format, corpus.offsets) == ("doccano", "utf16")
     assert corpus.reason == 'its first line is a JSON object with a text and "Comments"'
-    assert corpus.documents[0].entities == DOCUMENT.entities
+    assert corpus.documents == (DOCUMENT,)
     assert "read as UTF-16 units" in corpus.notices[1]
+    older = lines(path, {k: v for k, v in record.items() if k != "Comments"})
+    assert load_corpus(older).format == "jsonl"  # which knows its keys
+    assert load_corpus(older, format="doccano").documents == (DOCUMENT,)
     save_with(path, corpus.documents, WriteOptions(), format="doccano")
     assert load_corpus(path).documents == corpus.documents
 
@@ -79,8 +80,12 @@ def test_relations_and_keys_that_mean_something_else(tmp_path: Path) -> None:
     corpus = load_corpus(lines(tmp_path / "a.jsonl", record))
     assert corpus.documents[0].meta["relations"] == [relation]
     assert "1 records have relations, which stay in the metadata" in corpus.notices[-1]
-    fitted = find_format("doccano").fit(Document("a", meta={"labels": 1}), WriteOptions())
-    assert [loss.kind for loss in fitted.losses] == ["metadata"]
+    meta = {"labels": 1, "Comments": ["c"]}
+    fitted = find_format("doccano").fit(Document("a", meta=meta), WriteOptions())
+    assert [loss.reason for loss in fitted.losses] == ["its key 'labels'"]
+    assert fitted.document is not None
+    save_with(tmp_path / "b.jsonl", [fitted.document], WriteOptions(), format="doccano")
+    assert load_corpus(tmp_path / "b.jsonl").documents[0].meta == {"Comments": ["c"]}
 
 
 def test_unknown_options(tmp_path: Path) -> None:

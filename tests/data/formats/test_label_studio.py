@@ -104,6 +104,11 @@ def test_every_layout_and_unit_comes_back(layout: str, unit: str, tmp_path: Path
     assert corpus.documents == (document,)
 
 
+def test_tasks_of_one_line_have_ids_of_their_own(tmp_path: Path) -> None:
+    tasks = [{"data": {"text": "a"}, "annotations": []}] * 2
+    assert [d.id for d in load(tmp_path, tasks).documents] == ["a.json:1", "a.json:1.2"]
+
+
 def test_what_a_task_says_beside_its_data_comes_back(tmp_path: Path) -> None:
     task = {**TASK, "meta": {"source": "x"}, "project": 3}
     (document,) = load(tmp_path, [task]).documents

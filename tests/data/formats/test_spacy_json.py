@@ -57,6 +57,11 @@ def test_paragraphs_are_documents(tmp_path: Path) -> None:
     assert load_corpus(tmp_path / "b.json").documents == corpus.documents
 
 
+def test_objects_of_one_line_have_ids_of_their_own(tmp_path: Path) -> None:
+    corpus = load(tmp_path, [{"paragraphs": [BERLIN]}, {"paragraphs": [BERLIN, BERLIN]}])
+    assert [d.id for d in corpus.documents] == ["a.json:1", "a.json:1.2:1", "a.json:1.2:2"]
+
+
 def test_texts_without_raw(tmp_path: Path) -> None:
     spaced = paragraph(token("a", "U-X", space=""), token("b", space=" "))
     corpus = load(tmp_path, [{"paragraphs": [spaced, paragraph(token("a"), token("b", "U-X"))]}])

@@ -11,8 +11,8 @@ clusters as one character"; its versions of 2019 and 2020 counted code points. N
 Graphemes are those of the library `regex`, whose Unicode is newer than doccano's: they differ in
 emojis that came after Unicode 10 and in Indic conjuncts.
 
-A file with the key `Comments`, which doccano's exports have, is recognised. Others are read as
-`jsonl`, which knows all these keys.
+A file with the key `Comments`, which doccano's exports have, is recognised; it is written as well.
+Others are read as `jsonl`, which knows all these keys.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from nertune.types import Document
 __all__ = ["Doccano"]
 
 _KEYS = ("label", "labels", "spans", "entities")
+_COMMENTS = "Comments"
 _TAKEN = ("text", "ents", *_KEYS)
 _UNITS = tuple(unit for unit in get_args(Offsets) if unit != "auto")
 
@@ -70,7 +71,7 @@ class Doccano(Format):
         record = seen_object(seen)
         if record is None or "text" not in record or not any(key in record for key in _KEYS):
             return None
-        if isinstance(record.get("Comments"), list):
+        if isinstance(record.get(_COMMENTS), list):
             return 'its first line is a JSON object with a text and "Comments"'
         return None
 
@@ -88,7 +89,8 @@ class Doccano(Format):
             options = replace(options, offsets=_unit(options))
         if options.like.offsets == "auto":
             options = replace(options, like=replace(options.like, offsets="utf16"))
-        documents = list(Jsonl().read(source, replace(options, more={}), findings))
+        read = Jsonl().read(source, replace(options, more={}), findings)
+        documents = [_without_empty_comments(document) for document in read]
         if related := sum(bool(d.meta.get("relations")) for d in documents):
             findings.notices.append(
                 f"{related} records have relations, which stay in the metadata; the ids of "
@@ -115,7 +117,8 @@ class Doccano(Format):
                     spans.append({**about, "start_offset": start, "end_offset": end})
                 else:
                     spans.append([start, end, entity.label])
-            target.write(dump_record({"text": document.text, key: spans, **document.meta}))
+            record = {"text": document.text, key: spans, **document.meta}
+            target.write(dump_record({_COMMENTS: [], **record}))
             target.write("\n")
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
@@ -125,8 +128,15 @@ class Doccano(Format):
             ConfigError: an option has an unknown value.
         """
         document, losses = keep_whole_units(document, _unit(options))
-        fitted = fit_keys(document, self.holds, options, _TAKEN)
+        taken = (*_TAKEN, _COMMENTS) if document.meta.get(_COMMENTS) == [] else _TAKEN
+        fitted = fit_keys(document, self.holds, options, taken)
         return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _without_empty_comments(document: Document) -> Document:
+    if document.meta.get(_COMMENTS) != []:
+        return document
+    return replace(document, meta={k: v for k, v in document.meta.items() if k != _COMMENTS})
 
 
 def _unit(options: ReadOptions | WriteOptions) -> Offsets:

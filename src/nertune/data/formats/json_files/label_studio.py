@@ -33,12 +33,12 @@ from nertune.data.formats.base import (
     WriteOptions,
     check_choice,
 )
+from nertune.data.formats.json_files.records import stream_records
 from nertune.data.formats.json_files.values import (
+    RecordIds,
     WriteArray,
     fit_keys,
-    given_id,
     keep_whole_units,
-    read_records,
     read_span,
     require_text,
     seen_array,
@@ -106,8 +106,7 @@ class LabelStudio(Format):
             ConfigError: an option has an unknown value.
         """
         reader = _Reader(source.path, options)
-        records = read_records(source.read_text(), source.path)
-        tasks = [reader.read_task(task, line) for line, task in records]
+        tasks = [reader.read_task(task, line) for line, task in stream_records(source)]
         asked = cast("Offsets", options.more.get("unit", options.offsets))
         try:
             pairs = [(task.text, task.spans) for task in tasks]
@@ -194,8 +193,10 @@ class _Reader:
     seen: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
     controls: set[str] = field(default_factory=set)
+    ids: RecordIds = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ids = RecordIds(self.path)
         for name in _CHOICES:
             _choice(self.options, name)
 
@@ -215,7 +216,7 @@ class _Reader:
         Raises:
             DataError: it has no text, or a region cannot be used.
         """
-        name = given_id(task, self.path, line)
+        name = self.ids.of(task, line)
         given = {"id": task["id"]} if "id" in task else {}
         data = task.get("data")
         regions: list[dict[str, Any]] = []

@@ -31,12 +31,14 @@ from nertune.data.formats.base import (
 from nertune.data.formats.conll.tags import say_repairs
 from nertune.data.formats.covering import cover, join_words, source_tokens, widen_to_tokens
 from nertune.data.formats.fitting import fit
+from nertune.data.formats.json_files.records import stream_records
 from nertune.data.formats.json_files.values import (
+    RecordIds,
     WriteArray,
-    read_records,
+    has_key,
     read_span,
     require_text,
-    seen_array,
+    seen_keys,
 )
 from nertune.data.formats.offsets import MisplacedSpan, Span, place
 from nertune.data.formats.values import Reading, TagRepair
@@ -67,9 +69,8 @@ class SpacyJson(Format):
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether it has documents with paragraphs, sentences and tokens."""
-        keys = ("paragraphs", "sentences", "tokens", "orth")
-        text = seen.text.lstrip()
-        if seen_array(seen, *keys) or (text[:1] == "{" and all(f'"{k}"' in text for k in keys)):
+        keys = ("sentences", "tokens", "orth")
+        if seen_keys(seen, "paragraphs") and all(has_key(seen.text, key) for key in keys):
             return "it has paragraphs with sentences of tokens"
         return None
 
@@ -81,7 +82,7 @@ class SpacyJson(Format):
         """
         reader = _Reader(source.path, options.ignore_tags)
         findings.reading = Reading(scheme="BILOU")
-        for line, record in read_records(source.read_text(), source.path):
+        for line, record in stream_records(source):
             yield from reader.read_record(record, line)
         findings.repairs += reader.repairs
         findings.notices += reader.say(strict=options.strict)
@@ -118,6 +119,10 @@ class _Reader:
     seen: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
     repairs: list[TagRepair] = field(default_factory=list)
+    ids: RecordIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ids = RecordIds(self.path)
 
     def say(self, *, strict: bool) -> list[str]:
         """What was skipped and repaired.
@@ -139,9 +144,10 @@ class _Reader:
             DataError: it cannot be used.
         """
         paragraphs = self._list(record.get("paragraphs"), '"paragraphs"', line)
+        own = self.ids.of({}, line)
         for number, paragraph in enumerate(paragraphs, 1):
             meta = self._meta(paragraph)
-            name = f"{self.path.name}:{line}"
+            name = own
             if len(paragraphs) > 1 or "id" in paragraph:
                 if "id" in record:
                     meta["document"] = record["id"]
