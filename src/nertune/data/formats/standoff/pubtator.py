@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +100,20 @@ class PubTator(Format):
             target.write("\n".join(lines) + "\n\n")
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
-        """Texts of a line, or of two of which the second is not empty."""
-        if problem := _text_problem(document.text):
-            return lose(document, problem)
+        """In two lines at most: other line ends become spaces, so that offsets stay."""
+        if "\0" in document.text:
+            return lose(document, "its text holds a NUL")
         losses: list[Loss] = []
+        if (text := _two_lines(document.text)) != document.text:
+            told = "its line ends but the first, which become spaces"
+            losses.append(Loss(document.id, "text", told))
+            document = replace(document, text=text)
         given = document.meta.get("id")
         if given is not None and not _is_id(given):
             told = f"its id {shorten(str(given))} cannot stand in this format"
             losses.append(Loss(document.id, "id", told))
             meta = {key: value for key, value in document.meta.items() if key != "id"}
-            document = Document(
-                document.text, document.entities, document.id, document.tokens, meta
-            )
+            document = replace(document, meta=meta)
         document, dropped = keep_entities(document, _refuse_label)
         fitted = fit(document, self.holds, options)
         return Fitted(fitted.document, (*losses, *dropped, *fitted.losses))
@@ -122,13 +124,11 @@ def _is_id(value: Any) -> bool:
     return is_plain and re.fullmatch(_ID, str(value)) is not None and "\0" not in str(value)
 
 
-def _text_problem(text: str) -> str:
-    """Why a title and an abstract cannot hold a text; empty if they can."""
-    if "\0" in text or "\r" in text:
-        return "its text holds a NUL or a carriage return"
-    if text.count("\n") > 1:
-        return "its text has more than two lines, and the format holds a title and an abstract"
-    return "its text ends with a line end" if text.endswith("\n") else ""
+def _two_lines(text: str) -> str:
+    """A text of a title and an abstract, which is not empty; as long as before."""
+    title, end, abstract = text.partition("\n")
+    title, abstract = title.replace("\r", " "), re.sub("[\r\n]", " ", abstract)
+    return title + (end if abstract else " " * len(end)) + abstract
 
 
 def _refuse_label(entity: Entity) -> str:
