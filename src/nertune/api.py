@@ -19,8 +19,10 @@ from nertune.data.corpus import (
     Corpus,
     load_alike,
     load_corpus,
-    save_documents,
+    load_with,
+    save_with,
 )
+from nertune.data.formats.base import ReadOptions, WriteOptions
 from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.values import Join, SchemeChoice
 from nertune.data.samples import resolve_data
@@ -46,27 +48,23 @@ def read(
     join: Join = "auto",
     offsets: Offsets = "auto",
     strict: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> list[Document]:
-    """Read the documents of a file: any format that nertune reads, packed with gzip or not.
+    """Read the documents of a file in any format that nertune reads.
 
     Args:
-        path: the file, or `sample:train`, `sample:dev`, `sample:test` for the bundled sample.
+        path: the file; a folder, a pattern such as `data/*.conll`, or a ZIP archive of several; or
+            `sample:train`, `sample:dev`, `sample:test` for the bundled sample.
         format, scheme, join, offsets, strict: as for `nertune.load_corpus`, which also returns how
             the file was read.
+        options: of the format, e.g. `{"columns": "0,3"}`.
 
     Raises:
         DataError: the file or a line of it cannot be used; the message names both.
         ConfigError: an option has an unknown value.
     """
-    corpus = load_corpus(
-        resolve_data(str(path)),
-        format=format,
-        scheme=scheme,
-        join=join,
-        offsets=offsets,
-        strict=strict,
-    )
-    return list(corpus.documents)
+    how = ReadOptions(scheme, join, offsets, strict, more=options or {})
+    return list(load_with(resolve_data(str(path)), how, format=format).documents)
 
 
 def write(
@@ -75,19 +73,21 @@ def write(
     *,
     format: str | None = None,
     scheme: Scheme = "BIO",
+    options: Mapping[str, str] | None = None,
 ) -> None:
     """Write documents to a file, which appears (or replaces an older one) only when complete.
 
     Args:
         path: the file; `.gz` is packed.
         documents: the documents.
-        format: `None` goes by the name: JSONL spans for `.jsonl`, else CoNLL.
+        format: a format's name; `None` goes by the suffix: JSONL spans for `.jsonl`, else CoNLL.
         scheme: the tag scheme of CoNLL.
+        options: of the format, e.g. `{"layers": "2"}`.
 
     Raises:
         DataError: the file cannot be written, or the format cannot hold a document.
     """
-    save_documents(path, documents, format=format, scheme=scheme)
+    save_with(path, documents, WriteOptions(scheme, more=options or {}), format=format)
 
 
 def train(

@@ -31,6 +31,7 @@ from helpers.tiny import (
 )
 from nertune import __version__
 from nertune.cli.commands import app
+from nertune.data.corpus import load_corpus
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 
@@ -663,3 +664,29 @@ def test_help_is_shown_whole() -> None:
             found += 1
     assert found > 50
     assert "section [space]" in " ".join(run("sweep", "--help").stdout.split()).replace("│ ", "")
+
+
+def test_options_of_formats(model: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.tsv"
+    wide.write_text("1\tx\t王\tB-PER\n2\tx\t明\tI-PER\n", encoding="utf-8")
+    columns = ("--option", "columns=2,3")
+    outcome = run("evaluate", model, wide, "--json", *columns)
+    assert outcome.code == 0, outcome.error
+    assert "columns 3 (token) and 4 (tag) of 4 are read" in json.loads(outcome.stdout)["notices"]
+    outcome = run("predict", model, "--file", wide, "--format", "jsonl", *columns)
+    assert json.loads(outcome.stdout)["text"] == "王明"
+    refused(run("evaluate", model, wide, "--option", "columns"), "expected KEY=VALUE")
+    refused(run("predict", model, "--file", wide, *columns, *columns), "columns is given twice")
+    refused(run("predict", model, "-f", wide, "--option", "x=1"), "has no option 'x'; it has:")
+
+
+def test_predictions_in_files_that_are_no_text(model: Path, tmp_path: Path) -> None:
+    sentence = "王明在北京。"
+    outcome = run("predict", model, sentence, "--format", "brat", "-o", tmp_path / "out")
+    assert (outcome.code, outcome.stdout) == (0, "")
+    (found,) = load_corpus(tmp_path / "out").documents
+    shown = json.loads(run("predict", model, sentence, "--format", "jsonl").stdout)
+    assert found.text == sentence
+    assert [[e.start, e.end, e.label] for e in found.entities] == [
+        [e["start"], e["end"], e["label"]] for e in shown["entities"]
+    ]

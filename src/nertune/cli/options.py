@@ -11,11 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from nertune.errors import ConfigError
+
 __all__ = [
     "BackendOption",
     "Device",
     "EncoderOption",
     "Format",
+    "FormatOptions",
     "Join",
     "Json",
     "OffsetsOption",
@@ -24,6 +27,7 @@ __all__ = [
     "SchemeOption",
     "Sets",
     "interruptible",
+    "parse_options",
     "print_json",
     "stderr",
     "stdout",
@@ -42,6 +46,12 @@ Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, non
 OffsetsOption = Annotated[
     str, typer.Option(help="What offsets count: auto, codepoint, utf16, byte or grapheme.")
 ]
+FormatOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="Of the file's format, e.g. columns=0,3; repeatable."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[
     str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
@@ -52,6 +62,23 @@ EncoderOption = Annotated[
         "--encoder", help="Where an adapter's base encoder is now; its hash decides if it is that."
     ),
 ]
+
+
+def parse_options(given: list[str] | None) -> dict[str, str]:
+    """Options of a format from `KEY=VALUE`.
+
+    Raises:
+        ConfigError: one has another form, or a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for option in given or []:
+        key, equals, value = option.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--option {option!r}: expected KEY=VALUE, e.g. columns=0,3")
+        if key in found:
+            raise ConfigError(f"--option {key} is given twice")
+        found[key] = value
+    return found
 
 
 def stdout() -> Console:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
-from rich.console import Console
 
 from nertune.cli.log import show_log
 from nertune.cli.options import (
@@ -15,9 +14,11 @@ from nertune.cli.options import (
     Device,
     EncoderOption,
     Format,
+    FormatOptions,
     Json,
     OffsetsOption,
     SchemeOption,
+    parse_options,
     print_json,
     stderr,
     stdout,
@@ -40,6 +41,7 @@ def evaluate(
         str, typer.Option(help="How CoNLL tokens become text: auto (as in training), none, space.")
     ] = "auto",
     offsets: OffsetsOption = "auto",
+    option: FormatOptions = None,
     labels: Annotated[
         str,
         typer.Option(
@@ -55,17 +57,18 @@ def evaluate(
 ) -> None:
     """Score a tagger against a file's gold entities (strict spans)."""
     from nertune.artifacts.manifest import trained_reading
-    from nertune.data.corpus import load_alike
+    from nertune.data.corpus import load_with
+    from nertune.data.formats import ReadOptions
     from nertune.data.samples import resolve_data
 
-    corpus = load_alike(
-        resolve_data(str(file)),
-        trained_reading(model),
-        format=format,
-        scheme=scheme,  # type: ignore[arg-type]
-        join=join,  # type: ignore[arg-type]
-        offsets=offsets,  # type: ignore[arg-type]
+    how = ReadOptions(
+        scheme,  # type: ignore[arg-type]
+        join,  # type: ignore[arg-type]
+        offsets,  # type: ignore[arg-type]
+        like=trained_reading(model),
+        more=parse_options(option),
     )
+    corpus = load_with(resolve_data(str(file)), how, format=format)
     from nertune.evaluation.metrics import score
     from nertune.evaluation.relabel import describe_gold, read_label_map, rename_labels
     from nertune.reports.terminal import print_scores
@@ -121,6 +124,7 @@ def predict(
             help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."
         ),
     ] = "auto",
+    option: FormatOptions = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="A text file is one document, not one a line.")
     ] = False,
@@ -143,7 +147,7 @@ def predict(
         read_inputs,
         read_stdin,
     )
-    from nertune.inference.output import open_output, output_format, write_tagged
+    from nertune.inference.output import output_format, save_tagged
 
     kind = output_format(format, output)
     if texts and file:
@@ -160,7 +164,8 @@ def predict(
                 soft_wrap=True,
             )
         how = trained_reading(model).join
-        batches = in_batches(read_files(paths, input_format, join=how, whole=whole))
+        own = parse_options(option)
+        batches = in_batches(read_files(paths, input_format, join=how, whole=whole, options=own))
     else:
         batches = read_stdin(whole=whole)
     first = _peek(batches)  # so that a missing file is told before a model is loaded
@@ -170,9 +175,7 @@ def predict(
         by_sentence=sentences,
         min_score=min_score,
     )
-    with open_output(output) as stream:
-        console = stdout() if output is None else Console(file=stream, highlight=False)
-        write_tagged(predictor, tagged, kind, stream, console)
+    save_tagged(predictor, tagged, kind, output)
 
 
 def export(

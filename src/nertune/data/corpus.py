@@ -6,13 +6,20 @@ import gc
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
-from nertune.data.formats.base import Findings, Format, ReadOptions, Source, WriteOptions
+from nertune.data.formats.base import (
+    Findings,
+    Format,
+    ReadOptions,
+    Source,
+    WriteOptions,
+    check_options,
+)
 from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.recognition import format_of_name, recognise
 from nertune.data.formats.registry import find_format
@@ -214,7 +221,7 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
 def _load_source(source: Source, options: ReadOptions, format: str) -> Corpus:
     findings = Findings()
     chosen, reason = _choose_format(source, format, findings)
-    _check_own_options(chosen, options.more)
+    check_options(chosen, options.more)
     with _without_garbage_collection():
         documents = tuple(chosen.read(source, options, findings))
     if not documents:
@@ -263,12 +270,6 @@ def _join(path: Path, parts: Sequence[Corpus], left_out: Sequence[Path]) -> Corp
         sha256=content_hash(documents),
         reason=first.reason,
     )
-
-
-def _check_own_options(format: Format, given: Mapping[str, str]) -> None:
-    if unknown := sorted(set(given) - set(format.options)):
-        known = ", ".join(format.options) or "none"
-        raise ConfigError(f"format {format.name} has no option {unknown[0]!r}; it has: {known}")
 
 
 @contextmanager
@@ -363,7 +364,7 @@ def save_with(
     """
     path = Path(path)
     chosen = written_format(path) if format is None else find_format(format, writes=True)
-    _check_own_options(chosen, options.more)
+    check_options(chosen, options.more)
     if chosen.container == "text":
         with open_for_writing(path) as stream:
             chosen.write(documents, stream, options)

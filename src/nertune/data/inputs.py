@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from nertune.data.formats.base import Findings, Format, ReadOptions, Source
+from nertune.data.formats.base import Findings, Format, ReadOptions, Source, check_options
 from nertune.data.formats.lines import documents_of_lines
 from nertune.data.formats.recognition import recognise
 from nertune.data.formats.registry import find_format
@@ -58,7 +58,12 @@ def read_inputs(
 
 
 def read_files(
-    paths: Sequence[Path], input_format: str = "auto", *, join: Join = "auto", whole: bool = False
+    paths: Sequence[Path],
+    input_format: str = "auto",
+    *,
+    join: Join = "auto",
+    whole: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[Document]:
     """The documents of files, one file after the other.
 
@@ -69,10 +74,11 @@ def read_files(
         paths: files.
         input_format, join: as for `read_inputs`.
         whole: a text file is one document, not one a line.
+        options: the format's own.
 
     Raises:
         DataError: a file or a line of it cannot be read.
-        ConfigError: the format is unknown, or `whole` is asked for of a labelled file.
+        ConfigError: the format or an option is unknown, or `whole` is asked for of a labelled file.
     """
     sources = [source for path in paths for source in sources_of(resolve_data(str(path)))[0]]
     for source in sources:
@@ -84,7 +90,9 @@ def read_files(
         if whole:
             documents = [Document(source.read_text(), id=str(path))]
         else:
-            documents = format.read(source, ReadOptions(join=join, ignore_tags=True), Findings())
+            check_options(format, options or {})
+            how = ReadOptions(join=join, ignore_tags=True, more=options or {})
+            documents = format.read(source, how, Findings())
         for document in documents:
             if len(sources) > 1 and "id" not in document.meta:
                 own = document.id.startswith(f"{path.name}:")

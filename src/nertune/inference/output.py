@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -13,15 +12,17 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from nertune.data.corpus import save_with
 from nertune.data.formats.base import Format, WriteOptions
 from nertune.data.formats.recognition import format_of_name
 from nertune.data.formats.registry import find_format
+from nertune.data.formats.values import Loss
 from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.storage.files import open_for_writing
 from nertune.types import Document, Entity
 
-__all__ = ["highlight", "open_output", "output_format", "write_predictions", "write_tagged"]
+__all__ = ["highlight", "output_format", "save_tagged", "write_predictions", "write_tagged"]
 
 _LOG = logging.getLogger("nertune")
 _OPTIONS = WriteOptions(scores=True)
@@ -44,11 +45,8 @@ def output_format(format: str | None, output: Path | None) -> str:
         if named is None or not named.writes:
             return "text"
         found = named
-    if found.container != "text":
-        raise ConfigError(
-            f"format {found.name} is no stream of text: write jsonl, and make it {found.name} with "
-            "nertune data convert"
-        )
+    if found.container != "text" and output is None:
+        raise ConfigError(f"format {found.name} is no stream of text: name a file with --output")
     return found.name
 
 
@@ -56,18 +54,31 @@ def _find(format: str) -> Format:
     return find_format(format, writes=True, entities=True, option="--format ", also=("text",))
 
 
-@contextmanager
-def open_output(output: Path | None) -> Iterator[TextIO]:
-    """The file, which replaces an older one only when all is written; or stdout.
+def save_tagged(
+    predictor: Predictor, tagged: Iterable[Document], format: str, output: Path | None
+) -> None:
+    """Write tagged documents to a file, to stdout, or to the files of a format that is no text.
+
+    Args:
+        predictor: the tagger.
+        tagged: the documents.
+        format: `text`, or a format's name.
+        output: a file or folder, which appears when all is written; `None` for stdout.
 
     Raises:
         DataError: the file cannot be written.
     """
+    chosen = None if format == "text" else _find(format)
+    if chosen is not None and chosen.container != "text" and output is not None:
+        save_with(output, _fitted(predictor, tagged, chosen), _OPTIONS, format=chosen.name)
+        return
     if output is None:
-        yield sys.stdout
+        console = Console(markup=False, emoji=False, highlight=False)
+        write_tagged(predictor, tagged, format, sys.stdout, console)
         return
     with open_for_writing(output) as stream:
-        yield stream
+        console = Console(file=stream, highlight=False)
+        write_tagged(predictor, tagged, format, stream, console)
 
 
 def write_predictions(
@@ -100,7 +111,7 @@ def write_tagged(
     """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
     if format != "text":
         chosen = _find(format)
-        chosen.write(_fitted(predictor, tagged, chosen, stream), stream, _OPTIONS)
+        chosen.write(_fitted(predictor, tagged, chosen, stream.flush), stream, _OPTIONS)
         stream.flush()
         return
     for document in tagged:
@@ -109,20 +120,35 @@ def write_tagged(
 
 
 def _fitted(
-    predictor: Predictor, tagged: Iterable[Document], format: Format, stream: TextIO
+    predictor: Predictor,
+    tagged: Iterable[Document],
+    format: Format,
+    when_written: Callable[[], None] = lambda: None,
 ) -> Iterator[Document]:
-    """The documents as the format can hold them; each is written before the next one is tagged."""
+    """The documents as the format can hold them; each is written before the next one is tagged.
+
+    Entities that it cannot hold are counted, and warned of in the end.
+    """
     overlapping = 0
+    lost: list[Loss] = []
     for document in tagged:
         if format.holds.tokens == "required":
             tokens = document.tokens or predictor.visible_units(document)
             document = replace(document, tokens=tuple(tokens))
         fitted = format.fit(document, _OPTIONS)
-        if not format.holds.overlap:
-            overlapping += _count_overlapping(document)
+        overlaps = 0 if format.holds.overlap else _count_overlapping(document)
+        overlapping += overlaps
+        if not overlaps:
+            lost += (loss for loss in fitted.losses if loss.kind == "entity")
         if fitted.document is not None:
             yield fitted.document
-            stream.flush()  # by now it is written
+            when_written()
+    if lost:
+        _LOG.warning(
+            "%d entities are not written as they are, since format %s cannot hold them (first: %s "
+            "in %s: %s); jsonl holds them all", len(lost), format.name,
+            lost[0].entity and lost[0].entity.label, lost[0].document, lost[0].reason,
+        )  # fmt: skip
     if overlapping:
         _LOG.warning(
             "%d entities overlap others, which format %s cannot hold: only the likeliest are "

@@ -107,4 +107,4 @@ def test_commands(tmp_path: Path) -> None:
     assert run(*again, "--allow-loss").code == 0
     assert load_corpus(tmp_path / "c").sha256 == load_corpus(data).sha256
     outcome = run("predict", "nowhere", "x", "--format", "brat")
-    assert "format brat is no stream of text: write jsonl" in outcome.error
+    assert "format brat is no stream of text: name a file with --output" in outcome.error

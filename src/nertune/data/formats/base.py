@@ -61,6 +61,7 @@ __all__ = [
     "Source",
     "WriteOptions",
     "check_choice",
+    "check_options",
 ]
 
 
@@ -142,3 +143,14 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """
     if value not in allowed:
         raise ConfigError(f"{name}={value!r} is unknown, expected one of {', '.join(allowed)}")
+
+
+def check_options(format: Format, given: Mapping[str, str]) -> None:
+    """Refuse options that a format has not got.
+
+    Raises:
+        ConfigError: names the option and those that there are.
+    """
+    if unknown := sorted(set(given) - set(format.options)):
+        known = ", ".join(format.options) or "none"
+        raise ConfigError(f"format {format.name} has no option {unknown[0]!r}; it has: {known}")
