@@ -6,8 +6,8 @@
 JSON-MIN, `[{"text": "王明在京", "label": [{"start": 0, "end": 2, "labels": ["PER"]}]}]`, is read as
 well, and written with the option `layout=json-min`.
 
-Offsets count code points since Label Studio 1.4 (2022), UTF-16 units before. `auto` finds out by
-the texts that regions carry.
+Offsets count code points today; versions of 2021 counted UTF-16 units. `auto` finds out by the texts
+that regions carry.
 
 The data of a task becomes the document's metadata. What else a task says (`meta`, `project`, …)
 stands under `label_studio_task` there, and is written to the task again.
@@ -122,7 +122,7 @@ class LabelStudio(Format):
         if asked == "auto" and placed.ambiguous:
             findings.notices.append(
                 f"offsets of {len(placed.ambiguous)} tasks may count code points, or UTF-16 units "
-                f"as before Label Studio 1.4, and nothing in the file decides: read as "
+                f"as in versions of 2021, and nothing in the file decides: read as "
                 f"{placed.offsets} (first: line {tasks[placed.ambiguous[0]].line}); say which with "
                 "offsets codepoint or utf16"
             )
