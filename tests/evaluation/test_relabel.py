@@ -11,7 +11,7 @@ import pytest
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_predictor, make_settings, save_predictor, write_jsonl
 from nertune.errors import ConfigError
-from nertune.evaluation.relabel import describe_gold, read_label_map, rename_labels
+from nertune.evaluation.relabel import describe_gold, rename_labels
 from nertune.types import Document, Entity
 
 KNOWN = ("LOC", "PER")
@@ -66,45 +66,6 @@ def test_entities_that_become_the_same_count_once() -> None:
 def test_what_is_not_there_is_refused(names: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         rename_labels(GOLD, names, KNOWN)
-
-
-def test_maps_are_read_from_the_command_line_and_from_files(tmp_path: Path) -> None:
-    expected = {"per": "PERSON", "x": "", "a b": "LOC"}
-    assert read_label_map("per=PERSON, x=, a b=LOC") == expected
-    table = 'per = "PERSON"\nx = ""\n"a b" = "LOC"\n'
-    for name, text in {
-        "a.toml": table,
-        "b.toml": "[labels]\n" + table,
-        "c.json": json.dumps(expected),
-        "d.json": json.dumps({**expected, "x": None}),
-    }.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        assert read_label_map(str(tmp_path / name)) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("per", "'per' is no pair; expected GOLD=MODEL"),
-        ("=PER", "is no pair"),
-        ("per=PER,", "is no pair"),
-        ("per=PER,per=LOC", "stands twice"),
-        ("absent.toml", "cannot be read: No such file"),
-    ],
-)
-def test_maps_that_are_none(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read_label_map(text)
-
-
-@pytest.mark.parametrize(("name", "text"), [
-    ("a.toml", "per = 1\n"), ("b.toml", "per = \n"), ("c.json", "[1]"), ("d.json", "{"),
-    ("e.json", "{}"),
-])  # fmt: skip
-def test_files_that_are_no_maps(name: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"--labels .*{name}"):
-        read_label_map(str(tmp_path / name))
 
 
 def test_the_command(tmp_path: Path) -> None:

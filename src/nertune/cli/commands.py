@@ -14,6 +14,7 @@ import typer
 from nertune import __version__
 from nertune.cli.comparing import advise, compare, sweep
 from nertune.cli.data import convert, inspect
+from nertune.cli.editing import dedupe, map_, merge, split, view
 from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, settings
@@ -30,14 +31,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(name="data", help="Look into data files.", no_args_is_help=True)
+data_app = typer.Typer(
+    name="data", help="Look into data files, and change them.", no_args_is_help=True
+)
 app.add_typer(data_app)
 for _command in (
     train, evaluate, predict, pretrain, export, compare, sweep, advise, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
-for _data_command in (inspect, convert):
-    data_app.command()(_data_command)
+for _data_command in (inspect, convert, split, merge, map_, dedupe, view):
+    data_app.command(_data_command.__name__.rstrip("_"))(_data_command)
 
 _DISK_HINTS = {
     errno.ENOSPC: "make room, or name a folder on another disk; --resume continues a run",

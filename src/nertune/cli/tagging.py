@@ -69,8 +69,9 @@ def evaluate(
         more=parse_options(option),
     )
     corpus = load_with(resolve_data(str(file)), how, format=format)
+    from nertune.data.editing.labels import read_label_map
     from nertune.evaluation.metrics import score
-    from nertune.evaluation.relabel import describe_gold, read_label_map, rename_labels
+    from nertune.evaluation.relabel import describe_gold, rename_labels
     from nertune.reports.terminal import print_scores
 
     names = read_label_map(labels) if labels else {}

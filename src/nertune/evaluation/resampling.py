@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nertune.data.borders import number_sources
 from nertune.types import Document
 
 __all__ = ["caveats", "chunk_sizes", "source_documents", "sum_by_source"]
 
 _MAX_CELLS = 4_000_000  # of one matrix of draws: 32 MB
-_BORDER_KEYS = ("document", "document_id", "doc_id")
 _FEW_DOCUMENTS, _FEW_ENTITIES = 10, 50
 
 
@@ -37,15 +36,8 @@ def source_documents(documents: Sequence[Document]) -> NDArray[np.int64] | None:
         borders are not known (a text without the key, or one value for all) or every text is a
         document of its own.
     """
-    for key in _BORDER_KEYS:
-        values = [document.meta.get(key) for document in documents]
-        if None in values:
-            continue
-        numbers: dict[str, int] = {}
-        found = [numbers.setdefault(json.dumps(v, sort_keys=True), len(numbers)) for v in values]
-        if 1 < len(numbers) < len(found):
-            return np.array(found, dtype=np.int64)
-    return None
+    numbers = number_sources(documents)
+    return None if numbers is None else np.array(numbers, dtype=np.int64)
 
 
 def sum_by_source(

@@ -6,10 +6,11 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-__all__ = ["NOTHING", "Block", "Bullets", "Cell", "Example", "Examples", "Page", "Paragraph",
-           "Picture", "Row", "Section", "Segment", "Table", "brief"]  # fmt: skip
+__all__ = ["NOTHING", "Block", "Browser", "Bullets", "Cell", "Example", "Examples", "LabelCount",
+           "Page", "Paragraph", "Picture", "Row", "Section", "Segment", "Table",
+           "brief"]  # fmt: skip
 
 NOTHING = "–"
 """In a cell: undefined, or not measured."""
@@ -128,6 +129,40 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelCount:
+    """How often a label stands in a corpus.
+
+    Attributes:
+        label: the label.
+        hue: of its colour, in degrees.
+        entities: with this label.
+        documents: with such an entity.
+    """
+
+    label: str
+    hue: int
+    entities: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The documents of a corpus to look through; only an HTML page shows them.
+
+    Attributes:
+        labels: the most frequent first.
+        documents: JSON values that the page's script shows, see `reports.corpus`.
+        page_size: documents that are shown at a time.
+        num_without: documents without entities.
+    """
+
+    labels: Sequence[LabelCount]
+    documents: Sequence[Any]
+    page_size: int
+    num_without: int
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A heading with what stands below it; without a title, the opening of a page."""
 
@@ -142,3 +177,4 @@ class Page:
     title: str
     sections: Sequence[Section]
     examples: Examples | None = None
+    browser: Browser | None = None

@@ -7,21 +7,27 @@ from collections.abc import Callable
 from rich.console import Console
 
 from nertune.data.convert import Conversion
+from nertune.reports.terminal import print_lines
 
-__all__ = ["render"]
+__all__ = ["print_outcome", "render"]
 
 _MAX_LINES = 20  # of losses and of differences each; --json has all
 
 
 def render(found: Conversion, console: Console) -> None:
     """Say what was read and written, and list by entity what is lost."""
+    print_lines(
+        [f"{found.source}: read as {found.source_format}: {found.reason}", *found.notices], console
+    )
+    print_outcome(found, console)
+
+
+def print_outcome(found: Conversion, console: Console) -> None:
+    """Say what was written, and list by entity what is lost."""
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_lines([line], console)
 
-    say(f"{found.source}: read as {found.source_format}: {found.reason}")
-    for notice in found.notices:
-        say(notice)
     for loss in found.losses[:_MAX_LINES]:
         entity = loss.entity
         what = "" if entity is None else f"{entity.label} [{entity.start}, {entity.end}): "

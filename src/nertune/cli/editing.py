@@ -1,0 +1,300 @@
+"""Commands that change a corpus or show it: split, merge, map, dedupe, view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nertune.cli.options import (
+    Join,
+    Json,
+    OffsetsOption,
+    SchemeOption,
+    print_json,
+    stderr,
+    stdout,
+)
+from nertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nertune.data.convert import Conversion
+    from nertune.data.corpus import Corpus
+    from nertune.data.editing.output import Output
+    from nertune.data.formats import ReadOptions
+
+__all__ = ["dedupe", "map_", "merge", "split", "view"]
+
+In = Annotated[str, typer.Argument(metavar="IN", help="A data file or folder; or sample:train.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The new file or folder.")]
+From = Annotated[str, typer.Option("--from", help="The format of IN: auto, or a name.")]
+To = Annotated[
+    str, typer.Option("--to", help="The format of OUT: by its suffix, else that of IN; or a name.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Read what was written again and compare.")]
+AllowLoss = Annotated[
+    bool, typer.Option("--allow-loss", help="Write even if the format cannot hold all of it.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
+]
+Unit = Annotated[str, typer.Option(help="Cut texts without tokens into: auto, char or word.")]
+_LABELS = "OLD=NEW,… renames, OLD= drops a label; or a .toml or .json file of such pairs."
+
+
+def split(
+    source: In,
+    folder: Annotated[Path, typer.Argument(metavar="OUT_FOLDER", help="For the files.")],
+    sizes: Annotated[
+        str, typer.Option(help="Shares, or numbers of documents: train=1000,dev=200.")
+    ] = "train=0.8,dev=0.1,test=0.1",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same parts.")] = 0,
+    group: Annotated[
+        str, typer.Option(help="A key of the metadata: texts with the same value stay together.")
+    ] = "",
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Part the sentences of one source document.")
+    ] = False,
+    near: Annotated[
+        float, typer.Option(help="Texts from this similarity on stay together: 0.5 to 1 (equal).")
+    ] = 0.8,
+    from_: From = "auto",
+    to: To = "auto",
+    check: Check = False,
+    allow_loss: AllowLoss = False,
+    overwrite: Overwrite = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Options = None,
+    unit: Unit = "auto",
+    as_json: Json = False,
+) -> None:
+    """Part a corpus: by document, stratified by label, nearly equal texts together."""
+    from nertune.data.editing.output import save_parts, with_documents
+    from nertune.data.editing.split import read_sizes, split_documents
+    from nertune.reports.editing import print_notices, print_split, print_written
+
+    wanted = read_sizes(sizes)
+    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    found = split_documents(
+        corpus.documents, wanted, seed=seed, group=group, sentences=sentences, near=near
+    )
+    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    parts = {n: with_documents(corpus, part.documents) for n, part in found.parts.items()}
+    written = save_parts(parts, folder, output)
+    if as_json:
+        outputs = {name: made.to_dict() for name, made in written.items()}
+        print_json({**found.to_dict(), "seed": seed, "written": outputs})
+    else:
+        print_notices([_say_reading(corpus), *corpus.notices, *found.notices], stderr())
+        print_split(found, stdout())
+        print_written(list(written.values()), stderr())
+    _end(list(written.values()))
+
+
+def merge(
+    paths: Annotated[list[str], typer.Argument(metavar="IN... OUT", help="Files, then OUT.")],
+    labels: Annotated[str, typer.Option(help=_LABELS)] = "",
+    from_: From = "auto",
+    to: To = "auto",
+    check: Check = False,
+    allow_loss: AllowLoss = False,
+    overwrite: Overwrite = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Options = None,
+    unit: Unit = "auto",
+    as_json: Json = False,
+) -> None:
+    """Put files of any formats into one; equal texts are reported, never merged."""
+    from nertune.data.editing.labels import read_label_map
+    from nertune.data.editing.merge import merge_documents, name_sources
+    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.reports.editing import print_merged, print_notices, print_written
+
+    if len(paths) < 2:
+        raise ConfigError("merge: expected IN... OUT, the files to read and the one to write")
+    *sources, target = paths
+    names = read_label_map(labels) if labels else None
+    corpora = [_load(s, from_, _reading(scheme, join, offsets, option)) for s in sources]
+    by_name = dict(
+        zip(name_sources([c.path for c in corpora]), (c.documents for c in corpora), strict=True)
+    )
+    found = merge_documents(by_name, labels=names)
+    output = _output(corpora, unit, to, check, allow_loss, overwrite)
+    whole = with_documents(corpora[0], found.documents)
+    written = save_whole(whole, _path(target), output, sources=[c.path for c in corpora])
+    if as_json:
+        print_json({**found.to_dict(), "written": written.to_dict()})
+    else:
+        for corpus in corpora:
+            print_notices([_say_reading(corpus), *corpus.notices], stderr())
+        print_merged(found, stderr())
+        print_written([written], stderr())
+    _end([written])
+
+
+def map_(
+    source: In,
+    target: Out,
+    labels: Annotated[str, typer.Option(help=_LABELS)],
+    from_: From = "auto",
+    to: To = "auto",
+    check: Check = False,
+    allow_loss: AllowLoss = False,
+    overwrite: Overwrite = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Options = None,
+    unit: Unit = "auto",
+    as_json: Json = False,
+) -> None:
+    """Rename or drop labels; say which entities become the same or overlap."""
+    from nertune.data.editing.labels import map_labels, read_label_map
+    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.reports.editing import print_mapped, print_notices, print_written
+
+    names = read_label_map(labels)
+    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    found = map_labels(corpus.documents, names)
+    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    written = save_whole(with_documents(corpus, found.documents), target, output)
+    if as_json:
+        print_json({**found.to_dict(), "written": written.to_dict()})
+    else:
+        print_notices([_say_reading(corpus), *corpus.notices], stderr())
+        print_mapped(found, stderr())
+        print_written([written], stderr())
+    _end([written])
+
+
+def dedupe(
+    source: In,
+    target: Out,
+    near: Annotated[
+        float | None,
+        typer.Option(help="Also nearly equal texts, from this similarity on: 0.5 to 1."),
+    ] = None,
+    keep_conflicts: Annotated[
+        bool, typer.Option("--keep-conflicts", help="Keep copies that are annotated otherwise.")
+    ] = False,
+    from_: From = "auto",
+    to: To = "auto",
+    check: Check = False,
+    allow_loss: AllowLoss = False,
+    overwrite: Overwrite = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Options = None,
+    unit: Unit = "auto",
+    as_json: Json = False,
+) -> None:
+    """Drop texts that repeat an earlier one; list by entity where their annotations differ."""
+    from nertune.data.editing.dedupe import dedupe_documents
+    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.reports.editing import print_deduped, print_notices, print_written
+
+    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    found = dedupe_documents(corpus.documents, near=near, keep_conflicts=keep_conflicts)
+    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    written = save_whole(with_documents(corpus, found.documents), target, output)
+    if as_json:
+        print_json({**found.to_dict(), "written": written.to_dict()})
+    else:
+        print_notices([_say_reading(corpus), *corpus.notices], stderr())
+        print_deduped(found, stderr())
+        print_written([written], stderr())
+    _end([written])
+
+
+def view(
+    source: In,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page; by default IN's name with .html, here."),
+    ] = None,
+    page_size: Annotated[
+        int, typer.Option(min=1, max=1000, help="Documents that are shown at a time.")
+    ] = 50,
+    from_: From = "auto",
+    overwrite: Overwrite = False,
+    scheme: SchemeOption = "auto",
+    join: Join = "auto",
+    offsets: OffsetsOption = "auto",
+    option: Options = None,
+) -> None:
+    """Write one HTML page to look through a corpus: search, filter by label, page by page."""
+    from nertune.data.editing.output import refuse_existing
+    from nertune.reports.corpus import corpus_page
+    from nertune.reports.editing import print_notices
+    from nertune.reports.html import to_html
+    from nertune.storage.files import open_for_writing
+
+    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    name = corpus.path.name.partition(".")[0] or corpus.path.name or "corpus"
+    target = Path(f"{name}.html") if output is None else output
+    refuse_existing([target], overwrite=overwrite, sources=[corpus.path])
+    page = corpus_page(
+        corpus.documents,
+        name=str(corpus.path),
+        page_size=page_size,
+        about=f"Read as {corpus.format}: {corpus.reason}.",
+        notices=corpus.notices,
+    )
+    with open_for_writing(target) as stream:
+        stream.write(to_html(page))
+    print_notices([_say_reading(corpus), *corpus.notices], stderr())
+    stdout().print(f"{target}: {len(corpus.documents):,} documents, "
+                   f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
+
+
+def _reading(scheme: str, join: str, offsets: str, option: Sequence[str] | None) -> ReadOptions:
+    from nertune.data.formats import ReadOptions
+
+    more = dict(o.partition("=")[::2] for o in option or [])
+    return ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
+
+
+def _load(source: str, format: str, options: ReadOptions) -> Corpus:
+    from nertune.data.corpus import load_with
+    from nertune.data.samples import resolve_data
+
+    return load_with(resolve_data(source), options, format=format)
+
+
+def _output(
+    corpora: Sequence[Corpus], unit: str, to: str, check: bool, allow_loss: bool, overwrite: bool
+) -> Output:
+    from nertune.data.editing.output import Output
+    from nertune.data.formats import WriteOptions
+    from nertune.tokens.units import choose_unit, cut_visible
+
+    if unit not in ("auto", "char", "word"):
+        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    documents = [document for corpus in corpora for document in corpus.documents]
+    cut = choose_unit(documents, unit)  # type: ignore[arg-type]
+    options = WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut))
+    return Output(options, to, check, allow_loss, overwrite)
+
+
+def _path(name: str) -> Path:
+    from nertune.storage.paths import user_path
+
+    return user_path(name)
+
+
+def _say_reading(corpus: Corpus) -> str:
+    return f"{corpus.path}: read as {corpus.format}: {corpus.reason}"
+
+
+def _end(written: Sequence[Conversion]) -> None:
+    if any(made.differences or not made.is_written for made in written):
+        raise typer.Exit(1)

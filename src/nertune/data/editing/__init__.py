@@ -1,0 +1,1 @@
+"""Changes to a corpus: split, merge, rename labels, drop duplicates."""
