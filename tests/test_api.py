@@ -100,3 +100,11 @@ def test_a_document_in_a_notebook() -> None:
     assert "&lt;b" in html
     assert html.count("<mark") == 2
     assert "+ 北京 LOC&lt;" in html
+
+
+def test_a_page_to_look_through_documents(tmp_path: Path) -> None:
+    nertune.view(tmp_path / "a.html", nertune.read("sample:dev"), title="x < y")
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<title>x &lt; y</title>" in html
+    (first,) = nertune.read("sample:dev")[0].entities[:1]
+    assert f'"{nertune.read("sample:dev")[0].surface(first)}"' in html

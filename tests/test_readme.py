@@ -140,6 +140,16 @@ def test_the_page_of_data_files_names_formats_that_exist() -> None:
     assert set(named) <= set(format_names())
 
 
+def test_the_block_of_the_page_of_data_files_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    parts = names["parts"]
+    assert len(parts["train"].documents) > 8 * len(parts["test"].documents)
+    assert "PER" in capsys.readouterr().out
+
+
 def test_the_repository_layout_names_folders_that_exist() -> None:
     table = README.split("## Repository layout")[1]
     named = re.findall(r"^\| `([\w/-]+)/` \|", table, re.MULTILINE)

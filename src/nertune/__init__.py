@@ -17,7 +17,7 @@ from nertune.errors import NertuneError
 from nertune.types import Document, Entity
 
 if TYPE_CHECKING:
-    from nertune.api import evaluate, load, read, train, write
+    from nertune.api import evaluate, load, read, train, view, write
     from nertune.comparison.compare import compare
     from nertune.config.run import Settings, load_settings, parse_settings
     from nertune.data.corpus import Corpus, load_corpus
@@ -48,6 +48,7 @@ __all__ = [
     "score",
     "to_pandas",
     "train",
+    "view",
     "write",
 ]
 
@@ -68,6 +69,7 @@ _HOME = {
     "score": "nertune.evaluation.metrics",
     "to_pandas": "nertune.data.tables",
     "train": "nertune.api",
+    "view": "nertune.api",
     "write": "nertune.api",
 }
 

@@ -32,10 +32,13 @@ from nertune.experiments.train import train as train_run
 from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import Scheme
 from nertune.models.onnx import Backend
+from nertune.reports.corpus_page import corpus_page
+from nertune.reports.html import to_html
+from nertune.storage.files import open_for_writing
 from nertune.training.observer import Observer
 from nertune.types import Document
 
-__all__ = ["evaluate", "load", "read", "train", "write"]
+__all__ = ["evaluate", "load", "read", "train", "view", "write"]
 
 _IN_MEMORY = "<documents>"
 
@@ -88,6 +91,28 @@ def write(
         DataError: the file cannot be written, or the format cannot hold a document.
     """
     save_with(path, documents, WriteOptions(scheme, more=options or {}), format=format)
+
+
+def view(
+    path: str | Path, documents: Iterable[Document], *, title: str = "", page_size: int = 50
+) -> None:
+    """Write one HTML page to look through documents: search, filter by label, page by page.
+
+    The page needs no other file. An older one at this place is replaced.
+
+    Args:
+        path: the page.
+        documents: any number.
+        title: above the page; by default the name of `path`.
+        page_size: documents that are shown at a time.
+
+    Raises:
+        DataError: the page cannot be written.
+    """
+    path = Path(path)
+    page = corpus_page(list(documents), name=title or path.name, page_size=page_size)
+    with open_for_writing(path) as stream:
+        stream.write(to_html(page))
 
 
 def train(

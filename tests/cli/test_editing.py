@@ -27,7 +27,7 @@ def test_split(tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
     assert rows["documents"] == ["324", "80.0", "41", "10.1", "40", "9.9"]
     assert rows["PERSON"][::2] != ["0", "0", "0"]
-    assert "405 texts: " in done.stdout
+    assert "405 texts, of which no two are nearly equal\n" in done.stdout
     assert "train.jsonl: 324 documents" in done.stderr
     assert "checked: what is read again is the same" in done.stderr
     held = [load_corpus(out / f"{name}.jsonl").documents for name in ("train", "dev", "test")]
@@ -41,6 +41,17 @@ def test_split(tmp_path: Path) -> None:
     assert (found["left_out"], found["seed"]) == (387, 0)
     assert found["written"]["rest"]["target"].endswith("rest.jsonl")
     assert len(load_corpus(out / "dev.jsonl").documents) == 9
+
+
+def test_split_holds_copies_together(tmp_path: Path) -> None:
+    copies = [d.text + "！" * (i == 0) for i, d in enumerate(SENTENCES[:2])]
+    source = write_jsonl(tmp_path / "a.jsonl", [*SENTENCES, *map(Document, copies)])
+    done = run("data", "split", source, tmp_path / "out", "--near", "0.7", "--seed", "2")
+    assert done.stdout.endswith(
+        "10 texts: 1 repeat an earlier one, 2 are nearly equal to another one; they are held "
+        "together in 2 groups\n"
+    )
+    assert "groups" in done.stdout.splitlines()[4]
 
 
 def test_split_that_loses_something(tmp_path: Path) -> None:

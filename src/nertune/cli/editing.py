@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -22,7 +23,7 @@ from nertune.errors import ConfigError
 if TYPE_CHECKING:
     from nertune.data.convert import Conversion
     from nertune.data.corpus import Corpus
-    from nertune.data.editing.output import Output
+    from nertune.data.editing.saving import Output
     from nertune.data.formats import ReadOptions
 
 __all__ = ["dedupe", "map_", "merge", "split", "view"]
@@ -42,7 +43,20 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
 ]
+ToOptions = Annotated[
+    list[str] | None,
+    typer.Option("--to-option", metavar="KEY=VALUE", help="Of OUT's format; repeatable."),
+]
 Unit = Annotated[str, typer.Option(help="Cut texts without tokens into: auto, char or word.")]
+
+
+class _Flags(NamedTuple):
+    to: str
+    check: bool
+    allow_loss: bool
+    overwrite: bool
+
+
 _LABELS = "OLD=NEW,… renames, OLD= drops a label; or a .toml or .json file of such pairs."
 
 
@@ -71,11 +85,12 @@ def split(
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
     option: Options = None,
+    to_option: ToOptions = None,
     unit: Unit = "auto",
     as_json: Json = False,
 ) -> None:
     """Part a corpus: by document, stratified by label, nearly equal texts together."""
-    from nertune.data.editing.output import save_parts, with_documents
+    from nertune.data.editing.saving import save_parts, with_documents
     from nertune.data.editing.split import read_sizes, split_documents
     from nertune.reports.editing import print_notices, print_split, print_written
 
@@ -84,7 +99,7 @@ def split(
     found = split_documents(
         corpus.documents, wanted, seed=seed, group=group, sentences=sentences, near=near
     )
-    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    output = _output([corpus], unit, to_option, _Flags(to, check, allow_loss, overwrite))
     parts = {n: with_documents(corpus, part.documents) for n, part in found.parts.items()}
     written = save_parts(parts, folder, output)
     if as_json:
@@ -109,13 +124,14 @@ def merge(
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
     option: Options = None,
+    to_option: ToOptions = None,
     unit: Unit = "auto",
     as_json: Json = False,
 ) -> None:
     """Put files of any formats into one; equal texts are reported, never merged."""
     from nertune.data.editing.labels import read_label_map
     from nertune.data.editing.merge import merge_documents, name_sources
-    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.data.editing.saving import save_whole, with_documents
     from nertune.reports.editing import print_merged, print_notices, print_written
 
     if len(paths) < 2:
@@ -127,7 +143,7 @@ def merge(
         zip(name_sources([c.path for c in corpora]), (c.documents for c in corpora), strict=True)
     )
     found = merge_documents(by_name, labels=names)
-    output = _output(corpora, unit, to, check, allow_loss, overwrite)
+    output = _output(corpora, unit, to_option, _Flags(to, check, allow_loss, overwrite))
     whole = with_documents(corpora[0], found.documents)
     written = save_whole(whole, _path(target), output, sources=[c.path for c in corpora])
     if as_json:
@@ -153,18 +169,19 @@ def map_(
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
     option: Options = None,
+    to_option: ToOptions = None,
     unit: Unit = "auto",
     as_json: Json = False,
 ) -> None:
     """Rename or drop labels; say which entities become the same or overlap."""
     from nertune.data.editing.labels import map_labels, read_label_map
-    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.data.editing.saving import save_whole, with_documents
     from nertune.reports.editing import print_mapped, print_notices, print_written
 
     names = read_label_map(labels)
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
     found = map_labels(corpus.documents, names)
-    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    output = _output([corpus], unit, to_option, _Flags(to, check, allow_loss, overwrite))
     written = save_whole(with_documents(corpus, found.documents), target, output)
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
@@ -194,17 +211,18 @@ def dedupe(
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
     option: Options = None,
+    to_option: ToOptions = None,
     unit: Unit = "auto",
     as_json: Json = False,
 ) -> None:
     """Drop texts that repeat an earlier one; list by entity where their annotations differ."""
     from nertune.data.editing.dedupe import dedupe_documents
-    from nertune.data.editing.output import save_whole, with_documents
+    from nertune.data.editing.saving import save_whole, with_documents
     from nertune.reports.editing import print_deduped, print_notices, print_written
 
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
     found = dedupe_documents(corpus.documents, near=near, keep_conflicts=keep_conflicts)
-    output = _output([corpus], unit, to, check, allow_loss, overwrite)
+    output = _output([corpus], unit, to_option, _Flags(to, check, allow_loss, overwrite))
     written = save_whole(with_documents(corpus, found.documents), target, output)
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
@@ -232,14 +250,14 @@ def view(
     option: Options = None,
 ) -> None:
     """Write one HTML page to look through a corpus: search, filter by label, page by page."""
-    from nertune.data.editing.output import refuse_existing
-    from nertune.reports.corpus import corpus_page
+    from nertune.data.editing.saving import refuse_existing
+    from nertune.reports.corpus_page import corpus_page
     from nertune.reports.editing import print_notices
     from nertune.reports.html import to_html
     from nertune.storage.files import open_for_writing
 
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
-    name = corpus.path.name.partition(".")[0] or corpus.path.name or "corpus"
+    name = re.sub(r"[^\w-]+", "-", corpus.path.name.partition(".")[0]).strip("-") or "corpus"
     target = Path(f"{name}.html") if output is None else output
     refuse_existing([target], overwrite=overwrite, sources=[corpus.path])
     page = corpus_page(
@@ -259,8 +277,7 @@ def view(
 def _reading(scheme: str, join: str, offsets: str, option: Sequence[str] | None) -> ReadOptions:
     from nertune.data.formats import ReadOptions
 
-    more = dict(o.partition("=")[::2] for o in option or [])
-    return ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
+    return ReadOptions(scheme, join, offsets, more=_pairs(option))  # type: ignore[arg-type]
 
 
 def _load(source: str, format: str, options: ReadOptions) -> Corpus:
@@ -271,9 +288,9 @@ def _load(source: str, format: str, options: ReadOptions) -> Corpus:
 
 
 def _output(
-    corpora: Sequence[Corpus], unit: str, to: str, check: bool, allow_loss: bool, overwrite: bool
+    corpora: Sequence[Corpus], unit: str, given: Sequence[str] | None, flags: _Flags
 ) -> Output:
-    from nertune.data.editing.output import Output
+    from nertune.data.editing.saving import Output
     from nertune.data.formats import WriteOptions
     from nertune.tokens.units import choose_unit, cut_visible
 
@@ -281,8 +298,14 @@ def _output(
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
     documents = [document for corpus in corpora for document in corpus.documents]
     cut = choose_unit(documents, unit)  # type: ignore[arg-type]
-    options = WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut))
-    return Output(options, to, check, allow_loss, overwrite)
+    options = WriteOptions(
+        scores=True, tokenize=lambda text: cut_visible(text, cut), more=_pairs(given)
+    )
+    return Output(options, *flags)
+
+
+def _pairs(given: Sequence[str] | None) -> dict[str, str]:
+    return dict(o.partition("=")[::2] for o in given or [])
 
 
 def _path(name: str) -> Path:

@@ -64,14 +64,14 @@ def print_split(split: Split, console: Console) -> None:
     console.print(to_rich(split_table(split), look="wide"))
     groups = split.groups
     what = "texts" if groups.by == "document" else f"groups ({groups.by})"
-    near = f"{groups.num_near:,} are nearly equal to another one"
-    print_lines(
-        [
-            f"{groups.num_before:,} {what}: {groups.num_equal:,} repeat an earlier one, {near}; "
-            f"they are held together in {groups.num_joined:,} groups"
-        ],
-        console,
-    )
+    told = f"{groups.num_before:,} {what}, of which no two are nearly equal"
+    if groups.num_joined:
+        told = (
+            f"{groups.num_before:,} {what}: {groups.num_equal:,} repeat an earlier one, "
+            f"{groups.num_near:,} are nearly equal to another one; they are held together in "
+            f"{groups.num_joined:,} groups"
+        )
+    print_lines([told], console)
 
 
 def print_mapped(mapped: Mapped, console: Console) -> None:

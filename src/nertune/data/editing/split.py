@@ -253,7 +253,7 @@ def _tell(
                 "not torn apart"
             )
     largest, total = max(map(len, groups.members)), sum(map(len, groups.members))
-    if largest > 0.1 * total:
+    if largest > min(part.wanted for part in parts.values()):
         is_near = groups.by == "document"
         hint = ": a higher --near holds fewer together" if is_near else ""
         told.append(f"the largest group has {largest:,} of {total:,} documents{hint}")

@@ -171,8 +171,8 @@ def _suffix(corpus: Corpus, format: Format) -> str:
     """What the names of parts end in."""
     if format.container == "folder":
         return ""
-    is_own = format.name == corpus.format
-    if is_own and not corpus.path.is_dir():
+    is_file = corpus.path.is_file() and corpus.path.suffix.lower() != ".zip"
+    if is_file and format.name == corpus.format:
         packed = ".gz" if corpus.path.suffix == ".gz" else ""
         return Path(corpus.path.name.removesuffix(packed)).suffix + packed
     return format.suffixes[0] if format.suffixes else f".{format.name}"

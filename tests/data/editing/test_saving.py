@@ -8,7 +8,7 @@ import pytest
 
 from helpers.tiny import SENTENCES, write_jsonl
 from nertune.data.corpus import Corpus, load_corpus, save_documents
-from nertune.data.editing.output import Output, save_parts, save_whole, with_documents
+from nertune.data.editing.saving import Output, save_parts, save_whole, with_documents
 from nertune.data.formats import WriteOptions
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document, Entity
