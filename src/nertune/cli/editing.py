@@ -14,6 +14,7 @@ from nertune.cli.options import (
     Json,
     OffsetsOption,
     SchemeOption,
+    parse_options,
     print_json,
     stderr,
     stdout,
@@ -274,10 +275,10 @@ def view(
                    f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
 
 
-def _reading(scheme: str, join: str, offsets: str, option: Sequence[str] | None) -> ReadOptions:
+def _reading(scheme: str, join: str, offsets: str, option: list[str] | None) -> ReadOptions:
     from nertune.data.formats import ReadOptions
 
-    return ReadOptions(scheme, join, offsets, more=_pairs(option))  # type: ignore[arg-type]
+    return ReadOptions(scheme, join, offsets, more=parse_options(option))  # type: ignore[arg-type]
 
 
 def _load(source: str, format: str, options: ReadOptions) -> Corpus:
@@ -287,9 +288,7 @@ def _load(source: str, format: str, options: ReadOptions) -> Corpus:
     return load_with(resolve_data(source), options, format=format)
 
 
-def _output(
-    corpora: Sequence[Corpus], unit: str, given: Sequence[str] | None, flags: _Flags
-) -> Output:
+def _output(corpora: Sequence[Corpus], unit: str, given: list[str] | None, flags: _Flags) -> Output:
     from nertune.data.editing.saving import Output
     from nertune.data.formats import WriteOptions
     from nertune.tokens.units import choose_unit, cut_visible
@@ -299,13 +298,9 @@ def _output(
     documents = [document for corpus in corpora for document in corpus.documents]
     cut = choose_unit(documents, unit)  # type: ignore[arg-type]
     options = WriteOptions(
-        scores=True, tokenize=lambda text: cut_visible(text, cut), more=_pairs(given)
+        scores=True, tokenize=lambda text: cut_visible(text, cut), more=parse_options(given)
     )
     return Output(options, *flags)
-
-
-def _pairs(given: Sequence[str] | None) -> dict[str, str]:
-    return dict(o.partition("=")[::2] for o in given or [])
 
 
 def _path(name: str) -> Path:
