@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,3 +92,33 @@ def test_entities_that_are_widened_to_one_are_one() -> None:
     assert [loss.reason for loss in fitted.losses] == [
         "widened to whole tokens: 'abc'", "widened to whole tokens: 'abc'", "it stands there twice"
     ]  # fmt: skip
+
+
+def test_gliner_itself_makes_the_same_spans_its_targets(tmp_path: Path) -> None:
+    """Both ways: of what is written, and of a file as GLiNER is given it."""
+    processor = pytest.importorskip(
+        "gliner.data_processing.processor", reason="the extra oracles is not installed"
+    )
+    corpus = load_corpus(put(tmp_path / "a.json", ITEMS))
+    save_documents(tmp_path / "b.json", corpus.documents, format="gliner")
+    types = ["person", "city", "school"]
+    config = SimpleNamespace(max_width=3, max_len=99, ent_token="<E>", sep_token="<S>")
+    tokenizer = SimpleNamespace(unk_token="?", pad_token="_")
+    theirs = processor.UniEncoderSpanProcessor(config, tokenizer, words_splitter=object())
+    for path in (tmp_path / "a.json", tmp_path / "b.json"):
+        items = json.loads(path.read_text(encoding="utf-8"))
+        batch = theirs.collate_raw_batch(items, [types] * len(items))
+        for number, document in enumerate(corpus.documents):
+            labels = batch["span_label"][number].tolist()
+            spans = zip(batch["span_idx"][number].tolist(), labels, strict=True)
+            targets = {(a, b, types[label - 1]) for (a, b), label in spans if label > 0}
+            tokens = document.tokens or ()
+            found = {
+                (
+                    [start for start, _ in tokens].index(e.start),
+                    [end for _, end in tokens].index(e.end),
+                    e.label,
+                )
+                for e in document.entities
+            }
+            assert targets == found
