@@ -147,3 +147,13 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
     done = run("data", command, tmp_path / "absent.jsonl", *target, *more)
     assert (done.code, "no such file" in done.error) == (2, True)
     assert not (tmp_path / "x").exists()
+
+
+def test_how_a_file_is_read_is_said_once(tmp_path: Path) -> None:
+    source = tmp_path / "a.conll"
+    source.write_text(SENTENCES[0].text.join(['{"text": "', '", "entities": []}\n']), "utf-8")
+    done = run("data", "view", source, "-o", tmp_path / "a.html")
+    assert done.code == 0
+    assert done.stderr.count("read as jsonl: its first line") == 1
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert html.lower().count("read as jsonl: its first line") == 1

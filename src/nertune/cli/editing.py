@@ -107,7 +107,7 @@ def split(
         outputs = {name: made.to_dict() for name, made in written.items()}
         print_json({**found.to_dict(), "seed": seed, "written": outputs})
     else:
-        print_notices([_say_reading(corpus), *corpus.notices, *found.notices], stderr())
+        print_notices([*_say_reading(corpus), *found.notices], stderr())
         print_split(found, stdout())
         print_written(list(written.values()), stderr())
     _end(list(written.values()))
@@ -151,7 +151,7 @@ def merge(
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
         for corpus in corpora:
-            print_notices([_say_reading(corpus), *corpus.notices], stderr())
+            print_notices(_say_reading(corpus), stderr())
         print_merged(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -187,7 +187,7 @@ def map_(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_notices([_say_reading(corpus), *corpus.notices], stderr())
+        print_notices(_say_reading(corpus), stderr())
         print_mapped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -228,7 +228,7 @@ def dedupe(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_notices([_say_reading(corpus), *corpus.notices], stderr())
+        print_notices(_say_reading(corpus), stderr())
         print_deduped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -266,11 +266,11 @@ def view(
         name=str(corpus.path),
         page_size=page_size,
         about=f"Read as {corpus.format}: {corpus.reason}.",
-        notices=corpus.notices,
+        notices=_notices(corpus),
     )
     with open_for_writing(target) as stream:
         stream.write(to_html(page))
-    print_notices([_say_reading(corpus), *corpus.notices], stderr())
+    print_notices(_say_reading(corpus), stderr())
     stdout().print(f"{target}: {len(corpus.documents):,} documents, "
                    f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
 
@@ -309,8 +309,14 @@ def _path(name: str) -> Path:
     return user_path(name)
 
 
-def _say_reading(corpus: Corpus) -> str:
-    return f"{corpus.path}: read as {corpus.format}: {corpus.reason}"
+def _say_reading(corpus: Corpus) -> list[str]:
+    """How a file was read, and what was found; where its name says otherwise, that is one line."""
+    told = f"read as {corpus.format}: {corpus.reason}"
+    return [f"{corpus.path}: {told}", *_notices(corpus)]
+
+
+def _notices(corpus: Corpus) -> list[str]:
+    return [n for n in corpus.notices if n != f"read as {corpus.format}: {corpus.reason}"]
 
 
 def _end(written: Sequence[Conversion]) -> None:

@@ -165,5 +165,9 @@ def test_sizes_that_do_not_fit() -> None:
         split_documents(numbered(9), {"a": 10, "b": 2})
     with pytest.raises(ConfigError, match="a size is 0"):
         split_documents(numbered(9), {"a": 1, "b": 0})
-    with pytest.raises(DataError, match="there are 2 groups"):
+    with pytest.raises(DataError, match=r"2 to share out .by document, .*one for each$"):
         split_documents(numbered(2), SIZES)
+    two = [Document(f"{i}甲乙", meta={"document": i % 2}) for i in range(6)]
+    with pytest.raises(DataError, match=r"2 to share out .*; --sentences parts source documents$"):
+        split_documents(two, SIZES)
+    assert len(split_documents(two, SIZES, sentences=True).parts) == 3

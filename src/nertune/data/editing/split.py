@@ -140,9 +140,10 @@ def split_documents(
     wanted = _count(sizes, len(documents))
     groups = find_groups(documents, group=group, sentences=sentences, near=near)
     if len(groups.members) < len(wanted):
+        hint = "; --sentences parts source documents" if groups.by == "source document" else ""
         raise DataError(
-            f"there are {len(groups.members)} groups ({groups.by}) for {len(wanted)} parts: "
-            "expected one for each; --sentences parts source documents"
+            f"{len(groups.members)} to share out (by {groups.by}, nearly equal ones together), but "
+            f"{len(wanted)} parts: expected one for each{hint}"
         )
     counts = [Counter(e.label for i in m for e in documents[i].entities) for m in groups.members]
     places = stratify(counts, list(map(len, groups.members)), list(wanted.values()), seed)
