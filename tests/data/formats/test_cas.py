@@ -183,6 +183,12 @@ def test_an_archive_of_inception_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"admin\.zip: this archive cannot be unpacked"):
         load(path)
     with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.xmi", XMI)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + whole[64:])  # its first member begins before the file
+    with pytest.raises(DataError, match=r"admin\.zip: this archive cannot be unpacked"):
+        load_with(path, ReadOptions(), format="cas-xmi")
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.xmi.txt", "x")
     with pytest.raises(DataError, match=r"the archive holds no \.xmi file"):
         load(path)
