@@ -17,7 +17,7 @@ from nertune.cli.data import convert, inspect
 from nertune.cli.editing import dedupe, map_, merge, split, view
 from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
-from nertune.cli.reference import encoders, settings
+from nertune.cli.reference import encoders, formats, settings
 from nertune.cli.tagging import evaluate, export, predict
 from nertune.cli.training import init, pretrain, train
 from nertune.errors import NertuneError
@@ -39,7 +39,7 @@ for _command in (
     train, evaluate, predict, pretrain, export, compare, sweep, advise, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
-for _data_command in (inspect, convert, split, merge, map_, dedupe, view):
+for _data_command in (inspect, convert, split, merge, map_, dedupe, view, formats):
     data_app.command(_data_command.__name__.rstrip("_"))(_data_command)
 
 _DISK_HINTS = {

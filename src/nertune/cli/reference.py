@@ -14,7 +14,7 @@ from nertune.cli.options import (
     stdout,
 )
 
-__all__ = ["encoders", "settings"]
+__all__ = ["encoders", "formats", "settings"]
 
 
 def settings(
@@ -39,6 +39,21 @@ def settings(
         kind = setting.type.replace("`", "")
         lines = [f"{setting.key}{default}", f"    {kind}", f"    {setting.description}"]
         sys.stdout.write("\n".join(line for line in lines if line.strip()) + "\n")
+
+
+def formats(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of the docs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the formats of data files and what each can hold."""
+    from nertune.reports.formats import formats_markdown, list_formats, print_formats
+
+    if markdown:
+        sys.stdout.write(formats_markdown())
+    elif as_json:
+        print_json({"formats": list_formats()})
+    else:
+        print_formats(stdout())
 
 
 def encoders(as_json: Json = False) -> None:

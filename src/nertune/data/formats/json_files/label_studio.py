@@ -6,8 +6,8 @@
 JSON-MIN, `[{"text": "王明在京", "label": [{"start": 0, "end": 2, "labels": ["PER"]}]}]`, is read as
 well, and written with the option `layout=json-min`.
 
-Offsets count code points today; versions of 2021 counted UTF-16 units. `auto` finds out by the texts
-that regions carry.
+Offsets count code points today; versions of 2021 counted UTF-16 units. `auto` finds out by the
+texts that regions carry.
 
 The data of a task becomes the document's metadata. What else a task says (`meta`, `project`, …)
 stands under `label_studio_task` there, and is written to the task again.
