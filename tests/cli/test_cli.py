@@ -286,6 +286,9 @@ def test_predict_from_files(
     records = records_of(run("predict", model, "--file", path, "--format", "jsonl"))
     assert [record["text"] for record in records] == [TEXT, "李华在上海。"]
     assert records[0]["entities"]
+    tokens = [record.pop("tokens", None) for record in records]
+    of_characters = [[[i, i + 1] for i in range(len(record["text"]))] for record in records]
+    assert tokens == (of_characters if name == "a.conll" else [None, None])
     assert records == records_of(run("predict", model, TEXT, "李华在上海。", "--format", "jsonl"))
 
 

@@ -25,11 +25,17 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert f"{source}: read as jsonl: its first line is a JSON object with a text" in outcome.stderr
     assert "b.conll: 8 documents, 17 entities as conll\n" in outcome.stderr
     assert "checked: what is read again is the same" in outcome.stderr
-    assert run("data", "convert", tmp_path / "b.conll", tmp_path / "c.jsonl").code == 1
-    back = run("data", "convert", tmp_path / "b.conll", tmp_path / "c.jsonl", "--allow-loss")
+    again = ("data", "convert", tmp_path / "b.conll", tmp_path / "c.jsonl", "--check")
+    assert run(*again).code == 0
+    assert load_corpus(tmp_path / "c.jsonl").sha256 == load_corpus(source).sha256
+    tokens = [document.tokens for document in load_corpus(tmp_path / "c.jsonl").documents]
+    assert tokens == [document.tokens for document in load_corpus(tmp_path / "b.conll").documents]
+    assert "c.jsonl exists already" in run(*again).error
+    without = (*again, "--overwrite", "--to-option", "tokens=no")
+    assert run(*without).code == 1
+    back = run(*without, "--allow-loss")
     assert back.code == 0  # source tokens are lost, and said to be
     assert "lost: b.conll:1: tokens: 10 source tokens" in back.stderr
-    assert load_corpus(tmp_path / "c.jsonl").sha256 == load_corpus(source).sha256
 
 
 def test_what_is_lost_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
@@ -97,4 +103,4 @@ def test_refusals(tmp_path: Path) -> None:
     assert "same file" in run("data", "convert", source, source).error
     assert "expected auto, char or word" in run("data", "convert", source, "b", "--unit", "x").error
     told = run("data", "convert", source, "b", "--option", "columns=1").error
-    assert "format jsonl has no option 'columns'; it has: none" in told
+    assert "format jsonl has no option 'columns'; it has: tokens" in told

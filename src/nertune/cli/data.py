@@ -9,10 +9,13 @@ import typer
 
 from nertune.cli.options import (
     Format,
+    FormatOptions,
     Join,
     Json,
     OffsetsOption,
+    OverwriteFiles,
     SchemeOption,
+    parse_options,
     print_json,
     stderr,
     stdout,
@@ -34,11 +37,13 @@ def inspect(
     offsets: OffsetsOption = "auto",
     unit: Annotated[str, typer.Option(help="auto, char or word.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse tags out of scheme.")] = False,
+    option: FormatOptions = None,
     as_json: Json = False,
 ) -> None:
     """Counts, lengths, scheme, repaired tags, leakage, and what a tokenizer cannot express."""
     from nertune.artifacts.manifest import trained_reading
-    from nertune.data.corpus import Reading, load_alike
+    from nertune.data.corpus import Reading, load_with
+    from nertune.data.formats import ReadOptions
     from nertune.data.samples import resolve_data
     from nertune.experiments.inspect import inspect_corpora
     from nertune.reports.inspection import print_inspection
@@ -46,18 +51,15 @@ def inspect(
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
     like = trained_reading(model) if model else Reading()
-    corpora = [
-        load_alike(
-            resolve_data(f),
-            like,
-            format=format,
-            scheme=scheme,  # type: ignore[arg-type]
-            join=join,  # type: ignore[arg-type]
-            offsets=offsets,  # type: ignore[arg-type]
-            strict=strict,
-        )
-        for f in files
-    ]
+    how = ReadOptions(
+        scheme,  # type: ignore[arg-type]
+        join,  # type: ignore[arg-type]
+        offsets,  # type: ignore[arg-type]
+        strict,
+        like=like,
+        more=parse_options(option),
+    )
+    corpora = [load_with(resolve_data(file), how, format=format) for file in files]
     inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]
     if as_json:
         print_json(inspection.to_dict())
@@ -90,23 +92,24 @@ def convert(
     unit: Annotated[
         str, typer.Option(help="Cut texts without tokens into: auto, char or word.")
     ] = "auto",
+    overwrite: OverwriteFiles = False,
     as_json: Json = False,
 ) -> None:
     """Write a data file in another format; list by entity what that cannot hold."""
     from nertune.data.convert import convert as run
     from nertune.data.corpus import load_with
+    from nertune.data.editing.saving import refuse_existing
     from nertune.data.formats import ReadOptions, WriteOptions
     from nertune.data.samples import resolve_data
+    from nertune.data.several import sources_of
     from nertune.reports.conversion import render
     from nertune.tokens.units import choose_unit, cut_visible
 
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
-    if target.exists() and target.resolve() == resolve_data(str(source)).resolve():
-        raise ConfigError(f"{target}: IN and OUT are the same file")
-    more, of_target = (
-        dict(o.partition("=")[::2] for o in given or []) for given in (option, to_option)
-    )
+    read = sources_of(resolve_data(str(source)))[0]
+    refuse_existing([target], overwrite=overwrite, sources=[s.path for s in read])
+    more, of_target = parse_options(option), parse_options(to_option, "--to-option")
     how = ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
     corpus = load_with(resolve_data(str(source)), how, format=from_)
     cut = choose_unit(corpus.documents, unit)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from nertune.cli.options import (
     Join,
     Json,
     OffsetsOption,
+    OverwriteFiles,
     SchemeOption,
     parse_options,
     print_json,
@@ -39,7 +40,6 @@ Check = Annotated[bool, typer.Option("--check", help="Read what was written agai
 AllowLoss = Annotated[
     bool, typer.Option("--allow-loss", help="Write even if the format cannot hold all of it.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
@@ -81,7 +81,7 @@ def split(
     to: To = "auto",
     check: Check = False,
     allow_loss: AllowLoss = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
@@ -120,7 +120,7 @@ def merge(
     to: To = "auto",
     check: Check = False,
     allow_loss: AllowLoss = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
@@ -165,7 +165,7 @@ def map_(
     to: To = "auto",
     check: Check = False,
     allow_loss: AllowLoss = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
@@ -207,7 +207,7 @@ def dedupe(
     to: To = "auto",
     check: Check = False,
     allow_loss: AllowLoss = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
@@ -244,7 +244,7 @@ def view(
         int, typer.Option(min=1, max=1000, help="Documents that are shown at a time.")
     ] = 50,
     from_: From = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",

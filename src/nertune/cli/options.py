@@ -23,6 +23,7 @@ __all__ = [
     "Json",
     "OffsetsOption",
     "Overwrite",
+    "OverwriteFiles",
     "Resume",
     "SchemeOption",
     "Sets",
@@ -36,6 +37,7 @@ __all__ = [
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a killed run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
+OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
@@ -64,7 +66,7 @@ EncoderOption = Annotated[
 ]
 
 
-def parse_options(given: list[str] | None) -> dict[str, str]:
+def parse_options(given: list[str] | None, name: str = "--option") -> dict[str, str]:
     """Options of a format from `KEY=VALUE`.
 
     Raises:
@@ -74,9 +76,9 @@ def parse_options(given: list[str] | None) -> dict[str, str]:
     for option in given or []:
         key, equals, value = option.partition("=")
         if not key or not equals:
-            raise ConfigError(f"--option {option!r}: expected KEY=VALUE, e.g. columns=0,3")
+            raise ConfigError(f"{name} {option!r}: expected KEY=VALUE, e.g. columns=0,3")
         if key in found:
-            raise ConfigError(f"--option {key} is given twice")
+            raise ConfigError(f"{name} {key} is given twice")
         found[key] = value
     return found
 

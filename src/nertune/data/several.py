@@ -112,7 +112,7 @@ class _Member(Source):
         with self._unpacked() as stream:
             try:
                 return stream.read()
-            except (zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+            except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, OSError) as error:
                 raise DataError(f"is damaged in the archive ({error})", path=self.path) from error
 
     def open(self) -> BinaryIO:
@@ -123,7 +123,7 @@ class _Member(Source):
         try:
             with zipfile.ZipFile(self._archive) as archive, archive.open(self._name) as stream:
                 yield stream
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, KeyError) as error:
             raise DataError(f"cannot be unpacked: {error}", path=self.path) from error
 
 

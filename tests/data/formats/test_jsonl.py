@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nertune.data.corpus import load_corpus, save_documents, save_with
 from nertune.data.formats import jsonl
-from nertune.data.formats.base import ReadOptions
+from nertune.data.formats.base import ReadOptions, WriteOptions
+from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Reading
-from nertune.errors import DataError
+from nertune.errors import ConfigError, DataError
 from nertune.types import Document, Entity
 
 NAME = Path("x.jsonl")
@@ -255,3 +257,34 @@ def test_line_separators_of_unicode_do_not_end_a_line() -> None:
 def test_half_a_surrogate_pair_is_not_written() -> None:
     with pytest.raises(DataError, match=r"document d1 cannot be written: .* surrogate"):
         text_of([Document("a\udc00", id="d1")])
+
+
+def test_source_tokens_come_back(tmp_path: Path) -> None:
+    document = Document("王 明来", (Entity(0, 3, "PER"),), "x", ((0, 1), (2, 3), (3, 4)))
+    save_documents(tmp_path / "a.jsonl", [document, Document("", tokens=())])
+    written = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(written[0])["tokens"] == [[0, 1], [2, 3], [3, 4]]
+    again = load_corpus(tmp_path / "a.jsonl").documents
+    assert [d.tokens for d in again] == [document.tokens, ()]
+    assert [d.meta for d in again] == [{}, {}]
+    texts = load_corpus(tmp_path / "a.jsonl", ignore_tags=True).documents
+    assert texts[0].tokens == document.tokens
+    without = WriteOptions(more={"tokens": "no"})
+    fitted = find_format("jsonl").fit(document, without)
+    assert [(loss.kind, loss.reason) for loss in fitted.losses] == [("tokens", "3 source tokens")]
+    save_with(tmp_path / "b.jsonl", [document], without, format=None)
+    assert "tokens" not in (tmp_path / "b.jsonl").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="tokens='perhaps' is unknown, expected one of yes, no"):
+        save_with(tmp_path / "c.jsonl", [document], WriteOptions(more={"tokens": "perhaps"}),
+                  format=None)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "tokens", [["王", "明"], [[0, 9]], [[1, 2], [0, 1]], [[0, 1], [0, 2]], [[0.0, 1]], [], {"a": 1}]
+)
+def test_tokens_of_another_kind_are_metadata(tokens: object, tmp_path: Path) -> None:
+    record = {"text": "王明", "entities": [], "tokens": tokens}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (document,) = load_corpus(tmp_path / "a.jsonl", format="jsonl").documents
+    assert document.tokens is None
+    assert document.meta == {"tokens": tokens}

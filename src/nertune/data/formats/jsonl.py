@@ -11,6 +11,7 @@
 | spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
 A discontinuous entity is an object with `"fragments": [[start, end], …]` beside start and end.
+Source tokens are `"tokens": [[start, end], …]`.
 
 Offsets are half-open. They count Unicode code points, or what `offsets` says: see
 `formats.offsets`. A record's other keys become `Document.meta` and are written again.
@@ -20,11 +21,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
 
 from nertune.data.formats.base import (
@@ -36,6 +38,7 @@ from nertune.data.formats.base import (
     ReadOptions,
     Source,
     WriteOptions,
+    check_choice,
 )
 from nertune.data.formats.fitting import fit
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
@@ -93,7 +96,10 @@ class Jsonl(Format):
         name: `jsonl`, or `predictions`, which are written with scores whether asked for or not.
     """
 
-    holds = Holds(overlap=True, fragments=True, scores=True, ids=True, metadata=True)
+    holds = Holds(
+        overlap=True, fragments=True, scores=True, tokens="optional", ids=True, metadata=True
+    )
+    options = MappingProxyType({"tokens": "whether source tokens are written: yes (default) or no"})
     general = True  # any record with a text
 
     def __init__(self, name: str = "jsonl"):
@@ -126,18 +132,33 @@ class Jsonl(Format):
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """An object a line."""
-        write(target, documents, predictions=options.scores or not self._is_main)
+        predictions = options.scores or not self._is_main
+        write(target, documents, predictions=predictions, tokens=_writes_tokens(options))
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
         """Without keys of the source that mean something else here."""
         taken = [k for k, v in document.meta.items() if k in _TAKEN or (k in _KEYS and _is_list(v))]
+        if "tokens" in document.meta and (
+            document.tokens is not None or _tokens(document.meta, document.text) is not None
+        ):
+            taken.append("tokens")
         losses = [Loss(document.id, "metadata", f"its key {shorten(key)}") for key in taken]
         if taken:
             meta = {k: v for k, v in document.meta.items() if k not in taken}
             document = replace(document, meta=meta)
+        if document.tokens == () and document.text:  # in other files, an empty list says nothing
+            losses.append(Loss(document.id, "tokens", "that it has no source token"))
+            document = replace(document, tokens=None)
         scores = options.scores or not self._is_main
-        fitted = fit(document, self.holds, replace(options, scores=scores))
+        holds = self.holds if _writes_tokens(options) else replace(self.holds, tokens="none")
+        fitted = fit(document, holds, replace(options, scores=scores))
         return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _writes_tokens(options: WriteOptions) -> bool:
+    value = options.more.get("tokens", "yes")
+    check_choice("tokens", value, ("yes", "no"))
+    return value == "yes"
 
 
 def _is_list(value: Any) -> bool:
@@ -210,7 +231,25 @@ def _document(record: _Record, entities: Sequence[Entity], path: Path) -> Docume
     given = record.meta.get("id")
     has_id = (isinstance(given, str) and given != "") or type(given) is int
     name = str(given) if has_id else f"{path.name}:{record.line}"
-    return Document(record.text, tuple(unique.values()), name, meta=record.meta)
+    tokens, meta = _tokens(record.meta, record.text), record.meta
+    if tokens is not None:
+        meta = {key: value for key, value in meta.items() if key != "tokens"}
+    return Document(record.text, tuple(unique.values()), name, tokens, meta)
+
+
+def _tokens(meta: Mapping[str, Any], text: str) -> Fragments | None:
+    """Source tokens as `[[start, end], …]`; `None` where the key says anything else."""
+    value = meta.get("tokens")
+    if not isinstance(value, list) or bool(value) != bool(text):
+        return None
+    position = 0
+    for pair in value:
+        if not isinstance(pair, list) or [type(offset) for offset in pair] != [int, int]:
+            return None
+        if not position <= pair[0] < pair[1] <= len(text):
+            return None
+        position = pair[1]
+    return tuple((start, end) for start, end in value)
 
 
 # What a file does not say
@@ -496,13 +535,20 @@ def _others(document: Document) -> dict[str, Any]:
     return {k: v for k, v in document.meta.items() if k not in _TAKEN}
 
 
-def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = False) -> None:
+def write(
+    stream: TextIO,
+    documents: Iterable[Document],
+    *,
+    predictions: bool = False,
+    tokens: bool = False,
+) -> None:
     """Write one object a line.
 
     Args:
         stream: where to.
         documents: what to write.
         predictions: write entities as objects with text and score, else as `[start, end, label]`.
+        tokens: write source tokens as `[[start, end], …]`.
 
     Raises:
         DataError: a text or label holds half a surrogate pair, which UTF-8 cannot.
@@ -517,6 +563,8 @@ def write(stream: TextIO, documents: Iterable[Document], *, predictions: bool = 
                 else [entity.start, entity.end, entity.label]
                 for entity in document.entities
             ]
+        if tokens and document.tokens is not None:
+            record["tokens"] = [list(token) for token in document.tokens]
         stream.write(dump(record, document) + "\n")
 
 
