@@ -114,3 +114,37 @@ def check_losses(
     if not losses and holds.text != "tokens":
         has_own = document.tokens is not None or holds.tokens != "required"
         assert kept == (document if has_own else replace(document, tokens=kept.tokens))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", FORMATS, ids=lambda format: format.name)
+@settings(max_examples=20)
+@given(items=st.lists(documents(), min_size=1, max_size=4))
+def test_from_each_format_to_each_other(
+    source: Format, items: list[Document], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What one format gave goes through every other one: equal, or the difference is listed."""
+    base = tmp_path_factory.getbasetemp()
+    try:
+        read = there_and_back(base / "pair", items, source)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    for target in FORMATS:
+        there_and_back(base / "pair", read, target)
+
+
+def there_and_back(base: Path, items: list[Document], format: Format) -> list[Document]:
+    """What is read of documents that were written; compared with what `fit` said."""
+    fitted = [format.fit(document, OPTIONS) for document in items]
+    for document, result in zip(items, fitted, strict=True):
+        check_losses(format, document, result.document, result.losses)
+    kept = [result.document for result in fitted if result.document is not None]
+    if not kept:
+        return []
+    path = base.with_name(f"{base.name}-{format.name}{(format.suffixes or ('.x',))[0]}")
+    write(path, kept, format)
+    name = format.read_as or format.name
+    again = list(load_with(path, how_to_read(format, OPTIONS), format=name).documents)
+    for expected, found in zip(kept, again, strict=True):
+        assert difference(expected, found, format.holds) == ""
+    return again
