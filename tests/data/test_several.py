@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -88,6 +89,87 @@ def test_what_is_no_corpus(tmp_path: Path) -> None:
     (pairs / "a.ann").write_text("T1\tX 0 1\ta\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"holds a brat folder: unpack it, e.g. unzip pairs.zip"):
         load_corpus(archive(tmp_path / "pairs.zip", pairs))
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_without_a_known_suffix_count_by_their_content(tmp_path: Path, packed: bool) -> None:
+    data = tmp_path / "data"
+    write(data / "train.tsv", ONE)
+    write(data / "dev.tsv", TWO)
+    write(data / "figures.csv", "a,b\n")
+    path = archive(tmp_path / "data.zip", data) if packed else data
+    corpus = load_corpus(path)
+    assert [d.text for d in corpus.documents] == ["北京", "王明", "来"]
+    assert "1 files left out, which are of no format" in corpus.notices[1]
+
+
+@pytest.mark.parametrize("name", ["README", "README.md", "metadata", "LICENSE.txt"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_stands_beside_the_data_is_left_out(tmp_path: Path, name: str, packed: bool) -> None:
+    data = tmp_path / "data"
+    write(data / "train.conll", ONE)
+    write(data / name, "--- \nformat: SequenceTagging\nA corpus of names.\n")
+    corpus = load_corpus(archive(tmp_path / "data.zip", data) if packed else data)
+    assert [d.text for d in corpus.documents] == ["王明", "来"]
+    told = next(n for n in corpus.notices if "left out" in n)
+    assert told.startswith("1 files left out, which are of no format")
+    assert name in told
+
+
+def test_a_damaged_file_among_data_is_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a.tsv", ONE)
+    write(tmp_path / "b.tsv", "no tags stand here\n")
+    write(tmp_path / "README.tsv", "about\n")
+    with pytest.raises(DataError, match=r"b\.tsv:1"):
+        load_corpus(tmp_path)
+
+
+def test_a_file_of_no_format_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "metadata", "--- \nformat: SequenceTagging\n")
+    told = "metadata:1: .*; neither content nor name says a format, so it was read as conll"
+    with pytest.raises(DataError, match=told):
+        load_corpus(tmp_path / "metadata")
+
+
+def test_the_names_of_tags_beside_a_table_are_no_data(tmp_path: Path) -> None:
+    write(tmp_path / "train.json", '{"tokens": ["Li", "came"], "ner_tags": [1, 0]}\n')
+    kind = {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    names = json.dumps({"features": {"ner_tags": kind}})
+    write(tmp_path / "dataset_info.json", names)
+    corpus = load_corpus(tmp_path)
+    assert (corpus.format, corpus.labels) == ("huggingface", ("PER",))
+    assert not any("left out" in notice for notice in corpus.notices)
+
+
+def test_brat_in_folders_inside(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name / "a.txt", "Li came")
+        write(tmp_path / name / "a.ann", "T1\tPER 0 2\tLi\n")
+        write(tmp_path / name / "._a.ann", "\0")
+    write(tmp_path / "names" / "list.txt", "1\tLi\n")
+    write(tmp_path / "README", "about")
+    write(tmp_path / "annotation.conf", "[entities]\nPER\n")
+    corpus = load_corpus(tmp_path)
+    assert (corpus.format, [d.id for d in corpus.documents]) == ("brat", ["one/a", "two/a"])
+    assert corpus.notices == ("1 .txt files without an .ann file, which are not read",)
+    write(tmp_path / "more.jsonl", '{"text": "a", "entities": []}\n')
+    with pytest.raises(DataError, match="convert one"):
+        load_corpus(tmp_path)
+
+
+def test_a_readme_does_not_hide_what_a_folder_is(tmp_path: Path) -> None:
+    write(tmp_path / "README", "about")
+    write(tmp_path / "README.md", "about")
+    header = "#FORMAT=WebAnno TSV 3.3\n#T_SP=custom.Span|label\n\n\n"
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.tsv", f"{header}#Text=Li\n1-1\t0-2\tLi\tPER\t\n")
+    corpus = load_corpus(tmp_path)
+    assert (corpus.format, corpus.num_entities) == ("webanno", 3)
 
 
 def test_damaged_and_exploding_members_are_refused(

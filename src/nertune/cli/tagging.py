@@ -160,8 +160,7 @@ def predict(
         paths, left_out = expand_files(file)
         if left_out:
             stderr().print(
-                f"{len(left_out)} files left out, whose names are of no text format (first: "
-                f"{left_out[0]})",
+                f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})",
                 soft_wrap=True,
             )
         how = trained_reading(model).join

@@ -24,7 +24,7 @@ from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.recognition import format_of_name, recognise
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Join, Misfit, Reading, SchemeChoice, Spans, TagRepair
-from nertune.data.several import sources_of
+from nertune.data.several import keep_alike, sources_of
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import Scheme
@@ -45,6 +45,7 @@ __all__ = [
     "written_format",
 ]
 
+_UNKNOWN = "neither content nor name says a format"
 _DEFAULT = "conll"  # of labelled files that say nothing; its reader explains what is wrong
 
 
@@ -205,8 +206,13 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
     if options.join == "auto":
         options = replace(options, join=options.like.join)
     sources, left_out = sources_of(Path(path))
+    if format == "auto" and len(sources) > 1:
+        sources, others = keep_alike(sources, lambda s: recognise(s, entities=True) is not None)
+        left_out = sorted([*left_out, *others])
+    left_out_told = _tell_left_out(left_out)
     if len(sources) == 1:
-        return _load_source(sources[0], options, format)
+        corpus = _load_source(sources[0], options, format)
+        return replace(corpus, notices=(*left_out_told, *corpus.notices))
     parts: list[Corpus] = []
     for source in sources:
         like = parts[0].reading if parts else options.like
@@ -215,15 +221,26 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
             told = f"is read as {part.format}, {parts[0].path} as {parts[0].format}: convert one"
             raise DataError(told, path=part.path)
         parts.append(part)
-    return _join(Path(path), parts, left_out)
+    return _join(Path(path), parts, left_out_told)
+
+
+def _tell_left_out(files: Sequence[Path]) -> list[str]:
+    if not files:
+        return []
+    return [f"{len(files)} files left out, which are of no format (first: {files[0]})"]
 
 
 def _load_source(source: Source, options: ReadOptions, format: str) -> Corpus:
     findings = Findings()
     chosen, reason = _choose_format(source, format, findings)
     check_options(chosen, options.more)
-    with _without_garbage_collection():
-        documents = tuple(chosen.read(source, options, findings))
+    try:
+        with _without_garbage_collection():
+            documents = tuple(chosen.read(source, options, findings))
+    except DataError as error:
+        if reason != _UNKNOWN:
+            raise
+        raise DataError(f"{error}; {_UNKNOWN}, so it was read as {chosen.name}") from error
     if not documents:
         raise DataError("the file holds no document", path=source.path)
     return Corpus(
@@ -239,14 +256,11 @@ def _load_source(source: Source, options: ReadOptions, format: str) -> Corpus:
     )
 
 
-def _join(path: Path, parts: Sequence[Corpus], left_out: Sequence[Path]) -> Corpus:
+def _join(path: Path, parts: Sequence[Corpus], told: Sequence[str]) -> Corpus:
     """Files as one corpus: ids and documents are those of a file, so that none is two."""
     root = path if path.is_dir() or path.suffix.lower() == ".zip" else path.parent
     documents: list[Document] = []
-    notices = [f"{len(parts)} files are read as one corpus"]
-    if left_out:
-        names = f"(first: {left_out[0]})"
-        notices.append(f"{len(left_out)} files left out, whose names are of no text format {names}")
+    notices = [f"{len(parts)} files are read as one corpus", *told]
     for part in parts:
         inner = part.path.is_relative_to(root) and root != Path()
         name = (part.path.relative_to(root) if inner else part.path).as_posix()
@@ -290,7 +304,7 @@ def _choose_format(source: Source, name: str, findings: Findings) -> tuple[Forma
         return find_format(name, reads=True, entities=True, also=("auto",)), "it was asked for"
     found = recognise(source, entities=True)
     if found is None:
-        return find_format(_DEFAULT), "neither content nor name say anything else"
+        return find_format(_DEFAULT), _UNKNOWN
     if found.against_name:
         findings.notices.append(f"read as {found.format.name}: {found.reason}")
     return found.format, found.reason

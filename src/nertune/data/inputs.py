@@ -105,7 +105,7 @@ def expand_files(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Files, with those of folders and patterns (`texts/*.txt`) in their order.
 
     Returns:
-        The files; and those of folders that are left out, since their names are of no text format.
+        The files; and those of folders that are left out, since they are of no format.
 
     Raises:
         DataError: a folder or a pattern holds no such file.

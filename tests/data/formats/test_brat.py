@@ -48,6 +48,7 @@ def test_a_folder_of_pairs(tmp_path: Path) -> None:
     assert set(corpus.notices) == {
         "2 annotations that are no entities, which are not read",
         "1 identical entities dropped",
+        "1 .txt files without an .ann file, which are not read",
     }
     assert [d.id for d in load_corpus(data / "b.ann").documents] == ["b"]
     assert expand_files([data]) == ([data], [])

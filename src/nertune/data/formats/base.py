@@ -79,6 +79,7 @@ class Format(Protocol):
         read_as: the format that reads what this one writes, where that is another one.
         general: whether its claim on a file yields to that of any other format.
         options: options of its own, with what they mean.
+        beside: names of files that it reads beside a data file; in a folder they are no data.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Format(Protocol):
     read_as: str = ""
     general: bool = False
     options: Mapping[str, str] = MappingProxyType({})
+    beside: tuple[str, ...] = ()
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Why a file is of this format, by its content (not by its suffix); `None` if it is not.

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,9 +35,10 @@ class Glimpse:
 
     Attributes:
         name: the file's or folder's name.
-        head: the first `HEAD_BYTES` of it, unpacked; of a folder, those of the first file in it.
+        head: the first `HEAD_BYTES` of it, unpacked; of a folder, those of the first file with the
+            suffix that most of its files have.
         is_whole: whether that is all.
-        files: of a folder, the names of the files in it, sorted.
+        files: of a folder, the names of the files in it and in folders inside, sorted.
     """
 
     name: str
@@ -62,6 +64,14 @@ class Glimpse:
         """The first line that is not blank, even if it is cut off."""
         lines = (line.rstrip("\r") for line in self.text.split("\n"))
         return next((line for line in lines if line.strip()), "")
+
+    def holds_only(self, *suffixes: str) -> bool:
+        """Whether a folder has files with these suffixes, and no others but READMEs and the like.
+
+        Those have no suffix, or `.md` or `.conf`.
+        """
+        found = {Path(name.removesuffix(".gz")).suffix for name in self.files}
+        return found <= {"", ".md", ".conf", *suffixes} and bool(found & {*suffixes})
 
     @property
     def is_first_cut(self) -> bool:
@@ -133,10 +143,7 @@ class Source:
         """
         try:
             if self.path.is_dir():
-                found = sorted(p for p in self.path.iterdir() if not p.name.startswith("."))
-                first = next((Source(p).glimpse() for p in found if p.is_file()), Glimpse(""))
-                names = tuple(p.name for p in found)
-                return Glimpse(self.path.name, first.head, first.is_whole, names)
+                return self._glimpse_folder()
             if self._data is None and self.path.exists() and not self.path.is_file():
                 self._data = self.read_bytes()
             with self.open() as stream:
@@ -144,6 +151,18 @@ class Source:
         except (DataError, OSError, EOFError, ValueError, zlib.error):
             head = b""
         return Glimpse(self.path.name, head, len(head) < HEAD_BYTES)
+
+    def _glimpse_folder(self) -> Glimpse:
+        found = [
+            (p.relative_to(self.path), p)
+            for p in sorted(self.path.rglob("*"))
+            if p.is_file() and not any(n.startswith(".") for n in p.relative_to(self.path).parts)
+        ]
+        counts = Counter(p.suffix for _, p in found if p.suffix)
+        most = counts.most_common(1)[0][0] if counts else ""
+        first = next((Source(p).glimpse() for _, p in found if p.suffix == most), Glimpse(""))
+        names = tuple(name.as_posix() for name, _ in found)
+        return Glimpse(self.path.name, first.head, first.is_whole, names)
 
     def text_lines(self) -> Iterator[tuple[int, str]]:
         r"""The lines of a UTF-8 file with their numbers from 1, without holding all of it.

@@ -87,7 +87,9 @@ class CasXmi(Format):
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether it is XMI with UIMA's types, an archive that holds some, or a folder with it."""
         if seen.files:
-            if any(name.removesuffix(".gz").endswith(".xmi") for name in seen.files):
+            names = [name.removesuffix(".gz") for name in seen.files]
+            top = any(name.endswith(".xmi") and "/" not in name for name in names)
+            if top or (seen.holds_only(".xmi", ".xml") and ".xmi" in {n[-4:] for n in names}):
                 return "the folder has .xmi files"
             return None
         if seen.head.startswith(_ZIP) and b".xmi" in seen.head:

@@ -33,6 +33,7 @@ from nertune.data.formats.json_files.values import (
     seen_keys,
 )
 from nertune.data.formats.tables.names import (
+    BESIDE,
     find_columns,
     names_beside,
     names_of_features,
@@ -61,6 +62,8 @@ class HuggingFace(Format):
             "columns": "those of tokens and of tags: tokens,ner_tags",
         }
     )
+
+    beside = BESIDE
 
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether the first row has tokens and tags, also inside the dataset server's answer."""

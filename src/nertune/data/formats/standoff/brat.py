@@ -47,17 +47,22 @@ class Brat(Format):
     container = "folder"
 
     def recognise(self, seen: Glimpse) -> str | None:
-        """Whether a folder has a `.txt` for some `.ann`."""
-        stems = {name.removesuffix(".ann") for name in seen.files if name.endswith(".ann")}
-        if any(f"{stem}.txt" in seen.files for stem in stems):
+        """Whether a folder has a `.txt` for some `.ann`, or only folders inside have."""
+        files = set(seen.files)
+        pairs = [n for n in seen.files if n.endswith(".ann") and f"{n[:-4]}.txt" in files]
+        if any("/" not in name for name in pairs) or (pairs and seen.holds_only(".txt", ".ann")):
             return "the folder has pairs of .txt and .ann files"
         return None
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The documents in the order of their names, those of folders inside included."""
         folder = source.path if source.path.is_dir() else source.path.parent
-        files = sorted(folder.rglob("*.ann")) if source.path.is_dir() else [source.path]
         seen: Counter[str] = Counter()
+        files = [source.path]
+        if source.path.is_dir():
+            files = _visible(folder, ".ann")
+            alone = [p for p in _visible(folder, ".txt") if not p.with_suffix(".ann").is_file()]
+            seen[".txt files without an .ann file, which are not read"] += len(alone)
         for file in files:
             name = file.relative_to(folder).with_suffix("").as_posix()
             text = _read(file.with_suffix(".txt"))
@@ -71,7 +76,7 @@ class Brat(Format):
             if len(unique) < len(entities):
                 seen["identical entities dropped"] += len(entities) - len(unique)
             yield Document(text, tuple(unique.values()), name, meta={"id": name})
-        findings.notices += (f"{count} {what}" for what, count in seen.items())
+        findings.notices += (f"{count} {what}" for what, count in seen.items() if count)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """Two files a document, numbered so that their order stays."""
@@ -97,6 +102,12 @@ class Brat(Format):
         losses += dropped
         fitted = fit(document, self.holds, options)
         return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+def _visible(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder and of folders in it that end so, sorted; no hidden ones."""
+    found = sorted(folder.rglob(f"*{suffix}"))
+    return [p for p in found if not any(n.startswith(".") for n in p.relative_to(folder).parts)]
 
 
 def _read(path: Path) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from nertune.errors import ConfigError, DataError
 from nertune.storage.files import shorten
 
-__all__ = ["find_columns", "names_beside", "names_of_features", "parse_names", "to_tags"]
+__all__ = ["BESIDE", "find_columns", "names_beside", "names_of_features", "parse_names", "to_tags"]
 
 TOKEN_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "ner", "tags", "labels")
-_BESIDE = ("dataset_info.json", "dataset_infos.json")  # what `datasets` writes to a folder
+BESIDE = ("dataset_info.json", "dataset_infos.json")  # what `datasets` writes to a folder
 _MOST_BYTES = 1 << 24  # of such a file
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -96,7 +96,7 @@ def _is_names(value: Any) -> bool:
 
 def names_beside(path: Path, column: str) -> tuple[tuple[str, ...], str] | None:
     """The names that a file in the same folder gives for a column, and that file's name."""
-    for name in _BESIDE:
+    for name in BESIDE:
         try:
             with (path.parent / name).open("rb") as stream:
                 described = json.loads(stream.read(_MOST_BYTES))
