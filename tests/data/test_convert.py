@@ -104,3 +104,10 @@ def test_refusals(tmp_path: Path) -> None:
     assert "expected auto, char or word" in run("data", "convert", source, "b", "--unit", "x").error
     told = run("data", "convert", source, "b", "--option", "columns=1").error
     assert "format jsonl has no option 'columns'; it has: tokens" in told
+
+
+def test_why_no_document_can_be_held(tmp_path: Path) -> None:
+    corpus = Corpus.from_documents([Document("a\nb")])
+    told = "format conll can hold no document of it, e.g. since "
+    with pytest.raises(DataError, match=told):
+        convert(corpus, tmp_path / "a.conll", WriteOptions(), allow_loss=True)

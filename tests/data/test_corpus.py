@@ -94,9 +94,9 @@ def test_written_formats(conll: Path) -> None:
     document = Document("ab c", (Entity(0, 2, "X", 0.5),), tokens=((0, 2), (3, 4)))
     expected = {
         "conll": "ab B-X\nc O\n\n",
-        "jsonl": '{"text": "ab c", "entities": [[0, 2, "X"]]}\n',
+        "jsonl": '{"text": "ab c", "entities": [[0, 2, "X"]], "tokens": [[0, 2], [3, 4]]}\n',
         "predictions": '{"text": "ab c", "entities": [{"start": 0, "end": 2, "label": "X", '
-        '"text": "ab", "score": 0.5}]}\n',
+        '"text": "ab", "score": 0.5}], "tokens": [[0, 2], [3, 4]]}\n',
     }
     for format, text in expected.items():
         stream = StringIO()

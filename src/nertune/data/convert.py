@@ -120,7 +120,8 @@ def convert(
     except _Refused:
         is_written = False
     if is_written and not written:
-        raise DataError(f"format {format.name} can hold no document of it", path=corpus.path)
+        why = f", e.g. since {losses[0].reason}" if losses else ""
+        raise DataError(f"format {format.name} can hold no document of it{why}", path=corpus.path)
     differences = _compare(target, written, format, options) if check and is_written else None
     return Conversion(
         source=corpus.path,
