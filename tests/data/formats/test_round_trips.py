@@ -55,7 +55,7 @@ def documents(draw: st.DrawFn) -> Document:
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(items=st.lists(documents(), min_size=1, max_size=4))
 def test_what_a_format_can_hold_comes_back(
     format: Format, items: list[Document], tmp_path_factory: pytest.TempPathFactory
