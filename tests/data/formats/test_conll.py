@@ -394,3 +394,9 @@ def test_borders_of_documents_come_back(tmp_path: Path) -> None:
     save_documents(tmp_path / "c.conll", named)
     again = load_corpus(tmp_path / "c.conll")
     assert [d.meta["document"] for d in again.documents] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+def test_a_file_of_one_token_that_looks_like_a_comment(separator: str, tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text(f"#{separator}O\n\n", encoding="utf-8")
+    assert [d.text for d in load_corpus(tmp_path / "a.conll").documents] == ["#"]

@@ -81,7 +81,7 @@ def detect_separator(lines: Sequence[str]) -> str:
     tabs = spaces = num_seen = 0
     first_has_tab = False
     # A comment says nothing, unless what looks like one is all there is.
-    says = (line for line in lines if not COMMENT.match(line))
+    says = (line for line in lines if not is_boundary(line) and not COMMENT.match(line))
     for line in chain([first], says) if (first := next(says, None)) is not None else lines:
         if is_boundary(line):
             continue
