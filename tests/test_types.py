@@ -145,3 +145,13 @@ def test_a_discontinuous_entity_is_no_continuous_one() -> None:
     assert score([gold], [gold]).exact.micro.f1 == 1.0
     kinds = analyse([gold], [cover], {}).kinds
     assert (kinds["correct"], kinds["boundary"], kinds["type"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_entities_of_any_iterable_are_a_tuple(count: int) -> None:
+    entities = [Entity(i, i + 1, "X") for i in range(count)]
+    document = Document("ab", tuple(entities))
+    for given in (entities, iter(entities)):
+        other = Document("ab", given)  # type: ignore[arg-type]
+        assert other == document
+        assert hash(other) == hash(document)

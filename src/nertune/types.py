@@ -129,7 +129,7 @@ class Document:
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if len(self.entities) > 1:
+        if not isinstance(self.entities, tuple) or len(self.entities) > 1:
             object.__setattr__(self, "entities", tuple(sorted(self.entities, key=_key)))
         for entity in self.entities:
             if entity.end > len(self.text):

@@ -400,3 +400,9 @@ def test_borders_of_documents_come_back(tmp_path: Path) -> None:
 def test_a_file_of_one_token_that_looks_like_a_comment(separator: str, tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text(f"#{separator}O\n\n", encoding="utf-8")
     assert [d.text for d in load_corpus(tmp_path / "a.conll").documents] == ["#"]
+
+
+def test_one_line_longer_than_a_csv_field(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("王" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="expected 2 columns"):
+        load_corpus(tmp_path / "a.conll")

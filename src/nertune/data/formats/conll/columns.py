@@ -114,7 +114,10 @@ def _fields(line: str, separator: str) -> list[str]:
     if separator == "\t":
         return line.rstrip(" \t").split("\t")
     if separator == ",":
-        fields = next(csv.reader([line.rstrip(" \t")]), [])
+        try:
+            fields = next(csv.reader([line.rstrip(" \t")]), [])
+        except csv.Error:  # longer than a field may be
+            return [line]
         # A comma as a token, without quotation marks around it.
         return [",", *fields[2:]] if fields[:2] == ["", ""] else fields
     return re.split(" +", line.strip(" "))

@@ -73,7 +73,9 @@ class Conll(Format):
             layer = read(source.read_text(), source.path, how)
             findings.repairs += layer.repairs
             findings.notices += (
-                n for n in layer.notices if n not in findings.notices and "columns" not in n
+                notice
+                for notice in layer.notices
+                if notice not in findings.notices and not notice.startswith("columns ")
             )
             documents = tuple(map(_join, documents, layer.documents))
         return iter(documents)
