@@ -93,7 +93,8 @@ def split(
     """Part a corpus: by document, stratified by label, nearly equal texts together."""
     from nertune.data.editing.saving import save_parts, with_documents
     from nertune.data.editing.split import read_sizes, split_documents
-    from nertune.reports.editing import print_notices, print_split, print_written
+    from nertune.reports.editing import print_split, print_written
+    from nertune.reports.terminal import print_lines
 
     wanted = read_sizes(sizes)
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
@@ -107,7 +108,7 @@ def split(
         outputs = {name: made.to_dict() for name, made in written.items()}
         print_json({**found.to_dict(), "seed": seed, "written": outputs})
     else:
-        print_notices([*_say_reading(corpus), *found.notices], stderr())
+        print_lines([*_say_reading(corpus), *found.notices], stderr())
         print_split(found, stdout())
         print_written(list(written.values()), stderr())
     _end(list(written.values()))
@@ -133,7 +134,8 @@ def merge(
     from nertune.data.editing.labels import read_label_map
     from nertune.data.editing.merge import merge_documents, name_sources
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_merged, print_notices, print_written
+    from nertune.reports.editing import print_merged, print_written
+    from nertune.reports.terminal import print_lines
 
     if len(paths) < 2:
         raise ConfigError("merge: expected IN... OUT, the files to read and the one to write")
@@ -151,7 +153,7 @@ def merge(
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
         for corpus in corpora:
-            print_notices(_say_reading(corpus), stderr())
+            print_lines(_say_reading(corpus), stderr())
         print_merged(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -177,7 +179,8 @@ def map_(
     """Rename or drop labels; say which entities become the same or overlap."""
     from nertune.data.editing.labels import map_labels, read_label_map
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_mapped, print_notices, print_written
+    from nertune.reports.editing import print_mapped, print_written
+    from nertune.reports.terminal import print_lines
 
     names = read_label_map(labels)
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
@@ -187,7 +190,7 @@ def map_(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_notices(_say_reading(corpus), stderr())
+        print_lines(_say_reading(corpus), stderr())
         print_mapped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -219,7 +222,8 @@ def dedupe(
     """Drop texts that repeat an earlier one; list by entity where their annotations differ."""
     from nertune.data.editing.dedupe import dedupe_documents
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_deduped, print_notices, print_written
+    from nertune.reports.editing import print_deduped, print_written
+    from nertune.reports.terminal import print_lines
 
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
     found = dedupe_documents(corpus.documents, near=near, keep_conflicts=keep_conflicts)
@@ -228,7 +232,7 @@ def dedupe(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_notices(_say_reading(corpus), stderr())
+        print_lines(_say_reading(corpus), stderr())
         print_deduped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -253,8 +257,8 @@ def view(
     """Write one HTML page to look through a corpus: search, filter by label, page by page."""
     from nertune.data.editing.saving import refuse_existing
     from nertune.reports.corpus_page import corpus_page
-    from nertune.reports.editing import print_notices
     from nertune.reports.html import to_html
+    from nertune.reports.terminal import print_lines
     from nertune.storage.files import open_for_writing
 
     corpus = _load(source, from_, _reading(scheme, join, offsets, option))
@@ -270,7 +274,7 @@ def view(
     )
     with open_for_writing(target) as stream:
         stream.write(to_html(page))
-    print_notices(_say_reading(corpus), stderr())
+    print_lines(_say_reading(corpus), stderr())
     stdout().print(f"{target}: {len(corpus.documents):,} documents, "
                    f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
 

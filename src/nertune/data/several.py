@@ -6,7 +6,6 @@ import glob
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from nertune.data.formats.recognition import format_of_name, recognise, recognis
 from nertune.data.formats.registry import all_formats
 from nertune.data.formats.source import HEAD_BYTES, Glimpse, Source
 from nertune.errors import DataError
+from nertune.storage.archives import UNPACKING_ERRORS
 
 __all__ = ["files_of_folder", "files_of_pattern", "is_pattern", "keep_alike", "sources_of"]
 
@@ -134,10 +134,8 @@ def _is_beside(name: str) -> bool:
 
 def _is_data(source: Source) -> bool:
     """Whether a file has no suffix, or the name or content of a format that can be read."""
-    path = source.path
-    bare = path.with_suffix("") if path.suffix == ".gz" else path
-    named = format_of_name(path)
-    if bare.suffix == "" or (named is not None and named.reads):
+    named = format_of_name(source.path)
+    if _suffix(source.path) == "" or (named is not None and named.reads):
         return True
     try:
         return recognise(source) is not None
@@ -156,7 +154,7 @@ class _Member(Source):
         with self._unpacked() as stream:
             try:
                 return stream.read()
-            except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, OSError) as error:
+            except UNPACKING_ERRORS as error:
                 raise DataError(f"is damaged in the archive ({error})", path=self.path) from error
 
     def open(self) -> BinaryIO:
@@ -166,7 +164,7 @@ class _Member(Source):
         try:
             with self._unpacked() as stream:
                 head = stream.read(HEAD_BYTES)
-        except (DataError, zipfile.BadZipFile, EOFError, zlib.error, OSError):
+        except DataError:  # for its reader to refuse
             head = b""
         return Glimpse(self.path.name, head, len(head) < HEAD_BYTES)
 
@@ -175,7 +173,7 @@ class _Member(Source):
         try:
             with zipfile.ZipFile(self._archive) as archive, archive.open(self._name) as stream:
                 yield stream
-        except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, KeyError) as error:
+        except UNPACKING_ERRORS as error:
             raise DataError(f"cannot be unpacked: {error}", path=self.path) from error
 
 
@@ -183,7 +181,7 @@ def _members(path: Path) -> tuple[list[Source], list[Path]]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [i for i in archive.infolist() if not i.is_dir() and not _is_hidden(i.filename)]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except UNPACKING_ERRORS as error:
         raise DataError(f"is not a whole ZIP archive ({error})", path=path) from error
     infos.sort(key=lambda info: info.filename)
     for info in infos:

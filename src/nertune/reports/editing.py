@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -17,15 +17,10 @@ from nertune.reports.conversion import print_outcome
 from nertune.reports.terminal import print_lines, to_rich
 from nertune.storage.files import shorten
 
-__all__ = ["print_deduped", "print_mapped", "print_merged", "print_notices", "print_split",
+__all__ = ["print_deduped", "print_mapped", "print_merged", "print_split",
            "print_written", "split_table"]  # fmt: skip
 
 _MAX_LINES = 20  # of one kind; --json has all
-
-
-def print_notices(lines: Iterable[str], console: Console) -> None:
-    """Lines for the user to read, whatever they hold."""
-    print_lines(lines, console)
 
 
 def print_written(written: Sequence[Conversion], console: Console) -> None:

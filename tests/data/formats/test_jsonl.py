@@ -288,3 +288,11 @@ def test_tokens_of_another_kind_are_metadata(tokens: object, tmp_path: Path) -> 
     (document,) = load_corpus(tmp_path / "a.jsonl", format="jsonl").documents
     assert document.tokens is None
     assert document.meta == {"tokens": tokens}
+
+
+def test_tokens_count_what_entities_count(tmp_path: Path) -> None:
+    record = {"text": "🎉王明", "entities": [[2, 4, "PER"]], "tokens": [[0, 2], [2, 3], [3, 4]]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (document,) = load_corpus(tmp_path / "a.jsonl").documents  # only UTF-16 units fit
+    assert document.entities == (Entity(1, 3, "PER"),)
+    assert document.tokens == ((0, 1), (1, 2), (2, 3))

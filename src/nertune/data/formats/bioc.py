@@ -15,18 +15,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nertune.data.formats.base import ReadOptions
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place
+from nertune.data.formats.values import as_probability
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["Place", "document_of", "record_of", "say_seen"]
+__all__ = ["Place", "document_of", "record_of"]
 
 Record = dict[str, Any]
 _OWN = "nertune"  # the infon of metadata that BioC has no place for
@@ -229,7 +230,7 @@ def _entities(record: Record, text: str, unit: Offsets) -> Iterator[Entity]:
                 raise _Problem(f"{shown} has a location of no length")
         start, end = min(a for a, _ in spans), max(b for _, b in spans)
         shown = f"{shown}, {label} [{start}, {end}]"
-        score = _score(infons.get("score"))
+        score = as_probability(infons.get("score"))
         one = Span(start, end, label, score, surface, shown)
         yield place(one, text, unit) if len(spans) == 1 else _place_parts(one, spans, text, unit)
 
@@ -249,17 +250,6 @@ def _place_parts(span: Span, spans: list[tuple[int, int]], text: str, unit: Offs
         return place(span._replace(fragments=tuple(sorted(spans))), text, unit)
 
 
-def _score(given: Any) -> float | None:
-    """A score of an infon; `None` where it is no probability."""
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
-        return None
-    try:
-        score = float(given)
-    except (ValueError, OverflowError):
-        return None
-    return score if 0 <= score <= 1 else None
-
-
 def _count(record: Record, *, ignore_tags: bool) -> Counter[str]:
     """What is not read."""
     seen: Counter[str] = Counter()
@@ -275,7 +265,7 @@ def _count(record: Record, *, ignore_tags: bool) -> Counter[str]:
     for annotation in _annotations(record):
         infons = _infons(annotation)
         others = {key for key, value in infons.items() if value not in (None, "")} - {"type"}
-        if _score(infons.get("score")) is not None:
+        if as_probability(infons.get("score")) is not None:
             others.discard("score")
         if not infons.get("type"):
             seen["annotations without a type, which are not read"] += 1
@@ -410,8 +400,3 @@ def _annotation(number: int, entity: Entity, document: Document) -> Record:
         "text": document.text[entity.start : entity.end],
         "locations": [{"offset": a, "length": b - a} for a, b in entity.spans],
     }
-
-
-def say_seen(seen: Counter[str]) -> Iterable[str]:
-    """A line each of what was counted."""
-    return (f"{count} {what}" for what, count in seen.items() if count)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from nertune.data.formats.fitting import fit_tokens, keep_entities
+from nertune.data.formats.fitting import fit_tokens, keep_entities, refuse_fragments
 from nertune.data.formats.values import Loss, Spans
-from nertune.types import Document, Entity
+from nertune.types import Document
 
 __all__ = ["Words", "cover", "join_words", "source_tokens", "widen_to_tokens"]
 
@@ -115,13 +115,8 @@ def widen_to_tokens(document: Document) -> tuple[Document, list[Loss]]:
 
     Discontinuous entities are lost.
     """
-    document, losses = keep_entities(document, _refuse_fragments)
+    document, losses = keep_entities(document, refuse_fragments)
     if document.tokens is None:
         return document, losses
     document, dropped = fit_tokens(document, document.tokens)
     return document, [*losses, *(loss for loss in dropped if loss.kind != "text")]
-
-
-def _refuse_fragments(entity: Entity) -> str:
-    count = len(entity.fragments)
-    return f"it is discontinuous ({count} fragments), which the format cannot hold" if count else ""

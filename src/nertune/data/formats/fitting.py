@@ -12,7 +12,8 @@ from nertune.data.statistics import has_overlap
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["difference", "drop_overlaps", "fit", "fit_tokens", "keep_entities", "lose"]
+__all__ = ["difference", "drop_overlaps", "fit", "fit_tokens", "keep_entities", "lose",
+           "refuse_fragments"]  # fmt: skip
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,7 +38,7 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
         document, dropped = keep_entities(document, lambda e: "the format holds no entities")
         losses += dropped
     if holds.entities and not holds.fragments:
-        document, dropped = keep_entities(document, _refuse_fragments)
+        document, dropped = keep_entities(document, refuse_fragments)
         losses += dropped
     if holds.tokens == "required":
         tokens = document.tokens
@@ -70,7 +71,8 @@ def _refuse_label(entity: Entity) -> str:
     return "its label holds half a surrogate pair" if _SURROGATE.search(entity.label) else ""
 
 
-def _refuse_fragments(entity: Entity) -> str:
+def refuse_fragments(entity: Entity) -> str:
+    """Why a format without fragments cannot hold an entity; empty for a continuous one."""
     count = len(entity.fragments)
     return f"it is discontinuous ({count} fragments), which the format cannot hold" if count else ""
 

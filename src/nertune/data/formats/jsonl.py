@@ -41,8 +41,15 @@ from nertune.data.formats.base import (
     check_choice,
 )
 from nertune.data.formats.fitting import fit
-from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place, place_all
-from nertune.data.formats.values import Loss, Reading
+from nertune.data.formats.offsets import (
+    MisplacedSpan,
+    Offsets,
+    Span,
+    count_units,
+    place,
+    place_all,
+)
+from nertune.data.formats.values import Loss, Reading, name_by_id
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.storage.files import shorten, split_lines
@@ -187,7 +194,7 @@ def read(text: str, path: Path, options: ReadOptions | None = None) -> JsonlFile
     except MisplacedSpan as error:
         raise DataError(str(error), path=path, line=records[error.record].line) from error
     pairs = list(zip(records, placed.entities, strict=True))
-    documents = tuple(_document(record, entities, path) for record, entities in pairs)
+    documents = tuple(_document(record, found, path, placed.offsets) for record, found in pairs)
     notices = _say_missing(records)
     if rejected:
         notices.append(
@@ -226,22 +233,30 @@ def _read_records(text: str, path: Path, *, ignore_tags: bool) -> tuple[list[_Re
     return records, rejected
 
 
-def _document(record: _Record, entities: Sequence[Entity], path: Path) -> Document:
+def _document(
+    record: _Record, entities: Sequence[Entity], path: Path, offsets: Offsets = "auto"
+) -> Document:
     unique = {entity.key: entity for entity in reversed(entities)}
-    given = record.meta.get("id")
-    has_id = (isinstance(given, str) and given != "") or type(given) is int
-    name = str(given) if has_id else f"{path.name}:{record.line}"
-    tokens, meta = _tokens(record.meta, record.text), record.meta
+    name = name_by_id(record.meta.get("id"), f"{path.name}:{record.line}")
+    tokens, meta = _tokens(record.meta, record.text, offsets), record.meta
     if tokens is not None:
         meta = {key: value for key, value in meta.items() if key != "tokens"}
     return Document(record.text, tuple(unique.values()), name, tokens, meta)
 
 
-def _tokens(meta: Mapping[str, Any], text: str) -> Fragments | None:
-    """Source tokens as `[[start, end], …]`; `None` where the key says anything else."""
+def _tokens(meta: Mapping[str, Any], text: str, offsets: Offsets = "codepoint") -> Fragments | None:
+    """Source tokens as `[[start, end], …]`; `None` where the key says anything else.
+
+    They count what the offsets of entities count.
+    """
     value = meta.get("tokens")
     if not isinstance(value, list) or bool(value) != bool(text):
         return None
+    if value and offsets not in ("auto", "codepoint"):
+        places = {place: i for i, place in enumerate(count_units(text, offsets)) if place >= 0}
+        if not all(isinstance(pair, list) and set(map(type, pair)) == {int} for pair in value):
+            return None
+        value = [[places.get(offset, -1) for offset in pair] for pair in value]
     position = 0
     for pair in value:
         if not isinstance(pair, list) or [type(offset) for offset in pair] != [int, int]:

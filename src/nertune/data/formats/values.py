@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -24,6 +25,9 @@ __all__ = [
     "Spans",
     "TagRepair",
     "WriteOptions",
+    "as_probability",
+    "name_by_id",
+    "say_counts",
 ]
 
 SchemeChoice = Literal["auto", Scheme]
@@ -194,3 +198,25 @@ class Fitted:
 
     document: Document | None
     losses: tuple[Loss, ...] = ()
+
+
+def as_probability(value: Any) -> float | None:
+    """A score from 0 to 1, of a number or of its digits; `None` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        score = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return score if 0 <= score <= 1 else None
+
+
+def name_by_id(given: Any, otherwise: str) -> str:
+    """What a document is called: the id that the source gives, if that is one, or another name."""
+    is_id = (isinstance(given, str) and given != "") or type(given) is int
+    return str(given) if is_id else otherwise
+
+
+def say_counts(seen: Counter[str]) -> list[str]:
+    """A notice for each thing that was counted."""
+    return [f"{count} {what}" for what, count in seen.items() if count]

@@ -38,7 +38,7 @@ from nertune.data.formats.binary.docbin import (
 )
 from nertune.data.formats.covering import cover, source_tokens, widen_to_tokens
 from nertune.data.formats.fitting import fit
-from nertune.data.formats.values import Loss
+from nertune.data.formats.values import Loss, name_by_id, say_counts
 from nertune.data.statistics import has_overlap
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.storage.files import shorten
@@ -89,7 +89,7 @@ class SpacyBin(Format):
         for number, found in enumerate(file.documents(), 1):
             name = f"{source.path.name}:{number}"
             yield _document(found, name, seen, None if options.ignore_tags else key)
-        findings.notices += (f"{count} {what}" for what, count in seen.items())
+        findings.notices += say_counts(seen)
         if others := [name for name in file.used_attributes() if name not in _READ]:
             findings.notices.append(
                 f"attributes of words that are not kept: {', '.join(sorted(others))}"
@@ -151,10 +151,8 @@ def _document(found: BinDocument, name: str, seen: Counter[str], key: str | None
     if found.cats and _can_pack(found.cats):
         meta["cats"] = found.cats
     entities = [] if key is None else _entities(found, seen, key)
-    given = meta.get("id")
-    has_id = (isinstance(given, str) and given != "") or type(given) is int
     tokens = source_tokens(found.spans, mark)
-    return Document(found.text, tuple(entities), str(given) if has_id else name, tokens, meta)
+    return Document(found.text, tuple(entities), name_by_id(meta.get("id"), name), tokens, meta)
 
 
 def _entities(found: BinDocument, seen: Counter[str], key: str) -> list[Entity]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from nertune.data.formats.cas.model import (
     Types,
 )
 from nertune.data.formats.layers import NAMED_ENTITY, Layers, is_named
+from nertune.data.formats.offsets import count_units
+from nertune.data.formats.values import as_probability, say_counts
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -64,7 +66,7 @@ class DocumentReader:
         """
         if not self._options.ignore_tags:
             yield from self._layers.notices(path)
-        yield from (f"{count} {what}" for what, count in self.seen.items())
+        yield from say_counts(self.seen)
 
     def document(self, cas: Cas, name: str, path: Path) -> Document:
         """The document of a CAS.
@@ -207,7 +209,7 @@ class DocumentReader:
             self.seen["annotations without a value, which are not read"] += 1
             return None
         given = annotation.features.get("score")
-        score = _score(given)
+        score = as_probability(given)
         if given is not None and score is None:
             self.seen["scores that are no probabilities, which are not read"] += 1
         return Entity(start, end, str(label), score)
@@ -224,13 +226,11 @@ class _Places:
         self._path = path
         self._places: dict[int, int] | None = None
         text = cas.text
-        if cas.offsets == "utf16" and _ASTRAL.search(text):
-            lengths: Iterable[int] = (2 if ord(c) > 0xFFFF else 1 for c in text)
-        elif cas.offsets == "byte" and not text.isascii():
-            lengths = (len(c.encode()) for c in text)
-        else:
-            return
-        self._places = {offset: i for i, offset in enumerate(accumulate(lengths, initial=0))}
+        if (cas.offsets == "utf16" and _ASTRAL.search(text)) or (
+            cas.offsets == "byte" and not text.isascii()
+        ):
+            counted = enumerate(count_units(text, cas.offsets))
+            self._places = {offset: i for i, offset in counted}
 
     def place(self, annotation: Annotation) -> tuple[int, int]:
         """The span of an annotation.
@@ -260,17 +260,6 @@ def _texts(annotation: Annotation, types: Types) -> Iterator[str]:
         is_text = types.holds_text(annotation.type, name)
         if is_text or (is_text is None and (name in ("value", "label") or not value.isdigit())):
             yield name
-
-
-def _score(value: Any) -> float | None:
-    """A score from 0 to 1; `None` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        score = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return score if 0 <= score <= 1 else None
 
 
 def decode_value(text: str) -> Any:

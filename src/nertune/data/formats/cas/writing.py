@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 from nertune.data.formats.cas.model import ANNOTATION, METADATA, SENTENCE, STRING_FIELD, TOKEN
 from nertune.data.formats.cas.reading import NATIVE, decode_value
 from nertune.data.formats.fitting import fit
 from nertune.data.formats.layers import NAMED_ENTITY, written_layer
+from nertune.data.formats.offsets import count_units
 from nertune.data.formats.values import Fitted, Holds, Loss, WriteOptions
 from nertune.storage.files import shorten
 from nertune.types import Document
@@ -64,8 +64,7 @@ def structures(document: Document, options: WriteOptions) -> Iterator[Structure]
     Raises:
         ConfigError: the layer or the feature that entities are written to is no name.
     """
-    units = [2 if ord(character) > 0xFFFF else 1 for character in document.text]
-    places = list(accumulate(units, initial=0))
+    places = count_units(document.text, "utf16")
     meta = dict(document.meta)
     native = {f: meta.pop(key) for key, f in NATIVE.items() if _is_native(key, meta.get(key))}
     sentences = meta.pop("sentences") if _are_sentences(meta.get("sentences"), document) else []

@@ -13,11 +13,8 @@ names of types have to do. Offsets count UTF-16 units.
 from __future__ import annotations
 
 import io
-import lzma
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,6 +45,7 @@ from nertune.data.formats.xml_parsing import (
     unwritable,
 )
 from nertune.errors import DataError
+from nertune.storage.archives import UNPACKING_ERRORS
 from nertune.types import Document, Entity
 
 __all__ = ["CasXmi"]
@@ -60,17 +58,6 @@ _NAMESPACE = re.compile(r"\{http:///(.*)\.ecore\}(.*)")
 _NUMBER = re.compile(r"-?[0-9]{1,15}")
 _NO_NAMESPACE = "uima.noNamespace."
 _ZIP = b"PK\x03\x04"
-_UNPACKING = (  # what Python raises for damaged and for encrypted archives
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
 _MOST_UNPACKED = 1 << 26  # bytes of a file in an archive, or 100 times the archive
 
 
@@ -169,7 +156,7 @@ def _members(source: Source) -> Iterator[tuple[str, Source, Source | None]]:
                 beside = str(PurePosixPath(name).with_name(_TYPE_SYSTEM))
                 types = unpack(beside) if beside in names else None
                 yield name.removesuffix(".xmi"), unpack(name), types
-    except _UNPACKING as error:
+    except UNPACKING_ERRORS as error:
         told = f"this archive cannot be unpacked ({error}): is it damaged or encrypted?"
         raise DataError(told, path=path) from error
 

@@ -35,7 +35,7 @@ from nertune.labels.schemes import SCHEMES, Scheme
 from nertune.storage.files import split_lines
 from nertune.types import Document, Entity
 
-__all__ = ["CHARACTER_SHARE", "ConllFile", "read"]
+__all__ = ["CHARACTER_SHARE", "ConllFile", "read", "token_spans"]
 
 CHARACTER_SHARE = 0.8
 """From this share of tokens that are one character on, a file holds characters, not words."""
@@ -186,7 +186,7 @@ def _build(
     for sentence in sentences:
         meta = {"document": sentence.document} if has_borders else {}
         text = glue.join(sentence.tokens)
-        tokens = _token_spans(sentence.tokens, text, len(glue))
+        tokens = token_spans(sentence.tokens, text, len(glue))
         entities: tuple[Entity, ...] = ()
         if sentence.tags.count("O") != len(sentence.tags):
             spans, repaired = decode(sentence, scheme, path)
@@ -203,7 +203,7 @@ def _build(
 _CHARACTERS = tuple((i, i + 1) for i in range(1000))  # the spans of a text's first characters
 
 
-def _token_spans(tokens: Sequence[str], text: str, gap: int) -> tuple[tuple[int, int], ...]:
+def token_spans(tokens: Sequence[str], text: str, gap: int) -> tuple[tuple[int, int], ...]:
     """Where tokens stand in their text when `gap` characters stand between them."""
     if gap == 0 and len(tokens) == len(text) <= len(_CHARACTERS):
         return _CHARACTERS[: len(text)]

@@ -15,7 +15,7 @@ from nertune.data.formats.conllu.columns import Column, Columns, find_sources
 from nertune.data.formats.conllu.comments import Said, read_comments
 from nertune.data.formats.conllu.lines import Sentence, group_words, scan
 from nertune.data.formats.conllu.spaces import SPACES, decode_spaces, drop_items, misc_items
-from nertune.data.formats.values import SchemeChoice, TagRepair
+from nertune.data.formats.values import SchemeChoice, TagRepair, name_by_id, say_counts
 from nertune.labels.schemes import SCHEMES
 from nertune.storage.files import split_lines
 from nertune.types import Document, Entity
@@ -111,7 +111,7 @@ def read(text: str, path: Path, options: ReadOptions) -> ConlluFile:
     for part in parts:
         kept = _other_columns(part.sentence, part.words.groups, columns, sources)
         file.documents.append(_document(part, kept, path, seen))
-    file.notices += (f"{count} {what}" for what, count in seen.items() if count)
+    file.notices += say_counts(seen)
     return file
 
 
@@ -123,9 +123,7 @@ def _document(
     meta = dict(part.said.meta)
     if columns:
         meta.setdefault("columns", columns)
-    given = meta.get("id")
-    is_id = (isinstance(given, str) and given != "") or type(given) is int
-    name = str(given) if is_id else f"{path.name}:{part.sentence.rows[0].line}"
+    name = name_by_id(meta.get("id"), f"{path.name}:{part.sentence.rows[0].line}")
     words = part.words
     return Document(words.text, tuple(unique.values()), name, tuple(words.tokens), meta)
 

@@ -24,7 +24,7 @@ from nertune.data.formats.base import (
     Source,
     WriteOptions,
 )
-from nertune.data.formats.bioc import Place, document_of, record_of, say_seen
+from nertune.data.formats.bioc import Place, document_of, record_of
 from nertune.data.formats.json_files.records import stream_records
 from nertune.data.formats.json_files.values import (
     Record,
@@ -32,7 +32,7 @@ from nertune.data.formats.json_files.values import (
     dump_record,
     first_record,
 )
-from nertune.data.formats.values import Reading
+from nertune.data.formats.values import Reading, say_counts
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document
@@ -73,7 +73,7 @@ class BiocJson(Format):
         findings.reading = Reading(offsets=offsets)
         for record, where in _records(source, seen):
             yield document_of(record, where, options, seen)
-        findings.notices += say_seen(seen)
+        findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """One collection, a document a line."""

@@ -26,7 +26,8 @@ from nertune.data.formats.base import (
 from nertune.data.formats.json_files.records import Record
 from nertune.data.formats.json_files.token_spans import TokenRecord, read_texts, token_span
 from nertune.data.formats.json_files.values import dump_record, fit_keys, given_id, seen_keys
-from nertune.data.formats.tables.tokens import in_tokens, say_counts
+from nertune.data.formats.tables.tokens import in_tokens
+from nertune.data.formats.values import say_counts
 from nertune.errors import DataError
 from nertune.labels.schemes import TokenSpan
 from nertune.storage.files import shorten

@@ -35,9 +35,7 @@ from nertune.data.formats.json_files.values import (
 from nertune.data.formats.tables.names import (
     BESIDE,
     find_columns,
-    names_beside,
-    names_of_features,
-    parse_names,
+    settle_names,
     to_tags,
 )
 from nertune.data.formats.tables.rows import Row, documents_of_rows, part_io_neighbours, to_row
@@ -104,7 +102,7 @@ def _rows(source: Source, options: ReadOptions, findings: Findings) -> Iterator[
         if not columns[0]:
             asked = options.more.get("columns", "")
             columns = find_columns(list(record), asked, path, tags=not options.ignore_tags)
-            names = _names(options, features, columns[1], source, findings)
+            names = settle_names(options, features, columns[1], path, findings)
         for column in columns[: 1 if options.ignore_tags else 2]:
             if column not in record:
                 raise DataError(f"the row has no {column!r}", path=path, line=line)
@@ -129,19 +127,3 @@ def _records(source: Source) -> Iterator[tuple[int, Record, Any]]:
                 told = 'one of "rows" is not an object with a "row"'
                 raise DataError(told, path=source.path, line=line)
             yield line, row, record["features"]
-
-
-def _names(
-    options: ReadOptions, features: Any, column: str, source: Source, findings: Findings
-) -> Sequence[str] | None:
-    """The names of integers, in case the tags are such."""
-    if given := options.more.get("tags"):
-        return parse_names(given)
-    if names := names_of_features(features, column):
-        return names
-    if not column or (beside := names_beside(source.path, column)) is None:
-        return None
-    told = f"the names of tags that are integers are those of {beside[1]}"
-    if told not in findings.notices:
-        findings.notices.append(told)
-    return beside[0]

@@ -37,8 +37,7 @@ from nertune.data.formats.json_files.values import (
     seen_keys,
 )
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place
-from nertune.data.formats.tables.tokens import say_counts
-from nertune.data.formats.values import Loss, Reading
+from nertune.data.formats.values import Loss, Reading, say_counts
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity

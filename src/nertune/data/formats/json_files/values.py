@@ -13,7 +13,14 @@ from nertune.data.formats.fitting import fit, keep_entities
 from nertune.data.formats.json_files.records import Record, stream_records
 from nertune.data.formats.offsets import Offsets, count_units
 from nertune.data.formats.source import Glimpse, Source
-from nertune.data.formats.values import Fitted, Holds, Loss, ReadOptions, WriteOptions
+from nertune.data.formats.values import (
+    Fitted,
+    Holds,
+    Loss,
+    ReadOptions,
+    WriteOptions,
+    name_by_id,
+)
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -114,9 +121,7 @@ def read_span(
 
 def given_id(record: Record, path: Path, line: int) -> str:
     """The id that the source gives, or file and line."""
-    given = record.get("id")
-    has_id = (isinstance(given, str) and given != "") or type(given) is int
-    return str(given) if has_id else f"{path.name}:{line}"
+    return name_by_id(record.get("id"), f"{path.name}:{line}")
 
 
 class RecordIds:

@@ -26,6 +26,7 @@ from nertune.data.formats.base import (
     WriteOptions,
 )
 from nertune.data.formats.fitting import fit, keep_entities, lose
+from nertune.data.formats.values import say_counts
 from nertune.errors import DataError
 from nertune.storage.files import decode_text, shorten, split_lines
 from nertune.types import Document, Entity
@@ -76,7 +77,7 @@ class Brat(Format):
             if len(unique) < len(entities):
                 seen["identical entities dropped"] += len(entities) - len(unique)
             yield Document(text, tuple(unique.values()), name, meta={"id": name})
-        findings.notices += (f"{count} {what}" for what, count in seen.items() if count)
+        findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """Two files a document, numbered so that their order stays."""

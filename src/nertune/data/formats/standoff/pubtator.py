@@ -32,7 +32,7 @@ from nertune.data.formats.base import (
 )
 from nertune.data.formats.fitting import fit, keep_entities, lose
 from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, place
-from nertune.data.formats.values import Loss, Reading
+from nertune.data.formats.values import Loss, Reading, say_counts
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -83,7 +83,7 @@ class PubTator(Format):
         )
         for draft in _drafts(source, seen, ignore_tags=options.ignore_tags):
             yield _document(draft, source.path, options, seen)
-        findings.notices += (f"{count} {what}" for what, count in seen.items())
+        findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """A block each; documents without an id are numbered."""

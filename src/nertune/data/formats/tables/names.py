@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nertune.data.formats.base import Findings, ReadOptions
 from nertune.errors import ConfigError, DataError
 from nertune.storage.files import shorten
 
-__all__ = ["BESIDE", "find_columns", "names_beside", "names_of_features", "parse_names", "to_tags"]
+__all__ = ["BESIDE", "find_columns", "names_beside", "names_of_features", "parse_names",
+           "settle_names", "to_tags"]  # fmt: skip
 
 TOKEN_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "ner", "tags", "labels")
@@ -112,6 +114,33 @@ def names_beside(path: Path, column: str) -> tuple[tuple[str, ...], str] | None:
         if len(found) == 1:
             return found.pop(), name
     return None
+
+
+def settle_names(
+    options: ReadOptions, features: Any, column: str, path: Path, findings: Findings
+) -> tuple[str, ...] | None:
+    """The names of integers, in case the tags are such; `None` where nothing gives them.
+
+    Args:
+        options: the option `tags` comes first.
+        features: what the file itself says of its columns.
+        column: that of the tags; empty if there is none.
+        path: the file, beside which another one may give the names.
+        findings: gets where the names come from, if it is that one.
+
+    Raises:
+        ConfigError: the option `tags` is no list of different names.
+    """
+    if given := options.more.get("tags"):
+        return parse_names(given)
+    if names := names_of_features(features, column):
+        return names
+    if not column or (beside := names_beside(path, column)) is None:
+        return None
+    told = f"the names of tags that are integers are those of {beside[1]}"
+    if told not in findings.notices:
+        findings.notices.append(told)
+    return beside[0]
 
 
 def to_tags(

@@ -34,13 +34,13 @@ from nertune.data.formats.base import (
 from nertune.data.formats.fitting import fit, keep_entities, lose
 from nertune.data.formats.tables.names import (
     find_columns,
-    names_beside,
-    names_of_features,
     parse_names,
+    settle_names,
     to_tags,
 )
 from nertune.data.formats.tables.rows import Row, documents_of_rows, part_io_neighbours, to_row
 from nertune.data.formats.tables.tokens import in_tokens, require_tokens
+from nertune.data.formats.values import name_by_id
 from nertune.errors import DataError, MissingDependencyError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -166,31 +166,21 @@ def _rows(source: Source, options: ReadOptions, findings: Findings) -> Iterator[
                 if reads_tags:
                     tags = to_tags(columns[tag_column][i], names, tag_column, *where)
                 meta = _meta({name: columns[name][i] for name in others})
-                yield Row(number, tokens, tags, _name(meta, path, number), meta)
+                name = name_by_id(meta.get(_ID), f"{path.name}:{number}")
+                yield Row(number, tokens, tags, name, meta)
 
 
 def _names(
     schema: Any, column: str, options: ReadOptions, path: Path, findings: Findings
 ) -> Sequence[str] | None:
     """The names of integers, in case the tags are such."""
-    if given := options.more.get("tags"):
-        return parse_names(given)
-    if not column:
-        return None
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     except (ValueError, RecursionError):
         described = {}
     info = described.get("info") if isinstance(described, dict) else None
     features = info.get("features") if isinstance(info, dict) else None
-    if names := names_of_features(features, column):
-        return names
-    if (beside := names_beside(path, column)) is None:
-        return None
-    told = f"the names of tags that are integers are those of {beside[1]}"
-    if told not in findings.notices:
-        findings.notices.append(told)
-    return beside[0]
+    return settle_names(options, features, column, path, findings)
 
 
 def _other_columns(schema: Any, known: tuple[str, str], findings: Findings) -> list[str]:
@@ -232,13 +222,6 @@ def _meta(values: Mapping[str, Any]) -> dict[str, Any]:
             del meta[_META]
             meta |= more
     return meta
-
-
-def _name(meta: Mapping[str, Any], path: Path, row: int) -> str:
-    """The id that the source gives, or file and row."""
-    given = meta.get(_ID)
-    has_id = (isinstance(given, str) and given != "") or type(given) is int
-    return str(given) if has_id else f"{path.name}:{row}"
 
 
 def _schema(names: Sequence[str] | None) -> Any:

@@ -13,8 +13,8 @@ from nertune.data.formats.base import Findings, Fitted, ReadOptions, WriteOption
 from nertune.data.formats.conll.lines import Sentence
 from nertune.data.formats.conll.tags import decode, say_repairs, settle_scheme
 from nertune.data.formats.fitting import keep_entities
-from nertune.data.formats.tables.tokens import JoinVote, TokenText, in_tokens, say_counts
-from nertune.data.formats.values import Join, Reading, TagRepair
+from nertune.data.formats.tables.tokens import JoinVote, TokenText, in_tokens
+from nertune.data.formats.values import Join, Reading, TagRepair, say_counts
 from nertune.errors import DataError
 from nertune.labels.schemes import SCHEMES, Scheme, TokenSpan, encode_tags
 from nertune.types import Document

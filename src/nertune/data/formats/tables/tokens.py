@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_args
 
 from nertune.data.formats.base import ReadOptions, WriteOptions, check_choice
-from nertune.data.formats.conll.reader import CHARACTER_SHARE
+from nertune.data.formats.conll.reader import CHARACTER_SHARE, token_spans
 from nertune.data.formats.fitting import fit_tokens
 from nertune.data.formats.values import Join, Spans
 from nertune.errors import DataError
@@ -19,7 +19,7 @@ from nertune.labels.schemes import TokenSpan
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["JoinVote", "TokenText", "in_tokens", "require_tokens", "say_counts"]
+__all__ = ["JoinVote", "TokenText", "in_tokens", "require_tokens"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -90,7 +90,7 @@ class TokenText:
             seen["empty tokens left out"] += len(tokens) - self._places[-1]
             tokens = [token for token in tokens if token]
         self.text = glue.join(tokens)
-        self.spans = tuple(_token_spans(tokens, len(glue)))
+        self.spans = token_spans(tokens, self.text, len(glue))
 
     def entities(self, spans: Iterable[TokenSpan]) -> tuple[Entity, ...]:
         """Entities of half-open ranges of the source's tokens, each once."""
@@ -110,16 +110,6 @@ class TokenText:
     def document(self, spans: Iterable[TokenSpan], name: str, meta: Mapping[str, Any]) -> Document:
         """The text with the entities of these spans."""
         return Document(self.text, self.entities(spans), name, self.spans, meta)
-
-
-def _token_spans(tokens: Sequence[str], gap: int) -> Iterator[tuple[int, int]]:
-    ends = accumulate(len(token) + gap for token in tokens)
-    return ((end - gap - len(token), end - gap) for token, end in zip(tokens, ends, strict=True))
-
-
-def say_counts(seen: Counter[str]) -> list[str]:
-    """A notice for each thing that was counted."""
-    return [f"{count} {what}" for what, count in seen.items() if count]
 
 
 def in_tokens(document: Document, options: WriteOptions) -> tuple[list[str], list[TokenSpan]]:

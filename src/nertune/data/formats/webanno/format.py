@@ -33,7 +33,7 @@ from nertune.data.formats.base import (
 from nertune.data.formats.fitting import fit
 from nertune.data.formats.folders import document_files, new_name
 from nertune.data.formats.layers import LAYER_OPTIONS, Layers
-from nertune.data.formats.values import Reading
+from nertune.data.formats.values import Reading, say_counts
 from nertune.data.formats.webanno.header import FORMAT, choose_column, read_header
 from nertune.data.formats.webanno.reader import Reader
 from nertune.data.formats.webanno.writer import fit_sentences, fit_text, lines_of
@@ -74,7 +74,7 @@ class WebAnno(Format):
             yield Reader(file.path, header, column, options.strict, seen).read(lines, name)
         if not options.ignore_tags:
             findings.notices += layers.notices(source.path)
-        findings.notices += (f"{count} {what}" for what, count in seen.items())
+        findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """A file a document, numbered so that their order stays."""

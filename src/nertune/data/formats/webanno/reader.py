@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from nertune.data.formats.offsets import count_units
 from nertune.data.formats.webanno.escapes import escape_form, split_values, unescape_text
 from nertune.data.formats.webanno.header import Column, Header
 from nertune.errors import DataError
@@ -228,8 +228,7 @@ class _Build:
         """The spans of rows in a sentence's text; `None` if they do not fit it."""
         places: dict[int, int] | None = None
         if self._unit == "utf16" and _ASTRAL.search(text):
-            lengths = [2 if ord(character) > 0xFFFF else 1 for character in text]
-            places = {offset: i for i, offset in enumerate(accumulate(lengths, initial=0))}
+            places = {offset: i for i, offset in enumerate(count_units(text, "utf16"))}
         spans = []
         for row in rows:
             a, b = row.begin - base, row.end - base

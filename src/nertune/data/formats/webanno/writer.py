@@ -7,11 +7,12 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, count, pairwise
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from nertune.data.formats.fitting import keep_entities, lose
 from nertune.data.formats.layers import written_layer
+from nertune.data.formats.offsets import count_units
 from nertune.data.formats.values import Fitted, Loss, Spans, WriteOptions
 from nertune.data.formats.webanno.escapes import escape_form, escape_text, escape_value
 from nertune.data.formats.webanno.header import FORMAT
@@ -187,8 +188,7 @@ def lines_of(document: Document, options: WriteOptions) -> Iterator[str]:
     yield f"#T_SP={layer}|{feature}"
     yield ""
     cells, parts = _cells(document, tokens)
-    units = [2 if ord(character) > 0xFFFF else 1 for character in document.text]
-    places = list(accumulate(units, initial=0))
+    places = count_units(document.text, "utf16")
     sentences = list(_ends(document, _asked(document) or _lines(document)))
     number = 0
     for order, sentence in enumerate(sentences, 1):

@@ -27,9 +27,9 @@ from nertune.data.formats.base import (
     Source,
     WriteOptions,
 )
-from nertune.data.formats.bioc import Place, document_of, record_of, say_seen
+from nertune.data.formats.bioc import Place, document_of, record_of
 from nertune.data.formats.fitting import fit, keep_entities, lose
-from nertune.data.formats.values import Reading
+from nertune.data.formats.values import Reading, say_counts
 from nertune.data.formats.xml_parsing import (
     escape_attribute,
     escape_text,
@@ -87,7 +87,7 @@ class BiocXml(Format):
             else:
                 has_more |= bool((element.text or "").strip())
         seen["collections of which source, date, key and infons are not read"] += has_more
-        findings.notices += say_seen(seen)
+        findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """One collection, a document a line."""
