@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from nertune.cli.options import (
+    AllowLoss,
+    Check,
     Format,
     FormatOptions,
+    From,
     Join,
     Json,
     OffsetsOption,
+    Options,
     OverwriteFiles,
     SchemeOption,
-    parse_options,
+    ToOptions,
+    Unit,
+    check_unit,
     print_json,
+    reading_options,
     stderr,
     stdout,
+    writing_options,
 )
-from nertune.errors import ConfigError
 
 __all__ = ["convert", "inspect"]
 
@@ -43,24 +50,15 @@ def inspect(
     """Counts, lengths, scheme, repaired tags, leakage, and what a tokenizer cannot express."""
     from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import Reading, load_with
-    from nertune.data.formats import ReadOptions
     from nertune.data.samples import resolve_data
     from nertune.experiments.inspect import inspect_corpora
     from nertune.reports.inspection import print_inspection
 
-    if unit not in ("auto", "char", "word"):
-        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    check_unit(unit)
     like = trained_reading(model) if model else Reading()
-    how = ReadOptions(
-        scheme,  # type: ignore[arg-type]
-        join,  # type: ignore[arg-type]
-        offsets,  # type: ignore[arg-type]
-        strict,
-        like=like,
-        more=parse_options(option),
-    )
+    how = reading_options(scheme, join, offsets, option, strict=strict, like=like)
     corpora = [load_with(resolve_data(file), how, format=format) for file in files]
-    inspection = inspect_corpora(corpora, model=model, unit=unit)  # type: ignore[arg-type]
+    inspection = inspect_corpora(corpora, model=model, unit=cast("Any", unit))
     if as_json:
         print_json(inspection.to_dict())
     else:
@@ -70,28 +68,16 @@ def inspect(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A data file; or sample:train.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file or folder.")],
-    from_: Annotated[
-        str, typer.Option("--from", help="The format of IN: auto, or a name.")
-    ] = "auto",
+    from_: From = "auto",
     to: Annotated[str, typer.Option("--to", help="The format of OUT; by its suffix.")] = "auto",
-    check: Annotated[bool, typer.Option("--check", help="Read OUT again and compare.")] = False,
-    allow_loss: Annotated[
-        bool, typer.Option("--allow-loss", help="Write OUT even if it cannot hold all of IN.")
-    ] = False,
+    check: Check = False,
+    allow_loss: AllowLoss = False,
     scheme: SchemeOption = "auto",
     join: Join = "auto",
     offsets: OffsetsOption = "auto",
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
-    ] = None,
-    to_option: Annotated[
-        list[str] | None,
-        typer.Option("--to-option", metavar="KEY=VALUE", help="Of OUT's format; repeatable."),
-    ] = None,
-    unit: Annotated[
-        str, typer.Option(help="Cut texts without tokens into: auto, char or word.")
-    ] = "auto",
+    option: Options = None,
+    to_option: ToOptions = None,
+    unit: Unit = "auto",
     overwrite: OverwriteFiles = False,
     as_json: Json = False,
 ) -> None:
@@ -99,23 +85,16 @@ def convert(
     from nertune.data.convert import convert as run
     from nertune.data.corpus import load_with
     from nertune.data.editing.saving import refuse_existing
-    from nertune.data.formats import ReadOptions, WriteOptions
     from nertune.data.samples import resolve_data
     from nertune.data.several import sources_of
     from nertune.reports.conversion import render
-    from nertune.tokens.units import choose_unit, cut_visible
 
-    if unit not in ("auto", "char", "word"):
-        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+    check_unit(unit)
     read = sources_of(resolve_data(str(source)))[0]
     refuse_existing([target], overwrite=overwrite, sources=[s.path for s in read])
-    more, of_target = parse_options(option), parse_options(to_option, "--to-option")
-    how = ReadOptions(scheme, join, offsets, more=more)  # type: ignore[arg-type]
+    how = reading_options(scheme, join, offsets, option)
     corpus = load_with(resolve_data(str(source)), how, format=from_)
-    cut = choose_unit(corpus.documents, unit)  # type: ignore[arg-type]
-    options = WriteOptions(
-        scores=True, tokenize=lambda text: cut_visible(text, cut), more=of_target
-    )
+    options = writing_options(corpus.documents, unit, to_option)
     found = run(corpus, target, options, to=to, check=check, allow_loss=allow_loss)
     if as_json:
         print_json(found.to_dict())

@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from nertune.cli.options import (
+    AllowLoss,
+    Check,
+    From,
     Join,
     Json,
     OffsetsOption,
+    Options,
     OverwriteFiles,
     SchemeOption,
-    parse_options,
+    To,
+    ToOptions,
+    Unit,
     print_json,
+    reading_options,
     stderr,
     stdout,
+    writing_options,
 )
 from nertune.errors import ConfigError
 
@@ -32,23 +40,6 @@ __all__ = ["dedupe", "map_", "merge", "split", "view"]
 
 In = Annotated[str, typer.Argument(metavar="IN", help="A data file or folder; or sample:train.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The new file or folder.")]
-From = Annotated[str, typer.Option("--from", help="The format of IN: auto, or a name.")]
-To = Annotated[
-    str, typer.Option("--to", help="The format of OUT: by its suffix, else that of IN; or a name.")
-]
-Check = Annotated[bool, typer.Option("--check", help="Read what was written again and compare.")]
-AllowLoss = Annotated[
-    bool, typer.Option("--allow-loss", help="Write even if the format cannot hold all of it.")
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
-]
-ToOptions = Annotated[
-    list[str] | None,
-    typer.Option("--to-option", metavar="KEY=VALUE", help="Of OUT's format; repeatable."),
-]
-Unit = Annotated[str, typer.Option(help="Cut texts without tokens into: auto, char or word.")]
 
 
 class _Flags(NamedTuple):
@@ -97,7 +88,7 @@ def split(
     from nertune.reports.terminal import print_lines
 
     wanted = read_sizes(sizes)
-    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    corpus = _load(source, from_, reading_options(scheme, join, offsets, option))
     found = split_documents(
         corpus.documents, wanted, seed=seed, group=group, sentences=sentences, near=near
     )
@@ -108,7 +99,7 @@ def split(
         outputs = {name: made.to_dict() for name, made in written.items()}
         print_json({**found.to_dict(), "seed": seed, "written": outputs})
     else:
-        print_lines([*_say_reading(corpus), *found.notices], stderr())
+        print_lines([*_sayreading_options(corpus), *found.notices], stderr())
         print_split(found, stdout())
         print_written(list(written.values()), stderr())
     _end(list(written.values()))
@@ -141,7 +132,7 @@ def merge(
         raise ConfigError("merge: expected IN... OUT, the files to read and the one to write")
     *sources, target = paths
     names = read_label_map(labels) if labels else None
-    corpora = [_load(s, from_, _reading(scheme, join, offsets, option)) for s in sources]
+    corpora = [_load(s, from_, reading_options(scheme, join, offsets, option)) for s in sources]
     by_name = dict(
         zip(name_sources([c.path for c in corpora]), (c.documents for c in corpora), strict=True)
     )
@@ -153,7 +144,7 @@ def merge(
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
         for corpus in corpora:
-            print_lines(_say_reading(corpus), stderr())
+            print_lines(_sayreading_options(corpus), stderr())
         print_merged(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -183,14 +174,14 @@ def map_(
     from nertune.reports.terminal import print_lines
 
     names = read_label_map(labels)
-    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    corpus = _load(source, from_, reading_options(scheme, join, offsets, option))
     found = map_labels(corpus.documents, names)
     output = _output([corpus], unit, to_option, _Flags(to, check, allow_loss, overwrite))
     written = save_whole(with_documents(corpus, found.documents), target, output)
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_lines(_say_reading(corpus), stderr())
+        print_lines(_sayreading_options(corpus), stderr())
         print_mapped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -225,14 +216,14 @@ def dedupe(
     from nertune.reports.editing import print_deduped, print_written
     from nertune.reports.terminal import print_lines
 
-    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    corpus = _load(source, from_, reading_options(scheme, join, offsets, option))
     found = dedupe_documents(corpus.documents, near=near, keep_conflicts=keep_conflicts)
     output = _output([corpus], unit, to_option, _Flags(to, check, allow_loss, overwrite))
     written = save_whole(with_documents(corpus, found.documents), target, output)
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_lines(_say_reading(corpus), stderr())
+        print_lines(_sayreading_options(corpus), stderr())
         print_deduped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -261,7 +252,7 @@ def view(
     from nertune.reports.terminal import print_lines
     from nertune.storage.files import open_for_writing
 
-    corpus = _load(source, from_, _reading(scheme, join, offsets, option))
+    corpus = _load(source, from_, reading_options(scheme, join, offsets, option))
     name = re.sub(r"[^\w-]+", "-", corpus.path.name.partition(".")[0]).strip("-") or "corpus"
     target = Path(f"{name}.html") if output is None else output
     refuse_existing([target], overwrite=overwrite, sources=[corpus.path])
@@ -274,15 +265,9 @@ def view(
     )
     with open_for_writing(target) as stream:
         stream.write(to_html(page))
-    print_lines(_say_reading(corpus), stderr())
+    print_lines(_sayreading_options(corpus), stderr())
     stdout().print(f"{target}: {len(corpus.documents):,} documents, "
                    f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
-
-
-def _reading(scheme: str, join: str, offsets: str, option: list[str] | None) -> ReadOptions:
-    from nertune.data.formats import ReadOptions
-
-    return ReadOptions(scheme, join, offsets, more=parse_options(option))  # type: ignore[arg-type]
 
 
 def _load(source: str, format: str, options: ReadOptions) -> Corpus:
@@ -294,17 +279,9 @@ def _load(source: str, format: str, options: ReadOptions) -> Corpus:
 
 def _output(corpora: Sequence[Corpus], unit: str, given: list[str] | None, flags: _Flags) -> Output:
     from nertune.data.editing.saving import Output
-    from nertune.data.formats import WriteOptions
-    from nertune.tokens.units import choose_unit, cut_visible
 
-    if unit not in ("auto", "char", "word"):
-        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
     documents = [document for corpus in corpora for document in corpus.documents]
-    cut = choose_unit(documents, unit)  # type: ignore[arg-type]
-    options = WriteOptions(
-        scores=True, tokenize=lambda text: cut_visible(text, cut), more=parse_options(given)
-    )
-    return Output(options, *flags)
+    return Output(writing_options(documents, unit, given), *flags)
 
 
 def _path(name: str) -> Path:
@@ -313,7 +290,7 @@ def _path(name: str) -> Path:
     return user_path(name)
 
 
-def _say_reading(corpus: Corpus) -> list[str]:
+def _sayreading_options(corpus: Corpus) -> list[str]:
     """How a file was read, and what was found; where its name says otherwise, that is one line."""
     told = f"read as {corpus.format}: {corpus.reason}"
     return [f"{corpus.path}: {told}", *_notices(corpus)]

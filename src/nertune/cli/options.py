@@ -5,33 +5,48 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from nertune.errors import ConfigError
 
+if TYPE_CHECKING:
+    from nertune.data.formats import ReadOptions, WriteOptions
+    from nertune.data.formats.values import Reading
+    from nertune.types import Document
+
 __all__ = [
+    "AllowLoss",
     "BackendOption",
+    "Check",
     "Device",
     "EncoderOption",
     "Format",
     "FormatOptions",
+    "From",
     "Join",
     "Json",
     "OffsetsOption",
+    "Options",
     "Overwrite",
     "OverwriteFiles",
     "Resume",
     "SchemeOption",
     "Sets",
+    "To",
+    "ToOptions",
+    "Unit",
+    "check_unit",
     "interruptible",
     "parse_options",
     "print_json",
+    "reading_options",
     "stderr",
     "stdout",
+    "writing_options",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -48,6 +63,23 @@ Join = Annotated[str, typer.Option(help="How CoNLL tokens become text: auto, non
 OffsetsOption = Annotated[
     str, typer.Option(help="What offsets count: auto, codepoint, utf16, byte or grapheme.")
 ]
+From = Annotated[str, typer.Option("--from", help="The format of IN: auto, or a name.")]
+To = Annotated[
+    str, typer.Option("--to", help="The format of OUT: by its suffix, else that of IN; or a name.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Read what was written again and compare.")]
+AllowLoss = Annotated[
+    bool, typer.Option("--allow-loss", help="Write even if the format cannot hold all of it.")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Of IN's format; repeatable."),
+]
+ToOptions = Annotated[
+    list[str] | None,
+    typer.Option("--to-option", metavar="KEY=VALUE", help="Of OUT's format; repeatable."),
+]
+Unit = Annotated[str, typer.Option(help="Cut texts without tokens into: auto, char or word.")]
 FormatOptions = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +113,54 @@ def parse_options(given: list[str] | None, name: str = "--option") -> dict[str, 
             raise ConfigError(f"{name} {key} is given twice")
         found[key] = value
     return found
+
+
+def reading_options(
+    scheme: str,
+    join: str,
+    offsets: str,
+    option: list[str] | None,
+    *,
+    strict: bool = False,
+    like: Reading | None = None,
+) -> ReadOptions:
+    """How a command reads its files; a reader refuses values that it does not know.
+
+    Raises:
+        ConfigError: an option has not the form `KEY=VALUE`.
+    """
+    from nertune.data.formats import ReadOptions
+
+    given: Any = {"scheme": scheme, "join": join, "offsets": offsets, "strict": strict}
+    given |= {} if like is None else {"like": like}
+    return ReadOptions(**given, more=parse_options(option))
+
+
+def writing_options(
+    documents: Sequence[Document], unit: str, to_option: list[str] | None
+) -> WriteOptions:
+    """How a command writes documents: those without tokens are cut into units.
+
+    Raises:
+        ConfigError: `unit` is unknown, or an option has not the form `KEY=VALUE`.
+    """
+    from nertune.data.formats import WriteOptions
+    from nertune.tokens.units import choose_unit, cut_visible
+
+    check_unit(unit)
+    cut = choose_unit(documents, cast("Any", unit))
+    more = parse_options(to_option, "--to-option")
+    return WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut), more=more)
+
+
+def check_unit(unit: str) -> None:
+    """Refuse what is no unit.
+
+    Raises:
+        ConfigError: it is neither `auto` nor `char` nor `word`.
+    """
+    if unit not in ("auto", "char", "word"):
+        raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
 
 
 def stdout() -> Console:

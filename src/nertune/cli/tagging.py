@@ -20,6 +20,7 @@ from nertune.cli.options import (
     SchemeOption,
     parse_options,
     print_json,
+    reading_options,
     stderr,
     stdout,
 )
@@ -58,16 +59,9 @@ def evaluate(
     """Score a tagger against a file's gold entities (strict spans)."""
     from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import load_with
-    from nertune.data.formats import ReadOptions
     from nertune.data.samples import resolve_data
 
-    how = ReadOptions(
-        scheme,  # type: ignore[arg-type]
-        join,  # type: ignore[arg-type]
-        offsets,  # type: ignore[arg-type]
-        like=trained_reading(model),
-        more=parse_options(option),
-    )
+    how = reading_options(scheme, join, offsets, option, like=trained_reading(model))
     corpus = load_with(resolve_data(str(file)), how, format=format)
     from nertune.data.editing.labels import read_label_map
     from nertune.evaluation.metrics import score

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from nertune.data.corpus import Corpus, load_with, save_with, written_format
 from nertune.data.formats.base import Format, ReadOptions, WriteOptions
@@ -147,7 +147,7 @@ def _target_format(target: Path, name: str) -> Format:
 def how_to_read(format: Format, options: WriteOptions) -> ReadOptions:
     """How what was written so is read again: nothing is left to be found out."""
     counted = format.holds.offsets
-    offsets: Offsets = counted if counted in get_args(Offsets) else "codepoint"  # type: ignore
+    offsets = cast("Offsets", counted) if counted in get_args(Offsets) else "codepoint"
     return ReadOptions(scheme=options.scheme, offsets=offsets, strict=True, more=options.more)
 
 
