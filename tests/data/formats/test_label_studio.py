@@ -176,9 +176,9 @@ def test_where_the_text_is(tmp_path: Path) -> None:
         load(tmp_path, [task])
     corpus = load(tmp_path, [task], text="article")
     assert corpus.documents[0].meta == {"n": 1, "title": "t"}
-    assert load(
-        tmp_path, save(tmp_path, corpus.documents, text="article"), text="article"
-    ).documents
+    written = save(tmp_path, corpus.documents, text="article")
+    assert written[0]["data"] == {"article": PARTY, "n": 1, "title": "t"}
+    assert load(tmp_path, written, text="article").documents == corpus.documents
 
 
 def test_white_space_and_line_ends_as_label_studio_shows_them(tmp_path: Path) -> None:

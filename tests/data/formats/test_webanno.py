@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -209,8 +208,9 @@ def test_offsets_of_another_unit_and_texts_of_tokens_are_said(tmp_path: Path) ->
 def test_damage_has_file_and_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in SAMPLE
     path = of(tmp_path / "bad.tsv", SAMPLE.replace(old, new, 1))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         read(path)
+    assert re.match(rf"{re.escape(str(path))}:\d+: ", str(caught.value))
 
 
 @given(data=st.data())
@@ -276,11 +276,9 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "column", "more"), FILES)
 def test_real_files_have_the_entities_that_a_count_gives(
-    name: str, column: int, more: dict[str, str], tmp_path: Path
+    name: str, column: int, more: dict[str, str], real_data: Path, tmp_path: Path
 ) -> None:
-    path = Path(os.environ.get("NERTUNE_DATA", "")) / "formats" / "webanno_tsv" / name
-    if not path.is_file():
-        pytest.skip("NERTUNE_DATA has no formats/webanno_tsv")
+    path = real_data / "formats" / "webanno_tsv" / name
     document, notices = read(path, **more)
     rows = [line.split("\t") for line in path.read_text("utf-8").split("\n") if line[:1].isdigit()]
     alone, with_id = 0, set()

@@ -65,7 +65,7 @@ class SpacyBin(Format):
     options = MappingProxyType(
         {
             "spans_key": "the span group that holds entities which may overlap; sc",
-            "lang": "the language of the vocabulary that is written, e.g. zh; xx",
+            "lang": "the language whose norms (norm_) the words get, e.g. zh; xx",
             "limit": "the most MiB that a file may unpack to; 64, or 200 times the file",
         }
     )

@@ -138,9 +138,8 @@ def _join(document: Document, layer: Document) -> Document:
 
 
 def _fit_layers(document: Document, count: int) -> tuple[Document, list[Loss]]:
-    """Without the entities for which no layer is free, and repeated ones."""
-    unique = {entity.key: entity for entity in reversed(document.entities)}
-    kept = {entity for layer in layers_of(unique.values(), count) for entity in layer}
+    """Without the entities for which no layer is free."""
+    kept = {entity for layer in layers_of(document.entities, count) for entity in layer}
     why = f"it overlaps an entity in each of {count} layers"
     return keep_entities(document, lambda entity: "" if entity in kept else why)
 
