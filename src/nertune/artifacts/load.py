@@ -54,6 +54,7 @@ __all__ = [
     "EXPORTED",
     "EXPORT_FOLDER",
     "LoadedTagger",
+    "assemble",
     "find_graph",
     "load_base",
     "load_head",
@@ -147,7 +148,7 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
         _refuse_misfit(str(folder), model, tokenizer, tagset)
         emitter = EncoderEmitter(model)
     tagger = Tagger(emitter, load_head(folder, manifest, tagset))
-    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+    return assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
 def load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
@@ -178,10 +179,14 @@ def load_head(folder: Path, manifest: Manifest, tagset: TagSet) -> Head:
         raise ArtifactError(f"{folder}: {error}") from error
 
 
-def _assemble(
+def assemble(
     folder: Path, manifest: Manifest, tagger: Tagger, tokenizer: Tokenizer, tagset: TagSet
 ) -> LoadedTagger:
-    """A tagger whose emitter is ready; the head's own weights are read here."""
+    """A tagger whose emitter is ready; the head's own weights are read here.
+
+    Raises:
+        ArtifactError: the weights do not fit, or the windows are longer than the encoder allows.
+    """
     if tagger.head.state_dict():
         _load_state(tagger.head, folder / f"{manifest.decoder}.safetensors")
     try:
@@ -211,7 +216,7 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
     tokenizer = load_own_tokenizer(folder, manifest)
     emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
     tagger = Tagger(emitter, load_head(folder, manifest, tagset)).eval()
-    return _assemble(folder, manifest, tagger, tokenizer, tagset)
+    return assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
 def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:

@@ -1,0 +1,177 @@
+"""Documents of several models through one encoder, batch by batch, and back to entities.
+
+Axes: B windows, L tokens, U units, K tags.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nertune.errors import ModelError, NertuneError, NotFiniteError
+from nertune.inference.mixed.encoder import MixedEncoder
+from nertune.inference.mixed.models import Mixed, Own
+from nertune.inference.mixed.slots import Held, Slots
+from nertune.inference.mixed.stacks import Rows, Segment
+from nertune.inference.predictor import fast_batch_tokens
+from nertune.labels.align import spans_to_entities
+from nertune.models.heads.base import decode
+from nertune.tokens.batching import collate, sorted_batches
+from nertune.tokens.tokenizer import Encoding
+from nertune.tokens.windows import Window
+from nertune.types import Document
+
+__all__ = ["Answer", "Job", "Run", "as_ours", "decode_jobs"]
+
+_LOG = logging.getLogger("nertune")
+
+Answer = Document | NertuneError
+"""A tagged document, or why it is not."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A document on its way.
+
+    Attributes:
+        index: of the document.
+        document: what to tag.
+        model: with what.
+        encoding: the document in tokens.
+        windows: what the encoder reads of it.
+        scores: of each window, `[U, K]`.
+        error: why it cannot be tagged.
+    """
+
+    index: int
+    document: Document
+    model: Mixed
+    encoding: Encoding
+    windows: Sequence[Window]
+    scores: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    error: NertuneError | None = None
+
+    def joined(self) -> NDArray[np.float32]:
+        """The scores of its windows, put one behind the other."""
+        if not self.windows:
+            return np.zeros((0, len(self.model.tagset)), np.float32)
+        return np.concatenate([self.scores[i] for i in range(len(self.windows))])
+
+
+_Piece = tuple[Job, int]  # a job, and the number of one of its windows
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Computes the scores of jobs.
+
+    Attributes:
+        slots: where their models are.
+        base: the encoder.
+        pad_id: fills batches.
+    """
+
+    slots: Slots
+    base: MixedEncoder
+    pad_id: int
+
+    def emit(self, jobs: Sequence[Job]) -> None:
+        """Fill in the scores of jobs, or why there are none; of no more models than slots."""
+        pieces = [(job, i) for job in jobs for i in range(len(job.windows))]
+        lengths = [len(job.windows[i].piece_ids) for job, i in pieces]
+        budget = fast_batch_tokens(self.base.device)
+        for chosen in sorted_batches(lengths, budget_tokens=budget)[::-1]:
+            batch = [pieces[i] for i in chosen]
+            try:
+                self._emit_batch(batch)
+            except Exception as error:
+                _LOG.warning("a batch of %d windows failed: %s", len(batch), type(error).__name__)
+                self._emit_singly(batch)
+
+    def _emit_singly(self, batch: Sequence[_Piece]) -> None:
+        """One window after the other, so that the one which cannot be computed fails alone."""
+        for piece in batch:
+            try:
+                self._emit_batch([piece])
+            except Exception as error:
+                piece[0].error = as_ours(error, piece[0].model)
+
+    def _emit_batch(self, batch: Sequence[_Piece]) -> None:
+        batch = [piece for piece in batch if piece[0].error is None]
+        models = list(dict.fromkeys(job.model for job, _ in batch))
+        with self.slots.hold(models) as held:
+            for job, _ in batch:
+                job.error = held.failed.get(job.model)
+            batch = [piece for piece in batch if piece[0].error is None]
+            if batch:
+                self._compute(batch, held)
+
+    def _compute(self, batch: Sequence[_Piece], held: Held) -> None:
+        order = {model: (loaded.slot, i) for i, (model, loaded) in enumerate(held.loaded.items())}
+        batch = sorted(batch, key=lambda piece: order[piece[0].model])
+        segments: list[Segment] = []
+        for model, loaded in sorted(held.loaded.items(), key=lambda item: order[item[0]]):
+            start = segments[-1].end if segments else 0
+            end = start + sum(job.model is model for job, _ in batch)
+            if end > start:
+                parts = loaded.parts
+                segments.append(Segment(start, end, loaded.slot, parts, len(model.tagset)))
+        device = self.base.device
+        collated = collate([job.windows[i] for job, i in batch], pad_id=self.pad_id)
+        if device.type != "cpu":
+            collated = collated.to(device)
+        rows = Rows(segments, held.pairs, device)
+        logits_BLK = self.base.logits(collated.piece_ids_BL, collated.attention_BL, rows)
+        lengths = collated.mask_BU.sum(dim=1).tolist()
+        for segment in segments:
+            own = slice(segment.start, segment.end)
+            model = batch[segment.start][0].model
+            logits_BUK = _pick(logits_BLK[own, :, : segment.num_tags], collated.positions_BU[own])
+            with torch.inference_mode():
+                array_BUK = model.head.scores(logits_BUK).cpu().numpy()
+            for (job, i), row_UK, length in zip(batch[own], array_BUK, lengths[own], strict=True):
+                job.scores[i] = row_UK[:length]
+
+
+def _pick(logits_BLK: Tensor, positions_BU: Tensor) -> Tensor:
+    index_BUK = positions_BU.unsqueeze(-1).expand(-1, -1, logits_BLK.shape[-1])
+    return logits_BLK.gather(1, index_BUK)
+
+
+def decode_jobs(model: Mixed, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+    """The answers to one model's jobs, by their indices."""
+    for job in jobs:
+        if job.error is not None:
+            yield job.index, job.error
+    good = [job for job in jobs if job.error is None]
+    try:
+        decoded = decode(model.head, [job.joined() for job in good])
+    except Exception as error:
+        if len(good) == 1:
+            yield good[0].index, as_ours(error, model)
+        else:
+            for job in good:
+                yield from decode_jobs(model, [job])
+        return
+    for job, (spans, scores) in zip(good, decoded, strict=True):
+        entities = spans_to_entities(spans, job.encoding.units, scores)
+        yield job.index, job.document.with_entities(entities)
+
+
+def as_ours(error: Exception, model: Mixed | Own) -> NertuneError:
+    """What a user can be told of any error; it says nothing of the text."""
+    if isinstance(error, NertuneError):
+        return error
+    name = model.served.name
+    if isinstance(error, ValueError) and "not finite" in str(error):
+        return NotFiniteError(
+            f"{name}: {error}: the model's weights are not finite, or too large for its "
+            "precision; load another copy of it, or train it again"
+        )
+    return ModelError(f"{name}: could not tag this text ({type(error).__name__})")

@@ -1,0 +1,163 @@
+"""The matrices of all adapters in memory, stacked, and how the rows of a batch use them.
+
+Axes: N slots, R rank, I inputs and O outputs of a module, B windows, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nertune.inference.mixed.adapters import Adapter
+
+__all__ = ["NO_ADAPTER", "Pair", "Rows", "Segment", "Stacks"]
+
+NO_ADAPTER = 0
+"""The slot that is all zeros: the bare base encoder."""
+_ROWS_A_SEGMENT = 4  # on a CPU, from so many on a product a segment beats one a row
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The stacked matrices of one linear module.
+
+    Attributes:
+        a_NRI: the first product's, zero where an adapter has a smaller rank or none.
+        b_NRO: the second product's, with the scale in it.
+        slots: those whose adapter adapts this module.
+    """
+
+    a_NRI: Tensor
+    b_NRO: Tensor
+    slots: frozenset[int]
+
+
+class Stacks:
+    """A pair of stacked matrices for each linear module that some adapter adapts.
+
+    Slots are allocated ahead; a pair grows when an adapter of a larger rank comes. What a running
+    batch took (`pairs`) stays as it is for the slots that it uses.
+
+    Args:
+        num_slots: how many adapters fit, besides `NO_ADAPTER`.
+        device: where the matrices are.
+    """
+
+    def __init__(self, num_slots: int, device: torch.device):
+        self._num = num_slots + 1
+        self._device = device
+        self.pairs: Mapping[str, Pair] = {}
+
+    @torch.no_grad()
+    def put(self, slot: int, adapter: Adapter | None) -> None:
+        """Fill a slot that no batch uses, or with `None` empty it.
+
+        Args:
+            slot: from 1 on.
+            adapter: what to put there.
+        """
+        assert slot != NO_ADAPTER
+        pairs = dict(self.pairs)
+        adapted = {} if adapter is None else adapter.pairs
+        for name, pair in self.pairs.items():
+            if slot in pair.slots:
+                pair.a_NRI[slot].zero_()
+                pair.b_NRO[slot].zero_()
+                pairs[name] = Pair(pair.a_NRI, pair.b_NRO, pair.slots - {slot})
+        for name, (a_RI, b_RO) in adapted.items():
+            pair = self._with_rank(pairs.get(name), a_RI, b_RO)
+            rank = len(a_RI)
+            pair.a_NRI[slot, :rank] = a_RI.to(self._device)
+            pair.b_NRO[slot, :rank] = b_RO.to(self._device)
+            pairs[name] = Pair(pair.a_NRI, pair.b_NRO, pair.slots | {slot})
+        self.pairs = pairs
+
+    def _with_rank(self, pair: Pair | None, a_RI: Tensor, b_RO: Tensor) -> Pair:
+        """The pair itself, or a copy of it with room for a larger rank."""
+        rank = len(a_RI)
+        if pair is not None and pair.a_NRI.shape[1] >= rank:
+            return pair
+        a_NRI = torch.zeros((self._num, rank, a_RI.shape[1]), device=self._device)
+        b_NRO = torch.zeros((self._num, rank, b_RO.shape[1]), device=self._device)
+        if pair is None:
+            return Pair(a_NRI, b_NRO, frozenset())
+        smaller = pair.a_NRI.shape[1]
+        a_NRI[:, :smaller] = pair.a_NRI
+        b_NRO[:, :smaller] = pair.b_NRO
+        return Pair(a_NRI, b_NRO, pair.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Neighbouring rows of a batch that belong to one model.
+
+    Attributes:
+        start, end: its rows.
+        slot: of its adapter.
+        parts: what stands on the encoder, by the name of the part, e.g. `classifier`.
+        num_tags: outputs of its classifier.
+    """
+
+    start: int
+    end: int
+    slot: int
+    parts: Mapping[str, nn.Module]
+    num_tags: int
+
+
+class Rows:
+    """To which models the rows of a batch belong.
+
+    Args:
+        segments: in the order of the rows, without a gap.
+        pairs: the stacks.
+        device: where the batch is.
+    """
+
+    def __init__(
+        self, segments: Sequence[Segment], pairs: Mapping[str, Pair], device: torch.device
+    ):
+        self.segments = segments
+        self.num_rows = segments[-1].end
+        self._pairs = pairs
+        self._slots = {segment.slot for segment in segments}
+        slots = [s.slot for s in segments for _ in range(s.end - s.start)]
+        self._slot_B = torch.tensor(slots, device=device)
+        many = self.num_rows < _ROWS_A_SEGMENT * len(segments)
+        self._by_row = len(segments) > 1 and (many or device.type != "cpu")
+
+    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> None:
+        """Add to a linear module's output what each row's adapter gives.
+
+        Args:
+            name: of the module.
+            input_BLI: what went into it.
+            output_BLO: what the base encoder's module gave; changed in place.
+
+        Raises:
+            RuntimeError: the module does not see one row a window.
+        """
+        pair = self._pairs.get(name)
+        if pair is None or pair.slots.isdisjoint(self._slots):
+            return
+        if input_BLI.ndim != 3 or input_BLI.shape[0] != self.num_rows:
+            raise RuntimeError(
+                f"{name} sees the shape {tuple(input_BLI.shape)} in a batch of {self.num_rows}"
+            )
+        if self._by_row:
+            a_BRI = pair.a_NRI.index_select(0, self._slot_B)
+            b_BRO = pair.b_NRO.index_select(0, self._slot_B)
+            # So, with R rows and L columns, the narrow product is several times as fast as turned.
+            narrow_BRL = torch.bmm(a_BRI, input_BLI.transpose(1, 2))
+            output_BLO.baddbmm_(narrow_BRL.transpose(1, 2), b_BRO)
+            return
+        for segment in self.segments:
+            if segment.slot in pair.slots:
+                rows = slice(segment.start, segment.end)
+                input_MI = input_BLI[rows].flatten(0, 1)
+                narrow_RM = torch.mm(pair.a_NRI[segment.slot], input_MI.T)
+                output_MO = output_BLO[rows].view(-1, output_BLO.shape[2])  # never a copy
+                output_MO.addmm_(narrow_RM.T, pair.b_NRO[segment.slot])
