@@ -9,6 +9,7 @@
     │   └── NotFiniteError     a model gives NaN or infinity
     ├── CheckpointError        a run cannot be resumed
     ├── TrainingError          training cannot go on (e.g. the loss is not finite)
+    ├── RequestError           the service refuses a request; carries the HTTP status
     └── MissingDependencyError a library is not installed; names the command that installs it
 
 The command line prints the message of a `NertuneError` on one line and exits with 2;
@@ -28,6 +29,7 @@ __all__ = [
     "ModelError",
     "NertuneError",
     "NotFiniteError",
+    "RequestError",
     "TokenizerError",
     "TrainingError",
 ]
@@ -79,6 +81,23 @@ class CheckpointError(NertuneError):
 
 class TrainingError(NertuneError):
     """Training cannot continue, e.g. because the loss is no longer finite."""
+
+
+class RequestError(NertuneError):
+    """The service refuses a request.
+
+    Args:
+        message: what is wrong, what was expected and what to do.
+        status: the HTTP status.
+        code: one word for programs, e.g. `unknown_model`.
+        retry_after: seconds after which the same request may be accepted.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str, retry_after: int | None = None):
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class MissingDependencyError(NertuneError):

@@ -18,6 +18,7 @@ from nertune.cli.editing import dedupe, map_, merge, split, view
 from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
+from nertune.cli.serving import serve
 from nertune.cli.tagging import evaluate, export, predict
 from nertune.cli.training import init, pretrain, train
 from nertune.errors import NertuneError
@@ -36,7 +37,8 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app)
 for _command in (
-    train, evaluate, predict, pretrain, export, compare, sweep, advise, init, settings, encoders,
+    train, evaluate, predict, serve, pretrain, export, compare, sweep, advise, init, settings,
+    encoders,
 ):  # fmt: skip
     app.command()(_command)
 for _data_command in (inspect, convert, split, merge, map_, dedupe, view, formats):

@@ -1,0 +1,1 @@
+"""The HTTP service: many taggers behind one queue. Needs the extra `serve`."""

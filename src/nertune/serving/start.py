@@ -1,0 +1,167 @@
+"""From models' names to a running service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from nertune.errors import ConfigError, MissingDependencyError
+from nertune.models.onnx import Backend
+from nertune.serving.access import log_json
+from nertune.serving.engine import Engine, PredictorEngine
+from nertune.serving.gate import Keys
+from nertune.serving.limits import Limits
+
+__all__ = ["Computing", "Place", "load_engine", "name_models", "read_keys", "serve_models"]
+
+_LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
+_API_KEY = "NERTUNE_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How the engine loads and computes: see `MultiPredictor.load`.
+
+    Attributes:
+        encoder: where the adapters' base encoder is now; `None` takes what they name.
+        device: where to compute.
+        backend: what computes.
+        threads: of the CPU; 0 leaves that to torch.
+    """
+
+    encoder: str | None = None
+    device: str = "auto"
+    backend: Backend = "torch"
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the service listens; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+def name_models(given: Iterable[str]) -> dict[str, str]:
+    """Names of models from `MODEL` or `NAME=MODEL`.
+
+    A folder is called as it is on disk; `model` in a run's folder is called as the run's.
+
+    Raises:
+        ConfigError: a name is given twice, or cannot be one.
+    """
+    from nertune.serving.tagging import is_model_name
+
+    named: dict[str, str] = {}
+    for one in given:
+        name, equals, model = one.partition("=")
+        if not equals or not is_model_name(name) or Path(one).exists():
+            model, name = one, _own_name(one)
+        if not model:
+            raise ConfigError(f"{one}: expected NAME=MODEL, got no model")
+        if not is_model_name(name):
+            raise ConfigError(f"{one}: {name!r} cannot be a model's name; say NAME={one}")
+        if name in named:
+            raise ConfigError(f"two models are named {name!r}: say OTHER={one} for one of them")
+        named[name] = model
+    if not named:
+        raise ConfigError("name a model to serve")
+    return named
+
+
+def _own_name(model: str) -> str:
+    path = Path(model).expanduser()
+    if path.exists():
+        path = path.resolve()
+        return path.parent.name if path.name == "model" else path.name
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def read_keys(admin: str) -> Keys:
+    """The keys that the environment and the command line give.
+
+    Raises:
+        ConfigError: a key cannot be sent in a header.
+    """
+    keys = Keys(api=os.environ.get(_API_KEY, ""), admin=admin)
+    for name, key in ((_API_KEY, keys.api), ("--admin-key", keys.admin)):
+        if not key.isascii() or not key.isprintable() or key != key.strip():
+            raise ConfigError(f"{name}: a key is printable ASCII without spaces at its ends")
+    if keys.api and keys.api == keys.admin:
+        raise ConfigError(f"--admin-key and {_API_KEY} are the same: then every client is admin")
+    return keys
+
+
+def load_engine(models: Mapping[str, str], computing: Computing) -> Engine:
+    """The models, ready to tag.
+
+    Raises:
+        ModelError: one of them cannot be loaded.
+    """
+    return PredictorEngine.load(
+        computing.encoder, models, device=computing.device, backend=computing.backend
+    )
+
+
+def serve_models(
+    models: Mapping[str, str],
+    place: Place,
+    computing: Computing,
+    *,
+    keys: Keys,
+    limits: Limits,
+    folder: Path | None = None,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was accepted.
+
+    Args:
+        models: names to folders or hub names; the first one is the default.
+        place: where to listen.
+        computing: how to load and compute.
+        keys: who may ask.
+        limits: what is accepted.
+        folder: whose models may be loaded by name later.
+        say: shows a line to whoever started it.
+
+    Raises:
+        MissingDependencyError: a library of the extra `serve` is not installed.
+        ConfigError: the address or the folder cannot be used.
+        ModelError: a model cannot be loaded.
+    """
+    for library in _LIBRARIES:
+        if find_spec(library) is None:
+            raise MissingDependencyError(library, extra="serve", purpose="nertune serve")
+    import torch
+
+    from nertune.serving.app import build_app
+    from nertune.serving.server import bind, is_loopback, run_server
+    from nertune.serving.tagging import Tagging
+
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--models {folder}: is no folder")
+    with bind(place.host, place.port) as listener:
+        if computing.threads:
+            torch.set_num_threads(computing.threads)
+        engine = load_engine(models, computing)
+        tagging = Tagging(engine, limits, models=folder)
+        host, port = listener.getsockname()[:2]
+        if not is_loopback(host) and not keys.api:
+            say(
+                f"warning: {host} may be reached from other machines, and no key is asked for: "
+                f"set {_API_KEY}, or put a proxy in front that knows who may ask"
+            )
+        shown = f"[{host}]" if ":" in host else host
+        log_json()
+        run_server(
+            build_app(tagging, keys),
+            listener,
+            limits,
+            ready=lambda: say(
+                f"{', '.join(engine.names)} on http://{shown}:{port} (Ctrl-C or SIGTERM ends it)"
+            ),
+        )
