@@ -19,8 +19,9 @@ import httpx
 import nertune
 from helpers.tiny import make_predictor, make_settings, save_predictor, session_folder
 from nertune.errors import NertuneError
+from nertune.inference.mixed import ServedModel
 from nertune.serving.app import build_app
-from nertune.serving.engine import Engine, ServedModel
+from nertune.serving.engine import Engine
 from nertune.serving.gate import Gate, Keys
 from nertune.serving.limits import Limits
 from nertune.serving.start import Computing, load_engine
@@ -64,7 +65,7 @@ class FakeEngine:
         self.batches: list[list[tuple[str, str]]] = []
 
     def describe(self, name: str) -> ServedModel:
-        return ServedModel(name, ("X", "Y"), "none", "lora", "char", True, "", "softmax")
+        return ServedModel(name, ("X", "Y"), "none", "lora", "char", "softmax", True)
 
     def add(self, name: str, folder: str | Path) -> None:
         self.names = (*self.names, name)

@@ -38,7 +38,8 @@ async def test_served_equals_predicted(model: str) -> None:
     for document, found in zip(expected, answer["documents"], strict=True):
         scores = [entity.pop("score") for entity in found["entities"]]
         assert found["entities"] == entities_of(document)
-        assert scores == pytest.approx([e.score for e in document.entities], abs=1e-5)
+        # The weights are shaken so that logits are large; and a merged adapter rounds differently.
+        assert scores == pytest.approx([e.score for e in document.entities], abs=2e-4)
 
 
 async def test_one_text_gives_one_document_of_the_default_model() -> None:

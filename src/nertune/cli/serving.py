@@ -32,6 +32,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     device: Device = "auto",
     backend: BackendOption = "torch",
+    slots: Annotated[
+        int, typer.Option(min=1, help="Adapters in memory at once; the others wait on disk.")
+    ] = 16,
     threads: Annotated[
         int, typer.Option(min=0, help="Of the CPU, for computing; 0 leaves it to torch.")
     ] = 0,
@@ -67,7 +70,7 @@ def serve(
     serve_models(
         name_models(models),
         Place(host, port),
-        Computing(encoder, device, cast("Backend", backend), threads),
+        Computing(encoder, device, cast("Backend", backend), slots, threads),
         keys=read_keys(admin_key),
         limits=Limits(
             max_body_bytes=max_body, max_characters=max_text, max_texts=max_texts,

@@ -323,25 +323,24 @@ class Scheduler:
     def _compute(self, batch: list[_Item]) -> list[Document | NertuneError]:
         wanted = [item for item in batch if self._is_wanted(item)]
         self._metrics.dropped.inc(len(batch) - len(wanted))
+        counted = [item for item in wanted if len(item.document.text) <= _COUNTED_CHARACTERS]
+        if counted:  # before it is tagged: the engine keeps what it found out for that
+            self._count(counted[-1].document, counted[-1].name)
         started = time.perf_counter()
         tagged = iter(self._tag(wanted) if wanted else [])
-        seconds = time.perf_counter() - started
-        tokens = sum(item.tokens for item in wanted)
         if wanted:
-            self._learn(wanted, tokens, seconds)
+            self._learn(wanted, time.perf_counter() - started)
         kept = set(map(id, wanted))
         return [next(tagged) if id(item) in kept else _too_late() for item in batch]
 
-    def _learn(self, batch: list[_Item], tokens: int, seconds: float) -> None:
+    def _learn(self, batch: list[_Item], seconds: float) -> None:
+        tokens = sum(item.tokens for item in batch)
         self._metrics.tokens.inc(tokens)
         self._metrics.batch_tokens.observe(tokens)
         self._metrics.batch_texts.observe(len(batch))
         self._metrics.batch_seconds.observe(seconds)
         if 2 * tokens >= self.batch_tokens:  # a small one tells more of what a call costs
             self._meter.learn_speed(tokens, seconds)
-        counted = [item for item in batch if len(item.document.text) <= _COUNTED_CHARACTERS]
-        if counted:
-            self._count(counted[-1].document, counted[-1].name)
 
     def _count(self, document: Document, name: str) -> int:
         try:

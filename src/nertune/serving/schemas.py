@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nertune.data.formats.offsets import count_units
 from nertune.errors import RequestError
-from nertune.serving.engine import ServedModel
+from nertune.inference.mixed import ServedModel
 from nertune.types import Document
 
 __all__ = [

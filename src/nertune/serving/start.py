@@ -11,7 +11,7 @@ from pathlib import Path
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.models.onnx import Backend
 from nertune.serving.access import log_json
-from nertune.serving.engine import Engine, PredictorEngine
+from nertune.serving.engine import Engine
 from nertune.serving.gate import Keys
 from nertune.serving.limits import Limits
 
@@ -29,12 +29,14 @@ class Computing:
         encoder: where the adapters' base encoder is now; `None` takes what they name.
         device: where to compute.
         backend: what computes.
+        slots: adapters in memory at once.
         threads: of the CPU; 0 leaves that to torch.
     """
 
     encoder: str | None = None
     device: str = "auto"
     backend: Backend = "torch"
+    slots: int = 16
     threads: int = 0
 
 
@@ -102,8 +104,14 @@ def load_engine(models: Mapping[str, str], computing: Computing) -> Engine:
     Raises:
         ModelError: one of them cannot be loaded.
     """
-    return PredictorEngine.load(
-        computing.encoder, models, device=computing.device, backend=computing.backend
+    from nertune.inference.mixed import MultiPredictor
+
+    return MultiPredictor.load(
+        computing.encoder,
+        models,
+        device=computing.device,
+        backend=computing.backend,
+        slots=computing.slots,
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nertune.artifacts.manifest import MANIFEST
 from nertune.errors import ModelError, NertuneError, RequestError
+from nertune.inference.mixed import ServedModel
 from nertune.serving.access import current_request
-from nertune.serving.engine import Engine, ServedModel
+from nertune.serving.engine import Engine
 from nertune.serving.limits import Limits
 from nertune.serving.metrics import Metrics
 from nertune.serving.scheduler import Job, Scheduler, explain
@@ -221,7 +222,7 @@ class Tagging:
                 )
             folder = self._folder(name)
             try:
-                await self.scheduler.call(lambda: self._engine.add(name, folder))
+                await asyncio.to_thread(self._engine.add, name, folder)
                 self._models[name] = self._engine.describe(name)
             except NertuneError as error:
                 raise RequestError(str(error), status=422, code="cannot_load") from error
@@ -262,7 +263,7 @@ class Tagging:
             del self._models[name]
             await self.scheduler.idle(name)
             try:
-                await self.scheduler.call(lambda: self._engine.remove(name))
+                await asyncio.to_thread(self._engine.remove, name)
             except ModelError as error:
                 raise RequestError(str(error), status=422, code="cannot_unload") from error
             self.metrics.models.set(len(self._models))
