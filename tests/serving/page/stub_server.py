@@ -6,6 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from itertools import accumulate
 from typing import Any
 
 PAGE = files("nertune").joinpath("serving", "page", "index.html")
@@ -36,30 +37,39 @@ NAMES: dict[str, list[tuple[str, str, float]]] = {
         ("北京大学第三医院", "ORGANIZATION", 0.9), ("北京大学", "ORGANIZATION", 0.8),
         ("北京", "LOCATION", 0.95), ("大学第三", "TIME", 0.3), ("苏州市", "LOCATION", 0.9),
         ("苏州市工业园区", "LOCATION", 0.85), ("上海", "LOCATION", 0.93),
-        ("上海交通大学医学院附属瑞金医院", "ORGANIZATION", 0.9), ("上海交通大学", "ORGANIZATION", 0.7),
+        ("上海交通大学医学院附属瑞金医院", "ORGANIZATION", 0.9),
+        ("上海交通大学", "ORGANIZATION", 0.7),
         ("广州市", "LOCATION", 0.9), ("广州市妇女儿童医疗中心", "ORGANIZATION", 0.8),
     ],
     EVIL: [("王小明", EVIL, 0.9)],
+    "wide": [(sign, f"类型-{sign}", 0.9) for sign in "甲乙丙丁戊己庚辛壬癸子丑寅卯"],
 }  # fmt: skip
 
 
-def count(text: str, unit: str) -> int:
+def places(text: str, unit: str) -> list[int]:
+    """For each code point, how many units stand before it; the length of the text at the end."""
     encoding = {"codepoint": "utf-32-le", "utf16": "utf-16-le", "byte": "utf-8"}[unit]
-    return len(text.encode(encoding)) // {"codepoint": 4, "utf16": 2, "byte": 1}[unit]
+    size = {"codepoint": 4, "utf16": 2, "byte": 1}[unit]
+    return [0, *accumulate(len(character.encode(encoding)) // size for character in text)]
 
 
 def find_entities(text: str, model: str, unit: str) -> list[dict[str, Any]]:
-    found = []
+    found, place_of = [], places(text, unit)
     for surface, label, score in NAMES[model]:
-        place = text.find(surface)
-        while place >= 0:
-            start = count(text[:place], unit)
+        start = text.find(surface)
+        while start >= 0:
+            end = start + len(surface)
             found.append(
-                {"start": start, "end": start + count(surface, unit), "label": label,
-                 "text": surface, "score": score}
+                {"start": place_of[start], "end": place_of[end], "label": label, "text": surface,
+                 "score": score}
             )  # fmt: skip
-            place = text.find(surface, place + len(surface))
+            start = text.find(surface, end)
     return sorted(found, key=lambda e: (e["start"], e["end"], e["label"]))
+
+
+def labels_of(model: str) -> list[str]:
+    found = list(dict.fromkeys(label for _, label, _ in NAMES[model]))
+    return LABELS if set(found) <= set(LABELS) else found
 
 
 def refusal(code: str, message: str) -> dict[str, Any]:
@@ -137,8 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models" and not self.is_refused():
             about = {"encoder": "bert-tiny", "method": "lora", "unit": "char", "decoder": "softmax"}
             models = [
-                {"name": name, "labels": [EVIL] if name == EVIL else LABELS, **about,
-                 "mixes": True, "why_not": ""}
+                {"name": name, "labels": labels_of(name), **about, "mixes": True, "why_not": ""}
                 for name in self.server.models
             ]  # fmt: skip
             self.answer(200, {"default": "news", "models": models})
