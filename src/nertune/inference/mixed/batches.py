@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,22 +145,37 @@ def _pick(logits_BLK: Tensor, positions_BU: Tensor) -> Tensor:
     return logits_BLK.gather(1, index_BUK)
 
 
-def decode_jobs(model: Mixed, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-    """The answers to one model's jobs, by their indices."""
+def decode_jobs(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+    """The answers to jobs, by their indices; what heads alike have to decode goes together."""
+    groups: dict[object, list[Job]] = {}
     for job in jobs:
         if job.error is not None:
             yield job.index, job.error
-    good = [job for job in jobs if job.error is None]
-    try:
-        decoded = decode(model.head, [job.joined() for job in good])
-    except Exception as error:
-        if len(good) == 1:
-            yield good[0].index, as_ours(error, model)
         else:
-            for job in good:
-                yield from decode_jobs(model, [job])
+            groups.setdefault(_decoder(job.model), []).append(job)
+    for group in groups.values():
+        yield from _decode(group)
+
+
+def _decoder(model: Mixed) -> object:
+    """Equal for models that decode alike: a head without weights follows from its tags."""
+    head: Any = model.head
+    if head.state_dict():
+        return model
+    return type(head), model.tagset.tags, model.tagset.scheme
+
+
+def _decode(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+    try:
+        decoded = decode(jobs[0].model.head, [job.joined() for job in jobs])
+    except Exception as error:
+        if len(jobs) == 1:
+            yield jobs[0].index, as_ours(error, jobs[0].model)
+            return
+        for job in jobs:
+            yield from _decode([job])
         return
-    for job, (spans, scores) in zip(good, decoded, strict=True):
+    for job, (spans, scores) in zip(jobs, decoded, strict=True):
         entities = spans_to_entities(spans, job.encoding.units, scores)
         yield job.index, job.document.with_entities(entities)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -142,12 +143,13 @@ class Reader:
             ModelError: it cannot be loaded.
             ArtifactError: its folder is damaged, or its base encoder is another one.
         """
-        folder = own_folder(model)
-        if folder is not None:
-            manifest = read_manifest(folder)
-            if manifest.tuning in ADAPTED and manifest.emitter == "encoder":
-                return self._read_adapter(name, folder, manifest)
-        return self._read_full(name, model)
+        with _disk_errors(model):
+            folder = own_folder(model)
+            if folder is not None:
+                manifest = read_manifest(folder)
+                if manifest.tuning in ADAPTED and manifest.emitter == "encoder":
+                    return self._read_adapter(name, folder, manifest)
+            return self._read_full(name, model)
 
     def _read_adapter(self, name: str, folder: Path, manifest: Manifest) -> Mixed | Own:
         method = adapter_method(read_adapter_config(folder))
@@ -289,6 +291,16 @@ class Reader:
         return self.base.name if same else None
 
 
+@contextmanager
+def _disk_errors(model: str) -> Iterator[None]:
+    """A file that goes while it is read is no fault of the program."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ArtifactError(f"{model}: cannot be read ({reason}); copy the folder again") from error
+
+
 class _Read(Protocol):
     """What a model was read as."""
 
@@ -330,11 +342,13 @@ class _Again(Generic[_Result]):
     read: Callable[[], _Result]
 
     def __call__(self) -> _Result:
-        if _fingerprint(read_manifest(self.folder)) != self.fingerprint:
-            raise ArtifactError(
-                f"{self.folder}: holds another model than the one that was loaded; load it again"
-            )
-        return self.read()
+        with _disk_errors(str(self.folder)):
+            if _fingerprint(read_manifest(self.folder)) != self.fingerprint:
+                raise ArtifactError(
+                    f"{self.folder}: holds another model than the one that was loaded; load it "
+                    "again"
+                )
+            return self.read()
 
 
 def _again(

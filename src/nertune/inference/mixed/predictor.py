@@ -225,10 +225,7 @@ class MultiPredictor:
         for start in range(0, len(models), self._num_slots):
             chosen = set(models[start : start + self._num_slots])
             Run(slots, base, self._reader.pad_id or 0).emit([j for j in jobs if j.model in chosen])
-        answers: dict[int, Answer] = {}
-        for model in models:
-            answers.update(decode_jobs(model, [job for job in jobs if job.model is model]))
-        return answers
+        return dict(decode_jobs(jobs))
 
 
 def _is_adapter(model: str) -> bool:
