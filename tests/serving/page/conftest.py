@@ -37,7 +37,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageDriver]:
 
 @pytest.fixture
 def page(driver: PageDriver, stub: StubServer) -> Iterator[PageDriver]:
-    """The page, just loaded, 1280 pixels wide, light; it logged no error when the test ends."""
+    """The page, just loaded, 1280 pixels wide, light, with nothing stored.
+
+    When the test ends, it has logged no error.
+    """
     stub.reset()
     driver.resize(1280)
     driver.prefer(prefers_color_scheme="light")
@@ -46,4 +49,6 @@ def page(driver: PageDriver, stub: StubServer) -> Iterator[PageDriver]:
     yield driver
     if stub.hold is not None:
         stub.hold.set()
-    assert driver.errors() == []
+    logged = driver.errors()
+    driver.forget()
+    assert logged == []

@@ -22,7 +22,7 @@ _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en",
 )  # fmt: skip
-_PATIENCE = 10.0
+_PATIENCE = 30.0  # seconds; a loaded machine is no fault of the page
 
 # In order of the text: what the marks cover, and what their tags say.
 _MARKS = """
@@ -74,13 +74,14 @@ class PageDriver:
 
     # What is there
 
-    def open(self, url: str, *, fresh: bool = True) -> None:
-        """Load the page; a fresh one has nothing stored."""
+    def open(self, url: str) -> None:
+        """Load the page, and wait until it knows the models."""
         self.browser.get(url)
-        if fresh:
-            self.run("localStorage.clear(); sessionStorage.clear()")
-            self.browser.refresh()
         self.wait(lambda: not self.all("#cancel:not([hidden])"))
+
+    def forget(self) -> None:
+        """Delete what the page stored."""
+        self.run("localStorage.clear(); sessionStorage.clear()")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)

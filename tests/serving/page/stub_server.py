@@ -80,6 +80,7 @@ class StubServer(ThreadingHTTPServer):
     """The server; its attributes say how it misbehaves.
 
     Attributes:
+        models: names of those that it lists.
         busy: requests of /v1/tag that are answered with 503 before one is served.
         key: what requests under /v1 must carry; empty: nothing.
         hold: where it is set, requests of /v1/tag wait for it.
@@ -91,11 +92,11 @@ class StubServer(ThreadingHTTPServer):
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.models = list(NAMES)
         self.reset()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def reset(self) -> None:
+        self.models = list(NAMES)
         self.busy = 0
         self.key = ""
         self.hold: threading.Event | None = None

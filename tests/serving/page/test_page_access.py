@@ -73,7 +73,9 @@ def test_a_busy_server_is_asked_again(page: PageDriver, stub: StubServer) -> Non
     stub.busy = 1
     page.type_text("王小明")
     page.one("#tag").click()
-    page.wait_text("#status", "The server is busy. Trying again in 1 s (try 2 of 20).")
+    page.wait_text(
+        "#status", "The server is busy: the queue is full. Trying again in 1 s (try 2 of 20)."
+    )
     page.wait(lambda: page.all("article"))
     assert page.marks() == ["王小明", "PERSON 0.98"]
     assert len(stub.requests) == 2
@@ -126,6 +128,27 @@ def test_a_key_is_asked_for_and_carried(page: PageDriver, stub: StubServer) -> N
     page.wait(lambda: page.one("#key").is_displayed())
 
 
+def test_a_model_that_is_gone_leaves_the_list(page: PageDriver, stub: StubServer) -> None:
+    page.choose("model", "law")
+    stub.models = ["news", "wide"]
+    stub.reply = (404, {"error": {"code": "unknown_model", "message": "law is gone"}})
+    page.type_text("王小明")
+    page.one("#tag").click()
+    page.wait_text("#alert", "law is gone (HTTP 404, unknown_model)")
+    assert page.text("#model") == "newswide"
+    stub.reply = None
+    page.click("Try again")
+    page.wait(lambda: page.marks() == ["王小明", "PERSON 0.98"])
+
+
+def test_503_without_a_time_is_not_asked_again(page: PageDriver, stub: StubServer) -> None:
+    stub.reply = (503, {"error": {"code": "model_failed", "message": "the model fails"}})
+    page.type_text("王小明")
+    page.one("#tag").click()
+    page.wait_text("#alert", "The server cannot answer. the model fails (HTTP 503, model_failed)")
+    assert len(stub.requests) == 1
+
+
 def test_a_refusal_is_shown_as_the_server_says_it(page: PageDriver, stub: StubServer) -> None:
     stub.reply = (413, {"error": {"code": "too_long", "message": "split the text"}})
     page.type_text("王小明")
@@ -139,6 +162,7 @@ def test_a_refusal_is_shown_as_the_server_says_it(page: PageDriver, stub: StubSe
         ([{"start": 0, "end": 2, "label": "PERSON", "text": "小明"}], "stands at its place"),
         ([{"start": 0, "end": 9, "label": "PERSON"}], "is no span of its text"),
         ([{"start": 0, "end": 2, "label": ""}], "has no label"),
+        ([{"start": 0, "end": 3, "label": "A", "fragments": [[0, 1], [2, 3]]}], "several parts"),
         (None, "no list of entities"),
     ],
 )

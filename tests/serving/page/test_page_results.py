@@ -142,6 +142,10 @@ def test_several_texts_one_a_line(page: PageDriver, stub: StubServer) -> None:
     page.one("#more").click()
     page.wait(lambda: len(page.all("article")) == 40)
     assert page.text("#more") == "Show 20 more of 20"
+    boxes = page.all("article .scroll")
+    boxes[0].send_keys(page_key("CONTROL"), page_key("ENTER"))  # kept, and on to the next
+    assert page.run("return document.activeElement === arguments[0]", boxes[1])
+    assert page.text(".kept-mark") == "✓ kept with 1"
 
 
 def test_a_long_text_is_drawn_anew_only_where_it_changes(page: PageDriver) -> None:
