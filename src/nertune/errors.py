@@ -10,6 +10,7 @@
     ├── CheckpointError        a run cannot be resumed
     ├── TrainingError          training cannot go on (e.g. the loss is not finite)
     ├── RequestError           the service refuses a request; carries the HTTP status
+    ├── ServerError            a server cannot be reached, or is no nertune server
     └── MissingDependencyError a library is not installed; names the command that installs it
 
 The command line prints the message of a `NertuneError` on one line and exits with 2;
@@ -30,6 +31,7 @@ __all__ = [
     "NertuneError",
     "NotFiniteError",
     "RequestError",
+    "ServerError",
     "TokenizerError",
     "TrainingError",
 ]
@@ -98,6 +100,10 @@ class RequestError(NertuneError):
         self.code = code
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class ServerError(NertuneError):
+    """A server cannot be reached, or what answers there is no nertune server."""
 
 
 class MissingDependencyError(NertuneError):

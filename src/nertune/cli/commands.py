@@ -18,6 +18,7 @@ from nertune.cli.editing import dedupe, map_, merge, split, view
 from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
+from nertune.cli.remote import tag
 from nertune.cli.serving import serve
 from nertune.cli.tagging import evaluate, export, predict
 from nertune.cli.training import init, pretrain, train
@@ -37,7 +38,7 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app)
 for _command in (
-    train, evaluate, predict, serve, pretrain, export, compare, sweep, advise, init, settings,
+    train, evaluate, predict, serve, tag, pretrain, export, compare, sweep, advise, init, settings,
     encoders,
 ):  # fmt: skip
     app.command()(_command)

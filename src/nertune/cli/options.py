@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -24,21 +25,29 @@ __all__ = [
     "Check",
     "Device",
     "EncoderOption",
+    "Files",
     "Format",
     "FormatOptions",
     "From",
+    "InputFormat",
     "Join",
     "Json",
+    "MinScore",
     "OffsetsOption",
     "Options",
+    "Output",
+    "OutputFormat",
     "Overwrite",
     "OverwriteFiles",
     "Resume",
     "SchemeOption",
+    "Sentences",
     "Sets",
+    "Texts",
     "To",
     "ToOptions",
     "Unit",
+    "Whole",
     "check_unit",
     "interruptible",
     "parse_options",
@@ -95,6 +104,42 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder", help="Where an adapter's base encoder is now; its hash decides if it is that."
     ),
+]
+
+Texts = Annotated[list[str] | None, typer.Argument(help="Texts; none: one text a line from stdin.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file",
+        "-f",
+        help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a "
+        "pattern such as 'texts/*.txt'; repeatable.",
+    ),
+]
+OutputFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Output: text (highlighted), or a format, e.g. jsonl or conll; by the suffix of "
+        "--output.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="A file, which appears when all is written."),
+]
+InputFormat = Annotated[
+    str,
+    typer.Option(help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."),
+]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="A text file is one document, not one a line.")
+]
+Sentences = Annotated[
+    bool, typer.Option("--sentences", help="Tag long texts a sentence at a time.")
+]
+MinScore = Annotated[
+    float, typer.Option(min=0, max=1, help="Leave out entities that are less probable.")
 ]
 
 

@@ -27,6 +27,13 @@ def serve(
         Path | None,
         typer.Option("--models", help="A folder whose models may be loaded by name later."),
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for what annotators finish in Label Studio and INCEpTION; without one "
+            "it is refused.",
+        ),
+    ] = None,
     encoder: EncoderOption = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
@@ -63,7 +70,14 @@ def serve(
     """Answer requests for entities over HTTP; a page to try it stands at /."""
     from nertune.models.onnx import Backend
     from nertune.serving.limits import Limits
-    from nertune.serving.start import Computing, Place, name_models, read_keys, serve_models
+    from nertune.serving.start import (
+        Computing,
+        Folders,
+        Place,
+        name_models,
+        read_keys,
+        serve_models,
+    )
 
     if backend not in (known := get_args(Backend)):
         raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
@@ -76,6 +90,6 @@ def serve(
             max_body_bytes=max_body, max_characters=max_text, max_texts=max_texts,
             batch_tokens=batch_tokens, deadline_seconds=deadline, drain_seconds=drain,
         ),
-        folder=models_folder,
+        folders=Folders(models_folder, annotations),
         say=lambda line: notify(stderr(), line),
     )  # fmt: skip

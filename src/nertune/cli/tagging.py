@@ -13,11 +13,19 @@ from nertune.cli.options import (
     BackendOption,
     Device,
     EncoderOption,
+    Files,
     Format,
     FormatOptions,
+    InputFormat,
     Json,
+    MinScore,
     OffsetsOption,
+    Output,
+    OutputFormat,
     SchemeOption,
+    Sentences,
+    Texts,
+    Whole,
     parse_options,
     print_json,
     reading_options,
@@ -27,10 +35,11 @@ from nertune.cli.options import (
 from nertune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nertune.data.formats.values import Join
     from nertune.inference.predictor import Predictor
     from nertune.types import Document
 
-__all__ = ["evaluate", "export", "predict"]
+__all__ = ["evaluate", "export", "given_documents", "predict"]
 
 
 def evaluate(
@@ -90,51 +99,48 @@ def evaluate(
 
 def predict(
     model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; none: one text a line from stdin.")
-    ] = None,
-    file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--file",
-            "-f",
-            help="A text file (one text a line) or one of any format, e.g. CoNLL; a folder, or a "
-            "pattern such as 'texts/*.txt'; repeatable.",
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="Output: text (highlighted), or a format, e.g. jsonl or conll; by the suffix of "
-            "--output."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file, which appears when all is written."),
-    ] = None,
-    input_format: Annotated[
-        str,
-        typer.Option(
-            help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."
-        ),
-    ] = "auto",
+    texts: Texts = None,
+    file: Files = None,
+    format: OutputFormat = None,
+    output: Output = None,
+    input_format: InputFormat = "auto",
     option: FormatOptions = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A text file is one document, not one a line.")
-    ] = False,
-    sentences: Annotated[
-        bool, typer.Option("--sentences", help="Tag long texts a sentence at a time.")
-    ] = False,
-    min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out entities that are less probable.")
-    ] = 0.0,
+    whole: Whole = False,
+    sentences: Sentences = False,
+    min_score: MinScore = 0.0,
     device: Device = "auto",
     backend: BackendOption = "torch",
     encoder: EncoderOption = None,
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifacts.manifest import trained_reading
+    from nertune.inference.output import output_format, save_tagged
+
+    kind = output_format(format, output)
+    join = trained_reading(model).join if file else "auto"
+    batches = given_documents(
+        texts, file, input_format=input_format, join=join, whole=whole, option=option
+    )
+    predictor = _load(model, device, backend, encoder)
+    tagged = predictor.tag_batches(batches, by_sentence=sentences, min_score=min_score)
+    save_tagged(predictor, tagged, kind, output)
+
+
+def given_documents(
+    texts: list[str] | None,
+    file: list[Path] | None,
+    *,
+    input_format: str,
+    join: Join,
+    whole: bool,
+    option: list[str] | None,
+) -> Iterator[list[Document]]:
+    """The documents to tag, in batches; a missing file is told before this returns.
+
+    Raises:
+        ConfigError: texts and files are given, or an option is unknown.
+        DataError: a file cannot be read.
+    """
     from nertune.data.inputs import (
         expand_files,
         in_batches,
@@ -142,9 +148,7 @@ def predict(
         read_inputs,
         read_stdin,
     )
-    from nertune.inference.output import output_format, save_tagged
 
-    kind = output_format(format, output)
     if texts and file:
         raise ConfigError("give texts or --file, not both")
     batches: Iterable[list[Document]]
@@ -157,19 +161,11 @@ def predict(
                 f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})",
                 soft_wrap=True,
             )
-        how = trained_reading(model).join
         own = parse_options(option)
-        batches = in_batches(read_files(paths, input_format, join=how, whole=whole, options=own))
+        batches = in_batches(read_files(paths, input_format, join=join, whole=whole, options=own))
     else:
         batches = read_stdin(whole=whole)
-    first = _peek(batches)  # so that a missing file is told before a model is loaded
-    predictor = _load(model, device, backend, encoder)
-    tagged = predictor.tag_batches(
-        first,
-        by_sentence=sentences,
-        min_score=min_score,
-    )
-    save_tagged(predictor, tagged, kind, output)
+    return _peek(batches)
 
 
 def export(

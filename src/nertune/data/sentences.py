@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from nertune.types import Document, Entity
 
-__all__ = ["join_sentences", "split_document", "split_sentences"]
+__all__ = ["join_sentences", "split_document", "split_sentences", "tag_by_sentence"]
 
 _CLOSING = "\"'”’」』）)\\]】》"
 # Behind a line end, a Chinese full stop, or a Latin one that white space follows.
@@ -64,3 +64,18 @@ def join_sentences(document: Document, tagged: Sequence[tuple[int, Document]]) -
             replace(e, start=e.start + offset, end=e.end + offset) for e in sentence.entities
         )
     return document.with_entities(entities)
+
+
+def tag_by_sentence(
+    documents: Sequence[Document], tag: Callable[[Iterable[Document]], Iterator[Document]]
+) -> Iterator[Document]:
+    """Tag documents, in order, a sentence at a time.
+
+    Args:
+        documents: whole texts.
+        tag: tags what it is given, in order.
+    """
+    parts = [split_document(document) for document in documents]
+    tagged = tag(sentence for part in parts for _, sentence in part)
+    for document, part in zip(documents, parts, strict=True):
+        yield join_sentences(document, [(start, next(tagged)) for start, _ in part])

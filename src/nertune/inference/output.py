@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -18,16 +18,38 @@ from nertune.data.formats.recognition import format_of_name
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Loss
 from nertune.errors import ConfigError
-from nertune.inference.predictor import Predictor
 from nertune.storage.files import open_for_writing
 from nertune.types import Document, Entity
 
-__all__ = ["highlight", "output_format", "save_tagged", "write_predictions", "write_tagged"]
+if TYPE_CHECKING:
+    from nertune.inference.predictor import Predictor
+
+__all__ = [
+    "Labelling",
+    "highlight",
+    "output_format",
+    "save_tagged",
+    "write_predictions",
+    "write_tagged",
+]
 
 _LOG = logging.getLogger("nertune")
 _OPTIONS = WriteOptions(scores=True)
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
+
+
+class Labelling(Protocol):
+    """What is asked of a tagger to show what it found: a `Predictor`, or a client of a server."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """What it can find."""
+        ...
+
+    def visible_units(self, document: Document) -> list[tuple[int, int]]:
+        """The units that it labels in a document, without those of white space."""
+        ...
 
 
 def output_format(format: str | None, output: Path | None) -> str:
@@ -55,12 +77,12 @@ def _find(format: str) -> Format:
 
 
 def save_tagged(
-    predictor: Predictor, tagged: Iterable[Document], format: str, output: Path | None
+    predictor: Labelling, tagged: Iterable[Document], format: str, output: Path | None
 ) -> None:
     """Write tagged documents to a file, to stdout, or to the files of a format that is no text.
 
     Args:
-        predictor: the tagger.
+        predictor: the tagger, or what stands for one.
         tagged: the documents.
         format: `text`, or a format's name.
         output: a file or folder, which appears when all is written; `None` for stdout.
@@ -102,7 +124,7 @@ def write_predictions(
 
 
 def write_tagged(
-    predictor: Predictor,
+    predictor: Labelling,
     tagged: Iterable[Document],
     format: str,
     stream: TextIO,
@@ -115,12 +137,12 @@ def write_tagged(
         stream.flush()
         return
     for document in tagged:
-        console.print(highlight(document, predictor.tagset.labels), soft_wrap=True)
+        console.print(highlight(document, predictor.labels), soft_wrap=True)
         stream.flush()
 
 
 def _fitted(
-    predictor: Predictor,
+    predictor: Labelling,
     tagged: Iterable[Document],
     format: Format,
     when_written: Callable[[], None] = lambda: None,

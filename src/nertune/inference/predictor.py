@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nertune.artifacts.load import load_tagger
 from nertune.artifacts.manifest import Manifest
-from nertune.data.sentences import join_sentences, split_document
+from nertune.data.sentences import tag_by_sentence
 from nertune.errors import NotFiniteError
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
@@ -151,11 +151,13 @@ class Predictor:
         return _MUCH_LONGER * found if isinstance(found, int) else 0
 
     def tag_sentences(self, documents: Sequence[Document]) -> Iterator[Document]:
-        """Tag documents a sentence at a time; see `inference.sentences`."""
-        parts = [split_document(document) for document in documents]
-        tagged = self.tag_documents(sentence for part in parts for _, sentence in part)
-        for document, part in zip(documents, parts, strict=True):
-            yield join_sentences(document, [(start, next(tagged)) for start, _ in part])
+        """Tag documents a sentence at a time; see `data.sentences`."""
+        return tag_by_sentence(documents, self.tag_documents)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model can find."""
+        return self.tagset.labels
 
     def visible_units(self, document: Document) -> list[tuple[int, int]]:
         """The units that the model labels in a document, without those of white space."""

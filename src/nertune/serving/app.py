@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -19,6 +18,8 @@ from nertune.errors import RequestError
 from nertune.serving.access import current_request
 from nertune.serving.documents import DocumentStream
 from nertune.serving.gate import Gate, Keys, error_body, error_headers, find_key
+from nertune.serving.protocols import doccano, inception, label_studio
+from nertune.serving.protocols.annotations import AnnotationStore
 from nertune.serving.schemas import (
     ErrorAnswer,
     ModelsAnswer,
@@ -31,7 +32,6 @@ from nertune.serving.tagging import Tagging
 
 __all__ = ["build_app"]
 
-_PROTOCOLS = ("label_studio", "inception", "doccano")
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -53,12 +53,15 @@ _REASONS = {
 _ALWAYS = (401, 408, 413, 415, 503)
 
 
-def build_app(tagging: Tagging, keys: Keys | None = None) -> Gate:
+def build_app(
+    tagging: Tagging, keys: Keys | None = None, *, annotations: AnnotationStore | None = None
+) -> Gate:
     """The service as an ASGI application.
 
     Args:
         tagging: tags; it is started and stopped with the application.
         keys: who may ask.
+        annotations: keeps what annotators finish; `None` refuses it.
     """
     keys = keys or Keys()
 
@@ -81,21 +84,9 @@ def build_app(tagging: Tagging, keys: Keys | None = None) -> Gate:
     app.include_router(_health(tagging, gate))
     app.include_router(_api(tagging, gate))
     app.include_router(_admin(tagging, keys))
-    for protocol in _PROTOCOLS:
-        if (router := _find_protocol(protocol)) is not None:
-            app.include_router(router(tagging))
+    for protocol in (label_studio, inception, doccano):
+        app.include_router(protocol.router(tagging, annotations))
     return gate
-
-
-def _find_protocol(name: str) -> Callable[[Tagging], APIRouter] | None:
-    try:
-        module = importlib.import_module(f"nertune.serving.protocols.{name}")
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("nertune.serving.protocols"):
-            return None
-        raise
-    router: Callable[[Tagging], APIRouter] = module.router
-    return router
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.models.onnx import Backend
@@ -15,7 +17,18 @@ from nertune.serving.engine import Engine
 from nertune.serving.gate import Keys
 from nertune.serving.limits import Limits
 
-__all__ = ["Computing", "Place", "load_engine", "name_models", "read_keys", "serve_models"]
+if TYPE_CHECKING:
+    from nertune.serving.protocols.annotations import AnnotationStore
+
+__all__ = [
+    "Computing",
+    "Folders",
+    "Place",
+    "load_engine",
+    "name_models",
+    "read_keys",
+    "serve_models",
+]
 
 _LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
 _API_KEY = "NERTUNE_API_KEY"
@@ -46,6 +59,19 @@ class Place:
 
     host: str = "127.0.0.1"
     port: int = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What the service reads and writes.
+
+    Attributes:
+        models: whose models may be loaded by name later; `None` for none.
+        annotations: where what annotators finish is kept; `None` refuses it.
+    """
+
+    models: Path | None = None
+    annotations: Path | None = None
 
 
 def name_models(given: Iterable[str]) -> dict[str, str]:
@@ -122,7 +148,7 @@ def serve_models(
     *,
     keys: Keys,
     limits: Limits,
-    folder: Path | None = None,
+    folders: Folders | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted.
@@ -133,12 +159,12 @@ def serve_models(
         computing: how to load and compute.
         keys: who may ask.
         limits: what is accepted.
-        folder: whose models may be loaded by name later.
+        folders: what is read and written.
         say: shows a line to whoever started it.
 
     Raises:
         MissingDependencyError: a library of the extra `serve` is not installed.
-        ConfigError: the address or the folder cannot be used.
+        ConfigError: the address or a folder cannot be used.
         ModelError: a model cannot be loaded.
     """
     for library in _LIBRARIES:
@@ -150,13 +176,14 @@ def serve_models(
     from nertune.serving.server import bind, is_loopback, run_server
     from nertune.serving.tagging import Tagging
 
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"--models {folder}: is no folder")
-    with bind(place.host, place.port) as listener:
+    folders = folders or Folders()
+    if folders.models is not None and not folders.models.is_dir():
+        raise ConfigError(f"--models {folders.models}: is no folder")
+    with bind(place.host, place.port) as listener, _opened(folders.annotations) as store:
         if computing.threads:
             torch.set_num_threads(computing.threads)
         engine = load_engine(models, computing)
-        tagging = Tagging(engine, limits, models=folder)
+        tagging = Tagging(engine, limits, models=folders.models)
         host, port = listener.getsockname()[:2]
         if not is_loopback(host) and not keys.api:
             say(
@@ -166,10 +193,17 @@ def serve_models(
         shown = f"[{host}]" if ":" in host else host
         log_json()
         run_server(
-            build_app(tagging, keys),
+            build_app(tagging, keys, annotations=store),
             listener,
             limits,
             ready=lambda: say(
                 f"{', '.join(engine.names)} on http://{shown}:{port} (Ctrl-C or SIGTERM ends it)"
             ),
         )
+
+
+def _opened(folder: Path | None) -> AbstractContextManager[AnnotationStore | None]:
+    """Where annotations are kept, until it is left."""
+    from nertune.serving.protocols.annotations import AnnotationStore
+
+    return nullcontext() if folder is None else AnnotationStore(folder)

@@ -35,23 +35,31 @@ class Views:
         """Note what is indexed in a view."""
         self.members[sofa] = frozenset(ids) | self.members.get(sofa, frozenset())
 
-    def cas(self, types: Types, offsets: Offsets, seen: Counter[str], path: Path) -> Cas:
-        """The initial view, or the only one that has a text.
+    def initial(self, path: Path) -> Any:
+        """The id of the initial view's subject, or of the only one that has a text.
 
         Raises:
             DataError: none has a text, or several have, and none is the initial one.
         """
-        with_text = {id: name for id, (name, text) in self.texts.items() if text is not None}
+        with_text = self._with_text()
         chosen = [id for id, name in with_text.items() if name == _DEFAULT] or list(with_text)
         if len(chosen) != 1:
             names = ", ".join(with_text.values()) or "none"
             told = f"expected a view {_DEFAULT} with a text; views with a text are: {names}"
             raise DataError(told, path=path)
-        sofa = chosen[0]
+        return chosen[0]
+
+    def cas(self, types: Types, offsets: Offsets, seen: Counter[str], path: Path) -> Cas:
+        """The initial view, or the only one that has a text.
+
+        Raises:
+            DataError: as for `initial`.
+        """
+        sofa = self.initial(path)
         text = self.texts[sofa][1]
         assert text is not None
-        if len(with_text) > 1:
-            seen["views beside the initial one, which are not read"] += len(with_text) - 1
+        if others := len(self._with_text()) - 1:
+            seen["views beside the initial one, which are not read"] += others
         indexed = self.members.get(sofa)
         found = []
         for id, of, annotation in self.annotations:
@@ -60,3 +68,6 @@ class Views:
             elif of == sofa or of not in self.texts:
                 seen["annotations that are in no view, which are not read"] += 1
         return Cas(text, tuple(found), types, offsets)
+
+    def _with_text(self) -> dict[Any, str]:
+        return {id: name for id, (name, text) in self.texts.items() if text is not None}

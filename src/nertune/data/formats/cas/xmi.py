@@ -48,7 +48,7 @@ from nertune.errors import DataError
 from nertune.storage.archives import UNPACKING_ERRORS
 from nertune.types import Document, Entity
 
-__all__ = ["CasXmi"]
+__all__ = ["CasXmi", "read_type_system", "read_views"]
 
 _XMI = "{http://www.omg.org/XMI}"
 _CAS = "{http:///uima/cas.ecore}"
@@ -98,9 +98,9 @@ class CasXmi(Format):
             elif type_system.path == last[0]:
                 types = last[1]
             else:
-                types = _read_types(type_system)
+                types = read_type_system(type_system)
                 last = (type_system.path, types)
-            cas = _views(file).cas(types, offsets, reader.seen, file.path)
+            cas = read_views(file).cas(types, offsets, reader.seen, file.path)
             yield reader.document(cas, name, file.path)
         findings.notices += reader.notices(source.path)
 
@@ -161,7 +161,12 @@ def _members(source: Source) -> Iterator[tuple[str, Source, Source | None]]:
         raise DataError(told, path=path) from error
 
 
-def _views(source: Source) -> Views:
+def read_views(source: Source) -> Views:
+    """The views of an XMI file.
+
+    Raises:
+        DataError: the file is damaged, or something with a span is no annotation of UIMA.
+    """
     views = Views()
     path = source.path
     for line, element in iterate_elements(source, lambda _, depth: depth == 2, root=f"{_XMI}XMI"):
@@ -184,7 +189,12 @@ def _views(source: Source) -> Views:
     return views
 
 
-def _read_types(source: Source) -> Types:
+def read_type_system(source: Source) -> Types:
+    """The types that a `TypeSystem.xml` describes.
+
+    Raises:
+        DataError: the file is damaged, or no description of types.
+    """
     types = Types()
     wanted = f"{_OF_TYPES}typeDescription"
     root = f"{_OF_TYPES}typeSystemDescription"

@@ -1,0 +1,1 @@
+"""Protocols of annotation tools, answered by the same service."""
