@@ -71,6 +71,15 @@ def test_edges_are_dragged(page: PageDriver) -> None:
     assert page.marks() == MARKED
 
 
+def test_the_bar_does_not_cover_what_is_selected(page: PageDriver) -> None:
+    page.resize(390, 844)
+    page.tag("今天没有新闻。" * 30 + "深圳")
+    page.run("arguments[0].scrollIntoView({block: 'end'})", page.one(".seg"))
+    page.click_mark("深圳")
+    page.wait(lambda: page.one(".seg").rect["y"] + 20 < page.one(".bar").rect["y"])
+    assert page.text(".bar .what") == "深圳 – LOCATION 0.93, by the model"
+
+
 def test_with_the_keyboard_alone(page: PageDriver) -> None:
     page.type_text(TEXT)
     page.one("#text").send_keys(Keys.CONTROL, Keys.ENTER)
@@ -205,7 +214,9 @@ def test_the_list_survives_a_reload_and_is_changed_and_cleared(page: PageDriver)
     for text in ("王小明在深圳。", "林小满在武汉。"):
         page.tag(text)
         page.keep()
+    page.tag("林小满在武汉。")
     page.keep()  # the same text again: it is replaced, not doubled
+    assert page.text("#status").startswith("This text was in the list already")
     page.browser.refresh()
     page.wait(lambda: len(page.all("#kept li")) == 2)
     assert page.text("#kept-count") == "(2)"

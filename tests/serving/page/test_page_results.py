@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,45 @@ def test_what_stands_inside_another_entity_is_marked_too(page: PageDriver) -> No
     assert [told.split(" – ")[0] for told in seen] == [
         "北京", "北京大学", "北京大学第三医院", "北京",
     ]  # fmt: skip
+
+
+# For each piece of text, where it stands and what covers it.
+_PIECES = """
+const walker = document.createTreeWalker(document.querySelector(".flow"), NodeFilter.SHOW_TEXT);
+const found = [];
+let place = 0;
+for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  const segment = node.parentElement.closest(".seg");
+  found.push([place, place + node.length, segment ? segment.title.split(" · ").sort() : []]);
+  place += node.length;
+}
+return found;
+"""
+
+
+def test_entities_that_cross_each_other_cover_what_they_cover(
+    page: PageDriver, stub: StubServer
+) -> None:
+    chance = random.Random(18)
+    text = "".join(chance.choice("甲乙 丙\n") for _ in range(6000))
+    entities = []
+    for number in range(400):
+        start = chance.randrange(5900)
+        end = start + chance.choice([1, 2, 5, 30, 99])
+        entities.append({"start": start, "end": end, "label": f"L{number}", "score": 1.0})
+    answer = {"model": "news", "offsets": "utf16", "documents": [{"entities": entities}]}
+    stub.reply = (200, answer)
+    page.tag(text)
+    covered: list[list[str]] = [[] for _ in text]
+    for entity in entities:
+        for place in range(entity["start"], entity["end"]):
+            covered[place].append(f"{entity['label']} 1.00")
+    pieces = page.run(_PIECES)
+    assert pieces[-1][1] == len(text)
+    for start, end, tags in pieces:
+        assert all(sorted(covered[place]) == tags for place in range(start, end))
+    tags = [mark for mark in page.marks() if mark.endswith(" 1.00")]
+    assert sorted(tags) == sorted(f"L{number} 1.00" for number in range(400))  # each once
 
 
 def test_rtl_texts_run_from_the_right(page: PageDriver) -> None:
