@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,7 +24,10 @@ __all__ = [
     "OnnxEmitter",
     "has_int8_instructions",
     "list_layers",
+    "need_onnx",
+    "open_session",
     "quantize",
+    "trace_onnx",
     "write_onnx",
 ]
 
@@ -79,39 +82,7 @@ class OnnxEmitter(nn.Module):
         self._sessions = {self._alone: self._open(self._alone)}
 
     def _open(self, threads: int) -> Any:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError(
-                "onnxruntime", extra="onnx", purpose="an exported model"
-            ) from error
-        path, device = self._path, self._device
-        kind, _, number = device.partition(":")
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind, "")
-        if provider not in onnxruntime.get_available_providers():
-            raise ConfigError(
-                f"device {device}: this build of ONNX Runtime computes on "
-                f"{', '.join(onnxruntime.get_available_providers())}; use --device cpu, or "
-                "install onnxruntime-gpu"
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Threads that spin between two texts take the core that reads and decodes them.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path),
-                options,
-                providers=[(provider, _provider_options(kind, number))],
-            )
-        except Exception as error:  # its errors have no common base but this one
-            raise ArtifactError(
-                f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
-            ) from error
-        if session.get_providers()[0] != provider:  # it goes to the CPU without a word
-            raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
-        return session
+        return open_session(self._path, device=self._device, threads=threads)
 
     def _session(self) -> Any:
         """The one for this thread: a worker of `map_batches` computes with one thread."""
@@ -157,6 +128,53 @@ def _provider_options(kind: str, number: str) -> dict[str, str | int]:
     return {"device_id": int(number or 0), "use_tf32": "0"} if kind == "cuda" else {}
 
 
+def open_session(path: Path, *, device: str, threads: int) -> Any:
+    """An ONNX Runtime session for a graph.
+
+    Args:
+        path: the graph.
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: that share one batch on the CPU.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        ArtifactError: the file is damaged.
+        ConfigError: ONNX Runtime cannot compute on the device.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "onnxruntime", extra="onnx", purpose="an exported model"
+        ) from error
+    kind, _, number = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind, "")
+    if provider not in onnxruntime.get_available_providers():
+        raise ConfigError(
+            f"device {device}: this build of ONNX Runtime computes on "
+            f"{', '.join(onnxruntime.get_available_providers())}; use --device cpu, or "
+            "install onnxruntime-gpu"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that spin between two texts take the core that reads and decodes them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[(provider, _provider_options(kind, number))],
+        )
+    except Exception as error:  # its errors have no common base but this one
+        raise ArtifactError(
+            f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
+        ) from error
+    if session.get_providers()[0] != provider:  # it goes to the CPU without a word
+        raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
+    return session
+
+
 def write_onnx(emitter: nn.Module, path: Path) -> None:
     """Trace an emitter, any number of windows of any length, and write the graph.
 
@@ -169,24 +187,46 @@ def write_onnx(emitter: nn.Module, path: Path) -> None:
         ArtifactError: PyTorch cannot express the model as a graph, or it is larger than a file
             of the format may be (2 GiB).
     """
-    _need_onnx()
-    if sum(p.numel() * p.element_size() for p in emitter.parameters()) >= _MOST_BYTES:
-        raise ArtifactError("this model cannot be exported to ONNX: it is larger than 2 GiB")
-    emitter.eval()
     ids_BL = torch.ones((2, 7), dtype=torch.int64)
     attention_BL = torch.ones_like(ids_BL)
     attention_BL[1, 4:] = 0  # or a model that looks for padding would be traced without a mask
     axes = {name: {0: "windows", 1: "pieces"} for name in (*_INPUTS, _OUTPUT)}
+    trace_onnx(emitter, dict(zip(_INPUTS, (ids_BL, attention_BL), strict=True)), path, axes)
+
+
+def trace_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    path: Path,
+    axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Trace a module and write the graph.
+
+    Args:
+        module: on the CPU; gives one tensor.
+        inputs: what it is called with, in order, by the names that they have in the graph.
+        path: where to.
+        axes: of the inputs and of the output, whose name is the last one, those that vary.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        ArtifactError: PyTorch cannot express the model as a graph, or it is larger than a file
+            of the format may be (2 GiB).
+    """
+    need_onnx()
+    if sum(p.numel() * p.element_size() for p in module.parameters()) >= _MOST_BYTES:
+        raise ArtifactError("this model cannot be exported to ONNX: it is larger than 2 GiB")
+    module.eval()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about shapes that the test runs check
             torch.onnx.export(
-                emitter,
-                (ids_BL, attention_BL),
+                module,
+                tuple(inputs.values()),
                 str(path),
-                input_names=list(_INPUTS),
-                output_names=[_OUTPUT],
-                dynamic_axes=axes,
+                input_names=list(inputs),
+                output_names=[[*axes][-1]],
+                dynamic_axes={name: dict(own) for name, own in axes.items()},
                 opset_version=_OPSET,
                 dynamo=False,  # the newer exporter fixes the length of an LSTM's rows
             )
@@ -209,7 +249,7 @@ def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> No
         MissingDependencyError: onnx is not installed.
         ArtifactError: ONNX Runtime cannot quantize this graph.
     """
-    _need_onnx()
+    need_onnx()
     import logging
 
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -247,7 +287,7 @@ def has_int8_instructions() -> bool | None:
 
 def list_layers(path: Path) -> dict[str, list[str]]:
     """The nodes that `quantize` changes, by the layer that they are in; "" for those in none."""
-    _need_onnx()
+    need_onnx()
     import onnx
 
     found: dict[str, list[str]] = {}
@@ -262,7 +302,12 @@ def _no_preprocessing_hint(record: Any) -> bool:
     return "pre-processing" not in record.getMessage()
 
 
-def _need_onnx() -> None:
+def need_onnx() -> None:
+    """Refuse to go on without the libraries of the extra `onnx`.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

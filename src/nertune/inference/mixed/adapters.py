@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nertune.errors import ArtifactError, MissingDependencyError, ModelError
@@ -110,6 +111,11 @@ def read_adapter(
     strange = []
     for key, tensor in read_weights(path).items():
         name = key.removeprefix(_PREFIX)
+        if not torch.isfinite(tensor).all():  # a softmax of ONNX Runtime would pass over it
+            raise ArtifactError(
+                f"{path}: {name} holds NaN or infinity; load another copy of the model, or train "
+                "it again"
+            )
         if match := _PAIR.fullmatch(name):
             found.setdefault(match[1], {})[match[2]] = tensor.float()
         elif name in heads:

@@ -6,9 +6,12 @@ Axes: B windows, L tokens, I inputs and O outputs of a module, K tags of a model
 from __future__ import annotations
 
 import copy
+import hashlib
+import logging
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +19,19 @@ from torch.nn import functional
 
 from nertune.artifacts.load import merge_adapter
 from nertune.artifacts.manifest import MARK, adapter_folder, hash_encoder
-from nertune.errors import ArtifactError, ModelError
+from nertune.errors import ArtifactError, ConfigError, ModelError
+from nertune.inference.mixed.graph import EncoderGraph, GraphParity
 from nertune.inference.mixed.stacks import NO_ADAPTER, Rows, Segment
 from nertune.labels.tagset import TagSet
-from nertune.models.encoder import EncoderEmitter, load_encoder
+from nertune.models.build import LONGEST_DEFAULT_WINDOW
+from nertune.models.encoder import EncoderEmitter, load_encoder, position_limit
 from nertune.models.heads.transfer import find_classifier
+from nertune.models.onnx import Backend
 from nertune.models.peft.tuning import head_names
 
 __all__ = ["MixedEncoder"]
+
+_LOG = logging.getLogger("nertune")
 
 _PROBE = (3, 5)  # windows and tokens: numbers that no axis has by chance
 
@@ -34,10 +42,18 @@ _NAMES = frozenset(
 )  # fmt: skip
 
 
-class _Current(threading.local):
-    """The batch that this thread computes."""
+class _Adds(Protocol):
+    """What adds to the output of linear modules."""
 
-    rows: Rows | None = None
+    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> Tensor: ...
+
+
+class _Current(threading.local):
+    """What this thread computes."""
+
+    adds: _Adds | None = None
+    segments: Sequence[Segment] = ()
+    states_BLD: Tensor | None = None
 
 
 class _MixedLinear(nn.Linear):
@@ -51,9 +67,8 @@ class _MixedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         output = functional.linear(input, self.weight, self.bias)
-        if (rows := self._current.rows) is not None:
-            rows.add(self._name, input, output)
-        return output
+        adds = self._current.adds
+        return output if adds is None else adds.add(self._name, input, output)
 
 
 class _MixedHead(nn.Module):
@@ -65,25 +80,58 @@ class _MixedHead(nn.Module):
 
     def forward(self, input_BLI: Tensor) -> Tensor:
         """`[B, L, O]`; where the models have different numbers of outputs, zeros behind them."""
-        rows = self._current.rows
-        assert rows is not None
-        outputs = [s.parts[self._name](input_BLI[s.start : s.end]) for s in rows.segments]
+        segments = self._current.segments
+        outputs = [s.parts[self._name](input_BLI[s.start : s.end]) for s in segments]
         widest = max(output.shape[-1] for output in outputs)
         return torch.cat(
             [functional.pad(output, (0, widest - output.shape[-1])) for output in outputs]
         )
 
 
-class _Probed(Rows):
+class _Given(nn.Module):
+    """In the place of the encoder: the hidden states that a graph gave."""
+
+    def __init__(self, current: _Current):
+        super().__init__()
+        self._current = current
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=self._current.states_BLD)
+
+
+class _Bare(nn.Module):
+    """The encoder without its head, with other products by row."""
+
+    def __init__(self, base: nn.Module, current: _Current):
+        super().__init__()
+        self.base = base
+        self._current = current
+
+    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor, adds: _Adds) -> Tensor:
+        self._current.adds = adds
+        try:
+            output = self.base(
+                input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True
+            )
+        finally:
+            self._current.adds = None
+        states_BLD: Tensor = output[0]
+        return states_BLD
+
+
+class _Probe:
     """Notes which modules see something else than one row a window."""
 
-    def __init__(self, segments: list[Segment], device: torch.device):
-        super().__init__(segments, {}, device)
+    def __init__(self, num_rows: int):
+        self._num_rows = num_rows
         self.others: set[str] = set()
 
-    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> None:
-        if input_BLI.ndim != 3 or input_BLI.shape[0] != self.num_rows:
+    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> Tensor:
+        if input_BLI.ndim != 3 or input_BLI.shape[0] != self._num_rows:
             self.others.add(name)
+        return output_BLO
 
 
 class MixedEncoder:
@@ -92,6 +140,7 @@ class MixedEncoder:
     Args:
         name: the base encoder, as `load_encoder` takes it, or an adapter's folder, which is merged.
         device: where it computes.
+        backend: what computes its hidden states; a graph is written and held against PyTorch first.
 
     Attributes:
         name: the base encoder's.
@@ -99,12 +148,19 @@ class MixedEncoder:
         model: transformers' own, its linear modules and head replaced.
         linear: full name of each linear module -> inputs and outputs.
         unstackable: those that do not see one row a window, so that nothing can be added by row.
+        parity: how a graph compared; `None` where there is none.
 
     Raises:
         ModelError: it cannot be loaded, or its head cannot be applied by row.
+        ArtifactError: its graph cannot be written, or is not the encoder.
     """
 
-    def __init__(self, name: str, device: torch.device):
+    def __init__(self, name: str, device: torch.device, backend: Backend = "torch"):
+        if backend != "torch" and device.type != "cpu":
+            raise ConfigError(
+                f"device {device}: mixed batches of an ONNX graph are computed on the CPU; "
+                'take device = "cpu", or the backend torch'
+            )
         self.name = name
         self.sha256 = hash_encoder(name)
         if adapter_folder(name) is None:
@@ -119,7 +175,12 @@ class MixedEncoder:
         self._parts = {part: getattr(model, part) for part in self._part_names}
         self.linear: dict[str, tuple[int, int]] = {}
         self._replace_modules()
-        self.unstackable = self._probe()
+        self._computing: Any = self.model
+        self._graph: EncoderGraph | None = None
+        self.parity: GraphParity | None = None
+        self.unstackable = self._find_unstackable()
+        if backend != "torch":
+            self._use_graph(quantized=backend == "onnx-int8")
 
     @property
     def head_parameters(self) -> dict[str, Tensor]:
@@ -130,18 +191,18 @@ class MixedEncoder:
             for name, tensor in module.state_dict().items()
         }
 
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the encoder's weights without its head."""
+        return _digest(getattr(self.model, self.model.base_model_prefix))
+
     def is_within(self, emitter: nn.Module) -> bool:
         """Whether a tagger's encoder is this one: the same class, shape and weights."""
         if not isinstance(emitter, EncoderEmitter) or type(emitter.model) is not type(self.model):
             return False
         if _shape(emitter.model.config) != _shape(self.model.config):
             return False
-        prefix = f"{self.model.base_model_prefix}."
-        own, other = self.model.state_dict(), emitter.model.state_dict()
-        names = {name for name in own if name.startswith(prefix)}
-        return names == {name for name in other if name.startswith(prefix)} and all(
-            torch.equal(own[name], other[name]) for name in names
-        )
+        return self.digest == _digest(getattr(emitter.model, self.model.base_model_prefix))
 
     def _replace_modules(self) -> None:
         model = self.model
@@ -186,28 +247,70 @@ class MixedEncoder:
     @torch.inference_mode()
     def logits(self, piece_ids_BL: Tensor, attention_BL: Tensor, rows: Rows) -> Tensor:
         """The logits of a batch `[B, L, K]`, K that of the model with the most tags."""
-        self._current.rows = rows
+        current = self._current
+        if self._graph is not None:
+            current.states_BLD = self._graph.states(piece_ids_BL, attention_BL, rows)
+        return self._run(piece_ids_BL, attention_BL, rows, rows.segments)
+
+    def _run(
+        self,
+        piece_ids_BL: Tensor,
+        attention_BL: Tensor,
+        adds: _Adds,
+        segments: Sequence[Segment],
+    ) -> Tensor:
+        current = self._current
+        current.adds, current.segments = adds, segments
         try:
-            output = self.model(
+            output = self._computing(
                 input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True
             )
         finally:
-            self._current.rows = None
+            current.adds, current.segments, current.states_BLD = None, (), None
         logits_BLK: Tensor = output.logits
         return logits_BLK
 
-    def _probe(self) -> frozenset[str]:
+    @torch.inference_mode()
+    def _find_unstackable(self) -> frozenset[str]:
         num_rows, length = _PROBE
         ids_BL = torch.zeros(_PROBE, dtype=torch.int64, device=self.device)
         segment = Segment(0, num_rows, NO_ADAPTER, self._parts, 0)
-        rows = _Probed([segment], self.device)
-        logits_BLK = self.logits(ids_BL, torch.ones_like(ids_BL), rows)
+        probe = _Probe(num_rows)
+        logits_BLK = self._run(ids_BL, torch.ones_like(ids_BL), probe, [segment])
         if logits_BLK.shape[:2] != (num_rows, length):
             raise ModelError(
                 f"{self.name}: gives logits of the shape {tuple(logits_BLK.shape)} for {num_rows} "
                 f"windows of {length} tokens, so that adapters cannot be mixed on it"
             )
-        return frozenset(rows.others)
+        return frozenset(probe.others)
+
+    def _use_graph(self, *, quantized: bool) -> None:
+        """Let ONNX Runtime compute the encoder, once it was held against PyTorch."""
+        prefix = self.model.base_model_prefix
+        bare = _Bare(getattr(self.model, prefix), self._current).eval()
+        linear = {name: s for name, s in self.linear.items() if name not in self.unstackable}
+        graph = EncoderGraph(bare, linear, quantized=quantized)
+        size = self.model.get_input_embeddings().weight.shape[0]
+        longest = position_limit(self.model) or LONGEST_DEFAULT_WINDOW
+        with torch.inference_mode():
+            self.parity = parity = graph.compare(bare, size, longest)
+        what = "int8" if quantized else "float32"
+        _LOG.info(
+            "%s",
+            f"{self.name} as an {what} graph: hidden states within {parity.typical:.1e} of "
+            f"PyTorch's (root mean square), {parity.largest:.1e} at most; a row alone and beside "
+            f"others within {parity.alone:.1e}",
+        )
+        if not parity.holds(quantized=quantized):
+            raise ArtifactError(
+                f"{self.name}: its {what} graph is not the encoder: hidden states differ by "
+                f"{parity.typical:.1e} (root mean square), {parity.largest:.1e} at most, as a share"
+            )
+        _ = self.digest  # of the weights, which go
+        getattr(self.model, prefix).to("meta")
+        self._computing = copy.copy(self.model)
+        self._computing._modules = {**self.model._modules, prefix: _Given(self._current)}
+        self._graph = graph
 
 
 def _with_outputs(module: nn.Module, path: str, num_tags: int) -> nn.Module:
@@ -220,6 +323,14 @@ def _with_outputs(module: nn.Module, path: str, num_tags: int) -> nn.Module:
     parent, _, local = path.rpartition(".")
     setattr(module.get_submodule(parent), local, new)
     return module
+
+
+def _digest(encoder: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _shape(config: Any) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Reader:
         self._device = device
         self._backend = backend
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
-        self.base = None if encoder is None else MixedEncoder(encoder, device)
+        self.base = None if encoder is None else MixedEncoder(encoder, device, backend)
         self.pad_id: int | None = None
 
     def read(self, name: str, model: str) -> Mixed | Own:
@@ -172,7 +172,7 @@ class Reader:
     def _base_of(self, folder: Path, manifest: Manifest) -> MixedEncoder:
         """The encoder that batches share, if it is this adapter's."""
         if self.base is None:
-            self.base = MixedEncoder(base_encoder(folder, manifest), self._device)
+            self.base = MixedEncoder(base_encoder(folder, manifest), self._device, self._backend)
         if manifest.encoder_sha256 != self.base.sha256:
             raise CannotStackError(
                 f"its base encoder {manifest.encoder!r} (sha256 {manifest.encoder_sha256[:12]}…) "
@@ -218,7 +218,7 @@ class Reader:
 
     def _read_full(self, name: str, model: str) -> Mixed | Own:
         """A model with weights of its own; those of the encoder may be the base encoder's."""
-        read = self._loader(model, None)
+        read = self._loader(model, None, "torch" if self._may_be_base(model) else self._backend)
         predictor = read()
         manifest = predictor.manifest
         method: str = "full" if manifest is None else manifest.tuning
@@ -227,7 +227,8 @@ class Reader:
         try:
             base = self._base_within(predictor)
         except CannotStackError as error:
-            return self._own(name, model, method, str(error), predictor)
+            is_loaded = self._backend == "torch" or not self._may_be_base(model)
+            return self._own(name, model, method, str(error), predictor if is_loaded else None)
         if _is_base(base, model):
             method = "base"
         encoder = base.name if manifest is None else manifest.encoder
@@ -253,9 +254,17 @@ class Reader:
         self._refuse_other_padding(predictor.segmenter.tokenizer)
         return base
 
-    def _loader(self, model: str, encoder: str | None) -> Callable[[], Predictor]:
+    def _may_be_base(self, model: str) -> bool:
+        """Whether a model with its own weights may have the encoder that batches share."""
+        if self.base is None:
+            return False
+        folder = own_folder(model)
+        is_frozen = folder is not None and parse_manifest(folder / MANIFEST).tuning == "frozen"
+        return is_frozen or _is_base(self.base, model)
+
+    def _loader(self, model: str, encoder: str | None, backend: Backend) -> Callable[[], Predictor]:
         def read() -> Predictor:
-            device, backend = str(self._device), self._backend
+            device = str(self._device)
             return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
 
         return read
@@ -269,7 +278,7 @@ class Reader:
         predictor: Predictor | None = None,
     ) -> Own:
         """A model that computes on its own, because of `why_not`."""
-        read = self._loader(model, self._moved_base(model))
+        read = self._loader(model, self._moved_base(model), self._backend)
         predictor = predictor or read()
         manifest = predictor.manifest
         encoder = model if manifest is None else manifest.encoder

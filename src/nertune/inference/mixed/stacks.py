@@ -115,6 +115,12 @@ class Rows:
         segments: in the order of the rows, without a gap.
         pairs: the stacks.
         device: where the batch is.
+
+    Attributes:
+        segments: as given.
+        num_rows: B.
+        pairs: as given.
+        slot_B: the slot of each row.
     """
 
     def __init__(
@@ -122,15 +128,15 @@ class Rows:
     ):
         self.segments = segments
         self.num_rows = segments[-1].end
-        self._pairs = pairs
+        self.pairs = pairs
         self._slots = {segment.slot for segment in segments}
         slots = [s.slot for s in segments for _ in range(s.end - s.start)]
-        self._slot_B = torch.tensor(slots, device=device)
+        self.slot_B = torch.tensor(slots, device=device)
         many = self.num_rows < _ROWS_A_SEGMENT * len(segments)
         self._by_row = len(segments) > 1 and (many or device.type != "cpu")
 
-    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> None:
-        """Add to a linear module's output what each row's adapter gives.
+    def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> Tensor:
+        """A linear module's output with what each row's adapter adds to it.
 
         Args:
             name: of the module.
@@ -140,20 +146,19 @@ class Rows:
         Raises:
             RuntimeError: the module does not see one row a window.
         """
-        pair = self._pairs.get(name)
+        pair = self.pairs.get(name)
         if pair is None or pair.slots.isdisjoint(self._slots):
-            return
+            return output_BLO
         if input_BLI.ndim != 3 or input_BLI.shape[0] != self.num_rows:
             raise RuntimeError(
                 f"{name} sees the shape {tuple(input_BLI.shape)} in a batch of {self.num_rows}"
             )
         if self._by_row:
-            a_BRI = pair.a_NRI.index_select(0, self._slot_B)
-            b_BRO = pair.b_NRO.index_select(0, self._slot_B)
+            a_BRI = pair.a_NRI.index_select(0, self.slot_B)
+            b_BRO = pair.b_NRO.index_select(0, self.slot_B)
             # So, with R rows and L columns, the narrow product is several times as fast as turned.
             narrow_BRL = torch.bmm(a_BRI, input_BLI.transpose(1, 2))
-            output_BLO.baddbmm_(narrow_BRL.transpose(1, 2), b_BRO)
-            return
+            return output_BLO.baddbmm_(narrow_BRL.transpose(1, 2), b_BRO)
         for segment in self.segments:
             if segment.slot in pair.slots:
                 rows = slice(segment.start, segment.end)
@@ -161,3 +166,4 @@ class Rows:
                 narrow_RM = torch.mm(pair.a_NRI[segment.slot], input_MI.T)
                 output_MO = output_BLO[rows].view(-1, output_BLO.shape[2])  # never a copy
                 output_MO.addmm_(narrow_RM.T, pair.b_NRO[segment.slot])
+        return output_BLO
