@@ -157,6 +157,11 @@ def test_spans_that_inception_moves_are_warned_of(
     assert "Ada" not in caplog.text
 
 
+def with_doctype() -> str:
+    xmi = make_cas(make_types()).to_xmi()
+    return '<!DOCTYPE a SYSTEM "a.dtd">' + xmi[xmi.index("<xmi:XMI") :]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -167,6 +172,14 @@ def test_spans_that_inception_moves_are_warned_of(
         ({"typeSystem": "<a/>"}, "expected XML with the root"),
         ({"typeSystem": ""}, "not well-formed"),
         ({"document": {"xmi": "<a/>"}}, "expected XML with the root"),
+        (
+            {
+                "document": {
+                    "xmi": f'<!DOCTYPE a SYSTEM "a.dtd">{make_cas(make_types()).to_xmi()[38:]}'
+                }
+            },
+            "refers to other files",
+        ),
         ({"document": {"xmi": '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'}}, "declares entities"),
     ],
 )

@@ -272,13 +272,20 @@ def test_other_events_change_nothing(
         ({"annotation": {"id": 1, "result": [region(1, 99, "PER", "x")]}}, "out of range"),
         ({"annotation": {"id": 1, "result": [region(1, 3, "PER", "北京")]}}, "says its text is"),
         ({"task": task(19, None)}, "is not a string"),
+        ({"task": task(19, "\ud800")}, "half a surrogate pair"),
+        (
+            {"task": [task(1), task(2)], "annotation": {"id": 1, "task": {}, "result": []}},
+            "comes without its task",
+        ),
+        ({"project": {"id": 10**200, "label_config": CONFIG}}, "no name of a file"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(
     client: TestClient, store: AnnotationStore, change: dict[str, Any], told: str
 ) -> None:
     body = {**event("ANNOTATION_CREATED", {"id": 1, "result": []}), **change}
-    answer = client.post("/label-studio/webhook", json=body)
+    headers = {"content-type": "application/json"}
+    answer = client.post("/label-studio/webhook", content=json.dumps(body), headers=headers)
     assert answer.status_code == 422
     assert told in answer.json()["error"]["message"]
     assert not store.file("label-studio-2").exists()

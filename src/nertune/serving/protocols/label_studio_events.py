@@ -65,8 +65,7 @@ def keep_event(store: AnnotationStore, event: Event) -> str:
         DataError: something is missing, an annotation cannot be read, or nothing can be written.
     """
     project = event.project or {}
-    number = _number(project, "the project")
-    name = f"label-studio-{number}"
+    name = f"label-studio-{_number(project, 'the project')}"
     given = _list(event.annotation) or event.annotations or []
     if not given:
         raise DataError(f"{event.action} has no annotation: {_SETTING}")
@@ -81,7 +80,8 @@ def keep_event(store: AnnotationStore, event: Event) -> str:
         if annotation.get("was_cancelled"):  # skipped
             changed += store.remove(name, key, event=event.action)
             continue
-        task = tasks.get(annotation.get("task", -1))
+        number = annotation.get("task")
+        task = tasks.get(number) if type(number) is int else None
         if task is None and len(tasks) == len(given) == 1:
             task = next(iter(tasks.values()))
         if task is None:
@@ -128,7 +128,10 @@ def _read(annotation: dict[str, Any], task: dict[str, Any], text: ShownText) -> 
     regions = [region for region in result if region.get("to_name") == text.name]
     alone = [{"data": {text.key: value}, "annotations": [{"result": regions}]}]
     name = f"annotation {annotation['id']}"
-    source = Source(Path(name), json.dumps(alone).encode())
+    try:
+        source = Source(Path(name), json.dumps(alone).encode())
+    except RecursionError as error:
+        raise DataError(f"{name} is nested too deep") from error
     findings = Findings()
     options = ReadOptions(more={"text": text.key})
     (document,) = find_format("label-studio").read(source, options, findings)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import xml.sax
 import xml.sax.handler
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import defusedxml.sax
+from defusedxml import DefusedXmlException
 
 from nertune.data.formats.cas.model import Annotation
 from nertune.data.formats.xml_parsing import escape_attribute, escape_text
+from nertune.errors import DataError
 
 if TYPE_CHECKING:
     from xml.sax.xmlreader import AttributesImpl
@@ -19,6 +22,7 @@ __all__ = ["add_annotations"]
 
 _XMI = "http://www.omg.org/XMI"
 _CAS = "http:///uima/cas.ecore"
+_MOST_DIGITS = 10  # of an id, which Java holds in 32 bits
 
 
 def add_annotations(xmi: bytes, sofa: str, annotations: Sequence[Annotation]) -> str:
@@ -30,9 +34,16 @@ def add_annotations(xmi: bytes, sofa: str, annotations: Sequence[Annotation]) ->
         xmi: what `xmi.read_views` has read without an error.
         sofa: the `xmi:id` of the subject.
         annotations: with offsets and features as the file shall have them.
+
+    Raises:
+        DataError: the XML names another file, e.g. one with its DTD.
     """
     copy = _Copy(sofa)
-    defusedxml.sax.parse(BytesIO(xmi), copy, forbid_dtd=False)
+    try:
+        defusedxml.sax.parse(BytesIO(xmi), copy, forbid_dtd=False)
+    except (DefusedXmlException, xml.sax.SAXException) as error:
+        told = "this XML refers to other files, which is refused: write it again without a DOCTYPE"
+        raise DataError(told) from error
     return copy.text(annotations)
 
 
@@ -58,7 +69,7 @@ class _Copy(xml.sax.handler.ContentHandler):
             self._prefixes = declared
         self._depth += 1
         id = attrs.get(f"{self._prefix(_XMI)}:id", "")
-        if id.isdecimal():
+        if id.isdecimal() and len(id) < _MOST_DIGITS:
             self._last_id = max(self._last_id, int(id))
         is_view = name == f"{self._prefix(_CAS)}:View"
         if is_view and self._before_view is None:
@@ -92,7 +103,9 @@ class _Copy(xml.sax.handler.ContentHandler):
 
     def text(self, annotations: Sequence[Annotation]) -> str:
         """All of it."""
-        package, _, short = annotations[0].type.rpartition(".") if annotations else ("", "", "")
+        if not annotations:
+            return self._joined("", [])
+        package, _, short = annotations[0].type.rpartition(".")
         namespace = f"http:///{package.replace('.', '/') or 'uima/noNamespace'}.ecore"
         prefix = self._prefixes.get(namespace)
         if prefix is None:
@@ -106,16 +119,19 @@ class _Copy(xml.sax.handler.ContentHandler):
             told = "".join(f' {k}="{escape_attribute(str(v))}"' for k, v in values.items())
             written.append(f"<{prefix}:{short}{told}/>")
             ids.append(str(number))
+        return self._joined("".join(written), ids)
+
+    def _joined(self, written: str, ids: Sequence[str]) -> str:
+        """The parts, with what is added and its ids in the view."""
         if self._members is not None:
             slot, members = self._members
             told = escape_attribute(" ".join([*members.split(), *ids]))
             self._parts[slot] = f' members="{told}"'
-        else:
-            view = self._prefix(_CAS)
-            sofa = escape_attribute(self._sofa)
-            written.append(f'<{view}:View sofa="{sofa}" members="{" ".join(ids)}"/>')
+        elif ids:
+            view, sofa = self._prefix(_CAS), escape_attribute(self._sofa)
+            written += f'<{view}:View sofa="{sofa}" members="{" ".join(ids)}"/>'
         if self._before_view is not None:
-            self._parts[self._before_view] = "".join(written)
+            self._parts[self._before_view] = written
         return "".join(self._parts)
 
     def _slot(self) -> int:
