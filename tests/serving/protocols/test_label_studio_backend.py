@@ -267,6 +267,7 @@ def test_other_events_change_nothing(
         ({"project": None}, "the project has no id"),
         ({"project": {"id": "../x"}}, "the project has no id"),
         ({"project": {"id": 2}}, "without its labelling interface"),
+        ({"project": {"id": 2, "label_config": "\ud800"}}, "not well-formed"),
         ({"task": None}, "update it"),
         ({"annotation": {"id": 1, "result": None}}, "no list of regions"),
         ({"annotation": {"id": 1, "result": [region(1, 99, "PER", "x")]}}, "out of range"),

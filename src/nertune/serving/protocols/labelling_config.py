@@ -67,7 +67,7 @@ def read_labelling_config(config: str) -> tuple[ShownText, ...]:
         DataError: it is no XML, it has no `<Labels>` for a `<Text>`, or where a text comes from
             is not in the task.
     """
-    source = Source(Path("label_config"), config.encode())
+    source = Source(Path("label_config"), config.encode(errors="surrogatepass"))
     elements = [
         element
         for _, root in iterate_elements(source, lambda _, depth: depth == 1)
