@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -13,6 +17,8 @@ from typing import TextIO
 __all__ = ["RequestInfo", "current_request", "log_json", "log_request"]
 
 _ACCESS = logging.getLogger("nertune.access")
+_MOST_LINES = 10_000  # that wait to be written
+_END_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -65,10 +71,48 @@ class _Lines(logging.Formatter):
         return f"{{{head}, {json.dumps(rest, ensure_ascii=False)[1:-1]}}}"
 
 
-def log_json(stream: TextIO | None = None) -> None:
+class _Background(logging.Handler):
+    """Writes in a thread of its own: a reader of the log that hangs must not hold up the service.
+
+    Lines that find no room are dropped, and their number is written in their place.
+    """
+
+    def __init__(self, stream: TextIO):
+        super().__init__()
+        self.setFormatter(_Lines())
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
+        self._num_dropped = 0
+        self._thread = threading.Thread(target=self._write, name="nertune-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put a line into the queue."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._num_dropped += 1
+
+    def end(self) -> None:
+        """Write what is left, where that can be done soon."""
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=_END_SECONDS)
+        self._thread.join(_END_SECONDS)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            dropped, self._num_dropped = self._num_dropped, 0
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                if dropped:
+                    self._stream.write(json.dumps({"level": "warning", "dropped": dropped}) + "\n")
+                self._stream.write(line + "\n")
+                self._stream.flush()
+
+
+@contextmanager
+def log_json(stream: TextIO | None = None) -> Iterator[None]:
     """Write requests, warnings and errors of the service to a stream, a line of JSON each."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Lines())
+    handler = _Background(stream or sys.stderr)
     for name, level in (
         ("nertune.access", logging.INFO),
         ("nertune", logging.WARNING),
@@ -79,3 +123,7 @@ def log_json(stream: TextIO | None = None) -> None:
         log.handlers = [handler]
         log.propagate = False
         log.setLevel(level)
+    try:
+        yield
+    finally:
+        handler.end()

@@ -191,15 +191,16 @@ def serve_models(
                 f"set {_API_KEY}, or put a proxy in front that knows who may ask"
             )
         shown = f"[{host}]" if ":" in host else host
-        log_json()
-        run_server(
-            build_app(tagging, keys, annotations=store),
-            listener,
-            limits,
-            ready=lambda: say(
-                f"{', '.join(engine.names)} on http://{shown}:{port} (Ctrl-C or SIGTERM ends it)"
-            ),
-        )
+        with log_json():
+            run_server(
+                build_app(tagging, keys, annotations=store),
+                listener,
+                limits,
+                ready=lambda: say(
+                    f"{', '.join(engine.names)} on http://{shown}:{port} "
+                    "(Ctrl-C or SIGTERM ends it)"
+                ),
+            )
 
 
 def _opened(folder: Path | None) -> AbstractContextManager[AnnotationStore | None]:
