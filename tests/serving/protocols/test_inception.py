@@ -201,6 +201,16 @@ def test_a_type_system_of_another_tool(client: TestClient) -> None:
     assert "INCEpTION ignores suggestions" in answer.json()["error"]["message"]
 
 
+def test_a_layer_of_relations(client: TestClient) -> None:
+    """INCEpTION offers recommenders for them as well."""
+    types = make_types()
+    for end in ("Governor", "Dependent"):
+        types.create_feature(types.get_type(NE), end, "uima.tcas.Annotation")
+    answer = client.post("/inception/news/predict", json=body(make_cas(types)))
+    assert answer.status_code == 422
+    assert "nertune finds spans" in answer.json()["error"]["message"]
+
+
 def train(client: TestClient, *cases: tuple[Cas, int], **more: Any) -> None:
     types = cases[0][0].typesystem.to_xml()
     documents = [{"xmi": c.to_xmi(), "documentId": id, "userId": "ada"} for c, id in cases]

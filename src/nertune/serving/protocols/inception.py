@@ -55,6 +55,7 @@ _LOG = logging.getLogger("nertune")
 _PREDICTED = "inception_internal_predicted"
 _ON_TOKENS = ("tokens", "singleToken")  # anchoring modes in which INCEpTION moves or drops spans
 _CUSTOM = "webanno.custom."
+_ENDS = ("Governor", "Dependent")  # features of a layer of relations
 
 
 class Metadata(BaseModel):
@@ -180,6 +181,11 @@ def _check_layer(types: Types, metadata: Metadata) -> None:
     layer, feature = metadata.layer, metadata.feature
     if layer not in types.ranges:
         raise DataError(f"the type system has no layer {layer!r}, which the request is about")
+    if all(_range(types, layer, end) for end in _ENDS):
+        raise DataError(
+            f"the layer {layer!r} holds relations, while nertune finds spans: choose a span layer "
+            "in the recommender's settings"
+        )
     kind = _range(types, layer, feature)
     if kind is None or not types.is_a(kind, "uima.cas.String"):
         told = f"it is {kind}" if kind else "there is none"
