@@ -1,4 +1,4 @@
-"""The two ways of adding low-rank products by row, against the products written out."""
+"""Low-rank products by row, in groups, against the products written out."""
 
 from __future__ import annotations
 
@@ -23,31 +23,45 @@ def adapter(rank: int, seed: int) -> Adapter:
     return Adapter({"layer": (a, torch.randn((rank, O), generator=generator))}, {})
 
 
-def added(stacks: Stacks, counts: Sequence[tuple[int, int]], input_BLI: Tensor) -> Tensor:
-    """What is added for segments of `(slot, rows)`."""
+def segments_of(counts: Sequence[tuple[int, int]]) -> list[Segment]:
+    """Of `(slot, rows)`."""
     segments: list[Segment] = []
     for slot, count in counts:
         start = segments[-1].end if segments else 0
         segments.append(Segment(start, start + count, slot, {}, 1))
+    return segments
+
+
+def added(
+    stacks: Stacks,
+    counts: Sequence[tuple[int, int]],
+    input_BLI: Tensor,
+    *,
+    by_row: bool = False,
+) -> Tensor:
+    """What is added for segments of `(slot, rows)`."""
     output = torch.zeros((*input_BLI.shape[:2], O))
-    Rows(segments, stacks.pairs, CPU).add("layer", input_BLI, output)
+    rows = Rows(segments_of(counts), stacks.pairs, CPU)
+    rows._by_row = by_row  # as on a GPU
+    rows.add("layer", input_BLI, output)
     return output
 
 
 @given(
-    ranks=st.lists(st.integers(1, 7), min_size=3, max_size=3),
-    counts=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=6),
+    ranks=st.lists(st.integers(1, 7), min_size=6, max_size=6),
+    counts=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 3)), min_size=1, max_size=9),
+    by_row=st.booleans(),
 )
 def test_rows_get_the_product_of_their_own_adapter(
-    ranks: list[int], counts: list[tuple[int, int]]
+    ranks: list[int], counts: list[tuple[int, int]], by_row: bool
 ) -> None:
-    stacks = Stacks(3, CPU)
+    stacks = Stacks(6, CPU)
     adapters = {slot: adapter(rank, slot) for slot, rank in enumerate(ranks, 1)}
     for slot, one in adapters.items():
         stacks.put(slot, one)
     rows = sum(count for _, count in counts)
     input_BLI = torch.randn((rows, LENGTH, I), generator=torch.Generator().manual_seed(0))
-    found = added(stacks, counts, input_BLI)
+    found = added(stacks, counts, input_BLI, by_row=by_row)
     slots = [slot for slot, count in counts for _ in range(count)]
     for row, slot in enumerate(slots):
         expected = torch.zeros((LENGTH, O))
@@ -55,6 +69,26 @@ def test_rows_get_the_product_of_their_own_adapter(
             a, b = adapters[slot].pairs["layer"]
             expected = input_BLI[row] @ a.T @ b
         torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([(1, 1), (2, 1), (3, 1)], [(0, 3, [1, 2, 3])]),
+        ([(1, 2), (3, 2), (5, 2), (6, 2)], [(0, 6, [1, 3, 5]), (6, 8, [6])]),
+        ([(0, 4), (2, 1), (3, 2)], [(4, 5, [2]), (5, 7, [3])]),
+        ([(4, 1), (2, 1), (0, 1), (3, 1)], [(0, 1, [4]), (1, 2, [2]), (3, 4, [3])]),
+        ([(0, 3)], []),
+    ],
+)
+def test_segments_at_equal_distances_are_one_product(
+    counts: list[tuple[int, int]], expected: list[tuple[int, int, list[int]]]
+) -> None:
+    found = [
+        (group.rows.start, group.rows.stop, list(range(7))[group.slots])
+        for group in Rows(segments_of(counts), {}, CPU)._groups
+    ]
+    assert found == expected
 
 
 def test_a_slot_holds_its_last_adapter_alone() -> None:

@@ -114,15 +114,17 @@ class Run:
                 self._compute(batch, held)
 
     def _compute(self, batch: Sequence[_Piece], held: Held) -> None:
-        order = {model: (loaded.slot, i) for i, (model, loaded) in enumerate(held.loaded.items())}
-        batch = sorted(batch, key=lambda piece: order[piece[0].model])
+        pieces: dict[Mixed, list[_Piece]] = {}
+        for piece in batch:
+            pieces.setdefault(piece[0].model, []).append(piece)
+        slots = {model: held.loaded[model].slot for model in pieces}
+        order = sorted(pieces, key=lambda model: Rows.order(len(pieces[model]), slots[model]))
+        batch = [piece for model in order for piece in pieces[model]]
         segments: list[Segment] = []
-        for model, loaded in sorted(held.loaded.items(), key=lambda item: order[item[0]]):
+        for model in order:
             start = segments[-1].end if segments else 0
-            end = start + sum(job.model is model for job, _ in batch)
-            if end > start:
-                parts = loaded.parts
-                segments.append(Segment(start, end, loaded.slot, parts, len(model.tagset)))
+            end, parts = start + len(pieces[model]), held.loaded[model].parts
+            segments.append(Segment(start, end, slots[model], parts, len(model.tagset)))
         device = self.base.device
         collated = collate([job.windows[i] for job, i in batch], pad_id=self.pad_id)
         if device.type != "cpu":

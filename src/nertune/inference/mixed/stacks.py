@@ -5,7 +5,7 @@ Axes: N slots, R rank, I inputs and O outputs of a module, B windows, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,6 @@ __all__ = ["NO_ADAPTER", "Pair", "Rows", "Segment", "Stacks"]
 
 NO_ADAPTER = 0
 """The slot that is all zeros: the bare base encoder."""
-_ROWS_A_SEGMENT = 4  # on a CPU, from so many on a product a segment beats one a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +107,26 @@ class Segment:
     num_tags: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Neighbouring segments of as many rows each, whose slots are as far apart: one product.
+
+    Attributes:
+        rows: of the batch.
+        slots: of the stacks.
+        members: the same slots.
+    """
+
+    rows: slice
+    slots: slice
+    members: frozenset[int]
+
+
 class Rows:
     """To which models the rows of a batch belong.
 
     Args:
-        segments: in the order of the rows, without a gap.
+        segments: in the order of the rows, without a gap; see `order`.
         pairs: the stacks.
         device: where the batch is.
 
@@ -132,8 +146,18 @@ class Rows:
         self._slots = {segment.slot for segment in segments}
         slots = [s.slot for s in segments for _ in range(s.end - s.start)]
         self.slot_B = torch.tensor(slots, device=device)
-        many = self.num_rows < _ROWS_A_SEGMENT * len(segments)
-        self._by_row = len(segments) > 1 and (many or device.type != "cpu")
+        self._by_row = device.type != "cpu"
+        self._groups = list(_group(segments))
+
+    @staticmethod
+    def order(num_rows: int, slot: int) -> tuple[int, int]:
+        """Segments in this order come to the fewest products.
+
+        Args:
+            num_rows: of a segment.
+            slot: of its adapter.
+        """
+        return num_rows, slot
 
     def add(self, name: str, input_BLI: Tensor, output_BLO: Tensor) -> Tensor:
         """A linear module's output with what each row's adapter adds to it.
@@ -153,17 +177,50 @@ class Rows:
             raise RuntimeError(
                 f"{name} sees the shape {tuple(input_BLI.shape)} in a batch of {self.num_rows}"
             )
-        if self._by_row:
+        if self._by_row:  # one product, however many adapters: a GPU waits for each call
             a_BRI = pair.a_NRI.index_select(0, self.slot_B)
             b_BRO = pair.b_NRO.index_select(0, self.slot_B)
-            # So, with R rows and L columns, the narrow product is several times as fast as turned.
             narrow_BRL = torch.bmm(a_BRI, input_BLI.transpose(1, 2))
             return output_BLO.baddbmm_(narrow_BRL.transpose(1, 2), b_BRO)
-        for segment in self.segments:
-            if segment.slot in pair.slots:
-                rows = slice(segment.start, segment.end)
-                input_MI = input_BLI[rows].flatten(0, 1)
-                narrow_RM = torch.mm(pair.a_NRI[segment.slot], input_MI.T)
-                output_MO = output_BLO[rows].view(-1, output_BLO.shape[2])  # never a copy
-                output_MO.addmm_(narrow_RM.T, pair.b_NRO[segment.slot])
+        for group in self._groups:
+            if not group.members.isdisjoint(pair.slots):
+                _add_group(group, pair, input_BLI[group.rows], output_BLO[group.rows])
         return output_BLO
+
+
+def _group(segments: Sequence[Segment]) -> Iterator[_Group]:
+    """Put segments together that the stacks hold at equal distances, so that none is copied."""
+    left = [segment for segment in segments if segment.slot != NO_ADAPTER]
+    while left:
+        chosen = left[:2] if len(left) > 1 and _follows(left[0], left[1]) else left[:1]
+        step = chosen[-1].slot - chosen[0].slot or 1
+        while len(chosen) > 1 and len(left) > len(chosen):
+            following = left[len(chosen)]
+            if not _follows(chosen[-1], following) or following.slot - chosen[-1].slot != step:
+                break
+            chosen.append(following)
+        left = left[len(chosen) :]
+        yield _Group(
+            slice(chosen[0].start, chosen[-1].end),
+            slice(chosen[0].slot, chosen[-1].slot + 1, step),
+            frozenset(segment.slot for segment in chosen),
+        )
+
+
+def _follows(one: Segment, other: Segment) -> bool:
+    same_size = one.end - one.start == other.end - other.start
+    return same_size and one.end == other.start and one.slot < other.slot
+
+
+def _add_group(group: _Group, pair: Pair, input_BLI: Tensor, output_BLO: Tensor) -> None:
+    """Add a group's products to its rows of the output; S slots, M tokens of each."""
+    a_SRI, b_SRO = pair.a_NRI[group.slots], pair.b_NRO[group.slots]
+    num_slots, width = len(group.members), output_BLO.shape[2]
+    # The narrow product with R rows and M columns is several times as fast as the other way round.
+    if num_slots == 1:
+        narrow_RM = torch.mm(a_SRI[0], input_BLI.flatten(0, 1).T)
+        output_BLO.view(-1, width).addmm_(narrow_RM.T, b_SRO[0])  # a view, never a copy
+        return
+    input_SMI = input_BLI.reshape(num_slots, -1, input_BLI.shape[2])
+    narrow_SRM = torch.bmm(a_SRI, input_SMI.transpose(1, 2))
+    output_BLO.view(num_slots, -1, width).baddbmm_(narrow_SRM.transpose(1, 2), b_SRO)
