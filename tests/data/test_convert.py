@@ -74,7 +74,7 @@ def test_words_are_cut_as_asked(tmp_path: Path) -> None:
 def test_a_target_that_reads_otherwise_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nertune.data.formats import jsonl
+    from nertune.data.formats.jsonl import format as jsonl
 
     corpus = Corpus.from_documents(SENTENCES)
     whole = jsonl.write

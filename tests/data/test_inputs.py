@@ -110,8 +110,12 @@ def test_the_bundled_sample() -> None:
         ("a.txt.xz", lzma.compress(b"a"), "xz data: unpack it with xz -d"),
         ("a.txt.bz2", b"BZh91AY&SY\x8b", "bzip2 data: unpack it"),
         ("a.txt", b"a\nb\0c\n", ":2: holds a NUL byte"),
-        ("a.txt.gz", b"a\n", "is not a whole gzip file"),
-        ("a.txt.gz", gzip.compress(b"a\n" * 9, mtime=0)[:-9], "is not a whole gzip file"),
+        ("a.txt.gz", b"a\n", "its name ends in .gz, but it is not gzip data"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"a\n" * 9, mtime=0)[:-9],
+            "the gzip data is cut short or damaged",
+        ),
         ("a.conll", b"a\n", ":1: expected 2 columns"),
         ("a.jsonl", b'{"text": 1}\n', ":1: "),
         ("a.jsonl", b"", "the file is empty"),
@@ -135,8 +139,12 @@ def test_gzip_of_two_members_is_one_text(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.txt", tmp_path, tmp_path / ("x" * 300)):
-        with pytest.raises(DataError, match="cannot be read") as caught:
+    for path, told in (
+        (tmp_path / "absent.txt", "no such file"),
+        (tmp_path, "this is a directory: expected a file"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+    ):
+        with pytest.raises(DataError, match=told) as caught:
             list(read_inputs([], path))
         assert "\n" not in str(caught.value)
 
@@ -221,7 +229,7 @@ def test_several_files_folders_and_patterns(tmp_path: Path) -> None:
     assert [p.name for p in expand_files([tmp_path / "**" / "*.conll"])[0]] == ["3.conll"]
     with pytest.raises(DataError, match="no file is named so"):
         expand_files([tmp_path / "*.tsv"])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         list(read_files(expand_files([tmp_path / "absent.txt"])[0]))
 
 

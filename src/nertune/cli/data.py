@@ -83,8 +83,8 @@ def convert(
 ) -> None:
     """Write a data file in another format; list by entity what that cannot hold."""
     from nertune.data.convert import convert as run
-    from nertune.data.corpus import load_with
     from nertune.data.editing.saving import refuse_existing
+    from nertune.data.reading import CorpusReader
     from nertune.data.samples import resolve_data
     from nertune.data.several import sources_of
     from nertune.reports.conversion import render
@@ -93,8 +93,8 @@ def convert(
     read = sources_of(resolve_data(str(source)))[0]
     refuse_existing([target], overwrite=overwrite, sources=[s.path for s in read])
     how = reading_options(scheme, join, offsets, option)
-    corpus = load_with(resolve_data(str(source)), how, format=from_)
-    options = writing_options(corpus.documents, unit, to_option)
+    corpus = CorpusReader(resolve_data(str(source)), how, format=from_)
+    options = writing_options(corpus, unit, to_option)
     found = run(corpus, target, options, to=to, check=check, allow_loss=allow_loss)
     if as_json:
         print_json(found.to_dict())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -182,7 +183,7 @@ def reading_options(
 
 
 def writing_options(
-    documents: Sequence[Document], unit: str, to_option: list[str] | None
+    documents: Iterable[Document], unit: str, to_option: list[str] | None
 ) -> WriteOptions:
     """How a command writes documents: those without tokens are cut into units.
 
@@ -193,9 +194,13 @@ def writing_options(
     from nertune.tokens.units import choose_unit, cut_visible
 
     check_unit(unit)
-    cut = choose_unit(documents, cast("Any", unit))
+
+    @cache
+    def chosen() -> Any:  # found out when a text has to be cut: few formats need that
+        return choose_unit(documents, cast("Any", unit))
+
     more = parse_options(to_option, "--to-option")
-    return WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, cut), more=more)
+    return WriteOptions(scores=True, tokenize=lambda text: cut_visible(text, chosen()), more=more)
 
 
 def check_unit(unit: str) -> None:

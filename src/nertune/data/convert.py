@@ -6,18 +6,19 @@ The file appears only when nothing is lost, or when losses are allowed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from nertune.data.corpus import Corpus, load_with, save_with, written_format
+from nertune.data.corpus import Corpus, save_with, written_format
 from nertune.data.formats.base import Format, ReadOptions, WriteOptions
 from nertune.data.formats.fitting import difference
 from nertune.data.formats.offsets import Offsets
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Loss
+from nertune.data.reading import CorpusReader
 from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document
@@ -77,8 +78,31 @@ class _Refused(Exception):
     """Something is lost that may not be."""
 
 
+@dataclass
+class _Fitting:
+    """Documents as a format can hold them; counts them, and lists what is lost."""
+
+    format: Format
+    options: WriteOptions
+    losses: list[Loss] = field(default_factory=list)
+    num_documents: int = 0
+    num_entities: int = 0
+
+    def fit(self, documents: Iterable[Document], *, allow_loss: bool) -> Iterator[Document]:
+        """What can be held of each, as it comes."""
+        for document in documents:
+            result = self.format.fit(document, self.options)
+            self.losses.extend(result.losses)
+            if result.document is not None:
+                self.num_documents += 1
+                self.num_entities += len(result.document.entities)
+                yield result.document
+        if self.losses and not allow_loss:
+            raise _Refused
+
+
 def convert(
-    corpus: Corpus,
+    corpus: Corpus | CorpusReader,
     target: Path,
     options: WriteOptions,
     *,
@@ -89,7 +113,8 @@ def convert(
     """Write a corpus in another format.
 
     Args:
-        corpus: what was read.
+        corpus: what was read; a `CorpusReader` is read while the target is written, so that a
+            file may be larger than memory.
         target: the new file or folder.
         options: how to write it.
         to: the new format; `auto` goes by the suffix of `target`.
@@ -101,37 +126,27 @@ def convert(
         ConfigError: the format is unknown, or cannot be written.
     """
     format = _target_format(target, to)
-    losses: list[Loss] = []
-    written: list[Document] = []
-
-    def fitted() -> Iterator[Document]:
-        for document in corpus.documents:
-            result = format.fit(document, options)
-            losses.extend(result.losses)
-            if result.document is not None:
-                written.append(result.document)
-                yield result.document
-        if losses and not allow_loss:
-            raise _Refused
-
+    fitting = _Fitting(format, options)
     is_written = True
     try:
-        save_with(target, fitted(), options, format=format.name)
+        documents = fitting.fit(corpus, allow_loss=allow_loss)
+        save_with(target, documents, options, format=format.name)
     except _Refused:
         is_written = False
-    if is_written and not written:
+    losses = fitting.losses
+    if is_written and not fitting.num_documents:
         why = f", e.g. since {losses[0].reason}" if losses else ""
         raise DataError(f"format {format.name} can hold no document of it{why}", path=corpus.path)
-    differences = _compare(target, written, format, options) if check and is_written else None
+    differences = _compare(target, corpus, format, options) if check and is_written else None
     return Conversion(
         source=corpus.path,
         target=target,
         source_format=corpus.format,
         target_format=format.name,
         reason=corpus.reason,
-        documents=len(written),
-        entities=sum(len(document.entities) for document in written),
-        notices=corpus.notices,
+        documents=fitting.num_documents,
+        entities=fitting.num_entities,
+        notices=tuple(corpus.notices),
         losses=tuple(losses),
         is_written=is_written,
         differences=differences,
@@ -152,16 +167,23 @@ def how_to_read(format: Format, options: WriteOptions) -> ReadOptions:
 
 
 def _compare(
-    target: Path, written: list[Document], format: Format, options: WriteOptions
+    target: Path, corpus: Corpus | CorpusReader, format: Format, options: WriteOptions
 ) -> tuple[str, ...]:
     """Where what is read again differs from what was written."""
     how = how_to_read(format, options)
-    again = load_with(target, how, format=format.read_as or format.name).documents
-    found = []
-    for number, (expected, document) in enumerate(zip_longest(written, again), 1):
-        if expected is None or document is None:
-            found.append(f"{len(written)} documents were written, {len(again)} read")
-            break
+    fitted = (format.fit(document, options).document for document in corpus)
+    written = (document for document in fitted if document is not None)
+    again = CorpusReader(target, how, format=format.read_as or format.name)
+    found: list[str] = []
+    num_written = num_read = 0
+    for expected, document in zip_longest(written, again):
+        num_written += expected is not None
+        num_read += document is not None
+        if expected is None or document is None or num_written < num_read:
+            continue
         if told := difference(expected, document, format.holds):
-            found.append(f"document {number} ({shorten(expected.id or expected.text)}): {told}")
+            name = shorten(expected.id or expected.text)
+            found.append(f"document {num_written} ({name}): {told}")
+    if num_written != num_read:
+        found.append(f"{num_written} documents were written, {num_read} read")
     return tuple(found)

@@ -6,25 +6,23 @@ import gc
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, TextIO
 
 from nertune.data.formats.base import (
-    Findings,
     Format,
     ReadOptions,
-    Source,
     WriteOptions,
     check_options,
 )
 from nertune.data.formats.offsets import Offsets
-from nertune.data.formats.recognition import format_of_name, recognise
+from nertune.data.formats.recognition import format_of_name
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Join, Misfit, Reading, SchemeChoice, Spans, TagRepair
-from nertune.data.several import keep_alike, sources_of
+from nertune.data.reading import DEFAULT_FORMAT, CorpusReader
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError, DataError
 from nertune.labels.schemes import Scheme
@@ -44,9 +42,6 @@ __all__ = [
     "write_documents",
     "written_format",
 ]
-
-_UNKNOWN = "neither content nor name says a format"
-_DEFAULT = "conll"  # of labelled files that say nothing; its reader explains what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +82,10 @@ class Corpus:
             raise DataError("no documents were given; expected at least one", path=Path(name))
         reading = Reading(offsets="codepoint")
         return cls(Path(name), held, "jsonl", reading, None, (), (), content_hash(held))
+
+    def __iter__(self) -> Iterator[Document]:
+        """The documents, in order."""
+        return iter(self.documents)
 
     @property
     def scheme(self) -> Scheme | None:
@@ -199,90 +198,19 @@ def load_with(path: str | Path, options: ReadOptions, *, format: str = "auto") -
         DataError: the file or a line of it cannot be used; the message names both.
         ConfigError: `format` or an option is unknown.
     """
-    if options.offsets not in (units := get_args(Offsets)):
-        choices = ", ".join(units[:-1])
-        told = f"offsets={options.offsets!r} is unknown, expected {choices} or {units[-1]}"
-        raise ConfigError(told)
-    if options.join == "auto":
-        options = replace(options, join=options.like.join)
-    sources, left_out = sources_of(Path(path))
-    if format == "auto" and len(sources) > 1:
-        sources, others = keep_alike(sources, lambda s: recognise(s, entities=True) is not None)
-        left_out = sorted([*left_out, *others])
-    left_out_told = _tell_left_out(left_out)
-    if len(sources) == 1:
-        corpus = _load_source(sources[0], options, format)
-        return replace(corpus, notices=(*left_out_told, *corpus.notices))
-    parts: list[Corpus] = []
-    for source in sources:
-        like = parts[0].reading if parts else options.like
-        part = _load_source(source, replace(options, like=like), format)
-        if parts and part.format != parts[0].format:
-            told = f"is read as {part.format}, {parts[0].path} as {parts[0].format}: convert one"
-            raise DataError(told, path=part.path)
-        parts.append(part)
-    return _join(Path(path), parts, left_out_told)
-
-
-def _tell_left_out(files: Sequence[Path]) -> list[str]:
-    if not files:
-        return []
-    return [f"{len(files)} files left out, which are of no format (first: {files[0]})"]
-
-
-def _load_source(source: Source, options: ReadOptions, format: str) -> Corpus:
-    findings = Findings()
-    chosen, reason = _choose_format(source, format, findings)
-    check_options(chosen, options.more)
-    try:
-        with _without_garbage_collection():
-            documents = tuple(chosen.read(source, options, findings))
-    except DataError as error:
-        if reason != _UNKNOWN:
-            raise
-        raise DataError(f"{error}; {_UNKNOWN}, so it was read as {chosen.name}") from error
-    if not documents:
-        raise DataError("the file holds no document", path=source.path)
+    reader = CorpusReader(path, options, format=format)
+    with _without_garbage_collection():
+        documents = tuple(reader)
     return Corpus(
-        path=source.path,
+        path=reader.path,
         documents=documents,
-        format=chosen.name,
-        reading=findings.reading,
-        style=findings.style,
-        repairs=tuple(findings.repairs),
-        notices=tuple(findings.notices),
+        format=reader.format,
+        reading=reader.reading,
+        style=reader.style,
+        repairs=tuple(reader.repairs),
+        notices=tuple(reader.notices),
         sha256=content_hash(documents),
-        reason=reason,
-    )
-
-
-def _join(path: Path, parts: Sequence[Corpus], told: Sequence[str]) -> Corpus:
-    """Files as one corpus: ids and documents are those of a file, so that none is two."""
-    root = path if path.is_dir() or path.suffix.lower() == ".zip" else path.parent
-    documents: list[Document] = []
-    notices = [f"{len(parts)} files are read as one corpus", *told]
-    for part in parts:
-        inner = part.path.is_relative_to(root) and root != Path()
-        name = (part.path.relative_to(root) if inner else part.path).as_posix()
-        notices += (f"{name}: {notice}" for notice in part.notices)
-        for document in part.documents:
-            id, meta = document.id, document.meta
-            if id.startswith(f"{part.path.name}:"):
-                id = name + id[len(part.path.name) :]
-            if type(border := meta.get("document")) is int:
-                meta = {**meta, "document": f"{name}:{border}"}
-            documents.append(replace(document, id=id, meta=meta))
-    first = parts[0]
-    return Corpus(
-        path=path,
-        documents=tuple(documents),
-        format=first.format,
-        reading=first.reading,
-        style=first.style,
-        repairs=tuple(repair for part in parts for repair in part.repairs),
-        notices=tuple(notices),
-        sha256=content_hash(documents),
-        reason=first.reason,
+        reason=reader.reason,
     )
 
 
@@ -296,18 +224,6 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _choose_format(source: Source, name: str, findings: Findings) -> tuple[Format, str]:
-    """The format that is asked for, or recognised, and why."""
-    if name != "auto":
-        return find_format(name, reads=True, entities=True, also=("auto",)), "it was asked for"
-    found = recognise(source, entities=True)
-    if found is None:
-        return find_format(_DEFAULT), _UNKNOWN
-    if found.against_name:
-        findings.notices.append(f"read as {found.format.name}: {found.reason}")
-    return found.format, found.reason
 
 
 def write_documents(
@@ -422,4 +338,4 @@ def save_corpus(path: str | Path, corpus: Corpus) -> None:
 def written_format(path: Path) -> Format:
     """The format of a file that is to be written, by its suffix; else two columns."""
     named = format_of_name(path)
-    return named if named is not None and named.writes else find_format(_DEFAULT)
+    return named if named is not None and named.writes else find_format(DEFAULT_FORMAT)

@@ -20,7 +20,7 @@ opens an entity; what was repaired is counted, and `strict` readers refuse it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
@@ -185,19 +185,24 @@ def _spelling(tags: Sequence[str]) -> Callable[[str], str] | None:
     return None
 
 
-def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
+def detect_scheme(
+    sentences: Iterable[Sequence[str]], pairs: Collection[tuple[str, str]] | None = None
+) -> Scheme:
     """The scheme of a file's tags, from its prefixes and from how they follow each other.
 
     Args:
         sentences: the tags of each sentence.
+        pairs: all pairs of a tag and the one before it (`O` before the first one of a sentence),
+            where they are known already; `sentences` are then gone through only to name a tag that
+            fits no scheme.
 
     Raises:
         SchemeError: prefixes of several schemes are mixed, or only some tags have one.
     """
-    held = sentences if isinstance(sentences, list) else list(sentences)
-    pairs: set[tuple[str, str]] = set()  # of a tag and the one before it
-    for tags in held:
-        pairs.update(zip(("O", *tags), tags, strict=False))
+    held = sentences
+    if pairs is None:
+        held = list(sentences)
+        pairs = {pair for tags in held for pair in zip(("O", *tags), tags, strict=False)}
     parts = {tag: _prefix_and_label(tag) for _, tag in pairs} | {"O": ("O", "")}
     inside_opens = begin_spurious = False
     for previous, tag in pairs:

@@ -26,6 +26,7 @@ __all__ = [
     "open_for_writing",
     "read_bytes",
     "read_text",
+    "reading_errors",
     "refuse_foreign",
     "shell_command",
     "shorten",
@@ -59,24 +60,30 @@ def read_text(path: Path) -> str:
     return decode_text(read_bytes(path), path)
 
 
-def decode_text(data: bytes, path: Path) -> str:
-    """The same of bytes that were read already; `path` is for messages.
+def decode_text(data: bytes, path: Path, *, first_line: int = 1) -> str:
+    """The same of bytes that were read already.
+
+    Args:
+        data: the bytes.
+        path: for messages.
+        first_line: the line of the file at which they begin.
 
     Raises:
         DataError: they are none, binary, or not UTF-8.
     """
     if not data:
         raise DataError("the file is empty: it holds no sentence", path=path)
-    refuse_foreign(data, path)
+    if first_line == 1:
+        refuse_foreign(data, path)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
         line, column = _locate(data, error.start)
         raise DataError(
             f"byte {column} of this line (0x{data[error.start]:02X}) is not UTF-8: "
             f"{explain_encoding(data, error.start, path)}",
             path=path,
-            line=line,
+            line=first_line + line - 1,
         ) from error
     nul = data.find(0)
     if nul >= 0:
@@ -89,7 +96,7 @@ def decode_text(data: bytes, path: Path) -> str:
         raise DataError(
             f"byte {column} of this line is NUL: expected UTF-8 text, this file is {what}",
             path=path,
-            line=line,
+            line=first_line + line - 1,
         )
     return text
 
@@ -161,23 +168,31 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: the file is missing, a directory, or damaged.
     """
-    try:
+    with reading_errors(path):
         data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" and data else data
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn what may happen while a file is read or unpacked into one line for the user.
+
+    Raises:
+        DataError: in the place of the operating system's or the unpacker's error.
+    """
+    try:
+        yield
     except IsADirectoryError as error:
         raise DataError("this is a directory: expected a file", path=path) from error
     except FileNotFoundError as error:
         raise DataError(f"no such file{_suggestion(path)}", path=path) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot be read: {reason}", path=path) from error
-    if path.suffix != ".gz" or not data:
-        return data
-    try:
-        return gzip.decompress(data)
     except gzip.BadGzipFile as error:
         raise DataError("its name ends in .gz, but it is not gzip data", path=path) from error
     except (EOFError, zlib.error) as error:
         raise DataError("the gzip data is cut short or damaged", path=path) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot be read: {reason}", path=path) from error
 
 
 def _suggestion(path: Path) -> str:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-from nertune.data.formats.conll import CHARACTER_SHARE
+from nertune.data.formats.conll.joining import CHARACTER_SHARE
 from nertune.types import Document
 
 __all__ = [

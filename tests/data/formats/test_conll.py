@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nertune.data.corpus import load_corpus, load_with, save_corpus, save_documents, save_with
 from nertune.data.formats import conll
-from nertune.data.formats.base import ReadOptions, WriteOptions
+from nertune.data.formats.base import ReadOptions, Source, WriteOptions
 from nertune.data.formats.conll import ConllStyle
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import TagRepair
@@ -111,8 +111,18 @@ def test_what_is_written_is_read_back(
     )
 
 
-def read(text: str, **options: str) -> conll.ConllFile:
-    return conll.read(text, NAME, ReadOptions(**options))  # type: ignore[arg-type]
+class File:
+    """What is read of a file with this content."""
+
+    def __init__(self, text: str, options: ReadOptions):
+        file = conll.ConllFile(Source(NAME, text.encode()), options)
+        self.repairs: list[TagRepair] = []
+        self.documents = tuple(file.documents(self.repairs))
+        self.notices, self.style, self.join = file.notices, file.style, file.join
+
+
+def read(text: str, **options: str) -> File:
+    return File(text, ReadOptions(**options))  # type: ignore[arg-type]
 
 
 def test_ids_name_the_line_of_the_first_token() -> None:
@@ -127,20 +137,20 @@ def test_offsets_count_code_points() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "glue"),
+    ("text", "join"),
     [
-        ("北 O\n京 O\n", ""),
-        ("Beijing O\nis O\n", " "),
-        ("北 O\n京 O\n我 O\n爱 O\nBeijing O\n", ""),  # exactly 80 %
-        ("北 O\n京 O\n我 O\nBeijing O\n", " "),
+        ("北 O\n京 O\n", "none"),
+        ("Beijing O\nis O\n", "space"),
+        ("北 O\n京 O\n我 O\n爱 O\nBeijing O\n", "none"),  # exactly 80 %
+        ("北 O\n京 O\n我 O\nBeijing O\n", "space"),
     ],
 )
-def test_character_level_data_joins_without_a_space(text: str, glue: str) -> None:
+def test_character_level_data_joins_without_a_space(text: str, join: str) -> None:
     file = read(text)
-    assert file.join == glue
+    assert file.join == join
     assert any(notice.startswith("tokens joined with") for notice in file.notices)
-    assert read(text, join="none").join == ""
-    assert read(text, join="space").join == " "
+    assert read(text, join="none").join == "none"
+    assert read(text, join="space").join == "space"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -166,13 +176,13 @@ def test_orphan_tags_are_repaired_counted_and_listed() -> None:
     file = read("a B-X\nb O\n\nc I-X\nd I-Y\n")
     assert [e.key for e in file.documents[1].entities] == [(0, 1, "X"), (1, 2, "Y")]
     reason = "nothing opened this entity"
-    assert file.repairs == (TagRepair(4, "I-X", reason), TagRepair(5, "I-Y", reason))
+    assert file.repairs == [TagRepair(4, "I-X", reason), TagRepair(5, "I-Y", reason)]
     assert "2 tags repaired as conlleval does (first: line 4, I-X: " + reason + ")" in file.notices
 
 
 def test_strict_refuses_them() -> None:
     with pytest.raises(DataError, match=r"^x\.conll:4: tag 'I-X': nothing opened this entity"):
-        conll.read("a B-X\nb O\n\nc I-X\n", NAME, ReadOptions(strict=True))
+        File("a B-X\nb O\n\nc I-X\n", ReadOptions(strict=True))
 
 
 def test_docstart_lines_are_skipped_and_counted() -> None:
@@ -213,7 +223,7 @@ def test_more_columns(
     text: str, columns: str, tokens: list[str], entities: list[str], said: str
 ) -> None:
     more = {"columns": columns} if columns else {}
-    file = conll.read(text, NAME, ReadOptions(join="none", more=more))
+    file = File(text, ReadOptions(join="none", more=more))
     assert [d.text for d in file.documents] == tokens
     assert [d.surface(e) for d in file.documents for e in d.entities] == entities
     assert any(notice.startswith(said) for notice in file.notices)
@@ -230,7 +240,7 @@ def test_more_columns(
 )
 def test_columns_that_cannot_be(columns: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"columns='{columns}': {message}"):
-        conll.read(FIVE, NAME, ReadOptions(more={"columns": columns}))
+        File(FIVE, ReadOptions(more={"columns": columns}))
 
 
 # Writing

@@ -13,13 +13,25 @@ from hypothesis import strategies as st
 
 from nertune.data.corpus import load_corpus, save_documents, save_with
 from nertune.data.formats import jsonl
-from nertune.data.formats.base import ReadOptions, WriteOptions
+from nertune.data.formats.base import Findings, ReadOptions, Source, WriteOptions
+from nertune.data.formats.jsonl import Jsonl
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Reading
 from nertune.errors import ConfigError, DataError
 from nertune.types import Document, Entity
 
 NAME = Path("x.jsonl")
+
+
+class File:
+    """What is read of a file with this content."""
+
+    def __init__(self, text: str, **options: Any):
+        findings = Findings()
+        read = Jsonl().read(Source(NAME, text.encode()), ReadOptions(**options), findings)
+        self.documents = tuple(read)
+        self.notices = tuple(findings.notices)
+        self.offsets = findings.reading.offsets
 
 
 @st.composite
@@ -44,13 +56,13 @@ def text_of(items: list[Document], *, predictions: bool = False) -> str:
 
 @given(st.lists(documents(), min_size=1))
 def test_predictions_are_read_back_with_their_scores(items: list[Document]) -> None:
-    file = jsonl.read(text_of(items, predictions=True), NAME)
+    file = File(text_of(items, predictions=True))
     assert [(d.text, d.entities) for d in file.documents] == [(d.text, d.entities) for d in items]
 
 
 @given(st.lists(documents(), min_size=1))
 def test_gold_is_read_back(items: list[Document]) -> None:
-    file = jsonl.read(text_of(items), NAME)
+    file = File(text_of(items))
     assert [(d.text, [e.key for e in d.entities]) for d in file.documents] == [
         (d.text, [e.key for e in d.entities]) for d in items
     ]
@@ -82,7 +94,7 @@ def test_gold_is_read_back(items: list[Document]) -> None:
     ],
 )
 def test_what_annotation_tools_write(record: dict[str, Any]) -> None:
-    (document,) = jsonl.read(json.dumps(record), NAME).documents
+    (document,) = File(json.dumps(record)).documents
     expected = [(0, 2, "PER"), (3, 4, "LOC")] if any(record.get(k) for k in KEYS) else []
     assert [entity.key for entity in document.entities] == expected
     assert document.tokens is None
@@ -92,14 +104,14 @@ KEYS = ("entities", "label", "labels")
 
 
 def test_ids_count_blank_lines() -> None:
-    file = jsonl.read('\n{"text": "a", "entities": []}\r\n \t\r\n{"text": "b", "label": []}', NAME)
+    file = File('\n{"text": "a", "entities": []}\r\n \t\r\n{"text": "b", "label": []}')
     assert [document.id for document in file.documents] == ["x.jsonl:2", "x.jsonl:4"]
     assert file.notices == ()
 
 
 def test_overlapping_entities_are_kept_identical_ones_dropped() -> None:
     spans = [[0, 3, "A"], [1, 2, "B"], [0, 3, "A"], [0, 3, "C"]]
-    file = jsonl.read(json.dumps({"text": "abc", "entities": spans}), NAME)
+    file = File(json.dumps({"text": "abc", "entities": spans}))
     keys = [entity.key for entity in file.documents[0].entities]
     assert keys == [(0, 3, "A"), (0, 3, "C"), (1, 2, "B")]
     assert [notice.split(" ")[:2] for notice in file.notices] == [
@@ -109,16 +121,16 @@ def test_overlapping_entities_are_kept_identical_ones_dropped() -> None:
 
 
 def test_records_without_entities_are_said_aloud() -> None:
-    file = jsonl.read('{"text": "a", "spans": [[0, 1, "X"]]}\n{"text": "b"}\n', NAME)
+    file = File('{"text": "a", "spans": [[0, 1, "X"]]}\n{"text": "b"}\n')
     assert [len(d.entities) for d in file.documents] == [1, 0]
     assert file.notices == (
         "1 record without any of entities, label, labels, spans, ents among 2, read as text "
         "without entities (first: line 2)",
     )
-    (notice,) = jsonl.read('{"text": "a", "lang": "zh"}\n{"text": "b"}\n', NAME).notices
+    (notice,) = File('{"text": "a", "lang": "zh"}\n{"text": "b"}\n').notices
     assert notice.startswith("2 records, and none names entities (in one of entities, label")
     assert "(other keys of line 1: 'lang')" in notice
-    assert jsonl.read('{"text": "a"}\n', NAME, ReadOptions(ignore_tags=True)).notices == ()
+    assert File('{"text": "a"}\n', ignore_tags=True).notices == ()
 
 
 @pytest.mark.parametrize(
@@ -136,16 +148,16 @@ def test_entities_under_an_unknown_key_are_refused(value: Any) -> None:
     lines = [{"text": "abc", "entities": [[0, 2, "PER"]]}, {"text": "abc", "entity_list": value}]
     text = "\n".join(map(json.dumps, lines))
     with pytest.raises(DataError, match=r"^x\.jsonl:2: the key 'entity_list' holds what look like"):
-        jsonl.read(text, NAME)
+        File(text)
     with pytest.raises(
         DataError, match=r"^x\.jsonl:1: .* read from entities, label, labels, spans"
     ):
-        jsonl.read(json.dumps(lines[1]), NAME)
-    (document,) = jsonl.read(json.dumps(lines[1]), NAME, ReadOptions(ignore_tags=True)).documents
+        File(json.dumps(lines[1]))
+    (document,) = File(json.dumps(lines[1]), ignore_tags=True).documents
     assert document.meta == {"entity_list": value}
-    beside = jsonl.read(json.dumps({**lines[1], "entities": []}), NAME)
+    beside = File(json.dumps({**lines[1], "entities": []}))
     assert '1 records whose "entities" is empty hold what look like spans' in beside.notices[0]
-    whole = jsonl.read(json.dumps({**lines[1], "entities": [[0, 1, "X"]]}), NAME)
+    whole = File(json.dumps({**lines[1], "entities": [[0, 1, "X"]]}))
     assert whole.notices == ()
 
 
@@ -153,35 +165,35 @@ def test_what_prodigy_s_user_rejected_is_no_gold() -> None:
     span = [{"start": 0, "end": 1, "label": "X"}]
     answers = ("accept", "reject", "ignore", "accept")
     text = "\n".join(json.dumps({"text": "ab", "spans": span, "answer": a}) for a in answers)
-    file = jsonl.read(text, NAME)
+    file = File(text)
     assert [d.id for d in file.documents] == ["x.jsonl:1", "x.jsonl:4"]
     assert any(n.startswith("2 records skipped that Prodigy") for n in file.notices)
     assert "first: line 2" in "".join(file.notices)
-    assert len(jsonl.read(text, NAME, ReadOptions(ignore_tags=True)).documents) == 4
+    assert len(File(text, ignore_tags=True).documents) == 4
     with pytest.raises(DataError, match="all 1 records are rejected or ignored"):
-        jsonl.read(text.split("\n")[1], NAME)
+        File(text.split("\n")[1])
 
 
 @pytest.mark.parametrize("given", [7, "d-7", 0])
 def test_ids_and_other_keys_survive(given: object) -> None:
     record = {"text": "ab", "entities": [[0, 1, "X"]], "id": given, "meta": {"page": 3},
               "label": "news", "tags": ["\ud83d"], "none": None}  # fmt: skip
-    (document,) = jsonl.read(json.dumps(record), NAME).documents
+    (document,) = File(json.dumps(record)).documents
     assert document.id == str(given)
     again = json.loads(text_of([document]))
     assert again == record
     assert type(again["id"]) is type(given)
     predicted = json.loads(text_of([document], predictions=True))
     assert {**predicted, "entities": record["entities"]} == record
-    (other,) = jsonl.read('{"text": "a", "id": null, "entities": []}', NAME).documents
+    (other,) = File('{"text": "a", "id": null, "entities": []}').documents
     assert (other.id, other.meta) == ("x.jsonl:1", {"id": None})
 
 
 # Offsets. 🎉 is one code point, two UTF-16 units, four bytes.
 
 
-def spans_of(*records: dict[str, Any], **how: Any) -> tuple[list[str], jsonl.JsonlFile]:
-    file = jsonl.read("\n".join(map(json.dumps, records)), NAME, ReadOptions(**how))
+def spans_of(*records: dict[str, Any], **how: Any) -> tuple[list[str], File]:
+    file = File("\n".join(map(json.dumps, records)), **how)
     return [d.surface(e) for d in file.documents for e in d.entities], file
 
 
@@ -251,7 +263,7 @@ def test_line_separators_of_unicode_do_not_end_a_line() -> None:
     document = Document("a\u2028b\x85c\x1cd", (Entity(0, 1, "\u2029"),))
     text = text_of([document])
     assert text.count("\n") == 1
-    assert jsonl.read(text, NAME).documents[0].text == document.text
+    assert File(text).documents[0].text == document.text
 
 
 def test_half_a_surrogate_pair_is_not_written() -> None:

@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nertune.data.formats.offsets import (
+    Counted,
     MisplacedSpan,
     Offsets,
     Span,
+    UnitChoice,
+    UnitVote,
     count_units,
+    explain_misfit,
     place,
-    place_all,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -65,11 +68,11 @@ def test_graphemes(clusters: list[str], data: st.DataObject) -> None:
 def test_graphemes_are_never_taken_without_asking() -> None:
     text = "e\u0301 王明"  # 王明: [3, 5] in code points, [2, 4] in graphemes
     assert keys((text, [span(2, 4)])) == [[(2, 4)]]
-    with pytest.raises(MisplacedSpan, match="but all fit as graphemes: if so, say offsets graph"):
-        place_all([(text, [span(2, 4, "王明")])], "auto")
+    told = misfit((text, [span(2, 4, "王明")]))
+    assert "but all fit as graphemes: if so, say offsets graph" in told
     assert keys((text, [span(2, 4, "王明")]), offsets="grapheme") == [[(3, 5)]]
     with pytest.raises(MisplacedSpan, match=r"out of range: .* offsets count graphemes"):
-        place_all([(text, [span(3, 5)])], "grapheme")
+        keys((text, [span(3, 5)]), offsets="grapheme")
 
 
 def test_white_space_of_a_loose_surface_says_nothing() -> None:
@@ -95,13 +98,36 @@ def test_what_does_not_fit(text: str, given: Span, offsets: Offsets, message: st
         place(given, text, offsets)
 
 
-PARTY = ("🎉王明在京", [span(2, 4)])  # 王明 in UTF-16 units, 明在 in code points
-BEYOND = ("🎉王", [span(2, 3)])  # fits in UTF-16 units alone
+def settle(
+    *records: tuple[str, list[Span]], offsets: Offsets = "auto", prefer: Offsets = "auto"
+) -> UnitChoice:
+    vote = UnitVote(offsets, prefer)
+    for line, (text, spans) in enumerate(records, 1):
+        vote.add(Counted(line, text, spans))
+    return vote.settle()
 
 
 def keys(*records: tuple[str, list[Span]], **how: Offsets) -> list[list[tuple[int, int]]]:
-    placed = place_all(records, how.get("offsets", "auto"), how.get("prefer", "auto"))
-    return [[(e.start, e.end) for e in entities] for entities in placed.entities]
+    """Where the spans of a file are placed, in the unit that is found out."""
+    unit = settle(*records, **how).offsets
+    placed = [[place(span, text, unit) for span in spans] for text, spans in records]
+    return [[(e.start, e.end) for e in entities] for entities in placed]
+
+
+def misfit(*records: tuple[str, list[Span]]) -> str:
+    """What is said of the first span that does not fit."""
+    unit = settle(*records).offsets
+    for text, spans in records:
+        try:
+            [place(span, text, unit) for span in spans]
+        except MisplacedSpan as error:
+            counted = [Counted(1, *record) for record in records]
+            return explain_misfit(error, counted, "auto", unit)
+    raise AssertionError("all fit")
+
+
+PARTY = ("🎉王明在京", [span(2, 4)])  # 王明 in UTF-16 units, 明在 in code points
+BEYOND = ("🎉王", [span(2, 3)])  # fits in UTF-16 units alone
 
 
 def test_the_whole_file_counts_the_same() -> None:
@@ -109,16 +135,18 @@ def test_the_whole_file_counts_the_same() -> None:
     assert keys(PARTY, BEYOND) == [[(1, 3)], [(1, 2)]]
     assert keys(PARTY, prefer="utf16") == [[(1, 3)]]
     assert keys(PARTY, offsets="utf16") == [[(1, 3)]]
-    assert place_all([PARTY], "auto").ambiguous == (0,)
-    assert place_all([PARTY, BEYOND], "auto").offsets == "utf16"
-    assert place_all([("王", [span(0, 1)])], "auto") == place_all(
-        [("王", [span(0, 1)])], "auto", "utf16"
-    )
+    assert settle(BEYOND, PARTY).offsets == "utf16"
+    assert settle(("王", [span(0, 1)])) == settle(("王", [span(0, 1)]), prefer="utf16")
 
 
-def test_the_record_that_does_not_fit_is_named() -> None:
-    with pytest.raises(MisplacedSpan, match="not all spans fit either") as caught:
-        place_all([PARTY, ("a", [span(0, 9)])], "auto")
-    assert caught.value.record == 1
-    with pytest.raises(MisplacedSpan, match="say offsets byte"):
-        place_all([("王", [span(0, 3)])], "auto")
+def test_what_nothing_decides_is_counted_and_the_first_is_named() -> None:
+    choice = settle(("王", [span(0, 1)]), PARTY, PARTY)
+    assert (choice.offsets, choice.num_ambiguous) == ("codepoint", 2)
+    assert choice.ambiguous == Counted(2, *PARTY)
+    assert settle(PARTY, BEYOND) == UnitChoice("utf16")
+
+
+def test_a_span_that_fits_in_no_unit_is_explained() -> None:
+    assert "and as UTF-16 units not all spans fit either" in misfit(PARTY, ("a", [span(0, 9)]))
+    assert "and as code points not all spans fit either" in misfit(BEYOND, ("a", [span(0, 9)]))
+    assert "say offsets byte" in misfit(("王", [span(0, 3)]))

@@ -9,7 +9,7 @@ only code points exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -20,7 +20,17 @@ import regex
 from nertune.storage.files import shorten
 from nertune.types import Entity, Fragments
 
-__all__ = ["MisplacedSpan", "Offsets", "Placed", "Span", "count_units", "place", "place_all"]
+__all__ = [
+    "Counted",
+    "MisplacedSpan",
+    "Offsets",
+    "Span",
+    "UnitChoice",
+    "UnitVote",
+    "count_units",
+    "explain_misfit",
+    "place",
+]
 
 Offsets = Literal["auto", "codepoint", "utf16", "byte", "grapheme"]
 _NAMES = {
@@ -59,30 +69,31 @@ class Span(NamedTuple):
 
 
 class MisplacedSpan(ValueError):
-    """A span does not fit its text.
+    """A span does not fit its text."""
 
-    Attributes:
-        record: the record it belongs to, counted from 0.
-    """
 
-    def __init__(self, message: str, record: int = 0):
-        super().__init__(message)
-        self.record = record
+class Counted(NamedTuple):
+    """A text and its spans, and where they stand in the file."""
+
+    line: int
+    text: str
+    spans: Sequence[Span]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """The entities of all records in code points.
+class UnitChoice:
+    """What the offsets of a file count.
 
     Attributes:
-        entities: of each record, in the file's order, repeated ones included.
-        offsets: what the offsets count; `auto` where every unit gives the same.
-        ambiguous: records whose entities would be others in UTF-16 units, while nothing decides.
+        offsets: the unit; `auto` where every unit gives the same.
+        num_ambiguous: records whose entities would be others in UTF-16 units, while nothing
+            decides.
+        ambiguous: the first of them.
     """
 
-    entities: list[list[Entity]]
     offsets: Offsets
-    ambiguous: tuple[int, ...] = ()
+    num_ambiguous: int = 0
+    ambiguous: Counted | None = None
 
 
 def place(span: Span, text: str, offsets: Offsets) -> Entity:
@@ -164,62 +175,72 @@ def count_units(text: str, offsets: Offsets) -> list[int]:
     return places
 
 
-def place_all(
-    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets, prefer: Offsets = "auto"
-) -> Placed:
-    """The entities of a file, whose offsets all count the same.
+class UnitVote:
+    """Finds out what the offsets of a file count, which is the same in all of it.
+
+    Only texts with characters beyond U+FFFF say anything. `auto` takes code points unless some
+    span does not fit its text so, and then UTF-16 units if every span fits so.
 
     Args:
-        records: texts and their spans.
-        offsets: what they count. `auto` takes code points unless some span does not fit its text
-            so, and then UTF-16 units if every span fits so.
+        asked: what a user asked for.
         prefer: what `auto` takes where both fit.
-
-    Raises:
-        MisplacedSpan: a span does not fit its text.
     """
-    if offsets != "auto":
-        return Placed(_place_records(records, offsets), offsets)
+
+    def __init__(self, asked: Offsets, prefer: Offsets = "auto"):
+        self._asked, self._prefer = asked, prefer
+        self._fits: dict[Offsets, bool] = {"codepoint": True, "utf16": True}
+        self._num_ambiguous = 0
+        self._ambiguous: Counted | None = None
+
+    def add(self, record: Counted) -> None:
+        """Look at one more record."""
+        if self._asked != "auto" or not record.spans or not _ASTRAL.search(record.text):
+            return
+        found = [_try(record, unit) if fits else None for unit, fits in self._fits.items()]
+        self._fits = {u: f is not None for u, f in zip(self._fits, found, strict=True)}
+        if None not in found and found[0] != found[1]:
+            self._num_ambiguous += 1
+            self._ambiguous = self._ambiguous or record
+
+    def settle(self) -> UnitChoice:
+        """The answer; where neither fits, code points, which `place` refuses."""
+        if self._asked != "auto":
+            return UnitChoice(self._asked)
+        by_code_points, by_utf16 = self._fits.values()
+        if not (by_code_points and by_utf16):
+            return UnitChoice("utf16" if by_utf16 else "codepoint")
+        if not self._num_ambiguous:
+            return UnitChoice("auto")
+        unit: Offsets = "utf16" if self._prefer == "utf16" else "codepoint"
+        return UnitChoice(unit, self._num_ambiguous, self._ambiguous)
+
+
+def _try(record: Counted, offsets: Offsets) -> list[Entity] | None:
     try:
-        as_code_points = _place_records(records, "codepoint")
-    except MisplacedSpan as error:
-        if as_utf16 := _try(records, "utf16"):
-            return Placed(as_utf16, "utf16")
-        fitting = [unit for unit in _SAID if _try(records, unit) is not None]
-        hint = "".join(f", but all fit as {_NAMES[u]}: if so, say offsets {u}" for u in fitting)
-        raise MisplacedSpan(
-            f"{error}, and as UTF-16 units not all spans fit either{hint}", error.record
-        ) from error
-    differing = [i for i, (text, spans) in enumerate(records) if spans and _ASTRAL.search(text)]
-    if not differing:
-        return Placed(as_code_points, "auto")
-    as_utf16 = _try(records, "utf16")
-    if as_utf16 is None:
-        return Placed(as_code_points, "codepoint")
-    ambiguous = tuple(i for i in differing if as_utf16[i] != as_code_points[i])
-    if not ambiguous:
-        return Placed(as_code_points, "auto")
-    if prefer == "utf16":
-        return Placed(as_utf16, "utf16", ambiguous)
-    return Placed(as_code_points, "codepoint", ambiguous)
-
-
-def _place_records(
-    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets
-) -> list[list[Entity]]:
-    placed = []
-    for number, (text, spans) in enumerate(records):
-        try:
-            placed.append([place(span, text, offsets) for span in spans])
-        except MisplacedSpan as error:
-            raise MisplacedSpan(str(error), number) from error
-    return placed
-
-
-def _try(
-    records: Sequence[tuple[str, Sequence[Span]]], offsets: Offsets
-) -> list[list[Entity]] | None:
-    try:
-        return _place_records(records, offsets)
+        return [place(span, record.text, offsets) for span in record.spans]
     except MisplacedSpan:
         return None
+
+
+def explain_misfit(
+    error: MisplacedSpan, records: Iterable[Counted], asked: Offsets, chosen: Offsets
+) -> str:
+    """Why a span does not fit its text, and what to try.
+
+    Args:
+        error: what `place` said.
+        records: all of the file.
+        asked: what a user asked for.
+        chosen: the unit in which it was placed.
+    """
+    if asked != "auto":
+        return str(error)
+    fits = dict.fromkeys(_SAID, True)
+    for record in records:
+        fits = {unit: fit and _try(record, unit) is not None for unit, fit in fits.items()}
+        if not any(fits.values()):
+            break
+    fitting = [unit for unit, fit in fits.items() if fit]
+    hint = "".join(f", but all fit as {_NAMES[u]}: if so, say offsets {u}" for u in fitting)
+    other = "code points" if chosen == "utf16" else "UTF-16 units"
+    return f"{error}, and as {other} not all spans fit either{hint}"

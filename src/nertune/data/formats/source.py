@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -18,15 +19,38 @@ from nertune.storage.files import (
     decode_text,
     explain_encoding,
     read_bytes,
+    reading_errors,
     refuse_foreign,
     split_lines,
 )
 
-__all__ = ["HEAD_BYTES", "Glimpse", "Source"]
+__all__ = ["HEAD_BYTES", "Chunk", "Glimpse", "Source"]
 
 HEAD_BYTES = 1 << 16
 """So much of a file decides what its format is."""
 _HEAD_LINES = 50
+_BLANK_LINE = re.compile(rb"\n[ \t]*\r*\n")
+_ASTRAL = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a text file.
+
+    Attributes:
+        text: of it.
+        first: its first line, counted from 1.
+        is_last: whether the file ends with it.
+    """
+
+    text: str
+    first: int
+    is_last: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the file."""
+        return self.first == 1 and self.is_last
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,12 @@ class Source:
     Args:
         path: of it.
         data: its content, where that is in memory already.
+
+    Attributes:
+        part_bytes: of a text file that is read in parts, the size of one.
     """
+
+    part_bytes = 4 << 20
 
     def __init__(self, path: Path, data: bytes | None = None):
         self.path = path
@@ -119,12 +148,10 @@ class Source:
         """
         if self._data is not None:
             return io.BytesIO(self._data)
-        try:
+        with reading_errors(self.path):
             if self.path.suffix == ".gz":
                 return cast("BinaryIO", gzip.open(self.path))
             return self.path.open("rb")
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", path=self.path) from error
 
     def reopenable(self) -> Source:
         """The same source, which can be opened again and again from now on: a pipe is read whole.
@@ -195,8 +222,61 @@ class Source:
         Raises:
             DataError: it cannot be read.
         """
+        with self.open() as stream, reading_errors(self.path):
+            yield from stream
+
+    def text_chunks(self, *, by_line: bool = False) -> Iterator[Chunk]:
+        """The text of a UTF-8 file in parts of some megabytes, without holding all of it.
+
+        A part ends behind a blank line, so that no sentence of a file of columns is cut; line ends
+        are left as they are.
+
+        Args:
+            by_line: a part may end behind any line.
+
+        Raises:
+            DataError: the file is missing, a directory, empty, damaged, binary, or not UTF-8.
+        """
+        held, first = bytearray(), 1
+        for block in self._blocks():
+            searched = max(0, len(held) - 1)
+            held += block
+            if len(block) < self.part_bytes:  # the last one
+                continue
+            border = held.rfind(b"\n") + 1 if by_line else _behind_blank_line(held, searched)
+            if border and border < len(held):
+                text = decode_text(bytes(held[:border]), self.path, first_line=first)
+                yield Chunk(text, first, is_last=False)
+                del held[:border]
+                first += text.count("\n")
+        yield Chunk(decode_text(bytes(held), self.path, first_line=first), first, is_last=True)
+
+    def may_hold_astral(self) -> bool:
+        """Whether any character beyond U+FFFF stands in a UTF-8 file, or is escaped in its JSON.
+
+        Where none does, code points and UTF-16 units are the same.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return any(_ASTRAL.search(block) for block in self._blocks(overlap=2))
+
+    def _blocks(self, *, overlap: int = 0) -> Iterator[bytes]:
+        """A file in parts of one size; each begins with the last bytes of the one before."""
+        before = b""
         with self.open() as stream:
-            try:
-                yield from stream
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise DataError(f"is not a whole gzip file ({error})", path=self.path) from error
+            while True:
+                with reading_errors(self.path):
+                    block = stream.read(self.part_bytes)
+                if not block:
+                    return
+                yield before + block
+                before = block[-overlap:] if overlap else b""
+
+
+def _behind_blank_line(data: bytearray, start: int) -> int:
+    """Where the line behind the last blank one begins; 0 where there is no blank line."""
+    end = data.rfind(b"\n\n", start)
+    if end >= 0:
+        return end + 2
+    return max((found.end() for found in _BLANK_LINE.finditer(data, start)), default=0)

@@ -27,6 +27,7 @@ __all__ = [
     "WriteOptions",
     "as_probability",
     "name_by_id",
+    "plural",
     "say_counts",
 ]
 
@@ -220,3 +221,8 @@ def name_by_id(given: Any, otherwise: str) -> str:
 def say_counts(seen: Counter[str]) -> list[str]:
     """A notice for each thing that was counted."""
     return [f"{count} {what}" for what, count in seen.items() if count]
+
+
+def plural(count: int) -> str:
+    """The ending of a noun that is counted."""
+    return "" if count == 1 else "s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nertune.data.formats.conll.format import Conll
 from nertune.data.formats.conll.layout import ConllStyle
-from nertune.data.formats.conll.reader import CHARACTER_SHARE, ConllFile, read
+from nertune.data.formats.conll.reader import ConllFile
 from nertune.data.formats.conll.writer import write
 
-__all__ = ["CHARACTER_SHARE", "Conll", "ConllFile", "ConllStyle", "read", "write"]
+__all__ = ["Conll", "ConllFile", "ConllStyle", "write"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -21,10 +22,10 @@ from nertune.data.formats.base import (
 )
 from nertune.data.formats.conll import slash
 from nertune.data.formats.conll.layout import ConllStyle, count_layers
-from nertune.data.formats.conll.reader import read
+from nertune.data.formats.conll.reader import ConllFile
 from nertune.data.formats.conll.writer import breaks_tag, layers_of, token_problem, write
 from nertune.data.formats.fitting import fit, keep_entities
-from nertune.data.formats.values import Join, Loss, Reading
+from nertune.data.formats.values import Loss, Reading
 from nertune.errors import ConfigError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -61,24 +62,22 @@ class Conll(Format):
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The sentences; the scheme and what joins tokens are those of the whole file."""
-        file = read(source.read_text(), source.path, options)
-        join: Join = "space" if file.join else "none"
-        findings.reading = Reading(file.style.scheme, join)
+        file = ConllFile(source, options)
+        layers = [
+            ConllFile(source, replace(options, more={"columns": columns})) for columns in file.inner
+        ]
+        findings.reading = Reading(file.style.scheme, file.join)
         findings.style = file.style
-        findings.repairs += file.repairs
+        streams = [part.documents(findings.repairs) for part in (file, *layers)]
+        for document, *others in zip(*streams, strict=True):
+            yield reduce(_join, others, document)
         findings.notices += file.notices
-        documents = file.documents
-        for columns in file.inner:
-            how = replace(options, more={"columns": columns})
-            layer = read(source.read_text(), source.path, how)
-            findings.repairs += layer.repairs
+        for layer in layers:
             findings.notices += (
                 notice
                 for notice in layer.notices
                 if notice not in findings.notices and not notice.startswith("columns ")
             )
-            documents = tuple(map(_join, documents, layer.documents))
-        return iter(documents)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """A sentence each; only tokens are written, not the text between them."""

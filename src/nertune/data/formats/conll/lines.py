@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from nertune.data.formats.conll.blocks import Blocks
 from nertune.data.formats.conll.layout import DOCSTART, NAMES
+from nertune.data.formats.values import plural
 from nertune.errors import DataError
 from nertune.storage.files import shell_command, shorten
 
 __all__ = [
     "COMMENT",
-    "Lines",
+    "Layout",
+    "Scanner",
     "Sentence",
     "Split",
+    "collect_tags",
     "detect_separator",
     "is_boundary",
     "is_tag",
-    "plural",
-    "say_skipped",
-    "scan",
     "splits_in_two",
+    "splitter",
 ]
 
 Split = Callable[[str], tuple[str, str] | None]
@@ -55,25 +57,21 @@ class Sentence(NamedTuple):
         return self.lines[0]
 
 
-@dataclass(slots=True)
-class Lines:
-    """What the lines of a file are.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the lines of a file are read.
 
     Attributes:
-        sentences: in order.
-        docstarts: how many `-DOCSTART-` lines were skipped.
-        comments: the lines of comments, counted from 1.
-        padded: how many lines ended in white space.
+        separator: what stands between columns.
+        bare_types: any word may be a tag, so that a line of two columns is never a comment.
+        split: how a line of more than two columns gives token and tag; `None` for two.
+        blocks: how a sentence gives them.
     """
 
-    sentences: list[Sentence]
-    docstarts: int = 0
-    comments: list[int] = field(default_factory=list)
-    padded: int = 0
-
-    def add(self, lines: Sequence[int], tokens: list[str], tags: list[str]) -> None:
-        """Begin a sentence."""
-        self.sentences.append(Sentence(lines, tokens, tags, self.docstarts))
+    separator: str
+    bare_types: bool = False
+    split: Split | None = None
+    blocks: Blocks | None = None
 
 
 def detect_separator(lines: Sequence[str]) -> str:
@@ -120,72 +118,120 @@ def _split_at_space(line: str) -> tuple[str, str] | None:
 
 def splits_in_two(lines: Sequence[str], separator: str) -> bool:
     """Whether any of the first data lines has two columns."""
-    split = _split_at_tab if separator == "\t" else _split_at_space
+    split = splitter(separator)
     data = (line for line in lines if not is_boundary(line) and not COMMENT.match(line))
     sample = list(islice(data, _SEPARATOR_SAMPLE))
     return not sample or any(_split(line, split) for line in sample)
 
 
-def scan(
-    lines: Sequence[str],
-    separator: str,
-    path: Path,
-    *,
-    bare_types: bool,
-    split: Split | None = None,
-    blocks: Blocks | None = None,
-) -> Lines:
-    """The sentences, and what else stands between them.
+class Scanner:
+    """Gives the sentences of a file, and counts what else stands between them.
 
     Args:
-        lines: of the file.
-        separator: what stands between columns.
+        layout: of the file.
         path: its name, for messages.
-        bare_types: any word may be a tag, so that a line of two columns is never a comment.
-        split, blocks: how a line, and a sentence, of more than two columns give token and tag.
+        tags_elsewhere: gives the tags of lines that are no comments for sure; it is called when
+            that has to be known.
+
+    Attributes:
+        docstarts: how many `-DOCSTART-` lines were skipped.
+        comments: how many comments were skipped.
+        first_comment: the line of the first one, counted from 1, and what stands there.
+        padded: how many lines ended in white space.
     """
-    blocks = blocks or Blocks(separator)
-    is_wide = split is not None
-    if split is None:
-        split = _split_at_tab if separator == "\t" else _split_at_space
-    found = Lines([])
-    first_data_line = 0
-    numbers: list[int] = []
-    tags_elsewhere: set[str] | None = None
-    for number, line in (numbered := enumerate(lines, 1)):
-        if not numbers and (block := blocks.read(lines, number - 1)) is not None:
-            found.add(range(number, block.end + 1), block.tokens, block.tags)
-            first_data_line = first_data_line or number
-            next(islice(numbered, block.end - number, None), None)  # the blank line, too
-            continue
-        # A comment stands between sentences: behind a blank line, or another one.
-        if not numbers and COMMENT.match(line):
-            row = _split(line, split)
-            if row is not None and not bare_types and line.startswith("# "):
-                tags_elsewhere = tags_elsewhere or _tags_elsewhere(lines, split)
-                row = row if is_tag(row[1], tags_elsewhere) else None
-            if row is None:
-                found.comments.append(number)
+
+    def __init__(self, layout: Layout, path: Path, tags_elsewhere: Callable[[], set[str]]):
+        self.docstarts = self.comments = self.padded = 0
+        self.first_comment = (0, "")
+        self._layout, self._path = layout, path
+        self._is_wide = layout.split is not None
+        self._split = layout.split or splitter(layout.separator)
+        self._blocks = layout.blocks or Blocks(layout.separator)
+        self._tags_elsewhere = cache(tags_elsewhere)
+        self._first_data_line = (0, "")
+
+    def scan(self, lines: Sequence[str], first: int, *, is_only: bool) -> Iterator[Sentence]:
+        """The sentences of a part of the file, which begins and ends between sentences.
+
+        Args:
+            lines: of the part.
+            first: the line of the file at which it begins.
+            is_only: whether it is all of the file.
+
+        Raises:
+            DataError: a line cannot be read.
+        """
+        sentence: Sentence | None = None
+        for index, line in (numbered := enumerate(lines)):
+            number = first + index
+            if sentence is None and (block := self._blocks.read(lines, index)) is not None:
+                if not self._first_data_line[0]:
+                    self._first_data_line = number, line
+                numbers = range(number, first + block.end)
+                yield Sentence(numbers, block.tokens, block.tags, self.docstarts)
+                next(islice(numbered, block.end - index - 1, None), None)  # the blank line, too
                 continue
-        row = _split(line, split)
-        if row is None or row[0] == DOCSTART:
-            if not is_boundary(line):
-                if is_wide and first_data_line:
-                    why = _explain_count(line, lines, first_data_line, separator)
-                else:
-                    why = _explain_line(line, separator, first_data_line, path, len(lines) == 1)
-                raise DataError(why, path=path, line=number)
-            found.docstarts += _is_docstart(line)
-            numbers = []
-            continue
-        if not numbers:
-            found.add(numbers, [], [])
-        first_data_line = first_data_line or number
-        numbers.append(number)
-        found.padded += line[-1] in " \t"
-        found.sentences[-1].tokens.append(row[0])
-        found.sentences[-1].tags.append(row[1])
-    return found
+            # A comment stands between sentences: behind a blank line, or another one.
+            if sentence is None and COMMENT.match(line) and self._is_comment(line):
+                self.comments += 1
+                if self.comments == 1:
+                    self.first_comment = number, line
+                continue
+            row = _split(line, self._split)
+            if row is None or row[0] == DOCSTART:
+                if not is_boundary(line):
+                    only_line = is_only and len(lines) == 1
+                    raise DataError(self._explain(line, only_line), path=self._path, line=number)
+                if sentence is not None:
+                    yield sentence
+                sentence = None
+                self.docstarts += _is_docstart(line)
+                continue
+            if sentence is None:
+                sentence = Sentence([], [], [], self.docstarts)
+            if not self._first_data_line[0]:
+                self._first_data_line = number, line
+            self.padded += line[-1] in " \t"
+            for values, value in zip(sentence, (number, *row), strict=False):
+                cast("list[object]", values).append(value)
+        if sentence is not None:
+            yield sentence
+
+    def _is_comment(self, line: str) -> bool:
+        """Whether a line between sentences that looks like a comment is one."""
+        row = _split(line, self._split)
+        if row is None:
+            return True
+        is_sure = self._layout.bare_types or not line.startswith("# ")
+        return not is_sure and not is_tag(row[1], self._tags_elsewhere())
+
+    def _explain(self, line: str, is_only: bool) -> str:
+        separator, (number, first) = self._layout.separator, self._first_data_line
+        if self._is_wide and number:
+            return _explain_count(line, first, number, separator)
+        return _explain_line(line, separator, number, self._path, is_only)
+
+    def say_skipped(self) -> list[str]:
+        """A line each about what of the file is part of no token."""
+        notices = []
+        if self.docstarts:
+            notices.append(f"{self.docstarts} {DOCSTART} line{plural(self.docstarts)} skipped")
+        if self.comments:
+            number, line = self.first_comment
+            notices.append(
+                f"{self.comments} comment{plural(self.comments)} skipped (first: line {number}, "
+                f"{shorten(line)})"
+            )
+        if self.padded:
+            notices.append(
+                f"white space at the end of {self.padded} line{plural(self.padded)} dropped"
+            )
+        return notices
+
+
+def splitter(separator: str) -> Split:
+    """How a line of two columns gives token and tag."""
+    return _split_at_tab if separator == "\t" else _split_at_space
 
 
 def _split(line: str, split: Split) -> tuple[str, str] | None:
@@ -194,8 +240,9 @@ def _split(line: str, split: Split) -> tuple[str, str] | None:
     return row if row is not None and row[1] else None
 
 
-def _tags_elsewhere(lines: Iterable[str], split: Split) -> set[str]:
+def collect_tags(lines: Iterable[str], layout: Layout) -> set[str]:
     """The tags of lines that are no comments for sure."""
+    split = layout.split or splitter(layout.separator)
     rows = (_split(line, split) for line in lines if not line.startswith("#"))
     return {row[1] for row in rows if row is not None}
 
@@ -238,11 +285,11 @@ def _explain_line(
     return f"expected 2 columns (token, tag) with {name} between, got 1: {shown}"
 
 
-def _explain_count(line: str, lines: Sequence[str], first: int, separator: str) -> str:
+def _explain_count(line: str, first: str, number: int, separator: str) -> str:
     """A line of another number of columns than the first one's."""
-    both = (line, lines[first - 1])
+    both = (line, first)
     got, expected = (len(re.split("\t" if separator == "\t" else " +", x)) for x in both)
-    return f"got {got} columns in {shorten(line)}, expected {expected}, as in line {first}"
+    return f"got {got} columns in {shorten(line)}, expected {expected}, as in line {number}"
 
 
 def _explain_columns(fields: Sequence[str], shown: str) -> str:
@@ -254,27 +301,3 @@ def _explain_columns(fields: Sequence[str], shown: str) -> str:
         f"expected 2 columns (token, tag), got {count} in {shown}; if all lines have {count}, and "
         f"columns {token + 1} and {tag + 1} are meant, set the option columns to {token},{tag}"
     )
-
-
-def say_skipped(found: Lines, lines: Sequence[str]) -> list[str]:
-    """A line each about what of a file is part of no token."""
-    notices = []
-    if found.docstarts:
-        notices.append(f"{found.docstarts} {DOCSTART} line{plural(found.docstarts)} skipped")
-    if found.comments:
-        first = found.comments[0]
-        count = len(found.comments)
-        notices.append(
-            f"{count} comment{plural(count)} skipped (first: line {first}, "
-            f"{shorten(lines[first - 1])})"
-        )
-    if found.padded:
-        notices.append(
-            f"white space at the end of {found.padded} line{plural(found.padded)} dropped"
-        )
-    return notices
-
-
-def plural(count: int) -> str:
-    """The ending of a noun that is counted."""
-    return "" if count == 1 else "s"

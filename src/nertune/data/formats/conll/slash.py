@@ -28,13 +28,20 @@ def fits(lines: Sequence[str]) -> bool:
     )
 
 
-def read(lines: Sequence[str], path: Path) -> Iterator[tuple[Sequence[int], list[str], list[str]]]:
+def read(
+    lines: Sequence[str], path: Path, first: int = 1
+) -> Iterator[tuple[Sequence[int], list[str], list[str]]]:
     """Of each sentence the line of each token, the tokens and the tags.
+
+    Args:
+        lines: of a part of the file.
+        path: its name, for messages.
+        first: the line of the file at which the part begins.
 
     Raises:
         DataError: an item has no token or no tag.
     """
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         items = re.split("[ \t]+", line.strip(" \t"))
         if items == [""]:
             continue

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from nertune.data.formats.base import ReadOptions, check_choice
 from nertune.data.formats.conll.lines import Sentence as Tagged
-from nertune.data.formats.conll.tags import check_tags, decode, say_repairs, settle_scheme
+from nertune.data.formats.conll.tags import (
+    TagFacts,
+    check_tags,
+    decode,
+    say_repairs,
+    settle_scheme,
+    spell,
+)
 from nertune.data.formats.conllu.brackets import Brackets, Mention
 from nertune.data.formats.conllu.columns import Column, Columns, find_sources
 from nertune.data.formats.conllu.comments import Said, read_comments
@@ -213,12 +220,14 @@ def _add_tagged(
         rows = [part.sentence.rows[row] for row, _, _ in found]
         words = [row.cells[form] for row in rows]
         tagged.append(Tagged([row.line for row in rows], words, [tag for _, _, tag in found]))
-    check_tags(tagged, "\t", path)
-    tagged, scheme, said = settle_scheme(tagged, options.scheme, options.like.scheme, path)
+    facts = TagFacts.of(tagged)
+    check_tags(tagged, facts, "\t", path)
+    settled = settle_scheme(tagged, facts, path, options.scheme, options.like.scheme)
+    scheme = settled.scheme
     repairs: list[TagRepair] = []
     num_widened = 0
     for part, found, tags in zip(parts, units, tagged, strict=True):
-        spans, repaired = decode(tags, scheme, path)
+        spans, repaired = decode(spell(tags, settled.spelling), scheme, path)
         repairs += (TagRepair(tags.lines[r.position], r.tag, r.reason) for r in repaired)
         tokens_of = [token for _, token, _ in found]
         for span in spans:
@@ -228,7 +237,7 @@ def _add_tagged(
             part.entities.append(Entity(start, end, span.label))
     file.scheme = scheme
     file.repairs += repairs
-    file.notices += said
+    file.notices += settled.notices
     if num_widened:
         file.notices.append(f"{num_widened} {_WIDENED}")
     if repairs:

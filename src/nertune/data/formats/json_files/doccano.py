@@ -89,14 +89,15 @@ class Doccano(Format):
             options = replace(options, offsets=_unit(options))
         if options.like.offsets == "auto":
             options = replace(options, like=replace(options.like, offsets="utf16"))
-        read = Jsonl().read(source, replace(options, more={}), findings)
-        documents = [_without_empty_comments(document) for document in read]
-        if related := sum(bool(d.meta.get("relations")) for d in documents):
+        related = 0
+        for document in Jsonl().read(source, replace(options, more={}), findings):
+            related += bool(document.meta.get("relations"))
+            yield _without_empty_comments(document)
+        if related:
             findings.notices.append(
                 f"{related} records have relations, which stay in the metadata; the ids of "
                 "entities, which they name, are not kept"
             )
-        return iter(documents)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """An object a line.

@@ -43,7 +43,17 @@ from nertune.data.formats.json_files.values import (
     require_text,
     seen_array,
 )
-from nertune.data.formats.offsets import MisplacedSpan, Offsets, Span, count_units, place_all
+from nertune.data.formats.offsets import (
+    Counted,
+    MisplacedSpan,
+    Offsets,
+    Span,
+    UnitChoice,
+    UnitVote,
+    count_units,
+    explain_misfit,
+    place,
+)
 from nertune.data.formats.values import Reading
 from nertune.errors import DataError
 from nertune.storage.files import shorten
@@ -105,34 +115,34 @@ class LabelStudio(Format):
             DataError: a task or region cannot be used.
             ConfigError: an option has an unknown value.
         """
-        reader = _Reader(source.path, options)
-        tasks = [reader.read_task(task, line) for line, task in stream_records(source)]
         asked = cast("Offsets", options.more.get("unit", options.offsets))
-        try:
-            pairs = [(task.text, task.spans) for task in tasks]
-            placed = place_all(pairs, asked, options.like.offsets)
-        except MisplacedSpan as error:
-            told = str(error)
-            if "says its text is" in told:
-                told += "; if Label Studio shows the text otherwise, say the option texts=ignore"
-            line = tasks[error.record].line
-            raise DataError(told, path=source.path, line=line) from error
-        findings.reading = Reading(offsets=placed.offsets)
-        findings.notices += reader.say()
-        if asked == "auto" and placed.ambiguous:
-            findings.notices.append(
-                f"offsets of {len(placed.ambiguous)} tasks may count code points, or UTF-16 units "
-                f"as in versions of 2021, and nothing in the file decides: read as "
-                f"{placed.offsets} (first: line {tasks[placed.ambiguous[0]].line}); say which with "
-                "offsets codepoint or utf16"
-            )
-        elif asked == "auto" and placed.offsets == "utf16":
-            findings.notices.append("offsets read as UTF-16 units: as code points they do not fit")
-        repeated = 0
-        for task, entities in zip(tasks, placed.entities, strict=True):
+        choice = UnitChoice(asked)
+        if asked == "auto" and source.reopenable().may_hold_astral():
+            vote = UnitVote("auto", options.like.offsets)
+            for task in _Reader(source, options):
+                vote.add(Counted(task.line, task.text, task.spans))
+            choice = vote.settle()
+        findings.reading = Reading(offsets=choice.offsets)
+        reader, repeated = _Reader(source, options), 0
+        for task in reader:
+            try:
+                entities = [place(span, task.text, choice.offsets) for span in task.spans]
+            except MisplacedSpan as error:
+                told = reader.explain(error, asked, choice.offsets)
+                raise DataError(told, path=source.path, line=task.line) from error
             unique = {entity.key: entity for entity in reversed(entities)}
             repeated += len(entities) - len(unique)
             yield Document(task.text, tuple(unique.values()), task.name, meta=task.meta)
+        findings.notices += reader.say()
+        if asked == "auto" and choice.ambiguous is not None:
+            findings.notices.append(
+                f"offsets of {choice.num_ambiguous} tasks may count code points, or UTF-16 units "
+                f"as in versions of 2021, and nothing in the file decides: read as "
+                f"{choice.offsets} (first: line {choice.ambiguous.line}); say which with "
+                "offsets codepoint or utf16"
+            )
+        elif asked == "auto" and choice.offsets == "utf16":
+            findings.notices.append("offsets read as UTF-16 units: as code points they do not fit")
         if repeated:
             findings.notices.append(f"{repeated} identical entities dropped")
 
@@ -188,7 +198,7 @@ class _Task(NamedTuple):
 class _Reader:
     """Reads tasks, and counts what is not read of them."""
 
-    path: Path
+    source: Source
     options: ReadOptions
     seen: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
@@ -199,6 +209,25 @@ class _Reader:
         self.ids = RecordIds(self.path)
         for name in _CHOICES:
             _choice(self.options, name)
+
+    def __iter__(self) -> Iterator[_Task]:
+        """The tasks of the file."""
+        for line, task in stream_records(self.source):
+            yield self.read_task(task, line)
+
+    @property
+    def path(self) -> Path:
+        """The file's name, for messages."""
+        return self.source.path
+
+    def explain(self, error: MisplacedSpan, asked: Offsets, chosen: Offsets) -> str:
+        """Why a region does not fit its text, and what to try."""
+        tasks = _Reader(self.source, self.options)
+        records = (Counted(task.line, task.text, task.spans) for task in tasks)
+        told = explain_misfit(error, records, asked, chosen)
+        if "says its text is" in told:
+            told += "; if Label Studio shows the text otherwise, say the option texts=ignore"
+        return told
 
     def say(self) -> list[str]:
         """What was skipped, for the user to read."""

@@ -17,7 +17,7 @@ __all__ = ["Record", "stream_records"]
 
 Record = dict[str, Any]
 
-_CHUNK = 1 << 20  # bytes read at once; more where one object is longer
+_CHUNK = 1 << 20  # bytes read at once, at most; more where one object is longer
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CUT = 16  # characters before the end of a part in which an error may be due to the cut
 
@@ -139,7 +139,8 @@ class _Window:
     def _read_on(self) -> bool:
         """Read the next part, at least as long as what is left of this one; False at the end."""
         try:
-            data = self._stream.read(max(_CHUNK, len(self._text) - self.position))
+            size = min(_CHUNK, self._source.part_bytes)
+            data = self._stream.read(max(size, len(self._text) - self.position))
             if self._is_first:
                 refuse_foreign(data, self._source.path)
             text = self._decoder.decode(data, final=not data)

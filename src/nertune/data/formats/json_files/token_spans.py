@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nertune.data.formats.base import Findings, ReadOptions, Source
+from nertune.data.formats.conll.joining import JoinVote
 from nertune.data.formats.json_files.records import Record, stream_records
 from nertune.data.formats.json_files.values import RecordIds, read_span, require_text
-from nertune.data.formats.tables.tokens import JoinVote, TokenText, require_tokens
+from nertune.data.formats.tables.tokens import TokenText, require_tokens
 from nertune.data.formats.values import Reading
 from nertune.errors import DataError
 from nertune.labels.schemes import TokenSpan
@@ -53,12 +54,12 @@ def read_texts(
         DataError: the file cannot be read, or a record has no tokens.
         ConfigError: `join` is unknown.
     """
-    path, vote = source.path, JoinVote()
+    path, vote = source.path, JoinVote(options.join)
     source = source.reopenable()
     if options.join == "auto":
         for line, record in stream_records(source):
             vote.add(require_tokens(record.get(key), f'"{key}"', path, line))
-    join = vote.settle(options, findings.notices)
+    join = vote.settle(findings.notices)
     findings.reading = Reading(join=join)
     ids = RecordIds(path)
     for line, record in stream_records(source):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nertune.data.formats.base import Findings, Fitted, ReadOptions, WriteOptions, check_choice
+from nertune.data.formats.conll.joining import JoinVote
 from nertune.data.formats.conll.lines import Sentence
-from nertune.data.formats.conll.tags import decode, say_repairs, settle_scheme
+from nertune.data.formats.conll.tags import (
+    Settled,
+    TagFacts,
+    decode,
+    say_repairs,
+    settle_scheme,
+)
 from nertune.data.formats.fitting import keep_entities
-from nertune.data.formats.tables.tokens import JoinVote, TokenText, in_tokens
+from nertune.data.formats.tables.tokens import TokenText, in_tokens
 from nertune.data.formats.values import Join, Reading, TagRepair, say_counts
 from nertune.errors import DataError
 from nertune.labels.schemes import SCHEMES, Scheme, TokenSpan, encode_tags
@@ -46,14 +53,12 @@ class _Settled:
     """How the rows of a file are read.
 
     Attributes:
-        scheme: the tag scheme.
+        tags: their scheme and spelling.
         join: what joins tokens.
-        spelling: tags in another spelling, and what they are read as.
     """
 
-    scheme: Scheme
+    tags: Settled
     join: Join
-    spelling: Mapping[str, str]
 
 
 def documents_of_rows(
@@ -71,52 +76,52 @@ def documents_of_rows(
         DataError: a row cannot be used.
         ConfigError: `scheme` or `join` is unknown.
     """
-    settled = _settle(rows(), options, findings, path)
-    findings.reading = Reading(settled.scheme, settled.join)
+    settled = _settle(rows, options, findings, path)
+    scheme, spelling = settled.tags.scheme, settled.tags.spelling
+    findings.reading = Reading(scheme, settled.join)
     seen: Counter[str] = Counter()
     for row in rows():
         text = TokenText(row.tokens, settled.join, seen)
         spans: Sequence[TokenSpan] = ()
         if row.tags.count("O") != len(row.tags):
-            tags = [settled.spelling.get(tag, tag) for tag in row.tags]
-            spans = _decode(row, tags, settled.scheme, findings, path)
+            tags = [spelling.get(tag, tag) for tag in row.tags]
+            spans = _decode(row, tags, scheme, findings, path)
             if options.strict and findings.repairs:
-                say_repairs(findings.repairs, settled.scheme, path, strict=True)
+                say_repairs(findings.repairs, scheme, path, strict=True)
         yield text.document(spans, row.name, row.meta)
     if findings.repairs:
-        told = say_repairs(findings.repairs, settled.scheme, path, strict=False)
+        told = say_repairs(findings.repairs, scheme, path, strict=False)
         findings.notices.append(told)
     findings.notices += say_counts(seen)
 
 
-def _settle(rows: Iterable[Row], options: ReadOptions, findings: Findings, path: Path) -> _Settled:
-    """How the rows are to be read.
-
-    Which scheme tags are in depends on which tag follows which: rows that show nothing new of that
-    are not kept, so that a large file needs no more memory than a small one.
-    """
+def _settle(
+    rows: Callable[[], Iterator[Row]], options: ReadOptions, findings: Findings, path: Path
+) -> _Settled:
+    """How the rows are to be read."""
     check_choice("scheme", options.scheme, ("auto", *SCHEMES))
-    vote, pairs = JoinVote(), set[tuple[str, str]]()
-    kept: list[Sentence] = []
-    for row in rows:
+    vote, facts = JoinVote(options.join), TagFacts()
+    for row in rows():
         vote.add(row.tokens)
         if len(row.tags) != len(row.tokens) and not options.ignore_tags:
             told = f"{len(row.tokens)} tokens, but {len(row.tags)} tags: expected as many"
             raise DataError(told, path=path, line=row.line)
-        new = set(pairwise(("", *row.tags, ""))) - pairs
-        if new and row.tags:
-            pairs |= new
-            kept.append(Sentence((row.line,) * len(row.tags), row.tokens, row.tags))
-    spelled, scheme, said = settle_scheme(kept, options.scheme, options.like.scheme, path)
+        facts.add(row.tags)
+    settled = settle_scheme(_Rows(rows), facts, path, options.scheme, options.like.scheme)
     if not options.ignore_tags:
-        findings.notices += said
-    spelling = {
-        tag: usual
-        for before, after in zip(kept, spelled, strict=True)
-        for tag, usual in zip(before.tags, after.tags, strict=True)
-        if tag != usual
-    }
-    return _Settled(scheme, vote.settle(options, findings.notices), spelling)
+        findings.notices += settled.notices
+    return _Settled(settled, vote.settle(findings.notices))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows as sentences."""
+
+    rows: Callable[[], Iterator[Row]]
+
+    def __iter__(self) -> Iterator[Sentence]:
+        for row in self.rows():
+            yield Sentence((row.line,) * len(row.tags), row.tokens, row.tags)
 
 
 def _decode(

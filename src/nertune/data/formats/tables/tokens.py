@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from nertune.data.formats.base import ReadOptions, WriteOptions, check_choice
-from nertune.data.formats.conll.reader import CHARACTER_SHARE, token_spans
+from nertune.data.formats.base import WriteOptions
+from nertune.data.formats.conll.joining import token_spans
 from nertune.data.formats.fitting import fit_tokens
 from nertune.data.formats.values import Join, Spans
 from nertune.errors import DataError
@@ -19,7 +19,7 @@ from nertune.labels.schemes import TokenSpan
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["JoinVote", "TokenText", "in_tokens", "require_tokens"]
+__all__ = ["TokenText", "in_tokens", "require_tokens"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -36,34 +36,6 @@ def require_tokens(value: Any, name: str, path: Path, line: int) -> list[str]:
         told = f"{name} holds half a surrogate pair, which is no character"
         raise DataError(told, path=path, line=line)
     return value
-
-
-class JoinVote:
-    """What joins the tokens of a file: nothing where most are one character, else a space."""
-
-    def __init__(self) -> None:
-        self._num_tokens = self._num_single = 0
-
-    def add(self, tokens: Sequence[str]) -> None:
-        """Count the tokens of a sentence."""
-        lengths = list(map(len, tokens))
-        self._num_tokens += len(lengths)
-        self._num_single += lengths.count(1)
-
-    def settle(self, options: ReadOptions, notices: list[str]) -> Join:
-        """The answer: what is asked for, else that of the tokens, which is said.
-
-        Raises:
-            ConfigError: `join` is unknown.
-        """
-        check_choice("join", options.join, get_args(Join))
-        if options.join != "auto":
-            return options.join
-        share = self._num_single / max(1, self._num_tokens)
-        join: Join = "none" if share >= CHARACTER_SHARE else "space"
-        how = "without a space" if join == "none" else "with a space"
-        notices.append(f"tokens joined {how} ({share:.0%} of them are single characters)")
-        return join
 
 
 class TokenText:
