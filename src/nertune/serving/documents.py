@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nertune.data.formats.base import ReadOptions, WriteOptions
-from nertune.data.formats.jsonl import Jsonl, read
+from nertune.data.formats.base import Findings, ReadOptions, Source, WriteOptions
+from nertune.data.formats.jsonl import Jsonl
 from nertune.errors import DataError, NertuneError, RequestError
 from nertune.serving.scheduler import Job, explain
 from nertune.serving.tagging import Tagging
@@ -228,7 +228,8 @@ def _parse(raw: bytes, *, first: bool) -> Document:
     """
     try:
         text = raw.decode("utf-8-sig" if first else "utf-8")
-        return read(text, _LINE, ReadOptions(ignore_tags=True)).documents[0]
+        source = Source(_LINE, text.encode())
+        return next(_FORMAT.read(source, ReadOptions(ignore_tags=True), Findings()))
     except UnicodeDecodeError as error:
         told = f"not UTF-8 at byte {error.start}"
     except DataError as error:
