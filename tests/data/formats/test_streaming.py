@@ -153,11 +153,11 @@ def peak(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("format", MAKERS)
 def test_a_larger_file_needs_no_more_memory(format: str, tmp_path: Path) -> None:
     peaks = []
-    for count in (3_000, 12_000):
+    for count in (1_500, 6_000):
         path = tmp_path / f"{count}-{NAMES[format]}"
         path.write_text("".join(MAKERS[format](count)), encoding="utf-8")
         source = Source(path)
-        source.part_bytes = 1 << 14
+        source.part_bytes = 1 << 13
 
         def work(source: Source = source, count: int = count) -> None:
             read = find_format(format).read(source, ReadOptions(), Findings())
@@ -169,7 +169,7 @@ def test_a_larger_file_needs_no_more_memory(format: str, tmp_path: Path) -> None
 
 def test_converting_a_larger_file_needs_no_more_memory(tmp_path: Path) -> None:
     peaks = []
-    for count in (3_000, 12_000):
+    for count in (1_500, 6_000):
         path = tmp_path / f"{count}.jsonl"
         path.write_text("".join(lines(count)), encoding="utf-8")
 
@@ -179,7 +179,7 @@ def test_converting_a_larger_file_needs_no_more_memory(tmp_path: Path) -> None:
                             to="label-studio", check=True)  # fmt: skip
             assert (found.documents, found.entities, found.differences) == (count, count, ())
 
-        Source.part_bytes, before = 1 << 14, Source.part_bytes
+        Source.part_bytes, before = 1 << 13, Source.part_bytes
         try:
             peaks.append(peak(work))
         finally:
