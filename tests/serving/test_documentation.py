@@ -48,9 +48,8 @@ def test_every_curl_command_works(tmp_path: Path) -> None:
     assert (json.loads(two)["model"], json.loads(two)["offsets"]) == ("law", "utf16")
     tagged = (tmp_path / "tagged.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in tagged] == list(range(len(SENTENCES)))
-    names = [
-        [m["name"] for m in json.loads(a)["models"]] for a in (models_answer, loaded, unloaded)
-    ]
+    told = (json.loads(answer)["models"] for answer in (models_answer, loaded, unloaded))
+    names = [[model["name"] for model in found] for found in told]
     assert names == [["news", "law"], ["news", "law", "web"], ["news", "law"]]
 
 

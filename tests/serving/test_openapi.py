@@ -1,4 +1,4 @@
-"""The OpenAPI document against the service: no failure of the server, no status it does not name."""
+"""The OpenAPI document against the service: no failure, and no status that it does not name."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ class Metrics:
         texts, characters: that were tagged, by model.
         tokens: padded tokens that were computed, as estimated.
         queue_tokens, queue_texts: accepted and not yet answered.
+        full_batch_tokens: of a full batch; follows the measured speed.
         batch_tokens, batch_texts, batch_seconds: of each batch.
         refused: requests that were not accepted, by reason.
         dropped: texts that were accepted and not computed: the client left, or the time was over.
@@ -55,6 +56,9 @@ class Metrics:
         )
         self.queue_texts = Gauge(
             "nertune_queue_texts", "Texts accepted, not yet answered", registry=registry
+        )
+        self.full_batch_tokens = Gauge(
+            "nertune_full_batch_tokens", "Tokens of a full batch, as of now", registry=registry
         )
         self.batch_tokens = Histogram(
             "nertune_batch_tokens", "Tokens of a batch", buckets=_TOKENS, registry=registry

@@ -314,6 +314,7 @@ class Scheduler:
         self._tell()
 
     def _tell(self) -> None:
+        self._metrics.full_batch_tokens.set(self.batch_tokens)
         self._metrics.queue_tokens.set(self._outstanding_tokens)
         self._metrics.queue_texts.set(sum(load.texts for load in self._loads.values()))
         self._changed.set()
