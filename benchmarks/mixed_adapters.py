@@ -154,11 +154,11 @@ class Bench:
             with served._slots.hold(models) as held:  # type: ignore[union-attr, arg-type]
                 segments: list[Segment] = []
                 for model in models:
-                    loaded = held.loaded[model]  # type: ignore[index]
                     start = segments[-1].end if segments else 0
                     end = start + names.count(model.served.name)
-                    segments.append(Segment(start, end, loaded.slot, loaded.parts, 0))
-                return base.logits(ids, attention, Rows(segments, held.pairs, base.device))
+                    segments.append(Segment(start, end, held.slots[model]))  # type: ignore[index]
+                rows = Rows(segments, held.pairs, held.heads, base.device)
+                return base.logits(ids, attention, rows)
 
         return run
 

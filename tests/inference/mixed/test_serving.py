@@ -126,15 +126,17 @@ def test_models_may_come_and_go_while_others_are_used(
     threads = [threading.Thread(target=use, args=(n,)) for n in (["plain", "crf"], ["io"])]
     for thread in threads:
         thread.start()
-    for _ in range(4):
-        for name in ("many", "rslora", "adalora", "frozen"):
-            served.add(name, mixed[name])
-            assert keys(served.tag(SENTENCES, name)) == wanted[name]
-        for name in ("adalora", "many", "rslora", "frozen"):
-            served.remove(name)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(4):
+            for name in ("many", "rslora", "adalora", "frozen"):
+                served.add(name, mixed[name])
+                assert keys(served.tag(SENTENCES, name)) == wanted[name]
+            for name in ("adalora", "many", "rslora", "frozen"):
+                served.remove(name)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert not wrong
 
 

@@ -28,7 +28,7 @@ def segments_of(counts: Sequence[tuple[int, int]]) -> list[Segment]:
     segments: list[Segment] = []
     for slot, count in counts:
         start = segments[-1].end if segments else 0
-        segments.append(Segment(start, start + count, slot, {}, 1))
+        segments.append(Segment(start, start + count, slot))
     return segments
 
 
@@ -41,7 +41,7 @@ def added(
 ) -> Tensor:
     """What is added for segments of `(slot, rows)`."""
     output = torch.zeros((*input_BLI.shape[:2], O))
-    rows = Rows(segments_of(counts), stacks.pairs, CPU)
+    rows = Rows(segments_of(counts), stacks.pairs, stacks.heads, CPU)
     rows._by_row = by_row  # as on a GPU
     rows.add("layer", input_BLI, output)
     return output
@@ -86,7 +86,7 @@ def test_segments_at_equal_distances_are_one_product(
 ) -> None:
     found = [
         (group.rows.start, group.rows.stop, list(range(7))[group.slots])
-        for group in Rows(segments_of(counts), {}, CPU)._groups
+        for group in Rows(segments_of(counts), {}, {}, CPU)._adapted
     ]
     assert found == expected
 
@@ -122,3 +122,40 @@ def test_a_module_that_sees_no_row_a_window_is_refused() -> None:
     stacks.put(1, adapter(2, 0))
     with pytest.raises(RuntimeError, match="layer sees the shape"):
         added(stacks, [(1, 2)], torch.zeros((1, LENGTH, I)))
+
+
+@given(
+    tags=st.lists(st.integers(1, 5), min_size=3, max_size=3),
+    counts=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5),
+    has_bias=st.booleans(),
+)
+def test_heads_are_each_rows_own(
+    tags: list[int], counts: list[tuple[int, int]], has_bias: bool
+) -> None:
+    """Of different numbers of tags, with zeros behind a model's own."""
+    generator = torch.Generator().manual_seed(0)
+    stacks = Stacks(3, CPU)
+    heads: dict[int, dict[str, Tensor]] = {}
+    for slot, num_tags in enumerate(tags, 1):
+        shapes = {"out.weight": (num_tags, I), "norm.weight": (I,)}
+        shapes |= {"out.bias": (num_tags,), "norm.bias": (I,)} if has_bias else {}
+        heads[slot] = {
+            name: torch.randn(shape, generator=generator) for name, shape in shapes.items()
+        }
+        wider = {n: torch.ones(9, *t.shape[1:]) for n, t in heads[slot].items() if "out" in n}
+        stacks.put(slot, Adapter({}, wider))  # what was there before
+        stacks.put(slot, Adapter({}, heads[slot]))
+    rows = Rows(segments_of(counts), stacks.pairs, stacks.heads, CPU)
+    input_BLI = torch.randn((rows.num_rows, LENGTH, I), generator=generator)
+    outputs = rows.apply_linear("out", input_BLI)
+    scaled = rows.apply_norm("norm", input_BLI)
+    for row, slot in enumerate(slot for slot, count in counts for _ in range(count)):
+        head = heads[slot]
+        num_tags = tags[slot - 1]
+        expected = torch.nn.functional.linear(
+            input_BLI[row], head["out.weight"], head.get("out.bias")
+        )
+        torch.testing.assert_close(outputs[row, :, :num_tags], expected)
+        assert not outputs[row, :, num_tags:].any()
+        shift = head.get("norm.bias", torch.zeros(I))
+        torch.testing.assert_close(scaled[row], input_BLI[row] * head["norm.weight"] + shift)

@@ -117,25 +117,23 @@ class Run:
         pieces: dict[Mixed, list[_Piece]] = {}
         for piece in batch:
             pieces.setdefault(piece[0].model, []).append(piece)
-        slots = {model: held.loaded[model].slot for model in pieces}
-        order = sorted(pieces, key=lambda model: Rows.order(len(pieces[model]), slots[model]))
+        order = sorted(pieces, key=lambda model: Rows.order(len(pieces[model]), held.slots[model]))
         batch = [piece for model in order for piece in pieces[model]]
         segments: list[Segment] = []
         for model in order:
             start = segments[-1].end if segments else 0
-            end, parts = start + len(pieces[model]), held.loaded[model].parts
-            segments.append(Segment(start, end, slots[model], parts, len(model.tagset)))
+            segments.append(Segment(start, start + len(pieces[model]), held.slots[model]))
         device = self.base.device
         collated = collate([job.windows[i] for job, i in batch], pad_id=self.pad_id)
         if device.type != "cpu":
             collated = collated.to(device)
-        rows = Rows(segments, held.pairs, device)
+        rows = Rows(segments, held.pairs, held.heads, device)
         logits_BLK = self.base.logits(collated.piece_ids_BL, collated.attention_BL, rows)
         lengths = collated.mask_BU.sum(dim=1).tolist()
-        for segment in segments:
+        for model, segment in zip(order, segments, strict=True):
             own = slice(segment.start, segment.end)
-            model = batch[segment.start][0].model
-            logits_BUK = _pick(logits_BLK[own, :, : segment.num_tags], collated.positions_BU[own])
+            num_tags = len(model.tagset)
+            logits_BUK = _pick(logits_BLK[own, :, :num_tags], collated.positions_BU[own])
             with torch.inference_mode():
                 array_BUK = model.head.scores(logits_BUK).cpu().numpy()
             for (job, i), row_UK, length in zip(batch[own], array_BUK, lengths[own], strict=True):

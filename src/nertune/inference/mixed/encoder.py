@@ -9,7 +9,7 @@ import copy
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,14 +20,15 @@ from torch.nn import functional
 from nertune.artifacts.load import merge_adapter
 from nertune.artifacts.manifest import MARK, adapter_folder, hash_encoder
 from nertune.errors import ArtifactError, ConfigError, ModelError
+from nertune.inference.mixed.adapters import CannotStackError
 from nertune.inference.mixed.graph import EncoderGraph, GraphParity
-from nertune.inference.mixed.stacks import NO_ADAPTER, Rows, Segment
+from nertune.inference.mixed.stacks import Rows
 from nertune.labels.tagset import TagSet
 from nertune.models.build import LONGEST_DEFAULT_WINDOW
 from nertune.models.encoder import EncoderEmitter, load_encoder, position_limit
 from nertune.models.heads.transfer import find_classifier
 from nertune.models.onnx import Backend
-from nertune.models.peft.tuning import head_names
+from nertune.models.weights import name_some
 
 __all__ = ["MixedEncoder"]
 
@@ -49,10 +50,16 @@ class _Adds(Protocol):
 
 
 class _Current(threading.local):
-    """What this thread computes."""
+    """What this thread computes.
+
+    Attributes:
+        adds: adds to the output of the encoder's linear modules.
+        heads: applies the heads; without it the base's own is applied.
+        states_BLD: hidden states that a graph gave.
+    """
 
     adds: _Adds | None = None
-    segments: Sequence[Segment] = ()
+    heads: Rows | None = None
     states_BLD: Tensor | None = None
 
 
@@ -71,21 +78,37 @@ class _MixedLinear(nn.Linear):
         return output if adds is None else adds.add(self._name, input, output)
 
 
-class _MixedHead(nn.Module):
-    """A part of the head: every segment of rows goes through its own model's."""
+class _HeadLinear(nn.Linear):
+    """A linear module of the head: every row's own."""
 
-    def __init__(self, name: str, current: _Current):
-        super().__init__()
+    def __init__(self, linear: nn.Linear, name: str, current: _Current):
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
         self._name, self._current = name, current
 
-    def forward(self, input_BLI: Tensor) -> Tensor:
-        """`[B, L, O]`; where the models have different numbers of outputs, zeros behind them."""
-        segments = self._current.segments
-        outputs = [s.parts[self._name](input_BLI[s.start : s.end]) for s in segments]
-        widest = max(output.shape[-1] for output in outputs)
-        return torch.cat(
-            [functional.pad(output, (0, widest - output.shape[-1])) for output in outputs]
-        )
+    def forward(self, input: Tensor) -> Tensor:
+        heads = self._current.heads
+        if heads is None:
+            return functional.linear(input, self.weight, self.bias)
+        return heads.apply_linear(self._name, input)
+
+
+class _HeadNorm(nn.LayerNorm):
+    """A norm of the head: every row's own."""
+
+    def __init__(self, norm: nn.LayerNorm, name: str, current: _Current):
+        nn.Module.__init__(self)
+        self.normalized_shape, self.eps = norm.normalized_shape, norm.eps
+        self.elementwise_affine = norm.elementwise_affine
+        self.weight, self.bias = norm.weight, norm.bias
+        self._name, self._current = name, current
+
+    def forward(self, input: Tensor) -> Tensor:
+        heads, shape = self._current.heads, self.normalized_shape
+        if heads is None:
+            return functional.layer_norm(input, shape, self.weight, self.bias, self.eps)
+        return heads.apply_norm(self._name, functional.layer_norm(input, shape, eps=self.eps))
 
 
 class _Given(nn.Module):
@@ -147,7 +170,10 @@ class MixedEncoder:
         sha256: of its weights, by which adapters are recognised as its own.
         model: transformers' own, its linear modules and head replaced.
         linear: full name of each linear module -> inputs and outputs.
-        unstackable: those that do not see one row a window, so that nothing can be added by row.
+        head_shapes: of the parameters that stand on the encoder, by their full names.
+        head_problem: what of the head cannot be stacked; empty where all can.
+        unstackable: linear modules that do not see one row a window, so that nothing can be added
+            by row.
         parity: how a graph compared; `None` where there is none.
 
     Raises:
@@ -170,10 +196,15 @@ class MixedEncoder:
         self.model: Any = model.to(device).eval()
         self.device = device
         self._current = _Current()
-        self._part_names = head_names(model)
         self._classifier = find_classifier(model, name)[0]
-        self._parts = {part: getattr(model, part) for part in self._part_names}
+        prefix = f"{model.base_model_prefix}."
+        self.head_shapes = {
+            name: tuple(parameter.shape)
+            for name, parameter in model.named_parameters()
+            if not name.startswith(prefix)
+        }
         self.linear: dict[str, tuple[int, int]] = {}
+        self.head_problem = ""
         self._replace_modules()
         self._computing: Any = self.model
         self._graph: EncoderGraph | None = None
@@ -181,15 +212,6 @@ class MixedEncoder:
         self.unstackable = self._find_unstackable()
         if backend != "torch":
             self._use_graph(quantized=backend == "onnx-int8")
-
-    @property
-    def head_parameters(self) -> dict[str, Tensor]:
-        """The base model's own head, by the full names of its parameters."""
-        return {
-            f"{part}.{name}": tensor
-            for part, module in self._parts.items()
-            for name, tensor in module.state_dict().items()
-        }
 
     @cached_property
     def digest(self) -> str:
@@ -205,68 +227,72 @@ class MixedEncoder:
         return self.digest == _digest(getattr(emitter.model, self.model.base_model_prefix))
 
     def _replace_modules(self) -> None:
-        model = self.model
-        prefix = f"{model.base_model_prefix}."
+        model, prefix = self.model, f"{self.model.base_model_prefix}."
         for name, module in list(model.named_modules()):
-            if name.startswith(prefix) and type(module) is nn.Linear:
+            mixed: nn.Module | None = None
+            if name.startswith(prefix):
+                if type(module) is nn.Linear:
+                    mixed = _MixedLinear(module, name, self._current)
+                    self.linear[name] = (module.in_features, module.out_features)
+            elif name and f"{name}." != prefix:
+                mixed = self._head_module(name, module)
+            if mixed is not None:
                 parent, _, local = name.rpartition(".")
-                mixed = _MixedLinear(module, name, self._current).eval()
-                setattr(model.get_submodule(parent), local, mixed)
-                self.linear[name] = (module.in_features, module.out_features)
-        for part in self._part_names:
-            setattr(model, part, _MixedHead(part, self._current).eval())
+                setattr(model.get_submodule(parent), local, mixed.eval())
 
-    def build_head(self, heads: Mapping[str, Tensor], num_tags: int) -> dict[str, nn.Module]:
-        """A model's own copy of what stands on the encoder.
+    def _head_module(self, name: str, module: nn.Module) -> nn.Module | None:
+        if type(module) is nn.Linear:
+            return _HeadLinear(module, name, self._current)
+        if type(module) is nn.LayerNorm:
+            return _HeadNorm(module, name, self._current)
+        if any(True for _ in module.parameters(recurse=False)):
+            self.head_problem = f"{name}, a {type(module).__name__}"
+        return None
+
+    def check_head(self, parameters: Mapping[str, Tensor], num_tags: int) -> None:
+        """Whether a model's head is one for this encoder.
 
         Args:
-            heads: its weights, by their full names.
-            num_tags: K.
+            parameters: by their full names.
+            num_tags: of the model.
 
         Raises:
-            ArtifactError: they do not fit this encoder.
+            CannotStackError: heads of this encoder cannot be stacked.
+            ArtifactError: a parameter is missing, or of another shape.
         """
-        parts: dict[str, nn.Module] = {}
-        for part, template in self._parts.items():
-            module = copy.deepcopy(template)
-            if self._classifier == part or self._classifier.startswith(f"{part}."):
-                module = _with_outputs(module, self._classifier.removeprefix(part)[1:], num_tags)
-            state = {
-                name.removeprefix(f"{part}."): tensor
-                for name, tensor in heads.items()
-                if name.startswith(f"{part}.")
-            }
-            try:
-                module.load_state_dict(state)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())[:300]
-                raise ArtifactError(f"its head does not fit the encoder ({reason})") from error
-            parts[part] = module.to(self.device).eval()
-        return parts
+        if self.head_problem:
+            raise CannotStackError(
+                f"the heads of its encoder hold {self.head_problem}, which cannot be stacked"
+            )
+        expected = {
+            name: (num_tags, *shape[1:]) if name.rpartition(".")[0] == self._classifier else shape
+            for name, shape in self.head_shapes.items()
+        }
+        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+        if found != expected:
+            wrong = {name for name in found | expected if found.get(name) != expected.get(name)}
+            raise ArtifactError(
+                f"its head does not fit the encoder {self.name!r}: {name_some(wrong)}; the folder "
+                "is damaged, copy it again"
+            )
 
     @torch.inference_mode()
     def logits(self, piece_ids_BL: Tensor, attention_BL: Tensor, rows: Rows) -> Tensor:
-        """The logits of a batch `[B, L, K]`, K that of the model with the most tags."""
-        current = self._current
+        """The logits of a batch `[B, L, K]`, K that of the model in memory with the most tags."""
+        states_BLD = None
         if self._graph is not None:
-            current.states_BLD = self._graph.states(piece_ids_BL, attention_BL, rows)
-        return self._run(piece_ids_BL, attention_BL, rows, rows.segments)
-
-    def _run(
-        self,
-        piece_ids_BL: Tensor,
-        attention_BL: Tensor,
-        adds: _Adds,
-        segments: Sequence[Segment],
-    ) -> Tensor:
+            states_BLD = self._graph.states(piece_ids_BL, attention_BL, rows)
         current = self._current
-        current.adds, current.segments = adds, segments
+        current.adds, current.heads, current.states_BLD = rows, rows, states_BLD
         try:
-            output = self._computing(
-                input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True
-            )
+            return self._run(piece_ids_BL, attention_BL)
         finally:
-            current.adds, current.segments, current.states_BLD = None, (), None
+            current.adds = current.heads = current.states_BLD = None
+
+    def _run(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
+        output = self._computing(
+            input_ids=piece_ids_BL, attention_mask=attention_BL, return_dict=True
+        )
         logits_BLK: Tensor = output.logits
         return logits_BLK
 
@@ -274,9 +300,11 @@ class MixedEncoder:
     def _find_unstackable(self) -> frozenset[str]:
         num_rows, length = _PROBE
         ids_BL = torch.zeros(_PROBE, dtype=torch.int64, device=self.device)
-        segment = Segment(0, num_rows, NO_ADAPTER, self._parts, 0)
-        probe = _Probe(num_rows)
-        logits_BLK = self._run(ids_BL, torch.ones_like(ids_BL), probe, [segment])
+        self._current.adds = probe = _Probe(num_rows)
+        try:
+            logits_BLK = self._run(ids_BL, torch.ones_like(ids_BL))
+        finally:
+            self._current.adds = None
         if logits_BLK.shape[:2] != (num_rows, length):
             raise ModelError(
                 f"{self.name}: gives logits of the shape {tuple(logits_BLK.shape)} for {num_rows} "
@@ -311,18 +339,6 @@ class MixedEncoder:
         self._computing = copy.copy(self.model)
         self._computing._modules = {**self.model._modules, prefix: _Given(self._current)}
         self._graph = graph
-
-
-def _with_outputs(module: nn.Module, path: str, num_tags: int) -> nn.Module:
-    """A head's part with a classifier of so many outputs; at the path "" it is the classifier."""
-    old = module.get_submodule(path)
-    assert isinstance(old, nn.Linear)
-    new = nn.Linear(old.in_features, num_tags, bias=old.bias is not None)
-    if not path:
-        return new
-    parent, _, local = path.rpartition(".")
-    setattr(module.get_submodule(parent), local, new)
-    return module
 
 
 def _digest(encoder: nn.Module) -> str:

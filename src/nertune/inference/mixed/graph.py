@@ -234,5 +234,5 @@ def _random_pairs(
 
 
 def _rows(slots: Sequence[int], pairs: Mapping[str, Pair]) -> Rows:
-    segments = [Segment(i, i + 1, slot, {}, 0) for i, slot in enumerate(slots)]
-    return Rows(segments, pairs, torch.device("cpu"))
+    segments = [Segment(i, i + 1, slot) for i, slot in enumerate(slots)]
+    return Rows(segments, pairs, {}, torch.device("cpu"))

@@ -155,18 +155,23 @@ class Reader:
         method = adapter_method(read_adapter_config(folder))
         try:
             base = self._base_of(folder, manifest)
-            adapter = self._stackable(base, folder)
+            adapter = self._stackable(base, folder, manifest)
             loaded = self._assemble(base, folder, manifest)
         except CannotStackError as error:
             return self._own(name, str(folder), method, str(error))
-        base.build_head(adapter.heads, len(loaded.tagset))  # refuses what does not fit
+
+        def read() -> Adapter:
+            return self._stackable(base, folder, manifest)
+
         return Mixed(
             served=_describe(name, method, loaded, manifest.encoder),
             head=loaded.tagger.head,
             segmenter=loaded.segmenter,
             tagset=loaded.tagset,
             adapter=adapter,
-            read=_Again(folder, _fingerprint(manifest), lambda: self._stackable(base, folder)),
+            read=_Again(
+                folder, _fingerprint(manifest), lambda: self._stackable(base, folder, manifest)
+            ),
         )
 
     def _base_of(self, folder: Path, manifest: Manifest) -> MixedEncoder:
@@ -180,8 +185,9 @@ class Reader:
             )
         return self.base
 
-    def _stackable(self, base: MixedEncoder, folder: Path) -> Adapter:
-        adapter = read_adapter(folder, base.linear, base.head_parameters.keys())
+    def _stackable(self, base: MixedEncoder, folder: Path, manifest: Manifest) -> Adapter:
+        adapter = read_adapter(folder, base.linear, base.head_shapes.keys())
+        base.check_head(adapter.heads, len(manifest.tags))
         if other := adapter.pairs.keys() & base.unstackable:
             raise CannotStackError(
                 f"it adapts modules that the encoder computes once for all rows: {name_some(other)}"
@@ -252,6 +258,7 @@ class Reader:
         if not base.is_within(predictor.tagger.emitter):
             raise CannotStackError(f"its encoder is not {base.name!r}, which batches share")
         self._refuse_other_padding(predictor.segmenter.tokenizer)
+        base.check_head(_head_alone(predictor).heads, len(predictor.tagset))
         return base
 
     def _may_be_base(self, model: str) -> bool:

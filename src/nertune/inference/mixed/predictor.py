@@ -31,7 +31,7 @@ class MultiPredictor:
 
     Args:
         reader: reads models.
-        num_slots: adapters in memory at once, at most; so many of the other models again.
+        num_slots: models in memory at once, at most; so many again of those on their own.
 
     Example:
         >>> models = {"news": "runs/news/model", "law": "runs/law/model"}      # doctest: +SKIP
@@ -68,7 +68,8 @@ class MultiPredictor:
             models: name -> folder, or what else `Predictor.load` takes; the first is the default.
             device: `"auto"` takes a GPU where there is one.
             backend: what computes the logits.
-            slots: adapters in memory at once, at most; the others wait on disk.
+            slots: models that share batches in memory at once, at most, and so many of the others;
+                the rest wait on disk.
 
         Raises:
             ModelError: a model or the encoder cannot be loaded.
@@ -115,7 +116,7 @@ class MultiPredictor:
             else:
                 if self._slots is None:
                     assert self._reader.base is not None
-                    self._slots = Slots(self._reader.base, self._num_slots)
+                    self._slots = Slots(self._num_slots, self._reader.base.device)
                 with self._slots.hold([model]) as held:
                     for error in held.failed.values():
                         raise error

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor
 
 from nertune.errors import NertuneError
-from nertune.inference.mixed.encoder import MixedEncoder
 from nertune.inference.mixed.models import Mixed, Own
 from nertune.inference.mixed.stacks import NO_ADAPTER, Pair, Stacks
 from nertune.inference.predictor import Predictor
@@ -20,49 +20,35 @@ __all__ = ["Held", "OwnModels", "Slots"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A model in memory.
-
-    Attributes:
-        slot: of its adapter.
-        parts: what stands on the encoder.
-    """
-
-    slot: int
-    parts: Mapping[str, nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
 class Held:
     """Models that stay in memory while a batch is computed.
 
     Attributes:
-        loaded: where they are.
+        slots: where they are.
         failed: those that could not be read again.
-        pairs: the stacks.
+        pairs: the stacks of the linear modules.
+        heads: the stacks of the heads.
     """
 
-    loaded: Mapping[Mixed, _Loaded]
+    slots: Mapping[Mixed, int]
     failed: Mapping[Mixed, NertuneError]
     pairs: Mapping[str, Pair]
+    heads: Mapping[str, Tensor]
 
 
 class Slots:
     """The models on one encoder that are in memory. Threads may share it.
 
-    A model without adapter, which trained its head alone, takes no slot.
-
     Args:
-        encoder: the base encoder.
-        num_slots: adapters in memory at once, at most.
+        num_slots: models in memory at once, at most.
+        device: where they are.
     """
 
-    def __init__(self, encoder: MixedEncoder, num_slots: int):
-        self._encoder = encoder
+    def __init__(self, num_slots: int, device: torch.device):
         self._num_slots = num_slots
-        self._stacks = Stacks(num_slots, encoder.device)
+        self._stacks = Stacks(num_slots, device)
         self._free = list(range(num_slots, NO_ADAPTER, -1))
-        self._loaded: OrderedDict[Mixed, _Loaded] = OrderedDict()  # the least recently used first
+        self._loaded: OrderedDict[Mixed, int] = OrderedDict()  # the least recently used first
         self._uses: dict[Mixed, int] = {}
         self._forgotten: set[Mixed] = set()
         # One thread at a time takes slots, or two that have some each could wait for each other.
@@ -82,7 +68,7 @@ class Slots:
             models: different ones, at most as many as there are slots.
         """
         assert len(models) <= self._num_slots
-        loaded: dict[Mixed, _Loaded] = {}
+        loaded: dict[Mixed, int] = {}
         failed: dict[Mixed, NertuneError] = {}
         try:
             with self._taking:
@@ -91,8 +77,8 @@ class Slots:
                         loaded[model] = self._take(model)
                     except NertuneError as error:
                         failed[model] = error
-                pairs = self._stacks.pairs
-            yield Held(loaded, failed, pairs)
+                held = Held(loaded, failed, self._stacks.pairs, self._stacks.heads)
+            yield held
         finally:
             with self._changed:
                 for model in loaded:
@@ -108,7 +94,7 @@ class Slots:
                 self._drop(model)
             self._changed.notify_all()
 
-    def _take(self, model: Mixed) -> _Loaded:
+    def _take(self, model: Mixed) -> int:
         with self._changed:
             found = self._loaded.get(model)
             if found is not None:
@@ -116,23 +102,17 @@ class Slots:
                 self._uses[model] = self._uses.get(model, 0) + 1
                 return found
         adapter, model.adapter = model.adapter or model.read(), None
-        parts = self._encoder.build_head(adapter.heads, len(model.tagset))
         with self._changed:
-            slot = self._find_slot() if adapter.pairs else NO_ADAPTER
-            if slot != NO_ADAPTER:
-                self._stacks.put(slot, adapter)
-            self._loaded[model] = found = _Loaded(slot, parts)
+            slot = self._find_slot()
+            self._stacks.put(slot, adapter)
+            self._loaded[model] = slot
             self._uses[model] = 1
-            return found
+            return slot
 
     def _find_slot(self) -> int:
         """A free slot, if need be that of the least recently used model that no batch uses."""
         while not self._free:
-            idle = (
-                model
-                for model, loaded in self._loaded.items()
-                if loaded.slot != NO_ADAPTER and not self._uses.get(model)
-            )
+            idle = (model for model in self._loaded if not self._uses.get(model))
             if (oldest := next(idle, None)) is not None:
                 self._drop(oldest)
             else:
@@ -148,10 +128,9 @@ class Slots:
                 self._drop(model)
 
     def _drop(self, model: Mixed) -> None:
-        slot = self._loaded.pop(model).slot
-        if slot != NO_ADAPTER:
-            self._stacks.put(slot, None)
-            self._free.append(slot)
+        slot = self._loaded.pop(model)
+        self._stacks.put(slot, None)
+        self._free.append(slot)
 
 
 class OwnModels:

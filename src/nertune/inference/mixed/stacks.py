@@ -1,6 +1,7 @@
 """The matrices of all adapters in memory, stacked, and how the rows of a batch use them.
 
-Axes: N slots, R rank, I inputs and O outputs of a module, B windows, L tokens.
+Axes: N slots, R rank, I inputs and O outputs of a module, B windows, L tokens, S slots and M tokens
+of a group.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nertune.inference.mixed.adapters import Adapter
 
@@ -35,20 +36,27 @@ class Pair:
 
 
 class Stacks:
-    """A pair of stacked matrices for each linear module that some adapter adapts.
+    """A pair of stacked matrices for each linear module that some adapter adapts, and the heads.
 
-    Slots are allocated ahead; a pair grows when an adapter of a larger rank comes. What a running
-    batch took (`pairs`) stays as it is for the slots that it uses.
+    Slots are allocated ahead; a pair grows when an adapter of a larger rank comes, a classifier
+    when one of more tags does. What a running batch took (`pairs`, `heads`) stays as it is for the
+    slots that it uses.
 
     Args:
-        num_slots: how many adapters fit, besides `NO_ADAPTER`.
+        num_slots: how many models fit, besides `NO_ADAPTER`.
         device: where the matrices are.
+
+    Attributes:
+        pairs: by the full name of the linear module.
+        heads: by the full name of the parameter, `[N, …]`; a classifier's rows are zero behind
+            those of a model's own tags.
     """
 
     def __init__(self, num_slots: int, device: torch.device):
         self._num = num_slots + 1
         self._device = device
         self.pairs: Mapping[str, Pair] = {}
+        self.heads: Mapping[str, Tensor] = {}
 
     @torch.no_grad()
     def put(self, slot: int, adapter: Adapter | None) -> None:
@@ -73,6 +81,21 @@ class Stacks:
             pair.b_NRO[slot, :rank] = b_RO.to(self._device)
             pairs[name] = Pair(pair.a_NRI, pair.b_NRO, pair.slots | {slot})
         self.pairs = pairs
+        if adapter is not None:
+            self._put_head(slot, adapter.heads)
+
+    def _put_head(self, slot: int, parameters: Mapping[str, Tensor]) -> None:
+        heads = dict(self.heads)
+        for name, parameter in parameters.items():
+            before = heads.get(name)
+            if before is None or before.shape[1] < len(parameter):
+                shape = (self._num, *parameter.shape)
+                heads[name] = torch.zeros(shape, device=self._device)
+                if before is not None:
+                    heads[name][:, : before.shape[1]] = before
+            heads[name][slot].zero_()
+            heads[name][slot, : len(parameter)] = parameter.to(self._device)
+        self.heads = heads
 
     def _with_rank(self, pair: Pair | None, a_RI: Tensor, b_RO: Tensor) -> Pair:
         """The pair itself, or a copy of it with room for a larger rank."""
@@ -95,16 +118,12 @@ class Segment:
 
     Attributes:
         start, end: its rows.
-        slot: of its adapter.
-        parts: what stands on the encoder, by the name of the part, e.g. `classifier`.
-        num_tags: outputs of its classifier.
+        slot: of the model.
     """
 
     start: int
     end: int
     slot: int
-    parts: Mapping[str, nn.Module]
-    num_tags: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +146,32 @@ class Rows:
 
     Args:
         segments: in the order of the rows, without a gap; see `order`.
-        pairs: the stacks.
+        pairs: the stacks of the linear modules.
+        heads: the stacks of the heads.
         device: where the batch is.
 
     Attributes:
-        segments: as given.
         num_rows: B.
         pairs: as given.
         slot_B: the slot of each row.
     """
 
     def __init__(
-        self, segments: Sequence[Segment], pairs: Mapping[str, Pair], device: torch.device
+        self,
+        segments: Sequence[Segment],
+        pairs: Mapping[str, Pair],
+        heads: Mapping[str, Tensor],
+        device: torch.device,
     ):
-        self.segments = segments
         self.num_rows = segments[-1].end
         self.pairs = pairs
+        self._heads = heads
         self._slots = {segment.slot for segment in segments}
         slots = [s.slot for s in segments for _ in range(s.end - s.start)]
         self.slot_B = torch.tensor(slots, device=device)
         self._by_row = device.type != "cpu"
         self._groups = list(_group(segments))
+        self._adapted = [group for group in self._groups if NO_ADAPTER not in group.members]
 
     @staticmethod
     def order(num_rows: int, slot: int) -> tuple[int, int]:
@@ -182,15 +206,52 @@ class Rows:
             b_BRO = pair.b_NRO.index_select(0, self.slot_B)
             narrow_BRL = torch.bmm(a_BRI, input_BLI.transpose(1, 2))
             return output_BLO.baddbmm_(narrow_BRL.transpose(1, 2), b_BRO)
-        for group in self._groups:
+        for group in self._adapted:
             if not group.members.isdisjoint(pair.slots):
                 _add_group(group, pair, input_BLI[group.rows], output_BLO[group.rows])
         return output_BLO
 
+    def apply_linear(self, name: str, input_BLI: Tensor) -> Tensor:
+        """A linear module of the heads, each row's own, `[B, L, O]`.
+
+        Args:
+            name: of the module.
+            input_BLI: what goes into it.
+        """
+        weight_NOI, bias_NO = self._heads[f"{name}.weight"], self._heads.get(f"{name}.bias")
+        length, width = input_BLI.shape[1], weight_NOI.shape[1]
+        outputs = []
+        for group in self._groups:
+            rows_BLI = input_BLI[group.rows]
+            weight_SOI = weight_NOI[group.slots]
+            input_SMI = rows_BLI.reshape(len(group.members), -1, input_BLI.shape[2])
+            if bias_NO is None:
+                output_SMO = torch.bmm(input_SMI, weight_SOI.transpose(1, 2))
+            else:
+                bias_S1O = bias_NO[group.slots].unsqueeze(1)
+                output_SMO = torch.baddbmm(bias_S1O, input_SMI, weight_SOI.transpose(1, 2))
+            outputs.append(output_SMO.view(-1, length, width))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def apply_norm(self, name: str, normal_BLI: Tensor) -> Tensor:
+        """The scale and shift of a norm of the heads, each row's own.
+
+        Args:
+            name: of the norm.
+            normal_BLI: of mean 0 and variance 1.
+        """
+        output_BLI = normal_BLI * self._row_vectors(f"{name}.weight")
+        if f"{name}.bias" in self._heads:
+            output_BLI = output_BLI + self._row_vectors(f"{name}.bias")
+        return output_BLI
+
+    def _row_vectors(self, name: str) -> Tensor:
+        return self._heads[name].index_select(0, self.slot_B).unsqueeze(1)
+
 
 def _group(segments: Sequence[Segment]) -> Iterator[_Group]:
     """Put segments together that the stacks hold at equal distances, so that none is copied."""
-    left = [segment for segment in segments if segment.slot != NO_ADAPTER]
+    left = list(segments)
     while left:
         chosen = left[:2] if len(left) > 1 and _follows(left[0], left[1]) else left[:1]
         step = chosen[-1].slot - chosen[0].slot or 1
@@ -209,7 +270,7 @@ def _group(segments: Sequence[Segment]) -> Iterator[_Group]:
 
 def _follows(one: Segment, other: Segment) -> bool:
     same_size = one.end - one.start == other.end - other.start
-    return same_size and one.end == other.start and one.slot < other.slot
+    return same_size and NO_ADAPTER < one.slot < other.slot
 
 
 def _add_group(group: _Group, pair: Pair, input_BLI: Tensor, output_BLO: Tensor) -> None:
