@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -25,11 +26,12 @@ from nertune.serving.app import build_app
 from nertune.serving.engine import Engine
 from nertune.serving.gate import Gate, Keys
 from nertune.serving.limits import Limits
+from nertune.serving.server import build_server
 from nertune.serving.start import Computing, load_engine
 from nertune.serving.tagging import Tagging
 from nertune.types import Document, Entity
 
-__all__ = ["FakeEngine", "Service", "make_engine", "service", "started", "tiny_models"]
+__all__ = ["FakeEngine", "Service", "in_thread", "make_engine", "service", "started", "tiny_models"]
 
 
 @cache
@@ -132,6 +134,22 @@ async def service(
             yield Service(http, tagging, gate)
     finally:
         await tagging.stop()
+
+
+@contextmanager
+def in_thread(gate: Gate, listener: socket.socket, limits: Limits) -> Iterator[str]:
+    """The server in a thread of this process; its address."""
+    is_ready = threading.Event()
+    server = build_server(gate, limits, is_ready.set)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    assert is_ready.wait(60)
+    host, port = listener.getsockname()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 class started:

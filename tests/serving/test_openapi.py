@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,10 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
-import uvicorn
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from helpers.serving import FakeEngine
+from helpers.serving import FakeEngine, in_thread
 from nertune.serving.app import build_app
 from nertune.serving.gate import Keys
 from nertune.serving.limits import Limits
@@ -35,16 +32,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with listener, AnnotationStore(folder) as store:
         tagging = Tagging(FakeEngine(["a", "b"]), limits, models=folder)
         gate = build_app(tagging, Keys(admin="a"), annotations=store)
-        server = uvicorn.Server(uvicorn.Config(gate, log_config=None, lifespan="on"))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        host, port = listener.getsockname()
-        yield f"http://{host}:{port}"
-        server.should_exit = True
-        thread.join(30)
+        with in_thread(gate, listener, limits) as address:
+            yield address
 
 
 @schemathesis.serializer("application/x-ndjson")

@@ -185,39 +185,38 @@ class DocumentStream:
 
     async def _blocks(self) -> AsyncIterator[bytes]:
         seconds = self._tagging.limits.body_seconds
-        pending: asyncio.Future[Any] | None = None
-        waited = 0.0
-        while True:
-            if self._is_draining():
-                raise RequestError(
-                    "the server is shutting down; this line and those behind it were not read, "
-                    "send them again in a moment",
-                    status=503,
-                    code="draining",
-                )
-            pending = pending or asyncio.ensure_future(self._receive())
-            try:
-                done, _ = await asyncio.wait({pending}, timeout=min(1.0, seconds))
-            except asyncio.CancelledError:
-                pending.cancel()
-                raise
-            if not done:
-                waited += min(1.0, seconds)
-                if waited < seconds:
-                    continue
-                pending.cancel()
-                raise RequestError(
-                    f"nothing came for {seconds:g} s; this line and those behind it were not read",
-                    status=408,
-                    code="slow_body",
-                )
-            message = pending.result()
-            pending, waited = None, 0.0
+        more = True
+        while more:
+            message = await self._next(seconds)
             if message["type"] == "http.disconnect":
                 raise _ClientLeft
             yield message.get("body", b"")
-            if not message.get("more_body", False):
-                return
+            more = message.get("more_body", False)
+
+    async def _next(self, seconds: float) -> MutableMapping[str, Any]:
+        """The next part of the body; the server may begin to drain while it is waited for."""
+        pending = asyncio.ensure_future(self._receive())
+        waited = 0.0
+        try:
+            while waited < seconds:
+                if self._is_draining():
+                    raise RequestError(
+                        "the server is shutting down; this line and those behind it were not "
+                        "read, send them again in a moment",
+                        status=503,
+                        code="draining",
+                    )
+                done, _ = await asyncio.wait({pending}, timeout=min(1.0, seconds))
+                if done:
+                    return pending.result()
+                waited += min(1.0, seconds)
+        finally:
+            pending.cancel()
+        raise RequestError(
+            f"nothing came for {seconds:g} s; this line and those behind it were not read",
+            status=408,
+            code="slow_body",
+        )
 
 
 def _parse(raw: bytes, *, first: bool) -> Document:

@@ -19,7 +19,7 @@ from nertune.errors import ConfigError
 from nertune.serving.gate import Gate
 from nertune.serving.limits import Limits
 
-__all__ = ["bind", "is_loopback", "run_server"]
+__all__ = ["bind", "build_server", "is_loopback"]
 
 _HEADER_BYTES = 32 << 10
 
@@ -61,14 +61,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run_server(
-    gate: Gate, listener: socket.socket, limits: Limits, ready: Callable[[], None]
-) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted.
+def build_server(gate: Gate, limits: Limits, ready: Callable[[], None]) -> uvicorn.Server:
+    """A server that runs until SIGTERM or SIGINT, then answers what was accepted.
 
     Args:
         gate: the application.
-        listener: from `bind`.
         limits: how long to wait for whom.
         ready: called when requests are accepted.
     """
@@ -85,7 +82,7 @@ def run_server(
         timeout_graceful_shutdown=5,  # by then all is answered, or has had `drain_seconds`
         h11_max_incomplete_event_size=_HEADER_BYTES,
     )
-    _Server(config, gate, limits, ready).run(sockets=[listener])
+    return _Server(config, gate, limits, ready)
 
 
 class _Server(uvicorn.Server):

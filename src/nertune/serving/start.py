@@ -87,7 +87,7 @@ def name_models(given: Iterable[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for one in given:
         name, equals, model = one.partition("=")
-        if not equals or not is_model_name(name) or Path(one).exists():
+        if not equals or not is_model_name(name) or _is_there(one):
             model, name = one, _own_name(one)
         if not model:
             raise ConfigError(f"{one}: expected NAME=MODEL, got no model")
@@ -101,10 +101,16 @@ def name_models(given: Iterable[str]) -> dict[str, str]:
     return named
 
 
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a file, an unknown ~user
+        return False
+
+
 def _own_name(model: str) -> str:
-    path = Path(model).expanduser()
-    if path.exists():
-        path = path.resolve()
+    if _is_there(model):
+        path = Path(model).expanduser().resolve()
         return path.parent.name if path.name == "model" else path.name
     return model.rstrip("/").rpartition("/")[2]
 
@@ -173,7 +179,7 @@ def serve_models(
     import torch
 
     from nertune.serving.app import build_app
-    from nertune.serving.server import bind, is_loopback, run_server
+    from nertune.serving.server import bind, build_server, is_loopback
     from nertune.serving.tagging import Tagging
 
     folders = folders or Folders()
@@ -192,15 +198,15 @@ def serve_models(
             )
         shown = f"[{host}]" if ":" in host else host
         with log_json():
-            run_server(
+            server = build_server(
                 build_app(tagging, keys, annotations=store),
-                listener,
                 limits,
                 ready=lambda: say(
                     f"{', '.join(engine.names)} on http://{shown}:{port} "
                     "(Ctrl-C or SIGTERM ends it)"
                 ),
             )
+            server.run(sockets=[listener])
 
 
 def _opened(folder: Path | None) -> AbstractContextManager[AnnotationStore | None]:

@@ -129,8 +129,9 @@ class Tagging:
         Raises:
             RequestError: see `Scheduler.submit`.
         """
+        job = self.scheduler.submit([document], model, seconds=seconds)
         self._note(model, [document])
-        return self.scheduler.submit([document], model, seconds=seconds)
+        return job
 
     async def tag(
         self,
