@@ -7,8 +7,9 @@ own; sentences of peoples' test file. All cases of a shape take turns; medians. 
 
 - forward: one batch of token ids to logits.
 - texts: from texts to entities, through `Predictor.tag_documents` and `MultiPredictor.tag`.
-- alone: each text through its own adapter's merged model, a forward each.
-- few: four adapters, four rows each, where segments take the place of rows.
+- alone: each text through its own adapter's merged model, a forward each; brief: so with short
+  texts.
+- few: four adapters, four rows each.
 - peft: peft's `adapter_names` with 32 adapters and short texts. peft refuses adapters with a head
   of their own there, so its adapters have none and it computes less.
 
@@ -108,9 +109,11 @@ class Bench:
         }
         if len(self.merged) == ROWS:
             singles = [self.batch([row]) for row in rows]
-            cases["alone forward"] = lambda: [
-                logits(p, *single) for p, single in zip(self.merged, singles, strict=True)
-            ]
+            cases["alone forward"] = lambda: self.alone(singles)
+            brief = [Document(row.text[:SHORT]) for row in rows]
+            brief_singles = [self.batch([row]) for row in brief]
+            cases["alone brief"] = lambda: self.alone(brief_singles)
+            cases["mixed brief"] = self.forward(*self.batch(brief), names[:ROWS])
         if self.peft is not None:
             short = self.batch([Document(text.text[:SHORT]) for text in texts])
             cases["mixed short"] = self.forward(*short, names)
@@ -124,6 +127,7 @@ class Bench:
         }
         if "alone forward" in middle:
             ratios["alone against mixed"] = middle["alone forward"] / middle["mixed forward"]
+            ratios["alone against mixed, short"] = middle["alone brief"] / middle["mixed brief"]
             ratios["peft against mixed"] = middle["peft short"] / middle["mixed short"]
         found = {
             "milliseconds": {name: round(value, 3) for name, value in middle.items()},
@@ -131,6 +135,10 @@ class Bench:
         }
         print(self.shape, torch.get_num_threads(), found["ratios"], file=sys.stderr)
         return found
+
+    def alone(self, singles: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Every text through its own merged model."""
+        return [logits(p, *single) for p, single in zip(self.merged, singles, strict=True)]
 
     def batch(self, documents: Sequence[Document]) -> tuple[Tensor, Tensor]:
         """The token ids of a batch, and where they are."""
