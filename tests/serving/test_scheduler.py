@@ -154,6 +154,19 @@ async def test_batches_follow_the_measured_speed() -> None:
         assert served.tagging.scheduler.batch_tokens > 2 * before
 
 
+async def test_a_batch_is_as_long_as_the_longest_text_of_late() -> None:
+    engine = FakeEngine(["a"], seconds=0.1)
+    async with service(engine, limits=Limits(batch_seconds=0.05)) as served:
+        scheduler = served.tagging.scheduler
+        usual = scheduler.batch_tokens
+        assert (await served.tag(text="x" * 3 * usual)).status_code == 200
+        assert scheduler.batch_tokens > 2 * usual
+        engine.seconds = 0.0
+        for _ in range(250):
+            assert (await served.tag(text="x")).status_code == 200
+        assert scheduler.batch_tokens < 2 * usual
+
+
 async def test_unloading_waits_for_accepted_texts() -> None:
     engine = FakeEngine(["a", "b"], seconds=0.2)
     async with service(engine) as served:

@@ -58,7 +58,7 @@ def serve(
     max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request, at most.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a body, at most.")] = 2 << 20,
     batch_tokens: Annotated[
-        int, typer.Option(min=0, help="Of a batch; 0: as many as take half a second.")
+        int, typer.Option(min=0, help="Of a full batch; 0: as many as take half a second.")
     ] = 0,
     deadline: Annotated[
         float, typer.Option(min=0.1, help="Seconds until a request is given up.")

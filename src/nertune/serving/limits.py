@@ -21,7 +21,7 @@ class Limits:
         max_buffered_bytes: of all requests' bodies together.
         max_streams: document streams at once.
         batch_tokens: padded tokens of a batch; 0 takes what the device computes in
-            `batch_seconds`, as measured all along.
+            `batch_seconds`, as measured all along, or the longest of the recent texts.
         batch_seconds: how long a batch should take where `batch_tokens` is 0.
         queue_batches: accepted work from which new requests are refused, in batches.
         wait_seconds: how long a text may wait for others to share its batch, on an idle device.

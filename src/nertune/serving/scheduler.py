@@ -31,6 +31,8 @@ _Result = TypeVar("_Result")
 _POOL_BATCHES = 4  # texts are sorted by length within so many batches
 _MOST_FLYING = 2  # batches given to the thread: one computes, one stands ready
 _FEWEST_TOKENS, _MOST_TOKENS = 1024, 1 << 17  # of a batch whose size follows the measured speed
+_MOST_STRETCH = 8  # times the usual size, for long texts
+_FORGETTING = 0.98  # of the longest text's length, with every batch
 _WARM_UP = "王小明昨天到了北京。nertune tags texts. " * 12
 _SHARED = 1.5  # times the high watermark: for models that have less than their share of the queue
 _SMOOTHING = 0.2  # weight of the newest measurement
@@ -134,6 +136,7 @@ class Scheduler:
         self._queued_tokens = 0
         self._outstanding_tokens = 0
         self._loads: dict[str, _Load] = {}
+        self._longest_tokens = 0.0  # of the texts of late
         self._num_flying = 0
         self._changed = asyncio.Event()
         self._freed = asyncio.Event()
@@ -162,8 +165,10 @@ class Scheduler:
         """Padded tokens of a full batch."""
         if self._limits.batch_tokens:
             return self._limits.batch_tokens
-        wanted = int(self._meter.per_second * self._limits.batch_seconds)
-        return min(max(wanted, _FEWEST_TOKENS), _MOST_TOKENS)
+        usual = self._meter.per_second * self._limits.batch_seconds
+        # A text is computed at once, so that a batch is not shorter than the longest of them.
+        wanted = max(usual, min(self._longest_tokens, _MOST_STRETCH * usual))
+        return min(max(int(wanted), _FEWEST_TOKENS), _MOST_TOKENS)
 
     def submit(self, documents: Sequence[Document], name: str, *, seconds: float) -> Job:
         """Accept texts.
@@ -195,6 +200,7 @@ class Scheduler:
             self._outstanding_tokens += tokens
             load.tokens += tokens
             load.texts += 1
+            self._longest_tokens = max(self._longest_tokens, tokens)
         self._tell()
         return job
 
@@ -298,6 +304,7 @@ class Scheduler:
         self, batch: list[_Item], done: asyncio.Future[list[Document | NertuneError]]
     ) -> None:
         self._num_flying -= 1
+        self._longest_tokens *= _FORGETTING
         failed = done.cancelled() or done.exception() is not None
         found = [_unexpected()] * len(batch) if failed else done.result()
         for item, one in zip(batch, found, strict=True):
