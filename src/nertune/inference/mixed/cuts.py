@@ -13,7 +13,7 @@ from nertune.types import Document
 
 __all__ = ["Cuts"]
 
-_MOST_CHARACTERS = 1 << 19  # of the texts that are kept
+_MOST_CHARACTERS = 1 << 18  # of the texts that are kept; about 200 bytes each
 _Cut = tuple[Encoding, list[Window]]
 _Key = tuple[Segmenter, str, tuple[tuple[int, int], ...] | None]
 
@@ -27,7 +27,7 @@ class Cuts:
         self._lock = threading.Lock()
 
     def make(self, model: Mixed | Own, document: Document) -> _Cut:
-        """A document's units and windows, which are kept for `take`.
+        """A document's units and windows, which are kept for `take` if the model shares batches.
 
         Raises:
             NertuneError: the document cannot be read.
@@ -37,6 +37,8 @@ class Cuts:
             if (found := self._kept.get(key)) is not None:
                 return found
         found = _cut(model, document)
+        if isinstance(model, Own):  # cuts them itself
+            return found
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = found
