@@ -9,8 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +37,14 @@ def as_user() -> dict[str, int]:
     return {"user": UID, "group": UID} if os.getuid() == 0 else {}
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that a plain user may read: pytest keeps its own for the user that runs it."""
+    with tempfile.TemporaryDirectory(prefix="nertune-image-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def open_python() -> str:
     """A Python that the plain user may run: this one may lie in somebody's home."""
     found = [sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"]
@@ -46,7 +56,7 @@ def open_python() -> str:
     pytest.skip("there is no Python that a plain user may run")
 
 
-def test_the_image_holds_what_its_steps_need(tmp_path: Path) -> None:
+def test_the_image_holds_what_its_steps_need() -> None:
     """What is copied is not left out by .dockerignore, and the package builds from it alone."""
     let_in = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
     copied = {name.rstrip("/").removeprefix("./")
@@ -60,10 +70,8 @@ def test_the_image_holds_what_its_steps_need(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.skipif(sys.platform != "linux", reason="the image is one of Linux")
-def test_the_steps_of_the_image_give_a_server(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # which pytest keeps for its user alone
-        folder.chmod(0o755)
-    app, venv = tmp_path / "app", tmp_path / "venv"
+def test_the_steps_of_the_image_give_a_server(open_folder: Path) -> None:
+    app, venv = open_folder / "app", open_folder / "venv"
     app.mkdir()
     for line in instructions("COPY"):
         for name in line.split()[:-1]:
@@ -84,10 +92,11 @@ def test_the_steps_of_the_image_give_a_server(tmp_path: Path) -> None:
         if done.returncode and "connection" in done.stderr.lower():
             pytest.skip("the package index cannot be reached")
         assert done.returncode == 0, done.stderr[-2000:]
-    models = tmp_path / "models"
+    models = open_folder / "models"
     shutil.copytree(tiny_models()["news"], models / "news")
     shutil.copytree(tiny_bert(), models / "encoder")
-    serve_as_plain_user(venv, models, tmp_path)
+    subprocess.run(["chmod", "-R", "a+rX", str(models)], check=True)  # as docs/serving.md says
+    serve_as_plain_user(venv, models, open_folder)
 
 
 def serve_as_plain_user(venv: Path, models: Path, folder: Path) -> None:
