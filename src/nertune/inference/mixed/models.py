@@ -169,9 +169,7 @@ class Reader:
             segmenter=loaded.segmenter,
             tagset=loaded.tagset,
             adapter=adapter,
-            read=_Again(
-                folder, _fingerprint(manifest), lambda: self._stackable(base, folder, manifest)
-            ),
+            read=_Again(folder, _fingerprint(manifest), read),
         )
 
     def _base_of(self, folder: Path, manifest: Manifest) -> MixedEncoder:
