@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from nertune.data.formats.offsets import Offsets
 from nertune.labels.schemes import Scheme
+from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Misfit",
     "ReadOptions",
     "Reading",
+    "RepeatedKeyError",
     "SchemeChoice",
     "Spans",
     "TagRepair",
@@ -29,6 +31,7 @@ __all__ = [
     "name_by_id",
     "plural",
     "say_counts",
+    "unique_keys",
 ]
 
 SchemeChoice = Literal["auto", Scheme]
@@ -226,3 +229,22 @@ def say_counts(seen: Counter[str]) -> list[str]:
 def plural(count: int) -> str:
     """The ending of a noun that is counted."""
     return "" if count == 1 else "s"
+
+
+class RepeatedKeyError(ValueError):
+    """A key stands twice in an object of JSON."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, without a second value of one key, which `json` would take silently.
+
+    Raises:
+        RepeatedKeyError: there is one.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        told = f"the key {shorten(twice)} stands twice in one object: keep one of them"
+        raise RepeatedKeyError(told)
+    return found

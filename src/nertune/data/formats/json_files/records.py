@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from nertune.data.formats.source import Source
+from nertune.data.formats.values import RepeatedKeyError, unique_keys
 from nertune.errors import DataError
 from nertune.storage.files import refuse_foreign, shorten
 
@@ -22,20 +23,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _CUT = 16  # characters before the end of a part in which an error may be due to the cut
 
 
-class _Repeated(ValueError):
-    """A key that stands twice in an object."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Record:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Repeated(f"the key {shorten(twice)} stands twice in one object: keep one of them")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def stream_records(source: Source) -> Iterator[tuple[int, Record]]:
@@ -120,7 +108,7 @@ class _Window:
                 if self._may_be_cut(error) and self._read_on():
                     continue
                 self._refuse(error, self.position + error.pos - start)
-            except _Repeated as error:
+            except RepeatedKeyError as error:
                 raise DataError(str(error), path=self._source.path, line=self.line) from error
             except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
                 told = f"this JSON cannot be read ({error})"

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from nertune.data.formats.offsets import Span
+from nertune.data.formats.values import RepeatedKeyError, unique_keys
 from nertune.storage.files import shorten
 from nertune.types import Fragments
 
@@ -98,8 +99,8 @@ def _parse(line: str) -> dict[str, Any]:
             f"not JSON ({error.msg} at character {error.pos + 1} of {shorten(line)}): "
             f"expected one object a line{hint}"
         ) from error
-    except Problem:
-        raise
+    except RepeatedKeyError as error:
+        raise Problem(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise Problem(f"this JSON cannot be read ({error})") from error
     if isinstance(record, list) and len(record) == 2 and isinstance(record[0], str):
@@ -115,17 +116,7 @@ def _parse(line: str) -> dict[str, Any]:
     return record
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, without a second value of one key, which `json` would take silently."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise Problem(f"the key {shorten(twice)} stands twice in one object: keep one of them")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _text(record: dict[str, Any]) -> str:
