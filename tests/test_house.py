@@ -62,3 +62,9 @@ def test_docstrings_describe_what_there_is(path: Path) -> None:
         else:
             continue
         assert not set(described) - known, f"{path.name}: {node.name}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports a test file by its name: the second one of a name would not run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

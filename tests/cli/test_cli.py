@@ -395,7 +395,7 @@ def is_legal(predictor: Predictor, ids: list[int]) -> bool:
 def test_predict_refuses(model: Path, tmp_path: Path) -> None:
     refused(run("predict", tmp_path / "absent", TEXT), "absent: no such folder")
     refused(run("predict", TEXT * 20), "cannot be a model's folder or hub name")  # model forgotten
-    refused(run("predict", model, "--file", tmp_path / "absent"), "absent: cannot be read")
+    refused(run("predict", model, "--file", tmp_path / "absent"), "absent: no such file")
     refused(run("predict", model, "--file", tmp_path), "this folder holds no text")
     refused(
         run("predict", model, TEXT, "--format", "xml"),
