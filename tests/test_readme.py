@@ -119,6 +119,8 @@ def test_every_block_of_the_python_page_runs(
         exec(block.replace('"epochs": 10', '"epochs": 1'), names)
     assert len(names["record"]["epochs"]) == 1
     assert [d.text for d in names["documents"]] == ["王小明到了北京。", "他在那里等人。"]
+    assert [d.text for d in names["answers"]] == ["王小明到了北京。", "他在那里等人。"]
+    assert names["served"].describe("law").mixes
     assert names["scores"].num_documents == len(names["test"])
     assert "missing.conll" in capsys.readouterr().out
 

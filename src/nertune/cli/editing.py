@@ -99,7 +99,7 @@ def split(
         outputs = {name: made.to_dict() for name, made in written.items()}
         print_json({**found.to_dict(), "seed": seed, "written": outputs})
     else:
-        print_lines([*_sayreading_options(corpus), *found.notices], stderr())
+        print_lines([*_say_reading(corpus), *found.notices], stderr())
         print_split(found, stdout())
         print_written(list(written.values()), stderr())
     _end(list(written.values()))
@@ -144,7 +144,7 @@ def merge(
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
         for corpus in corpora:
-            print_lines(_sayreading_options(corpus), stderr())
+            print_lines(_say_reading(corpus), stderr())
         print_merged(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -181,7 +181,7 @@ def map_(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_lines(_sayreading_options(corpus), stderr())
+        print_lines(_say_reading(corpus), stderr())
         print_mapped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -223,7 +223,7 @@ def dedupe(
     if as_json:
         print_json({**found.to_dict(), "written": written.to_dict()})
     else:
-        print_lines(_sayreading_options(corpus), stderr())
+        print_lines(_say_reading(corpus), stderr())
         print_deduped(found, stderr())
         print_written([written], stderr())
     _end([written])
@@ -265,7 +265,7 @@ def view(
     )
     with open_for_writing(target) as stream:
         stream.write(to_html(page))
-    print_lines(_sayreading_options(corpus), stderr())
+    print_lines(_say_reading(corpus), stderr())
     stdout().print(f"{target}: {len(corpus.documents):,} documents, "
                    f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
 
@@ -290,7 +290,7 @@ def _path(name: str) -> Path:
     return user_path(name)
 
 
-def _sayreading_options(corpus: Corpus) -> list[str]:
+def _say_reading(corpus: Corpus) -> list[str]:
     """How a file was read, and what was found; where its name says otherwise, that is one line."""
     told = f"read as {corpus.format}: {corpus.reason}"
     return [f"{corpus.path}: {told}", *_notices(corpus)]

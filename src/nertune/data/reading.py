@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from nertune.data.formats.base import Findings, Format, ReadOptions, Source, check_options
 from nertune.data.formats.offsets import Offsets
@@ -66,8 +66,8 @@ class CorpusReader:
         self._left_out = left_out
         self.path = sources[0].path if len(sources) == 1 else Path(path)
         self._root = _root_of(self.path)
-        first, self.reason = _choose_format(self._sources[0], format, Findings())
-        self.format = first.name
+        self._first = _choose_format(self._sources[0], format)
+        self.format, self.reason = self._first.format.name, self._first.reason
         self.reading = Reading()
         self.style: Any = None
         self.repairs: list[TagRepair] = []
@@ -93,7 +93,10 @@ class CorpusReader:
 
     def _read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The documents of one file."""
-        chosen, reason = _choose_format(source, self._asked, findings)
+        is_first = source is self._sources[0]
+        found = self._first if is_first else _choose_format(source, self._asked)
+        chosen, reason = found.format, found.reason
+        findings.notices += found.notices
         if chosen.name != self.format:
             first = self._sources[0].path
             told = f"is read as {chosen.name}, {first} as {self.format}: convert one"
@@ -137,13 +140,21 @@ def _tell_left_out(files: Sequence[Path]) -> list[str]:
     return [f"{len(files)} files left out, which are of no format (first: {files[0]})"]
 
 
-def _choose_format(source: Source, name: str, findings: Findings) -> tuple[Format, str]:
-    """The format that is asked for, or recognised, and why."""
+class _Chosen(NamedTuple):
+    """The format of a file, why it is that, and what is to be said of it."""
+
+    format: Format
+    reason: str
+    notices: tuple[str, ...] = ()
+
+
+def _choose_format(source: Source, name: str) -> _Chosen:
+    """The format that is asked for, or recognised."""
     if name != "auto":
-        return find_format(name, reads=True, entities=True, also=("auto",)), "it was asked for"
+        asked = find_format(name, reads=True, entities=True, also=("auto",))
+        return _Chosen(asked, "it was asked for")
     found = recognise(source, entities=True)
     if found is None:
-        return find_format(DEFAULT_FORMAT), _UNKNOWN
-    if found.against_name:
-        findings.notices.append(f"read as {found.format.name}: {found.reason}")
-    return found.format, found.reason
+        return _Chosen(find_format(DEFAULT_FORMAT), _UNKNOWN)
+    told = (f"read as {found.format.name}: {found.reason}",) if found.against_name else ()
+    return _Chosen(found.format, found.reason, told)

@@ -15,7 +15,7 @@ from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.models.heads.base import Head
 from nertune.tokens.batching import Batch
 
-__all__ = ["Tagger"]
+__all__ = ["Tagger", "pick_units"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -61,7 +61,7 @@ class Tagger(nn.Module):
             )
             return summed / (batch.piece_tags_BL != IGNORED).sum().clamp(min=1)
         assert batch.tags_BU is not None, "a loss needs gold tags"
-        emissions_BUK = _pick(emissions_BLK, batch.positions_BU)
+        emissions_BUK = pick_units(emissions_BLK, batch.positions_BU)
         summed = self.head.loss(
             emissions_BUK, batch.tags_BU, batch.mask_BU, batch.first_B, batch.last_B
         )
@@ -73,7 +73,7 @@ class Tagger(nn.Module):
     def emit(self, batch: Batch) -> list[NDArray[np.float32]]:
         """The `[U, K]` scores of each window's owned units."""
         emissions_BLK = self.emitter(batch.piece_ids_BL, batch.attention_BL)
-        scores_BUK = self.head.scores(_pick(emissions_BLK, batch.positions_BU))
+        scores_BUK = self.head.scores(pick_units(emissions_BLK, batch.positions_BU))
         lengths = batch.mask_BU.sum(dim=1).tolist()
         array_BUK = scores_BUK.cpu().numpy()
         return [row_UK[:length] for row_UK, length in zip(array_BUK, lengths, strict=True)]
@@ -86,6 +86,7 @@ class Tagger(nn.Module):
         return map(emit, items) if side_by_side is None else side_by_side(emit, items)
 
 
-def _pick(emissions_BLK: Tensor, positions_BU: Tensor) -> Tensor:
+def pick_units(emissions_BLK: Tensor, positions_BU: Tensor) -> Tensor:
+    """What stands at the first tokens of units, `[B, U, K]`."""
     index_BUK = positions_BU.unsqueeze(-1).expand(-1, -1, emissions_BLK.shape[-1])
     return emissions_BLK.gather(1, index_BUK)

@@ -112,8 +112,7 @@ def _api(tagging: Tagging, gate: Gate) -> APIRouter:
     @router.get("/models", response_model=ModelsAnswer, responses=_refusals())
     async def models() -> Response:
         """The models that can be asked."""
-        found = [model_values(model) for model in tagging.models()]
-        return JSONResponse({"default": tagging.default, "models": found})
+        return _models(tagging)
 
     @router.post(
         "/documents",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nertune.data.corpus import load_corpus, load_with, save_corpus, save_documents, save_with
 from nertune.data.formats import conll
-from nertune.data.formats.base import ReadOptions, Source, WriteOptions
+from nertune.data.formats.base import Findings, ReadOptions, Source, WriteOptions
 from nertune.data.formats.conll import ConllStyle
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import TagRepair
@@ -116,9 +116,9 @@ class File:
 
     def __init__(self, text: str, options: ReadOptions):
         file = conll.ConllFile(Source(NAME, text.encode()), options)
-        self.repairs: list[TagRepair] = []
-        self.documents = tuple(file.documents(self.repairs))
-        self.notices, self.style, self.join = file.notices, file.style, file.join
+        self.documents = tuple(file.documents())
+        self.notices, self.repairs = file.notices, file.repairs
+        self.style, self.join = file.style, file.join
 
 
 def read(text: str, **options: str) -> File:
@@ -416,3 +416,19 @@ def test_one_line_longer_than_a_csv_field(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("王" * 200_000 + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="expected 2 columns"):
         load_corpus(tmp_path / "a.conll")
+
+
+@pytest.mark.parametrize("tag", ["X", "-", "_", "BX"])
+def test_a_tag_that_is_not_in_the_scheme_that_was_asked_for_is_refused(tag: str) -> None:
+    with pytest.raises(DataError, match=r"x\.conll:1: tag .* is not in scheme BIO"):
+        read(f"a {tag}\nb O\n", scheme="BIO")
+
+
+def test_repairs_of_layers_are_counted_apart() -> None:
+    text = "1\ta\tI-A\tI-B\n2\tb\tO\tO\n\n1\tc\tI-A\tI-A\n"
+    findings = Findings()
+    source = Source(NAME, text.encode())
+    list(find_format("conll").read(source, ReadOptions(scheme="BIO"), findings))
+    told = [notice for notice in findings.notices if "repaired" in notice]
+    assert [notice.partition(" ")[0] for notice in told] == ["2", "2"]
+    assert [repair.tag for repair in findings.repairs] == ["I-A", "I-A", "I-B", "I-A"]

@@ -82,12 +82,27 @@ RECORDS = st.sampled_from(
 )
 
 
-@given(st.lists(RECORDS, max_size=12), st.integers(1, 200), st.sampled_from(["jsonl", "doccano"]))
+@given(
+    st.lists(RECORDS, max_size=12),
+    st.integers(1, 200),
+    st.sampled_from(["jsonl", "doccano"]),
+    st.booleans(),
+)
 def test_lines_of_json_in_parts_are_as_the_whole(
-    records: list[dict[str, Any]], size: int, format: str
+    records: list[dict[str, Any]], size: int, format: str, escaped: bool
 ) -> None:
-    data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
+    data = "".join(json.dumps(r, ensure_ascii=escaped) + "\n" for r in records).encode()
     assert read(format, data, size) == read(format, data, None)
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_characters_beyond_the_basic_plane_are_seen_wherever_a_part_ends(escaped: bool) -> None:
+    data = json.dumps({"text": "ab🎉c"}, ensure_ascii=escaped).encode()
+    source = Source(Path("x.jsonl"), data)
+    for source.part_bytes in range(1, len(data) + 1):
+        assert source.may_hold_astral()
+    source = Source(Path("x.jsonl"), json.dumps({"text": "ab王c"}, ensure_ascii=escaped).encode())
+    assert not source.may_hold_astral()
 
 
 @pytest.mark.parametrize(
@@ -110,11 +125,11 @@ def test_packed_files_are_read_in_parts(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"a O\n\nb B-X\n\n" * 90))
     source = Source(path)
     source.part_bytes = 64
-    assert len([*source.text_chunks()]) > 10
+    assert len([*source.text_parts()]) > 10
     assert len([*find_format("conll").read(source, ReadOptions(), Findings())]) == 180
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="cut short or damaged"):
-        [*source.text_chunks()]
+        [*source.text_parts()]
 
 
 # Memory

@@ -24,17 +24,18 @@ from nertune.storage.files import (
     split_lines,
 )
 
-__all__ = ["HEAD_BYTES", "Chunk", "Glimpse", "Source"]
+__all__ = ["HEAD_BYTES", "Glimpse", "Part", "Source"]
 
 HEAD_BYTES = 1 << 16
 """So much of a file decides what its format is."""
 _HEAD_LINES = 50
 _BLANK_LINE = re.compile(rb"\n[ \t]*\r*\n")
 _ASTRAL = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
+_ASTRAL_BYTES = 4  # of the longest that it finds
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class Part:
     """A part of a text file.
 
     Attributes:
@@ -225,7 +226,7 @@ class Source:
         with self.open() as stream, reading_errors(self.path):
             yield from stream
 
-    def text_chunks(self, *, by_line: bool = False) -> Iterator[Chunk]:
+    def text_parts(self, *, by_line: bool = False) -> Iterator[Part]:
         """The text of a UTF-8 file in parts of some megabytes, without holding all of it.
 
         A part ends behind a blank line, so that no sentence of a file of columns is cut; line ends
@@ -246,10 +247,10 @@ class Source:
             border = held.rfind(b"\n") + 1 if by_line else _behind_blank_line(held, searched)
             if border and border < len(held):
                 text = decode_text(bytes(held[:border]), self.path, first_line=first)
-                yield Chunk(text, first, is_last=False)
+                yield Part(text, first, is_last=False)
                 del held[:border]
                 first += text.count("\n")
-        yield Chunk(decode_text(bytes(held), self.path, first_line=first), first, is_last=True)
+        yield Part(decode_text(bytes(held), self.path, first_line=first), first, is_last=True)
 
     def may_hold_astral(self) -> bool:
         """Whether any character beyond U+FFFF stands in a UTF-8 file, or is escaped in its JSON.
@@ -259,10 +260,10 @@ class Source:
         Raises:
             DataError: the file cannot be read.
         """
-        return any(_ASTRAL.search(block) for block in self._blocks(overlap=2))
+        return any(_ASTRAL.search(block) for block in self._blocks(overlap=_ASTRAL_BYTES - 1))
 
     def _blocks(self, *, overlap: int = 0) -> Iterator[bytes]:
-        """A file in parts of one size; each begins with the last bytes of the one before."""
+        """A file in blocks of one size; each begins with the last bytes of what was before."""
         before = b""
         with self.open() as stream:
             while True:
@@ -270,7 +271,8 @@ class Source:
                     block = stream.read(self.part_bytes)
                 if not block:
                     return
-                yield before + block
+                block = before + block
+                yield block
                 before = block[-overlap:] if overlap else b""
 
 

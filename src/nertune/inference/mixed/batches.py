@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nertune.errors import ModelError, NertuneError, NotFiniteError
 from nertune.inference.mixed.encoder import MixedEncoder
@@ -23,6 +22,7 @@ from nertune.inference.mixed.stacks import Rows, Segment
 from nertune.inference.predictor import fast_batch_tokens
 from nertune.labels.align import spans_to_entities
 from nertune.models.heads.base import decode
+from nertune.models.tagger import pick_units
 from nertune.tokens.batching import collate, sorted_batches
 from nertune.tokens.tokenizer import Encoding
 from nertune.tokens.windows import Window
@@ -133,16 +133,11 @@ class Run:
         for model, segment in zip(order, segments, strict=True):
             own = slice(segment.start, segment.end)
             num_tags = len(model.tagset)
-            logits_BUK = _pick(logits_BLK[own, :, :num_tags], collated.positions_BU[own])
+            logits_BUK = pick_units(logits_BLK[own, :, :num_tags], collated.positions_BU[own])
             with torch.inference_mode():
                 array_BUK = model.head.scores(logits_BUK).cpu().numpy()
             for (job, i), row_UK, length in zip(batch[own], array_BUK, lengths[own], strict=True):
                 job.scores[i] = row_UK[:length]
-
-
-def _pick(logits_BLK: Tensor, positions_BU: Tensor) -> Tensor:
-    index_BUK = positions_BU.unsqueeze(-1).expand(-1, -1, logits_BLK.shape[-1])
-    return logits_BLK.gather(1, index_BUK)
 
 
 def decode_jobs(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:

@@ -63,14 +63,18 @@ class _Current(threading.local):
     states_BLD: Tensor | None = None
 
 
-class _MixedLinear(nn.Linear):
-    """A linear module of the base encoder with what each row's adapter adds to it."""
+class _RowLinear(nn.Linear):
+    """A linear module with the base encoder's weights, which knows its name."""
 
     def __init__(self, linear: nn.Linear, name: str, current: _Current):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self._name, self._current = name, current
+
+
+class _MixedLinear(_RowLinear):
+    """A linear module of the base encoder with what each row's adapter adds to it."""
 
     def forward(self, input: Tensor) -> Tensor:
         output = functional.linear(input, self.weight, self.bias)
@@ -78,14 +82,8 @@ class _MixedLinear(nn.Linear):
         return output if adds is None else adds.add(self._name, input, output)
 
 
-class _HeadLinear(nn.Linear):
+class _HeadLinear(_RowLinear):
     """A linear module of the head: every row's own."""
-
-    def __init__(self, linear: nn.Linear, name: str, current: _Current):
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
-        self._name, self._current = name, current
 
     def forward(self, input: Tensor) -> Tensor:
         heads = self._current.heads

@@ -68,11 +68,13 @@ class Conll(Format):
         ]
         findings.reading = Reading(file.style.scheme, file.join)
         findings.style = file.style
-        streams = [part.documents(findings.repairs) for part in (file, *layers)]
+        streams = [layer.documents() for layer in (file, *layers)]
         for document, *others in zip(*streams, strict=True):
             yield reduce(_join, others, document)
+        findings.repairs += file.repairs
         findings.notices += file.notices
         for layer in layers:
+            findings.repairs += layer.repairs
             findings.notices += (
                 notice
                 for notice in layer.notices

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from nertune.data.formats.conll.blocks import Blocks
 from nertune.data.formats.conll.layout import DOCSTART, NAMES
@@ -161,18 +161,20 @@ class Scanner:
         Raises:
             DataError: a line cannot be read.
         """
-        sentence: Sentence | None = None
+        numbers: list[int] = []
+        tokens: list[str] = []
+        tags: list[str] = []
         for index, line in (numbered := enumerate(lines)):
             number = first + index
-            if sentence is None and (block := self._blocks.read(lines, index)) is not None:
+            if not numbers and (block := self._blocks.read(lines, index)) is not None:
                 if not self._first_data_line[0]:
                     self._first_data_line = number, line
-                numbers = range(number, first + block.end)
-                yield Sentence(numbers, block.tokens, block.tags, self.docstarts)
+                own = range(number, first + block.end)
+                yield Sentence(own, block.tokens, block.tags, self.docstarts)
                 next(islice(numbered, block.end - index - 1, None), None)  # the blank line, too
                 continue
             # A comment stands between sentences: behind a blank line, or another one.
-            if sentence is None and COMMENT.match(line) and self._is_comment(line):
+            if not numbers and COMMENT.match(line) and self._is_comment(line):
                 self.comments += 1
                 if self.comments == 1:
                     self.first_comment = number, line
@@ -182,20 +184,19 @@ class Scanner:
                 if not is_boundary(line):
                     only_line = is_only and len(lines) == 1
                     raise DataError(self._explain(line, only_line), path=self._path, line=number)
-                if sentence is not None:
-                    yield sentence
-                sentence = None
+                if numbers:
+                    yield Sentence(numbers, tokens, tags, self.docstarts)
+                    numbers, tokens, tags = [], [], []
                 self.docstarts += _is_docstart(line)
                 continue
-            if sentence is None:
-                sentence = Sentence([], [], [], self.docstarts)
             if not self._first_data_line[0]:
                 self._first_data_line = number, line
             self.padded += line[-1] in " \t"
-            for values, value in zip(sentence, (number, *row), strict=False):
-                cast("list[object]", values).append(value)
-        if sentence is not None:
-            yield sentence
+            numbers.append(number)
+            tokens.append(row[0])
+            tags.append(row[1])
+        if numbers:
+            yield Sentence(numbers, tokens, tags, self.docstarts)
 
     def _is_comment(self, line: str) -> bool:
         """Whether a line between sentences that looks like a comment is one."""

@@ -47,7 +47,8 @@ class ConllFile:
     Attributes:
         style: how the file is laid out.
         join: what joins the tokens of a text: nothing or a space.
-        notices: what was decided, for the user to read.
+        notices: what was decided, for the user to read; also what was repaired, when all was read.
+        repairs: tags that were repaired, when all was read.
         inner: the option `columns` for each further layer of nested entities.
 
     Raises:
@@ -58,6 +59,7 @@ class ConllFile:
     def __init__(self, source: Source, options: ReadOptions):
         check_choice("scheme", options.scheme, ("auto", *SCHEMES))
         self.notices: list[str] = []
+        self.repairs: list[TagRepair] = []
         self._options, self._path = options, source.path
         self._sentences = Sentences(source, options)
         columns = self._sentences.columns
@@ -88,18 +90,14 @@ class ConllFile:
         inner = () if options.ignore_tags else columns.inner
         self.inner = tuple(f"{columns.token},{tag}" for tag in inner)
 
-    def documents(self, repairs: list[TagRepair]) -> Iterator[Document]:
+    def documents(self) -> Iterator[Document]:
         """The sentences, each a document.
-
-        Args:
-            repairs: gets the tags that were repaired.
 
         Raises:
             DataError: a tag is not in the scheme, or breaks it where `strict` was asked for.
         """
         scheme, strict = self._settled.scheme, self._options.strict
         glue = " " if self.join == "space" else ""
-        begun = len(repairs)
         for sentence in self._sentences:
             text = glue.join(sentence.tokens)
             tokens = token_spans(sentence.tokens, text, len(glue))
@@ -110,15 +108,13 @@ class ConllFile:
                 entities = tuple(
                     [Entity(tokens[a][0], tokens[b - 1][1], label) for a, b, label in spans]
                 )
-                if repaired:
-                    repairs += (
-                        TagRepair(sentence.lines[r.position], r.tag, r.reason) for r in repaired
-                    )
-                    if strict:
-                        say_repairs(repairs[begun:], scheme, self._path, strict=True)
+                self.repairs += (
+                    TagRepair(sentence.lines[r.position], r.tag, r.reason) for r in repaired
+                )
+                if repaired and strict:
+                    say_repairs(self.repairs, scheme, self._path, strict=True)
             meta = {"document": sentence.document} if self._has_borders else {}
             name = f"{self._path.name}:{sentence.lines[0]}"
             yield Document(text, entities, name, tokens, meta)
-        if len(repairs) > begun:
-            told = say_repairs(repairs[begun:], scheme, self._path, strict=False)
-            self.notices.append(told)
+        if self.repairs:
+            self.notices.append(say_repairs(self.repairs, scheme, self._path, strict=False))

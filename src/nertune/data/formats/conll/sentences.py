@@ -17,13 +17,13 @@ from nertune.data.formats.conll.lines import (
     detect_separator,
     splits_in_two,
 )
-from nertune.data.formats.source import Chunk
+from nertune.data.formats.source import Part
 from nertune.errors import DataError
 from nertune.storage.files import split_lines
 
 __all__ = ["Sentences"]
 
-_FIRST_LINES = 1000
+_FIRST_LINES = 1000  # that decide the layout, where a part has fewer
 
 
 class Sentences:
@@ -64,13 +64,13 @@ class Sentences:
             self._notices.append(chosen.describe())
             self._layout = Layout(chosen.separator, bare_types, chosen.split, chosen.blocks())
 
-    def _begin(self) -> tuple[list[str], list[Chunk] | None]:
+    def _begin(self) -> tuple[list[str], list[Part] | None]:
         """The first lines, which decide the layout; and the file, if it is small."""
         lines: list[str] = []
-        for chunk in self._source.text_chunks(by_line=True):
-            if chunk.is_whole:
-                return split_lines(chunk.text), [chunk]
-            lines += split_lines(chunk.text)
+        for part in self._source.text_parts(by_line=True):
+            if part.is_whole:
+                return split_lines(part.text), [part]
+            lines += split_lines(part.text)
             if len(lines) >= _FIRST_LINES:
                 break
         return lines, None
@@ -88,11 +88,11 @@ class Sentences:
         scanner = Scanner(self._layout, self._source.path, self._tags_elsewhere)
         held: list[Sentence] | None = None
         doubled = count = 0
-        chunks = self._whole or self._source.text_chunks(by_line=self._has_items)
-        for chunk in chunks:
-            held = [] if chunk.is_whole else None
-            doubled += self._look_at_ends(chunk)
-            for sentence in self._of_chunk(chunk, scanner):
+        parts = self._whole or self._source.text_parts(by_line=self._has_items)
+        for part in parts:
+            held = [] if part.is_whole else None
+            doubled += self._look_at_ends(part)
+            for sentence in self._of_part(part, scanner):
                 count += 1
                 if self._ignore_tags:
                     sentence = sentence._replace(tags=["O"] * len(sentence.tokens))
@@ -106,17 +106,17 @@ class Sentences:
             self._notices += is_new
         self._held, self._whole, self._doubled = held, None, doubled
 
-    def _of_chunk(self, chunk: Chunk, scanner: Scanner) -> Iterator[Sentence]:
-        lines = split_lines(chunk.text)
+    def _of_part(self, part: Part, scanner: Scanner) -> Iterator[Sentence]:
+        lines = split_lines(part.text)
         if self._has_items:
-            for row in slash.read(lines, self._source.path, chunk.first):
+            for row in slash.read(lines, self._source.path, part.first):
                 yield Sentence(*row)
         else:
-            yield from scanner.scan(lines, chunk.first, is_only=chunk.is_whole)
+            yield from scanner.scan(lines, part.first, is_only=part.is_whole)
 
-    def _look_at_ends(self, chunk: Chunk) -> int:
+    def _look_at_ends(self, part: Part) -> int:
         """Note the line ends of a part; gives how many are `\r\r\n`."""
-        text = chunk.text
+        text = part.text
         tail = text[len(text.rstrip("\r\n \t")) :]
         is_blank = len(tail) == len(text)
         self.final_newlines = tail.count("\n") + (self.final_newlines if is_blank else 0)
@@ -128,8 +128,8 @@ class Sentences:
 
     def _tags_elsewhere(self) -> set[str]:
         found: set[str] = set()
-        for chunk in self._source.text_chunks():
-            found |= collect_tags(split_lines(chunk.text), self._layout)
+        for part in self._source.text_parts():
+            found |= collect_tags(split_lines(part.text), self._layout)
         return found
 
 

@@ -256,9 +256,8 @@ def _check_bare_types(tagged: Iterable[Sentence], facts: TagFacts, path: Path) -
 
 def mark_of(facts: TagFacts, settled: Settled) -> str:
     """What stands between prefix and type in the first tag that has both: `-` or `_`."""
-    if settled.scheme == "IO" or not facts.first:
-        return "-"
-    return settled.spelling.get(facts.first, facts.first)[1]
+    first = settled.spelling.get(facts.first, facts.first)
+    return "_" if settled.scheme != "IO" and first[1:2] == "_" else "-"
 
 
 def decode(sentence: Sentence, scheme: Scheme, path: Path) -> tuple[list[TokenSpan], list[Repair]]:

@@ -70,7 +70,7 @@ class _Records:
     def __init__(self, source: Source, *, ignore_tags: bool):
         self._source, self._ignore_tags = source, ignore_tags
         self._held: list[Record] | None = None
-        self._rejected: list[int] = []  # how many are no gold, and the line of the first
+        self._num_rejected = self._first_rejected = 0  # records that are no gold; a line
 
     def __iter__(self) -> Iterator[Record]:
         return self._read() if self._held is None else iter(self._held)
@@ -78,9 +78,9 @@ class _Records:
     def _read(self) -> Iterator[Record]:
         held: list[Record] | None = None
         num_read = num_rejected = first_rejected = 0
-        for chunk in self._source.text_chunks(by_line=True):
-            held = [] if chunk.is_whole else None
-            for number, line in enumerate(split_lines(chunk.text), chunk.first):
+        for part in self._source.text_parts(by_line=True):
+            held = [] if part.is_whole else None
+            for number, line in enumerate(split_lines(part.text), part.first):
                 if not line.strip(" \t\r"):
                     continue
                 try:
@@ -95,7 +95,7 @@ class _Records:
                 if held is not None:
                     held.append(record)
                 yield record
-        self._rejected = [num_rejected, first_rejected]
+        self._num_rejected, self._first_rejected = num_rejected, first_rejected
         if not num_read:
             why = f": all {num_rejected} records are rejected or ignored" if num_rejected else ""
             raise DataError(f"the file holds no sentence{why}", path=self._source.path)
@@ -131,11 +131,11 @@ class _Records:
 
     def say_rejected(self) -> list[str]:
         """What was skipped, when all was gone through."""
-        count, first = self._rejected
-        if not count:
+        if not self._num_rejected:
             return []
         return [
-            f"{count} records skipped that Prodigy's user rejected or ignored (first: line {first})"
+            f"{self._num_rejected} records skipped that Prodigy's user rejected or ignored "
+            f"(first: line {self._first_rejected})"
         ]
 
     def _refuse(self, problem: Problem, line: int) -> DataError:
@@ -151,6 +151,7 @@ def _place_plain(record: Record) -> list[Entity] | None:
             return None
         start, end, label = span
         is_span = type(start) is int and type(end) is int and 0 <= start < end <= length
+        # Half a surrogate pair is not printable: it is refused where each span is checked.
         if not is_span or type(label) is not str or not label.isprintable() or not label:
             return None
         found.append(Entity(start, end, label))

@@ -19,6 +19,7 @@ __all__ = ["KEYS", "Problem", "Record", "read_record", "span_keys"]
 KEYS = ("entities", "label", "labels", "spans", "ents")
 """What may hold the entities."""
 
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_ENTITIES = ("tokens", "sents", "relations")  # of Prodigy, spaCy, doccano: hold offsets, too
 _START, _END = ("start", "start_offset"), ("end", "end_offset")
@@ -114,9 +115,6 @@ def _parse(line: str) -> dict[str, Any]:
             f"expected one JSON object a line such as {_EXAMPLE}, got {_kind(record)}{hint}"
         )
     return record
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _text(record: dict[str, Any]) -> str:
