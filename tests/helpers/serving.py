@@ -150,6 +150,7 @@ def in_thread(gate: Gate, listener: socket.socket, limits: Limits) -> Iterator[s
     finally:
         server.should_exit = True
         thread.join(30)
+        assert not thread.is_alive()
 
 
 class started:

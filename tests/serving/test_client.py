@@ -34,7 +34,7 @@ def refusal(status: int, code: str, message: str = "no", **headers: str) -> Answ
 
 
 def find(body: dict[str, Any]) -> Answer:
-    """Every 王 is a person; so is each half of 龍, which is discontinuous."""
+    """Every 王 is a person."""
     documents = []
     for text in body["texts"]:
         found = [
@@ -136,7 +136,7 @@ def test_many_texts_come_in_order_and_a_few_at_a_time(server: Scripted) -> None:
     """The later request may be answered first; only so many texts are taken ahead."""
 
     def slow_first(body: dict[str, Any]) -> Answer:
-        time.sleep(0.2 if len(server.bodies) == 1 else 0)
+        time.sleep(0.2 if body is server.bodies[0] else 0)
         return find(body)
 
     server.tag = slow_first
@@ -213,11 +213,12 @@ def test_one_refused_text_is_named(server: Scripted) -> None:
 
 
 def test_a_client_that_is_given_up_asks_no_more(server: Scripted) -> None:
-    server.tag = lambda _: refusal(503, "overloaded")
-    client = Client(server.url)
+    def only_first(body: dict[str, Any]) -> Answer:
+        return find(body) if body["texts"][0] == "0" else refusal(503, "overloaded")
+
+    server.tag = only_first
+    client = Client(server.url, patience=20)
     found = client.tag_texts(f"{n}" for n in range(10_000))
-    timer = threading.Timer(0.3, lambda: setattr(server, "tag", find))
-    timer.start()
     next(found)
     begun = time.monotonic()
     found.close()  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def test_int8_is_near_and_what_it_costs_is_said(
 def test_int8_answers_do_not_depend_on_what_is_beside_them(
     base: Path, mixed: Mapping[str, Path]
 ) -> None:
-    """Padded and not, beside others and alone: the same bits."""
+    """Padded and not, beside others and alone: the same, but for rounding in the heads."""
     served = MultiPredictor.load(base, mixed, device="cpu", backend="onnx-int8")
     jobs = [(name, i) for name in MIXED for i in range(len(TEXTS))]
     random.Random(1).shuffle(jobs)
@@ -80,7 +80,7 @@ def test_int8_answers_do_not_depend_on_what_is_beside_them(
         assert isinstance(alone, Document)
         assert [e.key for e in found.entities] == [e.key for e in alone.entities]
         for a, b in zip(found.entities, alone.entities, strict=True):
-            assert a.score == pytest.approx(b.score, abs=1e-4)
+            assert a.score == pytest.approx(b.score, abs=1e-6)
 
 
 def test_a_graph_that_is_not_the_encoder_is_refused(
@@ -95,7 +95,7 @@ def test_a_graph_that_is_not_the_encoder_is_refused(
     whole = EncoderGraph.states
     with monkeypatch.context() as patched:
         patched.setattr(TracedRows, "add", forget)  # the stacks are no inputs then
-        with pytest.raises(ArtifactError):
+        with pytest.raises(ArtifactError, match="Invalid input name"):
             MultiPredictor.load(base, mixed, device="cpu", backend="onnx")
     monkeypatch.setattr(EncoderGraph, "states", states)
     with pytest.raises(ArtifactError, match="its float32 graph is not the encoder"):

@@ -11,7 +11,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
@@ -210,6 +209,3 @@ class PageDriver:
         """What the system asks for: `prefers_color_scheme="dark"`."""
         told = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
-
-
-KEYS = Keys

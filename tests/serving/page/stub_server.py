@@ -159,9 +159,10 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.is_refused():
             return
+        hold = self.server.hold  # a test may set it to nothing once it sees the request
         self.server.requests.append(body)
-        if self.server.hold is not None:
-            self.server.hold.wait(20)
+        if hold is not None:
+            hold.wait(20)
         if self.server.busy:
             self.server.busy -= 1
             self.answer(503, refusal("busy", "the queue is full"), Retry_After="1")

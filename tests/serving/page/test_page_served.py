@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,27 +23,16 @@ TEXT = "🎉 王小明昨天到了北京。👩‍🔬 Tom和李华在上海,OK�
 @contextmanager
 def served(*names: str, key: str) -> Iterator[str]:
     """The tiny models' service in a thread; its address."""
-    import uvicorn
-
-    from helpers.serving import make_engine
+    from helpers.serving import in_thread, make_engine
     from nertune.serving.app import build_app
     from nertune.serving.gate import Keys
+    from nertune.serving.limits import Limits
     from nertune.serving.server import bind
     from nertune.serving.tagging import Tagging
 
-    app = build_app(Tagging(make_engine(*names)), Keys(api=key))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
-    with bind("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            while not server.started:  # until then, connections are refused
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join(30)
+    gate = build_app(Tagging(make_engine(*names)), Keys(api=key))
+    with bind("127.0.0.1", 0) as listener, in_thread(gate, listener, Limits()) as url:
+        yield url
 
 
 def is_shown(marks: list[str], document: Document) -> bool:

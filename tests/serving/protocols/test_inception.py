@@ -173,11 +173,7 @@ def with_doctype() -> str:
         ({"typeSystem": ""}, "not well-formed"),
         ({"document": {"xmi": "<a/>"}}, "expected XML with the root"),
         (
-            {
-                "document": {
-                    "xmi": f'<!DOCTYPE a SYSTEM "a.dtd">{make_cas(make_types()).to_xmi()[38:]}'
-                }
-            },
+            {"document": {"xmi": with_doctype()}},
             "refers to other files",
         ),
         ({"document": {"xmi": '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'}}, "declares entities"),
@@ -262,6 +258,7 @@ def test_no_path_comes_from_a_request(
     }  # fmt: skip
     answer = client.post("/inception/news/train", json=request)
     assert answer.status_code == 422
+    assert "metadata.feature" in answer.json()["error"]["message"]
     assert [p.name for p in store.folder.iterdir()] == [".changes"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -309,4 +308,3 @@ def test_texts_are_in_no_log(
     assert "results of type choices, which are not read" in caplog.text
     assert "王明" not in caplog.text
     assert json.loads(store.file("label-studio-2").read_text(encoding="utf-8"))["text"] == TEXT
-    assert Path(store.folder).is_dir()
