@@ -9,7 +9,7 @@ import pytest
 from nertune.evaluation.error_analysis import analyse
 from nertune.evaluation.metrics import score
 from nertune.labels.align import align_entities
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (3, 2), (-1, 2), (-2, -1)])
@@ -155,3 +155,31 @@ def test_entities_of_any_iterable_are_a_tuple(count: int) -> None:
         other = Document("ab", given)  # type: ignore[arg-type]
         assert other == document
         assert hash(other) == hash(document)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [Scope(), Scope(("B", "A")), Scope((), False), Scope(None, False, ((0, 1), (1, 3)))],
+)
+def test_a_scope_survives_plain_values(scope: Scope) -> None:
+    document = Document("abc", (Entity(0, 1, "A"),), scope=scope)
+    assert Document.from_dict(document.to_dict()) == document
+    assert ("scope" in document.to_dict()) == (scope != Scope())
+    assert scope.is_full == (scope == Scope())
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"label": ["A"]}, "'label' is no key"),
+        ({"labels": "PER"}, "expected a list of labels"),
+        ({"complete": "no"}, "expected true or false"),
+        ({"unknown": [3]}, r"expected \[start, end\] spans"),
+        ({"unknown": [[2, 3], [0, 1]]}, "out of order"),
+        ({"unknown": [[2, 9]]}, "reaches beyond the text"),
+        ({"labels": [""]}, "is empty"),
+    ],
+)
+def test_a_scope_that_cannot_be_is_refused(values: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Document.from_dict({"text": "abc", "scope": values})

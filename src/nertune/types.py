@@ -1,4 +1,4 @@
-"""The two values that flow through nertune: `Entity` and `Document`."""
+"""The values that flow through nertune: `Entity`, `Document` and its `Scope`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from operator import le, lt
 from typing import Any
 
-__all__ = ["Document", "Entity", "Fragments"]
+__all__ = ["Document", "Entity", "Fragments", "Scope"]
 
 Fragments = tuple[tuple[int, int], ...]
 """Half-open spans in Unicode code points."""
@@ -106,6 +106,74 @@ def _key(entity: Entity) -> tuple[object, ...]:
     return entity.key
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the entities of a partially labelled document say about the rest of its text.
+
+    Attributes:
+        labels: those that the document is labelled for; `None`: all that there are.
+        complete: whether text that no entity covers holds no entity of these labels. If not, it is
+            unknown.
+        unknown: half-open spans of the text, in order, of which nothing is known.
+
+    Raises:
+        ValueError: a label is empty, or the spans are empty, out of order or overlap.
+    """
+
+    labels: tuple[str, ...] | None = None
+    complete: bool = True
+    unknown: Fragments = ()
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            if not all(self.labels):
+                raise ValueError("a label of the scope is empty")
+            object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
+        position = 0
+        for start, end in self.unknown:
+            if not position <= start < end:
+                raise ValueError(f"unknown span [{start}, {end}) is empty or out of order")
+            position = end
+
+    @property
+    def is_full(self) -> bool:
+        """Whether text without an entity is known to hold none of any label."""
+        return self.labels is None and self.complete and not self.unknown
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scope:
+        """From plain values, as `to_dict` gives them.
+
+        Raises:
+            ValueError: a key is not known, or a value is not of its kind.
+        """
+        if others := sorted(values.keys() - {"labels", "complete", "unknown"}):
+            raise ValueError(f"scope: {others[0]!r} is no key; expected labels, complete, unknown")
+        labels, complete = values.get("labels"), values.get("complete", True)
+        is_list = isinstance(labels, list | tuple)
+        if labels is not None and not (is_list and all(isinstance(x, str) for x in labels)):
+            raise ValueError(f"scope: labels: expected a list of labels, got {labels!r}")
+        if not isinstance(complete, bool):
+            raise ValueError(f"scope: complete: expected true or false, got {complete!r}")
+        try:
+            unknown = tuple((int(start), int(end)) for start, end in values.get("unknown") or ())
+        except (TypeError, ValueError) as error:
+            got = values["unknown"]
+            raise ValueError(f"scope: unknown: expected [start, end] spans, got {got!r}") from error
+        return cls(None if labels is None else tuple(labels), complete, unknown)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, which `from_dict` reads; what says nothing is left out."""
+        values: dict[str, Any] = {}
+        if self.labels is not None:
+            values["labels"] = list(self.labels)
+        if not self.complete:
+            values["complete"] = False
+        if self.unknown:
+            values["unknown"] = [list(span) for span in self.unknown]
+        return values
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """A text with its entities.
@@ -117,9 +185,11 @@ class Document:
         tokens: the source's own token spans `(start, end)` where it had them, so that
             writing gives back what was read; `None` for raw text.
         meta: what else the source said of it, as JSON values; it comes back with the answer.
+        scope: of which labels and parts of the text the entities are all that there are; by
+            default of all (`Scope`).
 
     Raises:
-        ValueError: an entity or a token reaches beyond the text.
+        ValueError: an entity, a token or an unknown span reaches beyond the text.
     """
 
     text: str
@@ -127,6 +197,7 @@ class Document:
     id: str = ""
     tokens: tuple[tuple[int, int], ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    scope: Scope = Scope()
 
     def __post_init__(self) -> None:
         if not isinstance(self.entities, tuple) or len(self.entities) > 1:
@@ -139,6 +210,11 @@ class Document:
                 )
         if self.tokens:
             self._check_tokens(self.tokens)
+        if self.scope.unknown and self.scope.unknown[-1][1] > len(self.text):
+            raise ValueError(
+                f"unknown span {list(self.scope.unknown[-1])} reaches beyond the text of "
+                f"{len(self.text)} characters"
+            )
 
     def _check_tokens(self, tokens: Fragments) -> None:
         starts, ends = zip(*tokens, strict=True)
@@ -192,6 +268,7 @@ class Document:
             id=str(values.get("id") or ""),
             tokens=None if tokens is None else tuple((start, end) for start, end in tokens),
             meta=dict(values.get("meta") or {}),
+            scope=Scope.from_dict(values.get("scope") or {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,6 +286,8 @@ class Document:
             values["tokens"] = [list(token) for token in self.tokens]
         if self.meta:
             values["meta"] = dict(self.meta)
+        if self.scope != Scope():
+            values["scope"] = self.scope.to_dict()
         return values
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,1 @@
+"""Learning from few and bad labels: self-training, distillation, audit, selection."""
