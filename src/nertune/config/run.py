@@ -360,6 +360,11 @@ class TrainSettings(Section):
         "kept up to this size in GiB (on disk above 2 GiB). 0: run them in "
         "every epoch.",
     )
+    noise: Share = Field(
+        0.0,
+        description="Share of the tokens of pseudo-labelled training documents (meta.pseudo is "
+        "true, as self-train sets it) that are replaced by the mask token.",
+    )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
 

@@ -33,9 +33,11 @@ from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.examples import Examples, measure_coverage, prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
+from nertune.training.noise import TokenNoise, is_pseudo
 from nertune.training.observer import Observer, Observers
 from nertune.training.optimizer import group_parameters, group_rates
 from nertune.training.trainer import FitResult, Trainer
+from nertune.types import Document
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -169,13 +171,14 @@ def fit(
     log = RunLog(folder.log, track=tracker)
     states = None
     try:
-        states, frozen = _states(learner, examples, folder)
+        noise = _noise(learner, examples, data.train.documents)
+        states, frozen = _states(learner, examples, folder, has_noise=noise is not None)
         hashes = {split: corpus.sha256 for split, corpus in data.items()}
         told = Observers([EpochLines(), log, *observers])
         told.on_begin(settings.run.name, settings.train.epochs)
         trainer = Trainer(
             learner.predictor.tagger,
-            _batches(learner, examples, states),
+            _batches(learner, examples, states, noise),
             settings.train,
             accelerator,
             evaluate=None if (dev := data.dev) is None else lambda: _scores(learner.predictor, dev),
@@ -218,7 +221,23 @@ def _announce(learner: Learner, examples: Examples) -> None:
         _LOG.warning("%s", message)
 
 
-def _batches(learner: Learner, examples: Examples, states: StateStore | None) -> TrainingBatches:
+def _noise(
+    learner: Learner, examples: Examples, documents: Sequence[Document]
+) -> TokenNoise | None:
+    """What masks tokens of pseudo-labelled documents, where there are any and it is asked for."""
+    settings = learner.settings
+    if not settings.train.noise:
+        return None
+    noisy = [is_pseudo(documents[window.document]) for window in examples.windows]
+    if not any(noisy):
+        return None
+    tokenizer = learner.predictor.segmenter.tokenizer
+    return TokenNoise(tokenizer, share=settings.train.noise, seed=settings.run.seed, noisy=noisy)
+
+
+def _batches(
+    learner: Learner, examples: Examples, states: StateStore | None, noise: TokenNoise | None
+) -> TrainingBatches:
     settings, predictor = learner.settings, learner.predictor
     is_all = settings.model.pieces == "all"
     return TrainingBatches(
@@ -228,11 +247,12 @@ def _batches(learner: Learner, examples: Examples, states: StateStore | None) ->
         pad_id=predictor.segmenter.tokenizer.pad_id,
         continuation=continuation_ids(predictor.tagset.tags) if is_all else None,
         states=states,
+        noise=noise,
     )
 
 
 def _states(
-    learner: Learner, examples: Examples, folder: RunFolder
+    learner: Learner, examples: Examples, folder: RunFolder, *, has_noise: bool
 ) -> tuple[StateStore | None, dict[str, Any]]:
     """What the frozen layers give, where there are any and it is not too much to keep.
 
@@ -244,6 +264,9 @@ def _states(
     needed = count_state_bytes(predictor.tagger, examples.windows)
     limit = settings.cache_gib * 2**30
     if not needed or not limit:
+        return None, none
+    if has_noise:
+        _LOG.info("the frozen layers run in every epoch: train.noise masks other tokens each time")
         return None, none
     if needed > limit:
         _LOG.info("%s", f"the frozen layers run in every epoch: what they give takes "

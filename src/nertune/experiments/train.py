@@ -289,6 +289,7 @@ def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any
         "epochs": [report.to_dict() for report in result.history],
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
+        "steps": result.steps,
         "seconds": result.earlier_seconds + time.perf_counter() - outcome.started,
         "peak_memory_bytes": peak_memory_bytes(device),
         "dev": scores["dev"].to_dict() if "dev" in scores else None,

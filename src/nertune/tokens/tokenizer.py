@@ -73,6 +73,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def mask_id(self) -> int | None:
+        """The id that stands for a masked token: the mask token, else the unknown one."""
+        ...
+
+    @property
     def prefix_ids(self) -> list[int]:
         """Special tokens before a window, e.g. [CLS]."""
         ...
@@ -193,6 +198,10 @@ class CharTokenizer:
         return 0
 
     @property
+    def mask_id(self) -> int | None:
+        return 1
+
+    @property
     def prefix_ids(self) -> list[int]:
         return []
 
@@ -295,6 +304,12 @@ class EncoderTokenizer:
     @property
     def pad_id(self) -> int:
         return int(self.backend.pad_token_id or 0)
+
+    @property
+    def mask_id(self) -> int | None:
+        found = self.backend.mask_token_id
+        found = self.backend.unk_token_id if found is None else found
+        return None if found is None else int(found)
 
     @property
     def prefix_ids(self) -> list[int]:

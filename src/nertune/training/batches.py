@@ -10,8 +10,10 @@ from typing import TypeVar
 import torch
 
 from nertune.tokens.batching import Batch, collate, epoch_batches
+from nertune.tokens.windows import Window
 from nertune.training.examples import Examples
 from nertune.training.hidden_state_cache import StateStore
+from nertune.training.noise import TokenNoise
 
 __all__ = ["TrainingBatches"]
 
@@ -29,6 +31,7 @@ class TrainingBatches:
         pad_id: fills them.
         continuation: with `model.pieces = "all"`, `align.continuation_ids`.
         states: what the frozen layers give for every window, if they are not to be run again.
+        noise: masks tokens; not with `states`, which were computed without.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class TrainingBatches:
         pad_id: int,
         continuation: Sequence[int] | None = None,
         states: StateStore | None = None,
+        noise: TokenNoise | None = None,
     ):
+        assert states is None or noise is None, "states of masked tokens are not kept"
         self._examples = examples
         self._budget_tokens, self._seed, self._pad_id = budget_tokens, seed, pad_id
-        self._continuation, self.states = continuation, states
+        self._continuation, self.states, self._noise = continuation, states, noise
         self._lengths = [len(window.piece_ids) for window in examples.windows]
         self._targets = examples.count_targets(all_pieces=continuation is not None)
 
@@ -61,18 +66,26 @@ class TrainingBatches:
         """How many units these windows own."""
         return sum(len(self._examples.targets[i]) for i in chosen)
 
-    def load(self, order: Sequence[Sequence[int]], device: torch.device) -> Iterator[Batch]:
-        """The batches on a device; elsewhere than on the CPU each is made ready ahead."""
+    def load(
+        self, order: Sequence[Sequence[int]], device: torch.device, *, epoch: int
+    ) -> Iterator[Batch]:
+        """The batches on a device; elsewhere than on the CPU each is made ready ahead.
+
+        Args:
+            order: the windows of each batch, all or some of `self.order(epoch)`.
+            device: where the batches shall be.
+            epoch: the epoch, which decides what `noise` masks.
+        """
 
         def prepare(chosen: Sequence[int]) -> Batch:
-            return self._collate(chosen).to(device)
+            return self._collate(chosen, epoch).to(device)
 
         # The cores of a CPU are all at work.
         return map(prepare, order) if device.type == "cpu" else _map_ahead(prepare, order)
 
-    def _collate(self, chosen: Sequence[int]) -> Batch:
+    def _collate(self, chosen: Sequence[int], epoch: int) -> Batch:
         batch = collate(
-            [self._examples.windows[i] for i in chosen],
+            [self._window(i, epoch) for i in chosen],
             pad_id=self._pad_id,
             tags=[self._examples.targets[i] for i in chosen],
             continuation=self._continuation,
@@ -80,6 +93,10 @@ class TrainingBatches:
         return (
             batch if self.states is None else replace(batch, states_BLD=self.states.batch(chosen))
         )
+
+    def _window(self, index: int, epoch: int) -> Window:
+        window = self._examples.windows[index]
+        return window if self._noise is None else self._noise.apply(window, index, epoch)
 
 
 def _map_ahead(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:

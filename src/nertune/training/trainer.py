@@ -37,6 +37,7 @@ class FitResult:
     history: list[EpochReport]
     best_epoch: int
     stopped_early: bool
+    steps: int  # of the optimizer, in all
     earlier_seconds: float  # of the processes before a resumption, as far as their work was kept
 
 
@@ -124,6 +125,7 @@ class Trainer:
             history=self._progress.history,
             best_epoch=self._progress.best_epoch,
             stopped_early=len(self._progress.history) < self._settings.epochs,
+            steps=self._progress.step,
             earlier_seconds=earlier,
         )
 
@@ -136,7 +138,7 @@ class Trainer:
         if device.type != "mps":  # which has no float64
             self._loss_sum = self._loss_sum.to(device)
         self._started = time.perf_counter() - progress.seconds
-        remaining = self._batches.load(order[progress.batch :], device)
+        remaining = self._batches.load(order[progress.batch :], device, epoch=progress.epoch)
         for number, batch in enumerate(remaining, start=progress.batch):
             first = number - number % self._settings.accumulate
             group = order[first : first + self._settings.accumulate]
