@@ -26,6 +26,7 @@ from nertune.labels.align import continuation_ids
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
+from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.transfer import Base
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
@@ -239,13 +240,16 @@ def _batches(
     learner: Learner, examples: Examples, states: StateStore | None, noise: TokenNoise | None
 ) -> TrainingBatches:
     settings, predictor = learner.settings, learner.predictor
-    is_all = settings.model.pieces == "all"
+    continuation: Mapping[int, int] | None = None
+    if settings.model.pieces == "all":
+        allowed: AllowedTags = predictor.tagger.head.allowed  # of softmax, which alone has this
+        continuation = allowed.continuations(continuation_ids(predictor.tagset.tags))
     return TrainingBatches(
         examples,
         budget_tokens=settings.train.batch_tokens,
         seed=settings.run.seed,
         pad_id=predictor.segmenter.tokenizer.pad_id,
-        continuation=continuation_ids(predictor.tagset.tags) if is_all else None,
+        continuation=continuation,
         states=states,
         noise=noise,
     )

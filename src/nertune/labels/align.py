@@ -11,17 +11,19 @@ white space at its ends, and the units of one that cannot be said at all have no
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nertune.labels.schemes import TokenSpan, encode_tags
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = [
     "IGNORED",
     "UNKNOWN",
     "Alignment",
     "LostEntity",
+    "Unmarked",
     "align_entities",
     "continuation_ids",
     "spans_to_entities",
@@ -50,27 +52,47 @@ class LostEntity:
     reason: str
 
 
+class Unmarked(NamedTuple):
+    """What the gold says of a unit that no entity covers where it does not say `O`.
+
+    Attributes:
+        absent: the labels of which there is no entity; `None` where nothing is known.
+        begins: whether an entity that it is in must begin with it: an entity ends right before it,
+            or nothing is there, or the document begins.
+    """
+
+    absent: tuple[str, ...] | None
+    begins: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """A document's gold in units.
 
     Attributes:
         spans: the entities that units can express, those of `trimmed` without their ends.
-        tags: their BIO2 tags, one per unit; `None` where the gold does not say one, which is in the
-            units of lost entities that no kept one covers.
+        tags: their BIO2 tags, one per unit; `None` where the gold does not say one: in the units of
+            lost entities that no kept one covers, and where the document's scope leaves it open.
         lost: the entities that units cannot express; they stay in the Document and are scored
             as missed.
         trimmed: the entities that are trained on without the white space, or the characters that
             the tokenizer drops, at their ends; they, too, stay in the Document as they are.
+        unmarked: by unit what is known of those that the scope leaves open; empty where the scope
+            is full.
     """
 
     spans: list[TokenSpan]
     tags: list[str | None]
     lost: list[LostEntity]
     trimmed: list[LostEntity]
+    unmarked: Mapping[int, Unmarked] = field(default_factory=dict)
 
 
-def align_entities(document: Document, units: Sequence[tuple[int, int]]) -> Alignment:
+def align_entities(
+    document: Document,
+    units: Sequence[tuple[int, int]],
+    labels: Collection[str] | None = None,
+) -> Alignment:
     """Express a document's entities in units.
 
     Where entities overlap, the longer is kept, then the earlier (a flat tagger cannot say both).
@@ -78,6 +100,8 @@ def align_entities(document: Document, units: Sequence[tuple[int, int]]) -> Alig
     Args:
         document: a text with entities.
         units: the spans that the model labels, in order (`Encoding.units`).
+        labels: all that the model knows, if that is known: a unit outside of all entities is `O`
+            where the document's scope has all of them.
     """
     cut = _Cut(document, units)
     kept: list[TokenSpan] = []
@@ -104,9 +128,19 @@ def align_entities(document: Document, units: Sequence[tuple[int, int]]) -> Alig
     for items in (lost, trimmed):
         items.sort(key=lambda item: item.entity.key)
     tags: list[str | None] = [*encode_tags(kept, len(units))]
-    for i in unknown - taken.keys():
+    unknown -= taken.keys()
+    absent = {
+        i: labels
+        for i, labels in cut.find_absent(document.scope, labels)
+        if i not in taken and i not in unknown
+    }
+    for i in unknown | absent.keys():
         tags[i] = None
-    return Alignment(kept, tags, lost, trimmed)
+    unmarked = {
+        i: Unmarked(labels, begins=i - 1 not in absent and i - 1 not in unknown)
+        for i, labels in absent.items()
+    }
+    return Alignment(kept, tags, lost, trimmed, unmarked)
 
 
 class _Cut:
@@ -120,8 +154,28 @@ class _Cut:
 
     def touched(self, entity: Entity) -> tuple[int, int]:
         """The units that share a character with an entity: a half-open range of their indices."""
-        first = bisect_right(self._ends, entity.start)
-        return first, max(first, bisect_left(self._starts, entity.end))
+        return self._within(entity.start, entity.end)
+
+    def _within(self, start: int, end: int) -> tuple[int, int]:
+        first = bisect_right(self._ends, start)
+        return first, max(first, bisect_left(self._starts, end))
+
+    def find_absent(
+        self, scope: Scope, labels: Collection[str] | None
+    ) -> Iterator[tuple[int, tuple[str, ...] | None]]:
+        """Units that a scope leaves open, with the labels of which nothing is there."""
+        open_units: set[int] = set()
+        for span in scope.unknown:
+            open_units.update(range(*self._within(*span)))
+        is_all = scope.labels is None or (
+            labels is not None and not set(labels).difference(scope.labels)
+        )
+        if scope.complete and is_all:
+            yield from ((i, None) for i in sorted(open_units))
+            return
+        absent = scope.labels if scope.complete else None
+        for i in range(len(self._units)):
+            yield i, None if i in open_units else absent
 
     def trim(self, entity: Entity) -> tuple[int, int]:
         """The same without white space at the ends; empty if nothing else is left."""

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.models.heads.base import Head
+from nertune.models.heads.entity_ratio import EntityRatio
+from nertune.models.heads.softmax import unit_loss
 from nertune.tokens.batching import Batch
 
 __all__ = ["Tagger", "pick_units"]
@@ -28,12 +29,16 @@ class Tagger(nn.Module):
         emitter: `(piece_ids_BL, attention_BL) -> emissions_BLK`; where a batch brings what frozen
             layers gave, that is the third argument.
         head: an `nn.Module` that is a `Head`.
+
+    Attributes:
+        entity_ratio: with it, the loss keeps the expected share of entities near a ratio.
     """
 
     def __init__(self, emitter: nn.Module, head: Head):
         super().__init__()
         self.emitter = emitter
         self.head = cast("Any", head)
+        self.entity_ratio: EntityRatio | None = None
 
     @property
     def device(self) -> torch.device:
@@ -46,20 +51,18 @@ class Tagger(nn.Module):
 
         Cross-entropy for softmax, negative log-likelihood of the known tags for a CRF; with the
         piece strategy `all`, the mean over all labelled pieces. Units whose tag is `UNKNOWN` are no
-        labelled ones; where there is no other, the loss is 0.
+        labelled ones; where there is no other, the loss is 0. Units that a document's scope leaves
+        open count, with what is known of them. With an `entity_ratio`, its penalty is added.
         """
         inputs = [batch.piece_ids_BL, batch.attention_BL]
         if batch.states_BLD is not None:
             inputs.append(batch.states_BLD)
         emissions_BLK = self.emitter(*inputs)
         if batch.piece_tags_BL is not None:
-            summed: Tensor = functional.cross_entropy(
-                emissions_BLK.flatten(0, 1).float(),
-                batch.piece_tags_BL.flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-            )
-            return summed / (batch.piece_tags_BL != IGNORED).sum().clamp(min=1)
+            mask_BL = batch.piece_tags_BL != IGNORED
+            allowed = getattr(self.head, "allowed", None)
+            summed = unit_loss(emissions_BLK, batch.piece_tags_BL, mask_BL, allowed)
+            return summed / mask_BL.sum().clamp(min=1) + self._penalty(emissions_BLK, batch)
         assert batch.tags_BU is not None, "a loss needs gold tags"
         emissions_BUK = pick_units(emissions_BLK, batch.positions_BU)
         summed = self.head.loss(
@@ -67,7 +70,14 @@ class Tagger(nn.Module):
         )
         known_BU = batch.tags_BU != UNKNOWN
         labelled_BU = batch.mask_BU & (known_BU if known_BU.ndim == 2 else known_BU.any(dim=2))
-        return summed / labelled_BU.sum().clamp(min=1)
+        return summed / labelled_BU.sum().clamp(min=1) + self._penalty(emissions_BLK, batch)
+
+    def _penalty(self, emissions_BLK: Tensor, batch: Batch) -> Tensor | float:
+        if self.entity_ratio is None or batch.tags_BU is None:
+            return 0.0
+        return self.entity_ratio.penalty(
+            self.head, pick_units(emissions_BLK, batch.positions_BU), batch
+        )
 
     @torch.inference_mode()
     def emit(self, batch: Batch) -> list[NDArray[np.float32]]:

@@ -5,7 +5,7 @@ Tensors are named by their axes: B windows, L tokens, U units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,9 +32,10 @@ class Batch:
         mask_BU: bool, whether there is a unit; every row begins with a unit.
         first_B, last_B: bool, whether the owned units begin or end their document.
         tags_BU: int64 what the head learns (`Head.targets`), e.g. tag ids; `[B, U, …]` where
-            that is several numbers a unit; `UNKNOWN` where the gold does not say it, `IGNORED` at
-            padding; `None` when there is no gold.
-        piece_tags_BL: int64 tag ids of all tokens of labelled units (strategy `all`), `IGNORED`
+            that is several numbers a unit; `UNKNOWN` where the gold does not say it, numbers below
+            it where it says several tags (`heads.allowed`), `IGNORED` at padding; `None` when there
+            is no gold.
+        piece_tags_BL: the same of all tokens of labelled units (strategy `all`), `IGNORED`
             elsewhere.
         states_BLD: what an encoder's frozen layers give for the tokens; `None` computes it.
     """
@@ -70,7 +71,7 @@ def collate(
     *,
     pad_id: int,
     tags: Sequence[Sequence[Any]] | None = None,
-    continuation: Sequence[int] | None = None,
+    continuation: Sequence[int] | Mapping[int, int] | None = None,
 ) -> Batch:
     """Pad windows to a batch.
 
@@ -78,8 +79,8 @@ def collate(
         windows: at least one.
         pad_id: fills `piece_ids_BL`.
         tags: what each window's owned units are to learn, e.g. tag ids.
-        continuation: the tag that a unit's later tokens carry, by the tag of its first
-            (`align.continuation_ids`); gives `piece_tags_BL`.
+        continuation: what a unit's later tokens learn, by what its first does
+            (`align.continuation_ids`, `AllowedTags.continuations`); gives `piece_tags_BL`.
     """
     piece_ids_BL = _pad([w.piece_ids for w in windows], pad_id)
     attention_BL = _pad([[1] * len(w.piece_ids) for w in windows], 0)
@@ -112,7 +113,9 @@ def _pad(rows: Sequence[Sequence[Any]], value: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def _spread(window: Window, tags: Sequence[int], continuation: Sequence[int]) -> list[int]:
+def _spread(
+    window: Window, tags: Sequence[int], continuation: Sequence[int] | Mapping[int, int]
+) -> list[int]:
     """The tag of every token of the owned units whose tag is known."""
     row = [IGNORED] * len(window.piece_ids)
     ends = [*window.positions[1:], window.owned_end]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -29,7 +29,7 @@ class TrainingBatches:
         budget_tokens: the padded size of a batch, in tokens, at most.
         seed: orders the batches.
         pad_id: fills them.
-        continuation: with `model.pieces = "all"`, `align.continuation_ids`.
+        continuation: with `model.pieces = "all"`, as for `collate`.
         states: what the frozen layers give for every window, if they are not to be run again.
         noise: masks tokens; not with `states`, which were computed without.
     """
@@ -41,7 +41,7 @@ class TrainingBatches:
         budget_tokens: int,
         seed: int,
         pad_id: int,
-        continuation: Sequence[int] | None = None,
+        continuation: Sequence[int] | Mapping[int, int] | None = None,
         states: StateStore | None = None,
         noise: TokenNoise | None = None,
     ):

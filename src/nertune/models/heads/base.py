@@ -30,6 +30,7 @@ from nertune.errors import ConfigError
 from nertune.labels.align import UNKNOWN, LostEntity, align_entities
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
+from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.decoding import Chain, span_probabilities, viterbi
 from nertune.types import Document
 
@@ -56,7 +57,7 @@ class Targets:
 
     Attributes:
         values: for each unit an integer or a row of integers (the same number for all units).
-            `UNKNOWN` where the gold does not say it.
+            `UNKNOWN` where the gold does not say it; numbers below that are the head's own.
         lost: the entities that the head cannot express; they are scored as missed.
         trimmed: those that are trained on without the white space at their ends.
     """
@@ -109,7 +110,13 @@ class Head(Protocol):
 
     @abstractmethod
     def targets(self, document: Document, units: Sequence[tuple[int, int]]) -> Targets:
-        """What to learn from a document whose units have these character spans."""
+        """What to learn from a document whose units have these character spans.
+
+        `document.scope` says of which labels and parts of the text the entities are all that there
+        are. `align_entities(document, units, labels)` respects it: its `tags` are `None`, not `O`,
+        where the gold leaves a unit open. A head that makes `UNKNOWN` of `None` never learns that
+        there is nothing where there may be something; what may be there is in `unmarked`.
+        """
         ...
 
     @abstractmethod
@@ -167,7 +174,14 @@ class Head(Protocol):
 
 
 class SequenceHead(Head, Protocol):
-    """A head under which an entity is a run of tags in a legal sequence: softmax, CRF."""
+    """A head under which an entity is a run of tags in a legal sequence: softmax, CRF.
+
+    Attributes:
+        allowed: the sets of tags that targets below `UNKNOWN` name, for a loss that sums over them;
+            `None`, as by default, in a head whose loss does not: it gets `UNKNOWN` in their place.
+    """
+
+    allowed: AllowedTags | None = None
 
     @abstractmethod
     def chain(self) -> Chain:
@@ -175,11 +189,27 @@ class SequenceHead(Head, Protocol):
         ...
 
     def targets(self, document: Document, units: Sequence[tuple[int, int]]) -> Targets:
-        """The id of each unit's tag; of overlapping entities the longer, then the earlier."""
-        alignment = align_entities(document, units)
+        """The id of each unit's tag; of overlapping entities the longer, then the earlier.
+
+        Where the document's scope leaves a unit open, the number of the tags that it may have.
+        """
+        alignment = align_entities(document, units, self.tagset.labels)
         known = iter(self.tagset.encode(tag for tag in alignment.tags if tag is not None))
         ids = [UNKNOWN if tag is None else next(known) for tag in alignment.tags]
+        if self.allowed is not None:
+            for unit, unmarked in alignment.unmarked.items():
+                ids[unit] = self.allowed.find(unmarked)
         return Targets(ids, alignment.lost, alignment.trimmed)
+
+    def expected_entity_units(
+        self, logits_BUK: Tensor, mask_BU: Tensor, first_B: Tensor, last_B: Tensor
+    ) -> Tensor | None:
+        """How many units of each row are in entities, as the head expects it; differentiable.
+
+        The axes are those of `loss`. `None`, as by default, of a head that does not compute it: it
+        cannot be trained with `train.entity_ratio`.
+        """
+        return None
 
     def spans(self, scores: Scores) -> list[list[TokenSpan]]:
         """The entities under the most probable legal tag sequence (`decoding.viterbi`)."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from nertune.labels.align import UNKNOWN
 from nertune.labels.tagset import TagSet
+from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.base import KeptTags, SequenceHead
 from nertune.models.heads.decoding import Chain
 
@@ -29,10 +29,12 @@ class Crf(nn.Module, SequenceHead):
     """
 
     rate_group = "crf"
+    allowed: AllowedTags
 
     def __init__(self, tagset: TagSet):
         super().__init__()
         self.tagset = tagset
+        self.allowed = AllowedTags(tagset)
         self.start_K = nn.Parameter(torch.zeros(len(tagset)))
         self.transition_KK = nn.Parameter(torch.zeros(len(tagset), len(tagset)))
         self.end_K = nn.Parameter(torch.zeros(len(tagset)))
@@ -50,36 +52,59 @@ class Crf(nn.Module, SequenceHead):
     ) -> Tensor:
         """Negative log-likelihood of the known tags, summed over windows.
 
-        Where the tag of a unit is `UNKNOWN`, the likelihood is that of all legal sequences which
-        agree with the known tags (Tsuboi et al., 2008: "Training conditional random fields using
-        incomplete annotations"). A window that does not begin (or end) its document has no start
-        (or end) score.
+        Where the tag of a unit is `UNKNOWN`, or one of a set (`AllowedTags`), the likelihood is
+        that of all legal sequences which agree with what is known (Tsuboi et al., 2008: "Training
+        conditional random fields using incomplete annotations"). A window that does not begin (or
+        end) its document has no start (or end) score.
 
         Args:
             logits_BUK: the classifier's outputs at the units.
-            targets_BU: gold tag ids, or `UNKNOWN`; anything where there is no unit.
+            targets_BU: gold tag ids, `UNKNOWN`, or numbers of sets; anything where there is no
+                unit.
             mask_BU: where there is a unit; every row has at least one.
             first_B, last_B: whether a row begins or ends its document.
 
         Raises:
-            ValueError: a row has no unit or a gap, or a unit is `IGNORED`.
+            ValueError: a row has no unit or a gap, or a unit is `IGNORED` or of no known set.
         """
         is_run = bool(mask_BU[:, 0].all()) and not bool((mask_BU[:, 1:] & ~mask_BU[:, :-1]).any())
-        unknown_BU = mask_BU & (targets_BU == UNKNOWN)
-        if not is_run or bool((mask_BU & ~unknown_BU & (targets_BU < 0)).any()):
+        if not is_run or bool((mask_BU & ~self.allowed.is_valid(targets_BU)).any()):
             raise ValueError(
-                "every row must be a run of units followed by padding, each with a tag or UNKNOWN"
+                "every row must be a run of units followed by padding, each with a tag or UNKNOWN "
+                "or a set that the head has named"
             )
         logits_BUK = logits_BUK.float()
         scores = self._masked(first_B, last_B)
-        if not bool(unknown_BU.any()):
+        if not bool((mask_BU & (targets_BU < 0)).any()):
             gold_B = self._gold(logits_BUK, targets_BU.clamp(min=0), mask_BU, *scores)
         else:
-            tags_K = torch.arange(logits_BUK.shape[2], device=targets_BU.device)
-            agrees_BUK = unknown_BU.unsqueeze(2) | (targets_BU.unsqueeze(2) == tags_K)
+            agrees_BUK = self.allowed.agree(targets_BU)
             agreeing_BUK = logits_BUK.masked_fill(~agrees_BUK, _CONTRADICTED)
             gold_B = _log_sum(agreeing_BUK, mask_BU, *scores)
         return (_log_sum(logits_BUK, mask_BU, *scores) - gold_B).sum()
+
+    def expected_entity_units(
+        self, logits_BUK: Tensor, mask_BU: Tensor, first_B: Tensor, last_B: Tensor
+    ) -> Tensor:
+        """The summed marginal probabilities of all tags but `O`, float32 `[B]`.
+
+        By a forward pass that carries, beside the weight of all paths to a tag, how many units in
+        entities they have had so far (the expectation semiring; Eisner, 2002).
+        """
+        logits_BUK = logits_BUK.float()
+        start_BK, transition_KK, end_BK = self._masked(first_B, last_B)
+        inside_K = torch.tensor([tag != "O" for tag in self.tagset.tags], device=logits_BUK.device)
+        alpha_BK = start_BK + logits_BUK[:, 0]
+        count_BK = inside_K.float().expand_as(alpha_BK)
+        for step in range(1, logits_BUK.shape[1]):
+            paths_BKK = alpha_BK.unsqueeze(2) + transition_KK
+            shares_BKK = paths_BKK.softmax(dim=1)
+            counted_BK = (shares_BKK * count_BK.unsqueeze(2)).sum(dim=1) + inside_K
+            reached_BK = paths_BKK.logsumexp(dim=1) + logits_BUK[:, step]
+            is_unit_B1 = mask_BU[:, step : step + 1]
+            alpha_BK = torch.where(is_unit_B1, reached_BK, alpha_BK)
+            count_BK = torch.where(is_unit_B1, counted_BK, count_BK)
+        return ((alpha_BK + end_BK).softmax(dim=1) * count_BK).sum(dim=1)
 
     def _masked(self, first_B: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def where_legal(scores: Tensor, legal: Tensor) -> Tensor:
