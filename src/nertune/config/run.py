@@ -334,6 +334,24 @@ class TrainSettings(Section):
         description="Epochs without a better dev micro-F1 before training stops; 0: never "
         "stop early.",
     )
+    entity_ratio: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of units in entities that training keeps to in documents whose unmarked "
+        "text is unknown; 0: it does not. The default is that of the fully labelled documents of "
+        "dev, else of train, else 0.15.",
+    )
+    entity_ratio_margin: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="How far from train.entity_ratio the expected share may be; by default a tenth "
+        "of a ratio that was measured, a third of any other.",
+    )
+    entity_ratio_weight: float = Field(
+        10.0, ge=0, description="Weight of the penalty for leaving that margin."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Number format of the computation; auto: bf16 on a GPU that has it, else fp32.",

@@ -32,6 +32,7 @@ from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
 from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
+from nertune.training.entity_ratio import choose_entity_ratio
 from nertune.training.examples import Examples, measure_coverage, prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.noise import TokenNoise, is_pseudo
@@ -200,6 +201,10 @@ def _prepare(learner: Learner, data: RunData) -> Examples:
     """The training data as the tagger reads them; what it cannot express is said."""
     segmenter, head = learner.predictor.segmenter, learner.predictor.tagger.head
     train, dev = data.train, data.dev
+    dev_documents = () if dev is None else dev.documents
+    learner.predictor.tagger.entity_ratio = choose_entity_ratio(
+        learner.settings.train, train.documents, dev_documents, segmenter, head
+    )
     examples = prepare_examples(train.documents, segmenter, head)
     examples.coverage.refuse_if_mostly_lost(train.path, train.documents, segmenter, head)
     coverages = {"train": examples.coverage}

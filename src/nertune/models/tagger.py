@@ -61,7 +61,7 @@ class Tagger(nn.Module):
         if batch.piece_tags_BL is not None:
             mask_BL = batch.piece_tags_BL != IGNORED
             allowed = getattr(self.head, "allowed", None)
-            summed = unit_loss(emissions_BLK, batch.piece_tags_BL, mask_BL, allowed)
+            summed: Tensor = unit_loss(emissions_BLK, batch.piece_tags_BL, mask_BL, allowed)
             return summed / mask_BL.sum().clamp(min=1) + self._penalty(emissions_BLK, batch)
         assert batch.tags_BU is not None, "a loss needs gold tags"
         emissions_BUK = pick_units(emissions_BLK, batch.positions_BU)
@@ -75,9 +75,8 @@ class Tagger(nn.Module):
     def _penalty(self, emissions_BLK: Tensor, batch: Batch) -> Tensor | float:
         if self.entity_ratio is None or batch.tags_BU is None:
             return 0.0
-        return self.entity_ratio.penalty(
-            self.head, pick_units(emissions_BLK, batch.positions_BU), batch
-        )
+        emissions_BUK = pick_units(emissions_BLK, batch.positions_BU)
+        return self.entity_ratio.penalty(self.head, emissions_BUK, batch)
 
     @torch.inference_mode()
     def emit(self, batch: Batch) -> list[NDArray[np.float32]]:
