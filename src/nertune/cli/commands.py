@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nertune import __version__
+from nertune.cli.auditing import audit
 from nertune.cli.comparing import advise, compare, sweep
 from nertune.cli.data import convert, inspect
 from nertune.cli.editing import dedupe, map_, merge, split, view
@@ -42,7 +43,7 @@ for _command in (
     encoders,
 ):  # fmt: skip
     app.command()(_command)
-for _data_command in (inspect, convert, split, merge, map_, dedupe, view, formats):
+for _data_command in (inspect, convert, split, merge, map_, dedupe, audit, view, formats):
     data_app.command(_data_command.__name__.rstrip("_"))(_data_command)
 
 _DISK_HINTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 __all__ = ["NOTHING", "Block", "Browser", "Bullets", "Cell", "Example", "Examples", "LabelCount",
-           "Page", "Paragraph", "Picture", "Row", "Section", "Segment", "Table",
+           "Page", "Paragraph", "Picture", "Place", "Places", "Row", "Section", "Segment", "Table",
            "brief"]  # fmt: skip
 
 NOTHING = "–"
@@ -100,15 +100,35 @@ class Picture:
         return f"data:image/svg+xml;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
-Block = Table | Paragraph | Bullets | Picture
-
-
 class Segment(NamedTuple):
     """A part of a text. If it is an entity: its label, and `""` (right), `wrong` or `missed`."""
 
     text: str
     label: str | None = None
     kind: str = ""
+
+
+class Place(NamedTuple):
+    """A suspicious place of a corpus: `gold` and `suggested` are its text as each reads it."""
+
+    kind: str
+    meaning: str
+    probability: str
+    document: str
+    gold: Sequence[Segment]
+    suggested: Sequence[Segment]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Suspicious places, one below the other; only an HTML page shows them."""
+
+    items: Sequence[Place]
+    kind: ClassVar[str] = "places"
+
+
+Block = Table | Paragraph | Bullets | Picture | Places
 
 
 class Example(NamedTuple):

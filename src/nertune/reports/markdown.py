@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from nertune.reports.content import Block, Bullets, Page, Paragraph, Picture, Table
+from nertune.reports.content import Block, Bullets, Page, Paragraph, Picture, Places, Table
 
 __all__ = ["to_markdown"]
 
@@ -35,6 +35,8 @@ def _show(block: Block) -> str:
             return "\n".join(f"- {_escape(item)}" for item in items)
         case Picture(text, path):
             return f"![{text}]({path.name})"
+        case Places():
+            return ""
         case Paragraph(text, "note"):
             return text
         case Paragraph(text, kind):

@@ -1,0 +1,263 @@
+"""Where the gold is suspicious: what it reads, what models read that were not trained on it.
+
+Two readings of one place are compared, that of the gold and that of the models. With the
+probabilities of spans (`Candidates`), the gold's reading has the probability
+
+    of an entity:    p(its span)
+    of no entity:    1 − Σ p(spans there), over spans that exclude each other
+
+How much that says depends on how well the models know a label. As in confident learning
+(Northcutt, Jiang & Chuang, 2021), here with exact spans in the place of classes, a probability is
+therefore taken relative to the label's mean self-confidence t, which is the mean out-of-fold
+probability of the gold entities that have it:
+
+    an entity of the gold:   1 − min(1, p(its span) / t)
+    no entity in the gold:   min(1, Σ p(spans there) / t)
+
+For models that know their labels, t is near 1 and this is 1 minus the probability of the gold's
+reading. For weak ones, most of whose gold has a low probability, a low one is no sign of an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from nertune.semisupervised.audit.candidates import Candidates
+from nertune.semisupervised.audit.copies import Copy
+from nertune.types import Document, Entity
+
+__all__ = ["KINDS", "Kind", "Suspicion", "find_suspicions", "kind_of", "measure_confidence",
+           "weigh_copy"]  # fmt: skip
+
+_LEAST_CONFIDENCE = 0.3  # a label that is not known better says nothing for or against the gold
+_RIGHT = 0.9  # how often a copy is labelled right: decides how much one outweighs a model
+
+Kind: TypeAlias = Literal["missed", "spurious", "boundary", "type", "copy"]
+KINDS: tuple[Kind, ...] = ("missed", "spurious", "boundary", "type", "copy")
+"""An entity is missing; is none; has other ends; another label; copies of a text differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A place where the gold may be wrong.
+
+    Attributes:
+        index: of the document in the corpus.
+        document: its id.
+        kind: what seems to be wrong.
+        probability: that the gold is wrong there, in [0, 1].
+        gold: the entities that the gold has there; none if one is missed.
+        suggested: what should stand there instead, with probabilities; none if gold is spurious.
+        gold_probability: of the gold's reading, in [0, 1].
+        suggested_probability: of the other reading, in [0, 1].
+        reason: in words.
+        other: id of the copy that is labelled otherwise; empty for other kinds.
+    """
+
+    index: int
+    document: str
+    kind: Kind
+    probability: float
+    gold: tuple[Entity, ...]
+    suggested: tuple[Entity, ...]
+    gold_probability: float
+    suggested_probability: float
+    reason: str = ""
+    other: str = ""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The part of the text that it is about."""
+        found = (*self.gold, *self.suggested)
+        return min(e.start for e in found), max(e.end for e in found)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that gold and suggestion have, sorted."""
+        return tuple(sorted({e.label for e in (*self.gold, *self.suggested)}))
+
+
+def measure_confidence(candidates: Iterable[Candidates]) -> dict[str, float]:
+    """The mean out-of-fold probability of the gold entities of each label, at least .3, at most 1.
+
+    Args:
+        candidates: those of the whole corpus.
+    """
+    scores: dict[str, list[float]] = {}
+    for found in candidates:
+        for entity in found.gold:
+            scores.setdefault(entity.label, []).append(_score(entity))
+    return {
+        label: max(_LEAST_CONFIDENCE, sum(values) / len(values)) for label, values in scores.items()
+    }
+
+
+def find_suspicions(
+    index: int,
+    document: Document,
+    candidates: Candidates,
+    confidence: Mapping[str, float] | None = None,
+    *,
+    least: float = 0.0,
+) -> list[Suspicion]:
+    """The suspicious places of a document, no two for one gold entity.
+
+    Args:
+        index: of the document in the corpus.
+        document: with gold.
+        candidates: what the models say of it.
+        confidence: of each label (`measure_confidence`); 1 where it is not given.
+        least: of suspicions less probable none is made.
+    """
+    known = confidence or {}
+    found = _of_gold(index, document, candidates, known)
+    found += _missed(index, document, candidates, known)
+    return [s for s in found if s.probability >= least]
+
+
+def kind_of(gold: Sequence[Entity], suggested: Sequence[Entity]) -> Kind:
+    """What the kind of error is, by both readings of a place."""
+    if not gold:
+        return "missed"
+    if not suggested:
+        return "spurious"
+    spans = [(e.start, e.end) for e in gold]
+    return "type" if spans == [(e.start, e.end) for e in suggested] else "boundary"
+
+
+def _of_gold(
+    index: int, document: Document, candidates: Candidates, confidence: Mapping[str, float]
+) -> list[Suspicion]:
+    """For each gold entity the best other reading; those that share it are one suspicion."""
+    by_reading: dict[tuple[Any, ...], list[tuple[Entity, tuple[Entity, ...], float]]] = {}
+    for gold in candidates.gold:
+        rivals = [e for e in candidates.others if _overlap(e, gold)]
+        nothing = max(0.0, 1.0 - _score(gold) - _mass(rivals))
+        reading = _reading(rivals)
+        chance = max((_score(e) for e in reading), default=0.0)
+        if nothing >= chance:
+            reading, chance = (), nothing
+        key: tuple[Any, ...] = tuple(e.key for e in reading) or ("no entity", *gold.key)
+        by_reading.setdefault(key, []).append((gold, reading, chance))
+    found = []
+    for places in by_reading.values():
+        golds = tuple(gold for gold, _, _ in places)
+        _, reading, chance = places[0]
+        least = min(map(_score, golds))
+        wrong = 1.0 - min(1.0, min(_score(g) / confidence.get(g.label, 1.0) for g in golds))
+        found.append(
+            Suspicion(
+                index,
+                document.id,
+                kind_of(golds, reading),
+                wrong,
+                golds,
+                reading,
+                least,
+                chance,
+            )
+        )
+    return found
+
+
+def _reading(rivals: Sequence[Entity]) -> tuple[Entity, ...]:
+    """The likeliest of some spans, with others that are likely and lie beside it."""
+    chosen: list[Entity] = []
+    for entity in sorted(rivals, key=lambda e: (-_score(e), e.key)):
+        if chosen and _score(entity) < 0.5:
+            break
+        if not any(_overlap(entity, other) for other in chosen):
+            chosen.append(entity)
+    return tuple(sorted(chosen, key=lambda e: e.key))
+
+
+def _missed(
+    index: int, document: Document, candidates: Candidates, confidence: Mapping[str, float]
+) -> list[Suspicion]:
+    """Spans where the gold has nothing; of those that overlap the likeliest."""
+    taken = [*candidates.gold, *(entity for entity, _ in candidates.not_judged)]
+    free = [e for e in candidates.others if not any(_overlap(e, other) for other in taken)]
+    free = [e for e in free if _is_known(document, e)]
+    found, chosen = [], list[Entity]()
+    for entity in sorted(free, key=lambda e: (-_score(e), e.key)):
+        if any(_overlap(entity, other) for other in chosen):
+            continue
+        chosen.append(entity)
+        any_there = min(1.0, _mass([e for e in free if _overlap(e, entity)]))
+        wrong = min(1.0, any_there / confidence.get(entity.label, 1.0))
+        found.append(
+            Suspicion(
+                index,
+                document.id,
+                "missed",
+                wrong,
+                (),
+                (entity,),
+                1.0 - any_there,
+                _score(entity),
+            )
+        )
+    return found
+
+
+def _is_known(document: Document, entity: Entity) -> bool:
+    """Whether the gold says that there is no such entity, and not that it is unknown."""
+    scope = document.scope
+    if not scope.complete or (scope.labels is not None and entity.label not in scope.labels):
+        return False
+    return not any(start < entity.end and entity.start < end for start, end in scope.unknown)
+
+
+def _mass(entities: Iterable[Entity]) -> float:
+    return sum(map(_score, entities))
+
+
+def _score(entity: Entity) -> float:
+    return entity.score or 0.0
+
+
+def _overlap(one: Entity, other: Entity) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def weigh_copy(document: Document, copy: Copy, candidates: Candidates, other: str) -> Suspicion:
+    """A passage that is labelled otherwise elsewhere, with the probability that this place errs.
+
+    Every copy is a vote that is right with probability .9, on top of what the models say: a
+    reading r with v copies has the weight p(r) · (.9 / .1)^v.
+
+    Args:
+        document: that of the copy.
+        copy: the passage.
+        candidates: what the models say of the document.
+        other: the id of the document that has the passage otherwise.
+    """
+    gold = _reading_probability(copy.gold, copy.suggested, candidates)
+    suggested = _reading_probability(copy.suggested, copy.gold, candidates)
+    odds = _RIGHT / (1 - _RIGHT)
+    most = max(copy.num_same, copy.num_other)  # powers of differences: no overflow
+    weights = [
+        gold * odds ** (copy.num_same - most),
+        suggested * odds ** (copy.num_other - most),
+        max(0.0, 1.0 - gold - suggested) * odds**-most,
+    ]
+    total = sum(weights)
+    wrong = 0.5 if total == 0 else 1.0 - weights[0] / total
+    return Suspicion(
+        copy.index, document.id, "copy", wrong, copy.gold, copy.suggested, gold, suggested,
+        other=other,
+    )  # fmt: skip
+
+
+def _reading_probability(
+    reading: Sequence[Entity], against: Sequence[Entity], candidates: Candidates
+) -> float:
+    """Of all its entities (the least likely decides), or of none where the other has some."""
+    every = (*candidates.gold, *candidates.others)
+    if reading:
+        scores = {e.key: _score(e) for e in every}
+        return min(scores.get(e.key, 0.0) for e in reading)
+    there = [e for e in every if any(_overlap(e, other) for other in against)]
+    return max(0.0, 1.0 - _mass(there))
