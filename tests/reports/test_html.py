@@ -138,7 +138,7 @@ def test_rows_of_a_group_share_their_first_cells() -> None:
 
 def test_the_template_is_in_the_package_and_strict() -> None:
     names = [file.name for file in files("nertune.reports").joinpath("templates").iterdir()]
-    assert sorted(names) == ["browser.css", "browser.html", "page.html"]
+    assert sorted(names) == ["browser.css", "browser.html", "page.html", "places.html"]
     with pytest.raises(UndefinedError):
         to_html(object())  # type: ignore[arg-type]
 

@@ -179,7 +179,7 @@ def test_tasks_there_and_back(
 
 
 def correct(path: Path, format: str) -> str:
-    """What an annotator makes of the tasks: 北京 instead of 王明 in the first, nothing left else."""
+    """What an annotator makes of the tasks: 北京 instead of 王明, and nothing in the other one."""
     if format == "label-studio":
         tasks = json.loads(path.read_text(encoding="utf-8"))
         assert [len(t["predictions"][0]["result"]) for t in tasks] == [2, 0]
@@ -209,9 +209,9 @@ def test_tasks_that_nobody_corrected_change_nothing(
 ) -> None:
     made = make_audit(columns, settings, [suspect(1, (), (Entity(3, 5, "L", 0.9),))])
     path = save_tasks(made, tmp_path, format="label-studio", num_documents=5).path
-    for annotations in ([], [{"was_cancelled": True, "result": []}]):
-        changed = label_studio(path, lambda task, a=annotations: task.update(annotations=a))
-        target = tmp_path / f"fixed-{len(annotations)}.conll"
+    for given in ([], [{"was_cancelled": True, "result": []}]):
+        changed = label_studio(path, lambda task, given=given: task.update(annotations=given))
+        target = tmp_path / f"fixed-{len(given)}.conll"
         applied = apply_corrections(columns, changed, target)
         assert (applied.documents, applied.changes) == (0, ())
         assert "1 tasks without an annotation" in applied.notices[-1]
