@@ -27,7 +27,8 @@ from nertune.storage.files import read_text, shorten
 from nertune.tokens.units import choose_unit, cut_visible
 from nertune.types import Document, Entity, Scope
 
-__all__ = ["Applied", "Change", "Tasks", "apply_corrections", "find_task_format", "save_tasks"]
+__all__ = ["Applied", "Change", "Tasks", "apply_corrections", "find_task_format",
+           "name_documents", "save_tasks"]  # fmt: skip
 
 _ID, _AUDIT, _SUGGESTED = "nertune_id", "nertune_audit", "nertune_suggested"
 _FORMATS = {"label-studio": ".json", "doccano": ".jsonl", "jsonl": ".jsonl"}
