@@ -300,6 +300,12 @@ class TrainSettings(Section):
         1024, ge=1, description="Tokens in a batch, padding included, at most."
     )
     accumulate: int = Field(1, ge=1, description="Batches in an optimizer step.")
+    epoch_batches: int = Field(
+        0,
+        ge=0,
+        description="Batches in an epoch, behind which dev is scored; 0: one pass over the "
+        "training data. Passes follow each other without a break.",
+    )
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Optimizer.")
     learning_rate: Rate | None = Field(
         None,
@@ -380,8 +386,8 @@ class TrainSettings(Section):
     )
     noise: Share = Field(
         0.0,
-        description="Share of the tokens of pseudo-labelled training documents (meta.pseudo is "
-        "true, as self-train sets it) that are replaced by the mask token.",
+        description="Share of the tokens of pseudo-labelled documents (meta.pseudo is true, as "
+        "self-train sets it) and of unlabelled text that are replaced by the mask token.",
     )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 

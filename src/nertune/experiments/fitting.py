@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,7 @@ from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
 from nertune.models.heads.allowed import AllowedTags
+from nertune.models.heads.base import soft_head
 from nertune.models.heads.transfer import Base
 from nertune.tokens.units import choose_unit
 from nertune.training.accelerator import build_accelerator
@@ -38,6 +39,7 @@ from nertune.training.hidden_state_cache import StateStore, count_state_bytes, s
 from nertune.training.noise import TokenNoise, is_pseudo
 from nertune.training.observer import Observer, Observers
 from nertune.training.optimizer import group_parameters, group_rates
+from nertune.training.soft_targets import SoftSource, SoftTargets
 from nertune.training.trainer import FitResult, Trainer
 from nertune.types import Document
 
@@ -88,21 +90,24 @@ class Learner:
         return {group: rates[group] for group in group_parameters(tagger)}
 
 
-def build_learner(settings: Settings, start: Start | None, corpus: Corpus) -> Learner:
+def build_learner(
+    settings: Settings, start: Start | None, corpus: Corpus, soft: SoftSource | None = None
+) -> Learner:
     """The tagger as it begins, seeded by `run.seed`.
 
     Args:
         settings: of the run.
         start: the trained model that it starts from, if it does (`start.open_start`).
         corpus: the training data, which gives labels, unit and an LSTM's vocabulary.
+        soft: unlabelled text with a teacher, which gives them too.
 
     Raises:
         NertuneError: the settings do not fit the model, or it cannot be loaded.
     """
     accelerator = _accelerator(settings)
     torch.manual_seed(settings.run.seed)
-    documents = corpus.documents
-    tagset = TagSet.from_labels(corpus.labels)
+    documents: Iterable[Document] = corpus.documents
+    tagset = TagSet.from_labels([*corpus.labels, *(() if soft is None else soft.labels)])
     max_pieces, stride = settings.model.max_pieces, settings.model.stride
     base: Base | None = None
     if start is not None:
@@ -113,7 +118,9 @@ def build_learner(settings: Settings, start: Start | None, corpus: Corpus) -> Le
         if not max_pieces and stride < 0:
             max_pieces, stride = start.manifest.max_pieces, start.manifest.stride
     else:
-        unit = choose_unit(documents, settings.model.unit)
+        if soft is not None:
+            documents = _Chained(corpus.documents, soft)
+        unit = choose_unit(corpus.documents or documents, settings.model.unit)
         tokenizer = build_tokenizer(settings, documents, unit)
         if settings.model.emitter == "encoder":
             base = load_base(settings.model.encoder, tagset)
@@ -121,6 +128,18 @@ def build_learner(settings: Settings, start: Start | None, corpus: Corpus) -> Le
     segmenter = build_segmenter(tagger, tokenizer, unit, max_pieces=max_pieces, stride=stride)
     predictor = Predictor(tagger.to(accelerator.device), segmenter, tagset)
     return Learner(settings, start, predictor, accelerator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chained:
+    """Labelled documents, then unlabelled ones; to be gone through more than once."""
+
+    labelled: Sequence[Document]
+    soft: SoftSource
+
+    def __iter__(self) -> Iterator[Document]:
+        yield from self.labelled
+        yield from self.soft.documents()
 
 
 def _accelerator(settings: Settings) -> Accelerator:
@@ -148,6 +167,7 @@ def fit(
     *,
     resume: bool,
     overwrite: bool,
+    soft: SoftSource | None = None,
 ) -> tuple[FitResult, dict[str, Any]]:
     """Train; what came of it, and what was done about frozen layers.
 
@@ -157,15 +177,17 @@ def fit(
         folder: of the run; emptied of an earlier run here and not before, since data or encoder
             may be refused.
         observers: are told about progress.
-        resume, overwrite: as for `experiments.train.train`.
+        resume, overwrite, soft: as for `experiments.train.train`.
 
     Raises:
         NertuneError: data or settings cannot be used, or training diverged.
     """
     settings, accelerator = learner.settings, learner.accelerator
     examples = _prepare(learner, data)
-    _announce(learner, examples)
     folder.begin(overwrite=overwrite)
+    if soft is not None:
+        examples = replace(examples, soft=_prepare_soft(learner, soft, folder))
+    _announce(learner, examples)
     tracker = None
     if settings.train.tensorboard:
         accelerator.init_trackers("tensorboard")
@@ -176,6 +198,7 @@ def fit(
         noise = _noise(learner, examples, data.train.documents)
         states, frozen = _states(learner, examples, folder, has_noise=noise is not None)
         hashes = {split: corpus.sha256 for split, corpus in data.items()}
+        hashes |= {} if soft is None else {"soft": soft.key}
         told = Observers([EpochLines(), log, *observers])
         told.on_begin(settings.run.name, settings.train.epochs)
         trainer = Trainer(
@@ -214,6 +237,20 @@ def _prepare(learner: Learner, data: RunData) -> Examples:
     return examples
 
 
+def _prepare_soft(learner: Learner, soft: SoftSource, folder: RunFolder) -> SoftTargets:
+    """What the teacher says of the unlabelled text, in the student's units and tags."""
+    predictor = learner.predictor
+    head = predictor.tagger.head
+    soft_head(head)  # refused before the teacher reads
+    targets = soft.prepare(predictor.segmenter, head, folder.soft)
+    store = targets.store
+    _LOG.info(
+        "unlabelled text: %s documents, %s units, %s MiB of soft targets",
+        f"{store.num_documents:,}", f"{store.num_units:,}", f"{store.num_bytes / 2**20:,.1f}",
+    )  # fmt: skip
+    return targets
+
+
 def _announce(learner: Learner, examples: Examples) -> None:
     settings, predictor = learner.settings, learner.predictor
     trainable, total = learner.num_parameters
@@ -230,11 +267,12 @@ def _announce(learner: Learner, examples: Examples) -> None:
 def _noise(
     learner: Learner, examples: Examples, documents: Sequence[Document]
 ) -> TokenNoise | None:
-    """What masks tokens of pseudo-labelled documents, where there are any and it is asked for."""
+    """What masks tokens of pseudo-labelled and of unlabelled text, where that is asked for."""
     settings = learner.settings
     if not settings.train.noise:
         return None
     noisy = [is_pseudo(documents[window.document]) for window in examples.windows]
+    noisy += [] if examples.soft is None else [True] * len(examples.soft.windows)
     if not any(noisy):
         return None
     tokenizer = learner.predictor.segmenter.tokenizer
@@ -249,7 +287,7 @@ def _batches(
     if settings.model.pieces == "all":
         allowed: AllowedTags = predictor.tagger.head.allowed  # of softmax, which alone has this
         continuation = allowed.continuations(continuation_ids(predictor.tagset.tags))
-    return TrainingBatches(
+    batches = TrainingBatches(
         examples,
         budget_tokens=settings.train.batch_tokens,
         seed=settings.run.seed,
@@ -258,6 +296,8 @@ def _batches(
         states=states,
         noise=noise,
     )
+    batches.num_batches = settings.train.epoch_batches
+    return batches
 
 
 def _states(
@@ -270,7 +310,7 @@ def _states(
     """
     predictor, settings = learner.predictor, learner.settings.train
     none = {"run_once": False, "seconds": 0.0, "bytes": 0}
-    needed = count_state_bytes(predictor.tagger, examples.windows)
+    needed = count_state_bytes(predictor.tagger, examples.all_windows)
     limit = settings.cache_gib * 2**30
     if not needed or not limit:
         return None, none
@@ -287,7 +327,7 @@ def _states(
     try:
         states = store_states(
             predictor.tagger,
-            examples.windows,
+            examples.all_windows,
             pad_id=predictor.segmenter.tokenizer.pad_id,
             accelerator=learner.accelerator,
             folder=folder.path,
@@ -313,12 +353,13 @@ def _fingerprint(learner: Learner, data_hashes: Mapping[str, str]) -> dict[str, 
     ):  # fmt: skip
         values[section].pop(key)
     values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}
+    soft = {"soft": data_hashes["soft"]} if "soft" in data_hashes else {}
     flat = {f"{section}.{key}": v for section, keys in values.items() for key, v in keys.items()}
     if encoder := learner.encoder:  # its frozen weights are in no checkpoint
         flat["encoder"] = hash_encoder(encoder)
     if start is not None:
         flat["start_from"] = start.sha256
-    return flat | {"tokenizer": learner.predictor.segmenter.tokenizer.fingerprint()}
+    return flat | soft | {"tokenizer": learner.predictor.segmenter.tokenizer.fingerprint()}
 
 
 def _scores(predictor: Predictor, corpus: Corpus) -> dict[str, float]:

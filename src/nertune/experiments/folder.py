@@ -71,6 +71,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def soft(self) -> Path:
+        """What a teacher says of unlabelled text; removed when the run is finished."""
+        return self.path / "soft"
+
+    @property
     def prepared(self) -> Path:
         """Text in tokens, of a pre-training run."""
         return self.path / "prepared"
@@ -162,7 +167,8 @@ class RunFolder:
         if self.log.exists():
             flush(self.log)
         write_json(self.record, record)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for folder in (self.checkpoints, self.soft):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _make(self) -> None:
         """Have a folder that can be written to, before hours of training and not behind them."""
@@ -223,7 +229,8 @@ class RunFolder:
         The record goes first: it says that all else is there.
         """
         self.record.unlink(missing_ok=True)
-        for folder in (self.model, self.checkpoints, self.path / "tensorboard", self.prepared):
+        for folder in (self.model, self.checkpoints, self.path / "tensorboard", self.prepared,
+                       self.soft):  # fmt: skip
             shutil.rmtree(folder, ignore_errors=True)
         files = [
             self.log,

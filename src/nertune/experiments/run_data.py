@@ -13,6 +13,7 @@ from nertune.data.splits import SPLITS, load_splits
 from nertune.errors import DataError
 from nertune.experiments.run_warnings import find_data_warnings
 from nertune.training.examples import Coverage
+from nertune.training.soft_targets import SoftSource
 
 __all__ = ["RunData", "load_run_data", "log_coverage"]
 
@@ -34,7 +35,11 @@ class RunData:
 
 
 def load_run_data(
-    settings: Settings, given: Mapping[str, Corpus] | None, *, with_test: bool
+    settings: Settings,
+    given: Mapping[str, Corpus] | None,
+    *,
+    with_test: bool,
+    soft: SoftSource | None = None,
 ) -> RunData:
     """Read the files of a run; counts, notices and what makes scores say less go to the log.
 
@@ -42,6 +47,7 @@ def load_run_data(
         settings: of the run.
         given: by split, in the place of files.
         with_test: whether to read `data.test` at all.
+        soft: unlabelled text with a teacher: the training data may then hold no entity.
 
     Raises:
         DataError: a file cannot be used, or holds no entity to learn from.
@@ -56,7 +62,7 @@ def load_run_data(
             _LOG.info("%s", f"  {notice}")
     train = loaded["train"]
     corpora = RunData(train, loaded.get("dev"), loaded.get("test"))
-    if not train.labels:
+    if not train.labels and soft is None:
         raise DataError("holds no entity to learn from", path=train.path)
     if corpora.dev is None:
         _LOG.info("no data.dev: nothing chooses an epoch, so the last one is kept")
@@ -64,7 +70,9 @@ def load_run_data(
         _LOG.info(
             "%s", f"data.test is not scored: add --test, or nertune evaluate MODEL {data.test}"
         )
-    for message in find_data_warnings(corpora.train, corpora.dev, corpora.test):
+    for message in find_data_warnings(
+        corpora.train, corpora.dev, corpora.test, () if soft is None else soft.labels
+    ):
         _LOG.warning("%s", message)
     _warn_of_leakage(corpora)
     return corpora

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus
 from nertune.models.tagger import Tagger
-from nertune.tokens.batching import epoch_batches
+from nertune.training.batches import order_of_epoch
 from nertune.training.examples import Examples
 
 __all__ = ["find_data_warnings", "find_training_warnings"]
@@ -17,13 +18,16 @@ _FEW_STEPS = 20
 _LONG_WARMUP = 0.5  # of all steps
 
 
-def find_data_warnings(train: Corpus, dev: Corpus | None, test: Corpus | None) -> list[str]:
+def find_data_warnings(
+    train: Corpus, dev: Corpus | None, test: Corpus | None, taught: Sequence[str] = ()
+) -> list[str]:
     """Of the corpora: what cannot teach, choose or score.
 
     Args:
         train: with entities.
         dev: chooses the epoch, if there is one.
         test: is scored, if there is one.
+        taught: labels that a teacher knows.
     """
     found = []
     texts = {document.text for document in train.documents}
@@ -36,7 +40,7 @@ def find_data_warnings(train: Corpus, dev: Corpus | None, test: Corpus | None) -
         )
     if test is not None and not test.num_entities:
         found.append("test holds no entity: its scores say nothing")
-    known = set(train.labels)
+    known = {*train.labels, *taught}
     for split, corpus in (("dev", dev), ("test", test)):
         if corpus is not None and (unseen := sorted(set(corpus.labels) - known)):
             found.append(f"{split}: {', '.join(unseen)} never occurs in training: will be missed")
@@ -50,12 +54,17 @@ def find_training_warnings(settings: Settings, examples: Examples, tagger: Tagge
 
 def _step_warnings(settings: Settings, examples: Examples) -> list[str]:
     train = settings.train
-    lengths = [len(window.piece_ids) for window in examples.windows]
+    lengths = examples.lengths
     if not lengths:
         return []  # which is refused
-    batches = len(
-        epoch_batches(lengths, budget_tokens=train.batch_tokens, seed=settings.run.seed, epoch=1)
+    order = order_of_epoch(
+        lengths,
+        budget_tokens=train.batch_tokens,
+        seed=settings.run.seed,
+        epoch=1,
+        num_batches=train.epoch_batches,
     )
+    batches = len(order)
     steps = math.ceil(batches / train.accumulate)
     total = train.epochs * steps
     in_all = f"{total:,} optimizer step{'s' * (total != 1)} in the whole run"

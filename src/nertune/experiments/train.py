@@ -35,6 +35,7 @@ from nertune.inference.predictor import Predictor, load_model
 from nertune.storage.processes import refuse_many_processes
 from nertune.training.examples import measure_coverage
 from nertune.training.observer import Observer
+from nertune.training.soft_targets import SoftSource
 from nertune.training.trainer import FitResult
 from nertune.types import Document
 
@@ -54,6 +55,7 @@ class _Run:
     score_test: bool
     resume: bool
     overwrite: bool
+    soft: SoftSource | None
 
 
 def train(
@@ -64,6 +66,7 @@ def train(
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
     corpora: Mapping[str, Corpus] | None = None,
+    soft: SoftSource | None = None,
 ) -> dict[str, Any]:
     """Train, save and score one tagger.
 
@@ -79,6 +82,7 @@ def train(
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
         corpora: by split, in the place of the files that `settings.data` names.
+        soft: unlabelled text with a teacher, learnt beside the training data, which may be empty.
 
     Returns:
         The record, as in `record.json`.
@@ -86,18 +90,10 @@ def train(
     Raises:
         NertuneError: settings, data, encoder or folder cannot be used.
     """
-    if not isinstance(settings, Settings):
-        raise ConfigError(
-            f"settings: expected a Settings, got {type(settings).__name__}; make them "
-            "with parse_settings({'data': {'train': …}}) or load_settings(recipe)"
-        )
+    _refuse_unusable(settings, score_test=score_test)
     refuse_many_processes()
-    if score_test and not settings.data.test:
-        raise ConfigError(
-            "--test: data.test is empty; name the file to score, e.g. --set data.test=FILE"
-        )
     folder = RunFolder(settings.run.dir)
-    run = _Run(settings, folder, tuple(observers), corpora, score_test, resume, overwrite)
+    run = _Run(settings, folder, tuple(observers), corpora, score_test, resume, overwrite, soft)
     if torch.cuda.is_available():  # what earlier runs of this process left in cycles
         gc.collect()
         torch.cuda.empty_cache()
@@ -118,6 +114,18 @@ def train(
     )
 
 
+def _refuse_unusable(settings: Any, *, score_test: bool) -> None:
+    if not isinstance(settings, Settings):
+        raise ConfigError(
+            f"settings: expected a Settings, got {type(settings).__name__}; make them "
+            "with parse_settings({'data': {'train': …}}) or load_settings(recipe)"
+        )
+    if score_test and not settings.data.test:
+        raise ConfigError(
+            "--test: data.test is empty; name the file to score, e.g. --set data.test=FILE"
+        )
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
@@ -132,11 +140,12 @@ def _train(run: _Run) -> dict[str, Any]:
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     start = open_start(settings)  # refused before the data are read
-    data = load_run_data(settings, run.given, with_test=run.score_test)
-    learner = build_learner(settings, start, data.train)
+    data = load_run_data(settings, run.given, with_test=run.score_test, soft=run.soft)
+    learner = build_learner(settings, start, data.train, run.soft)
     result, frozen = fit(
-        learner, data, run.folder, run.observers, resume=run.resume, overwrite=run.overwrite
-    )
+        learner, data, run.folder, run.observers,
+        resume=run.resume, overwrite=run.overwrite, soft=run.soft,
+    )  # fmt: skip
     scores = {
         split: _score_split(split, corpus, learner.predictor, run.folder)
         for split, corpus in data.items()
@@ -144,6 +153,8 @@ def _train(run: _Run) -> dict[str, Any]:
     }
     outcome = _Outcome(result, scores, frozen, started)
     record = _record(learner, data, outcome)
+    if run.soft is not None:
+        record["soft"] = {"key": run.soft.key, **run.soft.describe()}
     _save(learner, record, scores, run.folder)
     run.folder.finish(record)
     return record
@@ -182,6 +193,7 @@ def _complete(run: _Run, record: dict[str, Any]) -> dict[str, Any]:
     settings, folder, given = run.settings, run.folder, run.given
     _refuse_other_start(record, settings, folder)
     _refuse_other_documents(record, settings, folder, given or {})
+    _refuse_other_soft(record, folder, run.soft)
     if run.score_test and record.get("test") is not None:
         _refuse_other_test(record, settings, folder, given)
     # Scores without the predictions that they were counted from cannot be compared.
@@ -190,7 +202,7 @@ def _complete(run: _Run, record: dict[str, Any]) -> dict[str, Any]:
         _LOG.info("%s", f"{settings.run.dir}: finished before, nothing to do")
         return record
     _LOG.info("%s", f"{settings.run.dir}: finished before, its model is scored on test")
-    test = load_run_data(settings, given, with_test=True).test
+    test = load_run_data(settings, given, with_test=True, soft=run.soft).test
     assert test is not None
     if not folder.model.exists():
         raise CheckpointError(
@@ -222,6 +234,16 @@ def _refuse_other_documents(
                 f"{folder.path}: the finished run had other {split} documents than those given; "
                 "use overwrite to train again, or another run.dir"
             )
+
+
+def _refuse_other_soft(record: dict[str, Any], folder: RunFolder, soft: SoftSource | None) -> None:
+    """A finished run on other unlabelled text, or of another teacher, is not what is asked for."""
+    before, now = (record.get("soft") or {}).get("key"), None if soft is None else soft.key
+    if before != now:
+        raise CheckpointError(
+            f"{folder.path}: the finished run learnt from other unlabelled text, another teacher, "
+            "or with other weights of it; use overwrite to train again, or another run.dir"
+        )
 
 
 def _refuse_other_start(record: dict[str, Any], settings: Settings, folder: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from nertune.config.run import LstmSettings, Settings
@@ -43,7 +44,7 @@ LONGEST_DEFAULT_WINDOW = 512
 """Tokens; a window asked for in the settings may be longer where the encoder allows it."""
 
 
-def build_tokenizer(settings: Settings, documents: tuple[Document, ...], unit: Unit) -> Tokenizer:
+def build_tokenizer(settings: Settings, documents: Iterable[Document], unit: Unit) -> Tokenizer:
     """The tokenizer of a run; an LSTM's vocabulary comes from the training documents."""
     if settings.model.emitter == "encoder":
         return load_tokenizer(settings.model.encoder)

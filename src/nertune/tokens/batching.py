@@ -16,9 +16,43 @@ from torch import Tensor
 from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.tokens.windows import Window
 
-__all__ = ["Batch", "collate", "epoch_batches", "sorted_batches"]
+__all__ = ["Batch", "SoftBatch", "collate", "epoch_batches", "sorted_batches"]
 
 _POOL_BATCHES = 32  # windows are sorted by length within pools of about so many batches
+
+
+@dataclass(frozen=True, slots=True)
+class SoftBatch:
+    """What a teacher says of some windows of a batch, R of them, which have no gold.
+
+    Attributes:
+        rows_R: int64, which rows of the batch these are; the others have gold.
+        gold_rows_G: int64, the others.
+        tags_RUK: float32, the probability of each unit's tags; zeros at padding.
+        pairs_RUKK: float32 `[r, u, j, k]`, that unit u−1 has tag j and unit u has tag k; zeros at
+            u = 0 and at padding; `None` where the head learns from tags alone.
+        piece_tags_RLK: float32, the same as `tags_RUK` for all tokens of the units (strategy
+            `all`), zeros elsewhere.
+        weight_R: float32, factor of each window's loss.
+        temperature: that by which the teacher was softened.
+    """
+
+    rows_R: Tensor
+    gold_rows_G: Tensor
+    tags_RUK: Tensor
+    weight_R: Tensor
+    pairs_RUKK: Tensor | None = None
+    piece_tags_RLK: Tensor | None = None
+    temperature: float = 1.0
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> SoftBatch:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name in self.__slots__
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +72,7 @@ class Batch:
         piece_tags_BL: the same of all tokens of labelled units (strategy `all`), `IGNORED`
             elsewhere.
         states_BLD: what an encoder's frozen layers give for the tokens; `None` computes it.
+        soft: what a teacher says of windows without gold; their units are `UNKNOWN` in `tags_BU`.
     """
 
     piece_ids_BL: Tensor
@@ -49,6 +84,7 @@ class Batch:
     tags_BU: Tensor | None = None
     piece_tags_BL: Tensor | None = None
     states_BLD: Tensor | None = None
+    soft: SoftBatch | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -64,6 +100,15 @@ class Batch:
     @property
     def num_units(self) -> int:
         return int(self.mask_BU.sum())
+
+    def take_gold(self, rows_G: Tensor) -> Batch:
+        """The rows that have gold."""
+        rows: dict[str, Any] = {
+            name: value[rows_G]
+            for name in self.__slots__
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(self, soft=None, **rows)
 
 
 def collate(

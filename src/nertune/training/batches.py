@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
+from nertune.labels.align import UNKNOWN
 from nertune.tokens.batching import Batch, collate, epoch_batches
 from nertune.tokens.windows import Window
 from nertune.training.examples import Examples
 from nertune.training.hidden_state_cache import StateStore
 from nertune.training.noise import TokenNoise
 
-__all__ = ["TrainingBatches"]
+__all__ = ["TrainingBatches", "order_of_epoch"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -32,6 +34,10 @@ class TrainingBatches:
         continuation: with `model.pieces = "all"`, as for `collate`.
         states: what the frozen layers give for every window, if they are not to be run again.
         noise: masks tokens; not with `states`, which were computed without.
+
+    Attributes:
+        num_batches: of an epoch; 0: one pass over the examples. Passes follow each other without a
+            break, so an epoch may end within one.
     """
 
     def __init__(
@@ -46,16 +52,22 @@ class TrainingBatches:
         noise: TokenNoise | None = None,
     ):
         assert states is None or noise is None, "states of masked tokens are not kept"
-        self._examples = examples
+        self._examples, self._windows = examples, examples.all_windows
         self._budget_tokens, self._seed, self._pad_id = budget_tokens, seed, pad_id
         self._continuation, self.states, self._noise = continuation, states, noise
-        self._lengths = [len(window.piece_ids) for window in examples.windows]
+        self._lengths = examples.lengths
+        self._units = examples.count_units()
+        self.num_batches = 0
         self._targets = examples.count_targets(all_pieces=continuation is not None)
 
     def order(self, epoch: int) -> list[list[int]]:
         """The windows of each batch of an epoch, which counts from 1."""
-        return epoch_batches(
-            self._lengths, budget_tokens=self._budget_tokens, seed=self._seed, epoch=epoch
+        return order_of_epoch(
+            self._lengths,
+            budget_tokens=self._budget_tokens,
+            seed=self._seed,
+            epoch=epoch,
+            num_batches=self.num_batches,
         )
 
     def count_targets(self, chosen: Sequence[int]) -> int:
@@ -64,7 +76,7 @@ class TrainingBatches:
 
     def count_units(self, chosen: Sequence[int]) -> int:
         """How many units these windows own."""
-        return sum(len(self._examples.targets[i]) for i in chosen)
+        return sum(self._units[i] for i in chosen)
 
     def load(
         self, order: Sequence[Sequence[int]], device: torch.device, *, epoch: int
@@ -87,16 +99,52 @@ class TrainingBatches:
         batch = collate(
             [self._window(i, epoch) for i in chosen],
             pad_id=self._pad_id,
-            tags=[self._examples.targets[i] for i in chosen],
+            tags=self._gold(chosen),
             continuation=self._continuation,
         )
-        return (
-            batch if self.states is None else replace(batch, states_BLD=self.states.batch(chosen))
-        )
+        if self.states is not None:
+            batch = replace(batch, states_BLD=self.states.batch(chosen))
+        num_gold = len(self._examples.targets)
+        rows = {row: i - num_gold for row, i in enumerate(chosen) if i >= num_gold}
+        if not rows:
+            return batch
+        assert self._examples.soft is not None
+        return self._examples.soft.add_to(batch, rows, continuation=self._continuation)
 
     def _window(self, index: int, epoch: int) -> Window:
-        window = self._examples.windows[index]
+        window = self._windows[index]
         return window if self._noise is None else self._noise.apply(window, index, epoch)
+
+    def _gold(self, chosen: Sequence[int]) -> list[Sequence[Any]]:
+        """Of each window; of one without gold, that nothing is known."""
+        gold = self._examples.targets
+        shape = np.shape(gold[0])[1:] if gold else ()
+        return [
+            gold[i] if i < len(gold) else np.full((self._units[i], *shape), UNKNOWN).tolist()
+            for i in chosen
+        ]
+
+
+def order_of_epoch(
+    lengths: Sequence[int], *, budget_tokens: int, seed: int, epoch: int, num_batches: int = 0
+) -> list[list[int]]:
+    """The batches of an epoch; see `tokens.batching.epoch_batches`.
+
+    Args:
+        lengths, budget_tokens, seed, epoch: as there.
+        num_batches: of an epoch; 0: one pass. Otherwise passes follow each other without a break.
+    """
+    if not num_batches or not lengths:
+        return epoch_batches(lengths, budget_tokens=budget_tokens, seed=seed, epoch=epoch)
+    # Passes differ in their number of batches, so all before are gone through.
+    found: list[list[int]] = []
+    skip, number = (epoch - 1) * num_batches, 0
+    while len(found) < num_batches:
+        number += 1
+        one = epoch_batches(lengths, budget_tokens=budget_tokens, seed=seed, epoch=number)
+        found += one[skip:]
+        skip = max(0, skip - len(one))
+    return found[:num_batches]
 
 
 def _map_ahead(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nertune.labels.align import UNKNOWN, LostEntity
 from nertune.models.heads.base import Head, find_misfits
 from nertune.tokens.tokenizer import encode_document
 from nertune.tokens.windows import Segmenter, Window
+from nertune.training.soft_targets import SoftTargets
 from nertune.types import Document
 
 __all__ = ["Coverage", "Examples", "measure_coverage", "prepare_examples"]
@@ -105,19 +106,45 @@ class Examples:
         windows, targets: parallel lists; for each unit of a window what `Head.targets` gives, e.g.
             the id of its tag; `UNKNOWN` where the gold does not say it.
         coverage: what became of the gold entities.
+        soft: windows without gold, and what a teacher says of them; they are counted behind
+            `windows`.
     """
 
     windows: list[Window]
     targets: list[Sequence[Any]]
     coverage: Coverage
+    soft: SoftTargets | None = None
 
     @property
     def num_units(self) -> int:
         """Units that enter an epoch's loss."""
         return sum(self.count_targets())
 
+    @property
+    def all_windows(self) -> Sequence[Window]:
+        """Those with gold, then those without."""
+        return self.windows if self.soft is None else _Joined(self.windows, self.soft.windows)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each of `all_windows`."""
+        lengths = [len(window.piece_ids) for window in self.windows]
+        return lengths if self.soft is None else lengths + self.soft.windows.lengths
+
+    def count_units(self) -> list[int]:
+        """How many units each of `all_windows` owns."""
+        counts = [window.num_units for window in self.windows]
+        return counts if self.soft is None else counts + self.soft.windows.num_units
+
     def count_targets(self, *, all_pieces: bool = False) -> list[int]:
-        """For each window how many of its units, or their tokens, enter the loss."""
+        """For each of `all_windows` how many of its units, or their tokens, enter the loss."""
+        counts = self._count_gold(all_pieces=all_pieces)
+        if self.soft is None:
+            return counts
+        stored = self.soft.windows
+        return counts + (stored.num_owned_pieces if all_pieces else stored.num_units)
+
+    def _count_gold(self, *, all_pieces: bool) -> list[int]:
         if not all_pieces:
             return [_count_known(values) for values in self.targets]
         counts = []
@@ -126,6 +153,27 @@ class Examples:
             spans = zip(window.positions, ends, tags, strict=True)
             counts.append(sum(end - start for start, end, tag in spans if tag != UNKNOWN))
         return counts
+
+
+class _Joined(Sequence[Window]):
+    """Windows in memory, then windows on the disk."""
+
+    def __init__(self, held: Sequence[Window], stored: Sequence[Window]):
+        self._held, self._stored = held, stored
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._stored)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        num_held = len(self._held)
+        return self._held[index] if index < num_held else self._stored[index - num_held]
 
 
 def prepare_examples(documents: Sequence[Document], segmenter: Segmenter, head: Head) -> Examples:

@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +32,20 @@ from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.decoding import Chain, span_probabilities, viterbi
+from nertune.tokens.batching import SoftBatch
 from nertune.types import Document
 
 __all__ = [
     "Head",
     "KeptTags",
     "SequenceHead",
+    "SoftHead",
     "Targets",
     "build_head",
     "decode",
     "find_misfits",
     "register_head",
+    "soft_head",
 ]
 
 Scores: TypeAlias = Sequence[NDArray[np.floating]]
@@ -171,6 +174,54 @@ class Head(Protocol):
             What was kept, for people; empty if nothing was.
         """
         return ""
+
+
+class SoftHead(Protocol):
+    """What a head has beside `Head` if it can learn from a teacher instead of from gold.
+
+    Optional: without it a head trains on labelled documents only (`soft_head`).
+
+    Attributes:
+        soft_pairs: whether `soft_loss` needs the pairs of tags, too.
+    """
+
+    soft_pairs: bool
+
+    @abstractmethod
+    def soft_loss(
+        self,
+        logits_RUK: Tensor,
+        soft: SoftBatch,
+        mask_RU: Tensor,
+        first_R: Tensor,
+        last_R: Tensor,
+    ) -> Tensor:
+        """The loss of R windows against a teacher's probabilities: `[R]`, in nats.
+
+        Args:
+            logits_RUK: the classifier's outputs at the units.
+            soft: of the same rows, what the teacher says; it has `pairs_RUKK` if `soft_pairs`.
+            mask_RU: where there is a unit; each row is a run of units, then padding.
+            first_R, last_R: whether a row begins or ends its document.
+
+        Returns:
+            Of each row the sum over its units; `SoftBatch.weight_R` is not in it.
+        """
+        ...
+
+
+def soft_head(head: Head) -> SoftHead:
+    """The head as one that learns from a teacher.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not callable(getattr(head, "soft_loss", None)):
+        raise ConfigError(
+            f"the head {type(head).__name__} has no soft_loss, so it cannot learn from a teacher's "
+            'probabilities; use model.decoder = "softmax" or "crf"'
+        )
+    return cast("SoftHead", head)
 
 
 class SequenceHead(Head, Protocol):

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.allowed import AllowedTags
-from nertune.models.heads.base import KeptTags, SequenceHead
+from nertune.models.heads.base import KeptTags, SequenceHead, SoftHead
 from nertune.models.heads.decoding import Chain
+from nertune.tokens.batching import SoftBatch
 
 __all__ = ["Crf"]
 
@@ -18,7 +19,7 @@ _FORBIDDEN = -1e4  # finite, so that no gradient becomes NaN; exp(-1e4) is 0 all
 _CONTRADICTED = -1e30  # of tags that the gold rules out; whatever the logits say, exp of it is 0
 
 
-class Crf(nn.Module, SequenceHead):
+class Crf(nn.Module, SequenceHead, SoftHead):
     """A linear-chain conditional random field (Lafferty, McCallum & Pereira, 2001).
 
     What the tag scheme forbids has no probability while training either, so the loss is the
@@ -29,6 +30,7 @@ class Crf(nn.Module, SequenceHead):
     """
 
     rate_group = "crf"
+    soft_pairs = True
     allowed: AllowedTags
 
     def __init__(self, tagset: TagSet):
@@ -105,6 +107,44 @@ class Crf(nn.Module, SequenceHead):
             alpha_BK = torch.where(is_unit_B1, reached_BK, alpha_BK)
             count_BK = torch.where(is_unit_B1, counted_BK, count_BK)
         return ((alpha_BK + end_BK).softmax(dim=1) * count_BK).sum(dim=1)
+
+    def soft_loss(
+        self,
+        logits_RUK: Tensor,
+        soft: SoftBatch,
+        mask_RU: Tensor,
+        first_R: Tensor,
+        last_R: Tensor,
+    ) -> Tensor:
+        """Cross-entropy between the teacher's distribution over tag sequences and the CRF's.
+
+        With q the teacher's marginals of tags and of neighbouring pairs, s the logits and A the
+        transitions, it is for each row
+
+            log Z − Σ_u Σ_k q_u(k) · s_u(k) − Σ_u Σ_jk q_u(j, k) · A(j, k),
+
+        start and end scores like transitions: the expected negative log-likelihood of the teacher's
+        sequences, exactly, since a CRF's score is a sum over units and pairs (Wang et al., 2021:
+        "Structural knowledge distillation: tractably distilling information for structured
+        predictor"; for posteriors of units, Wang et al., 2020). With a temperature, all of the
+        student's scores are divided by it and the loss is multiplied by its square.
+        """
+        assert soft.pairs_RUKK is not None, "a CRF learns from pairs"
+        temperature = soft.temperature
+        logits_RUK = logits_RUK.float() / temperature
+        start_RK, transition_KK, end_RK = (
+            scores / temperature for scores in self._masked(first_R, last_R)
+        )
+        last_unit_R11 = (mask_RU.sum(dim=1) - 1)[:, None, None].expand(-1, 1, logits_RUK.shape[2])
+        last_tag_RK = soft.tags_RUK.gather(1, last_unit_R11).squeeze(1)
+        expected_R = (
+            (soft.tags_RUK[:, 0] * start_RK).sum(dim=1)
+            + (soft.tags_RUK * logits_RUK.masked_fill(~mask_RU.unsqueeze(2), 0.0)).sum(dim=(1, 2))
+            + (soft.pairs_RUKK.sum(dim=1) * transition_KK).sum(dim=(1, 2))
+            + (last_tag_RK * end_RK).sum(dim=1)
+        )
+        log_z_R = _log_sum(logits_RUK, mask_RU, start_RK, transition_KK, end_RK)
+        return temperature**2 * (log_z_R - expected_R)
 
     def _masked(self, first_B: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def where_legal(scores: Tensor, legal: Tensor) -> Tensor:

@@ -10,19 +10,21 @@ from torch.nn import functional
 from nertune.labels.align import IGNORED, UNKNOWN
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.allowed import AllowedTags
-from nertune.models.heads.base import SequenceHead
+from nertune.models.heads.base import SequenceHead, SoftHead
 from nertune.models.heads.decoding import Chain
+from nertune.tokens.batching import SoftBatch
 
-__all__ = ["SoftmaxHead", "unit_loss"]
+__all__ = ["SoftmaxHead", "soft_cross_entropy", "unit_loss"]
 
 
-class SoftmaxHead(nn.Module, SequenceHead):
+class SoftmaxHead(nn.Module, SequenceHead, SoftHead):
     """Each unit on its own while training; legal sequences only when decoding.
 
     Args:
         tagset: the K tags.
     """
 
+    soft_pairs = False
     allowed: AllowedTags
 
     def __init__(self, tagset: TagSet):
@@ -51,6 +53,17 @@ class SoftmaxHead(nn.Module, SequenceHead):
         inside = [i for i, tag in enumerate(self.tagset.tags) if tag != "O"]
         inside_BU = logits_BUK.float().softmax(dim=-1)[..., inside].sum(dim=-1)
         return (inside_BU * mask_BU).sum(dim=1)
+
+    def soft_loss(
+        self,
+        logits_RUK: Tensor,
+        soft: SoftBatch,
+        mask_RU: Tensor,
+        first_R: Tensor,
+        last_R: Tensor,
+    ) -> Tensor:
+        """Cross-entropy with the teacher's tag marginals, summed over each row's units."""
+        return soft_cross_entropy(logits_RUK, soft.tags_RUK, soft.temperature)
 
     def scores(self, logits_BUK: Tensor) -> Tensor:
         """Log-probabilities."""
@@ -85,3 +98,19 @@ def unit_loss(
     allowed_NK = allowed.agree(targets_BU[several_BU])
     agreeing_NK = logits_NK.masked_fill(~allowed_NK, -math.inf)
     return known + (logits_NK.logsumexp(dim=1) - agreeing_NK.logsumexp(dim=1)).sum()
+
+
+def soft_cross_entropy(logits_RLK: Tensor, targets_RLK: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy with distributions over tags, summed over each row: `[R]`, in nats.
+
+    As by Hinton, Vinyals & Dean (2015: "Distilling the knowledge in a neural network") the logits
+    are divided by the temperature and the loss is multiplied by its square, so that gradients keep
+    their size.
+
+    Args:
+        logits_RLK: the student's.
+        targets_RLK: the teacher's probabilities; where all are 0, nothing is learnt.
+        temperature: that by which the teacher was softened.
+    """
+    log_RLK = (logits_RLK.float() / temperature).log_softmax(dim=-1)
+    return -(temperature**2) * (targets_RLK * log_RLK).sum(dim=(1, 2))
