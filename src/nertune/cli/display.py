@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nertune.pretraining.loop import PretrainProgress
+from nertune.semisupervised.selection.pool import Pool
 from nertune.training.observer import Observer
 from nertune.training.progress import EpochReport
 
-__all__ = ["PretrainingBar", "TrainingBar"]
+__all__ = ["PoolBar", "PretrainingBar", "TrainingBar"]
 
 
 class _Bar:
@@ -104,3 +107,25 @@ class PretrainingBar(_Bar):
             total=total_tokens,
             numbers=f"loss {newest['loss']:.4f}{tags}  {tokens_per_second:,.0f} tokens/s",
         )
+
+
+class PoolBar(_Bar):
+    """Counts the texts of a pool, whose end is not known; use as a context manager around it.
+
+    Args:
+        console: the one that shows warnings.
+    """
+
+    def __init__(self, console: Console):
+        super().__init__(console, "reading the pool")
+        self._start_seconds = time.perf_counter()
+
+    def __enter__(self) -> PoolBar:
+        self._start()
+        return self
+
+    def on_pool(self, pool: Pool) -> None:
+        """So much of it has been read."""
+        seconds = time.perf_counter() - self._start_seconds
+        numbers = f"{pool.documents:,} texts  {pool.units / max(seconds, 1e-9):,.0f} units/s"
+        self._progress.update(self._task, numbers=numbers)

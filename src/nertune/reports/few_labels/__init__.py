@@ -1,0 +1,1 @@
+"""What commands that learn from few labels found."""

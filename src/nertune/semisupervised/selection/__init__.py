@@ -1,0 +1,1 @@
+"""Which texts to label next: strategies, a pool of texts, a budget in units."""
