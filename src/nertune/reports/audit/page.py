@@ -50,14 +50,14 @@ def _place(suspicion: Suspicion, document: Document) -> Place:
         meaning=MEANINGS[suspicion.kind],
         probability=f"{suspicion.probability:.2f}",
         document=suspicion.document,
-        gold=_segments(suspicion, document, suspicion.gold),
+        gold=_segments(suspicion, document, suspicion.gold, "wrong"),
         suggested=_segments(suspicion, document, suspicion.suggested),
         reason=suspicion.reason,
     )
 
 
 def _segments(
-    suspicion: Suspicion, document: Document, entities: Sequence[Entity]
+    suspicion: Suspicion, document: Document, entities: Sequence[Entity], kind: str = ""
 ) -> list[Segment]:
     """The text around a place as one reading has it; of overlapping entities the first is cut."""
     start, end = suspicion.span
@@ -67,9 +67,12 @@ def _segments(
     for entity in sorted(entities, key=lambda e: e.key):
         first = max(entity.start, position)
         if first >= entity.end:  # inside the one before
-            parts.append(Segment("", entity.label))
+            parts.append(Segment("", entity.label, kind))
             continue
-        parts += [Segment(text[position:first]), Segment(text[first : entity.end], entity.label)]
+        parts += [
+            Segment(text[position:first]),
+            Segment(text[first : entity.end], entity.label, kind),
+        ]
         position = entity.end
     parts.append(Segment(text[position:right] + ("…" if right < len(text) else "")))
     return parts
