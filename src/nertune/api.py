@@ -32,7 +32,7 @@ from nertune.experiments.train import train as train_run
 from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import Scheme
 from nertune.models.onnx import Backend
-from nertune.reports.corpus_page import corpus_page
+from nertune.reports.corpora.corpus_page import corpus_page
 from nertune.reports.html import to_html
 from nertune.storage.files import open_for_writing
 from nertune.training.observer import Observer

@@ -593,7 +593,7 @@ def test_other_errors_of_the_system_are_not_hidden(
         ),
         ("sweep", "nertune.comparison.search.sweep.sweep", "--resume continues it"),
         ("advise", "nertune.comparison.search.advise.advise", "--resume continues it"),
-        ("pretrain", "nertune.experiments.pretrain.pretrain", "--resume continues it"),
+        ("pretrain", "nertune.experiments.pretraining.pretrain.pretrain", "--resume continues it"),
     ],
 )
 def test_an_interrupt_says_how_to_go_on(

@@ -12,7 +12,7 @@ from rich.console import Console
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import DataError
 from nertune.experiments.inspect import Inspection, inspect_corpora
-from nertune.reports.inspection import print_inspection
+from nertune.reports.corpora.inspection import print_inspection
 
 TRAIN = "王\tB-PER\n明\tI-PER\n在\tO\n京\tB-LOC\n\n你\tO\n[\tI-PER\n1\tO\n"
 TEST = "你\tO\n[\tO\n1\tO\n\n好\tB-TIME\n"

@@ -21,7 +21,7 @@ from nertune.artifacts.load import load_base
 from nertune.artifacts.manifest import hash_encoder, read_manifest
 from nertune.data.corpus import load_corpus
 from nertune.errors import ArtifactError, ConfigError, ModelError
-from nertune.experiments.pretrain import pretrain
+from nertune.experiments.pretraining.pretrain import pretrain
 from nertune.experiments.train import train
 from nertune.export.merged import export_merged
 from nertune.inference.predictor import Predictor, load_model
@@ -208,7 +208,7 @@ def test_an_adapter_is_pre_trained_further(tmp_path: Path) -> None:
     settings = make_pretrain_settings(tmp_path, encoder=str(folder), from_scratch="")
     record = pretrain(settings)
     assert record["status"] == "finished"
-    from nertune.experiments.pretrain import _load
+    from nertune.experiments.pretraining.pretrain import _load
 
     model, _ = _load(str(folder))
     merged = load_model(folder, device="cpu", merge=True).tagger.emitter

@@ -12,7 +12,7 @@ from rich.console import Console
 from nertune.cli.log import show_log
 from nertune.config.pretrain import PretrainSettings
 from nertune.config.run import Settings
-from nertune.experiments.pretrain import pretrain as run_pretraining
+from nertune.experiments.pretraining.pretrain import pretrain as run_pretraining
 from nertune.experiments.train import train as run_training
 
 __all__ = ["logged", "pretrain", "train"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers.raw_text import made_up_lines, make_pretrain_settings, write_text
-from nertune.experiments.pretrain import pretrain
+from nertune.experiments.pretraining.pretrain import pretrain
 from nertune.pretraining.model import Shape, build_encoder, load_for_pretraining
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "neighbour_start.py"

@@ -30,6 +30,7 @@ from nertune.data.corpus import Reading
 from nertune.errors import ArtifactError, ModelError
 from nertune.labels.schemes import Scheme
 from nertune.labels.tagset import TagSet
+from nertune.models.heads.calibration import Calibration
 from nertune.models.hub import EncoderKind, fetch_artifact, find_base
 from nertune.storage.atomic import recover_folder
 from nertune.storage.encoders import encoder_weights, resolve_encoder
@@ -82,6 +83,8 @@ class Manifest(BaseModel):
         encoding: how its tokenizer encodes units; what says nothing is of version 0.1.0.
         tokenizer_sha256: `Tokenizer.fingerprint`.
         lstm: the LSTM's shape.
+        calibration: of its probabilities; `None` in older folders, and where there was no dev data
+            to fit one.
         settings, data, metrics: of the run that trained it, for the reader.
         files: sha256 of every file in the folder but this one and the model card.
     """
@@ -106,6 +109,7 @@ class Manifest(BaseModel):
     encoding: EncodingStyle = "isolated"
     tokenizer_sha256: str
     lstm: LstmSettings | None = None
+    calibration: Calibration | None = None
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
     metrics: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from nertune.artifacts.plain_base import write_base
 from nertune.config.run import LstmSettings, Settings, Tuning
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter, quiet_transformers
+from nertune.models.heads.calibration import Calibration
 from nertune.models.hub import encoder_kind
 from nertune.models.tagger import Tagger
 from nertune.storage.atomic import replace_folder, write_text
@@ -37,12 +38,15 @@ __all__ = [
     "Provenance",
     "Trained",
     "add_metrics",
+    "save_calibration",
     "save_model",
 ]
 
 
 class Trained(Protocol):
     """What is saved of a predictor."""
+
+    calibration: Calibration
 
     @property
     def tagger(self) -> Tagger:
@@ -186,6 +190,7 @@ def _make_manifest(
         encoding=segmenter.tokenizer.style,
         tokenizer_sha256=segmenter.tokenizer.fingerprint(),
         lstm=description.lstm,
+        calibration=None if trained.calibration == Calibration() else trained.calibration,
         settings=provenance.settings,
         data=provenance.data,
         metrics=provenance.metrics,
@@ -220,6 +225,21 @@ def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) 
     card = model_card(told)
     write_text(folder / MANIFEST, manifest_text(told))
     write_text(folder / "README.md", card)
+
+
+def save_calibration(folder: Path, calibration: Calibration) -> None:
+    """Store a calibration in a saved tagger's manifest; the weights stay as they are.
+
+    Args:
+        folder: from `save_model`.
+        calibration: replaces an older one.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+    """
+    manifest = read_manifest(folder)
+    told = manifest.model_copy(update={"calibration": calibration})
+    write_text(folder / MANIFEST, manifest_text(told))
 
 
 def _write_weights(folder: Path, tagger: Tagger, decoder: str) -> None:

@@ -52,7 +52,7 @@ def inspect(
     from nertune.data.corpus import Reading, load_with
     from nertune.data.samples import resolve_data
     from nertune.experiments.inspect import inspect_corpora
-    from nertune.reports.inspection import print_inspection
+    from nertune.reports.corpora.inspection import print_inspection
 
     check_unit(unit)
     like = trained_reading(model) if model else Reading()
@@ -87,7 +87,7 @@ def convert(
     from nertune.data.reading import CorpusReader
     from nertune.data.samples import resolve_data
     from nertune.data.several import sources_of
-    from nertune.reports.conversion import render
+    from nertune.reports.corpora.conversion import render
 
     check_unit(unit)
     read = sources_of(resolve_data(str(source)))[0]

@@ -84,7 +84,7 @@ def split(
     """Part a corpus: by document, stratified by label, nearly equal texts together."""
     from nertune.data.editing.saving import save_parts, with_documents
     from nertune.data.editing.split import read_sizes, split_documents
-    from nertune.reports.editing import print_split, print_written
+    from nertune.reports.corpora.editing import print_split, print_written
     from nertune.reports.terminal import print_lines
 
     wanted = read_sizes(sizes)
@@ -125,7 +125,7 @@ def merge(
     from nertune.data.editing.labels import read_label_map
     from nertune.data.editing.merge import merge_documents, name_sources
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_merged, print_written
+    from nertune.reports.corpora.editing import print_merged, print_written
     from nertune.reports.terminal import print_lines
 
     if len(paths) < 2:
@@ -170,7 +170,7 @@ def map_(
     """Rename or drop labels; say which entities become the same or overlap."""
     from nertune.data.editing.labels import map_labels, read_label_map
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_mapped, print_written
+    from nertune.reports.corpora.editing import print_mapped, print_written
     from nertune.reports.terminal import print_lines
 
     names = read_label_map(labels)
@@ -213,7 +213,7 @@ def dedupe(
     """Drop texts that repeat an earlier one; list by entity where their annotations differ."""
     from nertune.data.editing.dedupe import dedupe_documents
     from nertune.data.editing.saving import save_whole, with_documents
-    from nertune.reports.editing import print_deduped, print_written
+    from nertune.reports.corpora.editing import print_deduped, print_written
     from nertune.reports.terminal import print_lines
 
     corpus = _load(source, from_, reading_options(scheme, join, offsets, option))
@@ -247,7 +247,7 @@ def view(
 ) -> None:
     """Write one HTML page to look through a corpus: search, filter by label, page by page."""
     from nertune.data.editing.saving import refuse_existing
-    from nertune.reports.corpus_page import corpus_page
+    from nertune.reports.corpora.corpus_page import corpus_page
     from nertune.reports.html import to_html
     from nertune.reports.terminal import print_lines
     from nertune.storage.files import open_for_writing

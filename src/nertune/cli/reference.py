@@ -46,7 +46,7 @@ def formats(
     as_json: Json = False,
 ) -> None:
     """List the formats of data files and what each can hold."""
-    from nertune.reports.formats import formats_markdown, list_formats, print_formats
+    from nertune.reports.corpora.formats import formats_markdown, list_formats, print_formats
 
     if markdown:
         sys.stdout.write(formats_markdown())

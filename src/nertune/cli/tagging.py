@@ -36,10 +36,11 @@ from nertune.errors import ConfigError
 
 if TYPE_CHECKING:
     from nertune.data.formats.values import Join
+    from nertune.evaluation.calibration import Reliability
     from nertune.inference.predictor import Predictor
     from nertune.types import Document
 
-__all__ = ["evaluate", "export", "given_documents", "predict"]
+__all__ = ["calibrate", "evaluate", "export", "given_documents", "predict"]
 
 
 def evaluate(
@@ -63,9 +64,13 @@ def evaluate(
     device: Device = "auto",
     backend: BackendOption = "torch",
     encoder: EncoderOption = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Draw score against precision to this file (.png or .svg)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a tagger against a file's gold entities (strict spans)."""
+    """Score a tagger against a file's gold entities (strict spans), and its own scores too."""
     from nertune.artifacts.manifest import trained_reading
     from nertune.data.corpus import load_with
     from nertune.data.samples import resolve_data
@@ -73,8 +78,10 @@ def evaluate(
     how = reading_options(scheme, join, offsets, option, like=trained_reading(model))
     corpus = load_with(resolve_data(str(file)), how, format=format)
     from nertune.data.editing.labels import read_label_map
+    from nertune.evaluation.calibration import measure_reliability
     from nertune.evaluation.metrics import score
     from nertune.evaluation.relabel import describe_gold, rename_labels
+    from nertune.reports.reliability import print_reliability
     from nertune.reports.terminal import print_scores
 
     names = read_label_map(labels) if labels else {}
@@ -87,14 +94,51 @@ def evaluate(
     notices += describe_gold(gold, known)
     for notice in notices:
         stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
-    predicted = list(predictor.tag_documents(gold, with_scores=False))
+    predicted = list(predictor.tag_documents(gold))
     scores = score(gold, predicted, types=known).to_dict()
+    reliability = measure_reliability(gold, predicted)
+    is_calibrated = predictor.calibration.changes_spans
+    if figure is not None:
+        _draw(reliability, figure)
     if as_json:
         about = {"model": model, "file": str(corpus.path), "sha256": corpus.sha256}
         renamed = {"labels": names} if names else {}
-        print_json({**about, **renamed, "notices": notices, **scores})
+        told = None if reliability is None else reliability.to_dict()
+        relied = {"calibrated": is_calibrated, "reliability": told}
+        print_json({**about, **renamed, "notices": notices, **scores, **relied})
+        return
+    print_scores(scores, f"{corpus.path}", stdout())
+    if reliability is not None:
+        print_reliability(reliability, is_calibrated=is_calibrated, console=stdout())
+
+
+def _draw(reliability: Reliability | None, figure: Path) -> None:
+    from nertune.reports.figures import save_reliability_figure
+
+    if reliability is None:
+        raise ConfigError("--figure: the model found no entity, so there is no score to draw")
+    save_reliability_figure(reliability, figure)
+    stderr().print(f"figure: {figure}", soft_wrap=True)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A trained model's folder.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file with gold entities that the model was not trained on.")
+    ],
+    device: Device = "auto",
+    encoder: EncoderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the scores of a trained model on a file; training does so on data.dev."""
+    from nertune.experiments.calibrate import calibrate_model
+
+    with show_log(stderr()):
+        made = calibrate_model(model, file, device=device, encoder=encoder)
+    if as_json:
+        print_json(made)
     else:
-        print_scores(scores, f"{corpus.path}", stdout())
+        stdout().print(f"{made['folder']}: calibration stored in nertune.json", soft_wrap=True)
 
 
 def predict(
@@ -108,21 +152,33 @@ def predict(
     whole: Whole = False,
     sentences: Sentences = False,
     min_score: MinScore = 0.0,
+    abstain: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Give no answer for texts of which the model is less sure that all is right.",
+        ),
+    ] = 0.0,
     device: Device = "auto",
     backend: BackendOption = "torch",
     encoder: EncoderOption = None,
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifacts.manifest import trained_reading
-    from nertune.inference.output import output_format, save_tagged
+    from nertune.inference.output import output_format, refuse_without_metadata, save_tagged
 
     kind = output_format(format, output)
+    if abstain:
+        refuse_without_metadata(kind)
     join = trained_reading(model).join if file else "auto"
     batches = given_documents(
         texts, file, input_format=input_format, join=join, whole=whole, option=option
     )
     predictor = _load(model, device, backend, encoder)
-    tagged = predictor.tag_batches(batches, by_sentence=sentences, min_score=min_score)
+    tagged = predictor.tag_batches(
+        batches, by_sentence=sentences, min_score=min_score, abstain=abstain
+    )
     save_tagged(predictor, tagged, kind, output)
 
 

@@ -105,7 +105,7 @@ def pretrain(
     }  # fmt: skip
     settings = parse_pretrain_settings(values, set_ or [])
     from nertune.cli.display import PretrainingBar
-    from nertune.experiments.pretrain import pretrain as run
+    from nertune.experiments.pretraining.pretrain import pretrain as run
     from nertune.reports.terminal import print_pretraining
 
     with interruptible(), show_log(console := stderr()), PretrainingBar(console) as bar:

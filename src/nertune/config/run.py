@@ -389,6 +389,11 @@ class TrainSettings(Section):
         description="Share of the tokens of pseudo-labelled documents (meta.pseudo is true, as "
         "self-train sets it) and of unlabelled text that are replaced by the mask token.",
     )
+    calibrate: bool = Field(
+        True,
+        description="Calibrate the scores of entities on data.dev after training: of those with a "
+        "score of 0.8, about 80 % are then right. Which entities are found stays the same.",
+    )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 
 

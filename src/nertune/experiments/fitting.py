@@ -349,7 +349,7 @@ def _fingerprint(learner: Learner, data_hashes: Mapping[str, str]) -> dict[str, 
     values = learner.settings.to_dict()
     for section, key in (
         ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"),
-        ("train", "checkpoint_minutes"),
+        ("train", "checkpoint_minutes"), ("train", "calibrate"),
     ):  # fmt: skip
         values[section].pop(key)
     values["data"] = {name: data_hashes.get(name) for name in ("train", "dev")}

@@ -25,7 +25,9 @@ from nertune.errors import (
     ConfigError,
     TrainingError,
 )
+from nertune.evaluation.calibration import FittedCalibration
 from nertune.evaluation.metrics import Scores, score
+from nertune.experiments.calibrate import calibrate
 from nertune.experiments.fitting import Learner, build_learner, fit
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import describe_data, peak_memory_bytes, software_versions
@@ -146,12 +148,15 @@ def _train(run: _Run) -> dict[str, Any]:
         learner, data, run.folder, run.observers,
         resume=run.resume, overwrite=run.overwrite, soft=run.soft,
     )  # fmt: skip
+    fitted = None
+    if data.dev is not None and settings.train.calibrate:
+        fitted = calibrate(learner.predictor, data.dev.documents)
     scores = {
         split: _score_split(split, corpus, learner.predictor, run.folder)
         for split, corpus in data.items()
         if split != "train"
     }
-    outcome = _Outcome(result, scores, frozen, started)
+    outcome = _Outcome(result, scores, frozen, fitted, started)
     record = _record(learner, data, outcome)
     if run.soft is not None:
         record["soft"] = {"key": run.soft.key, **run.soft.describe()}
@@ -162,11 +167,12 @@ def _train(run: _Run) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of a run: of training, on dev and test, of frozen layers; and when it began."""
+    """What came of a run: training, scores, frozen layers, calibration; and when it began."""
 
     result: FitResult
     scores: Mapping[str, Scores]
     frozen_layers: Mapping[str, Any]
+    calibration: FittedCalibration | None
     started: float
 
 
@@ -318,6 +324,7 @@ def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any
         "test": scores["test"].to_dict() if "test" in scores else None,
     }
     record["frozen_layers"] = dict(outcome.frozen_layers)
+    record["calibration"] = None if outcome.calibration is None else outcome.calibration.to_dict()
     if learner.start is not None:
         record["start_from"] = learner.start.to_dict()
     if learner.encoder:

@@ -321,7 +321,11 @@ class _Exporter:
 def _with_graph(predictor: Predictor, graph: Path) -> Predictor:
     tagger = Tagger(OnnxEmitter(graph), predictor.tagger.head)
     return Predictor(
-        tagger.eval(), predictor.segmenter, predictor.tagset, batch_tokens=predictor.batch_tokens
+        tagger.eval(),
+        predictor.segmenter,
+        predictor.tagset,
+        batch_tokens=predictor.batch_tokens,
+        calibration=predictor.calibration,
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Labelling",
     "highlight",
     "output_format",
+    "refuse_without_metadata",
     "save_tagged",
     "write_predictions",
     "write_tagged",
@@ -70,6 +71,18 @@ def output_format(format: str | None, output: Path | None) -> str:
     if found.container != "text" and output is None:
         raise ConfigError(f"format {found.name} is no stream of text: name a file with --output")
     return found.name
+
+
+def refuse_without_metadata(format: str) -> None:
+    """Refuse a format in which a text without an answer looks like one without entities.
+
+    Raises:
+        ConfigError: the format has no place for what is said of a document.
+    """
+    if format != "text" and not _find(format).holds.metadata:
+        raise ConfigError(
+            f"--abstain: format {format} cannot say that a text has no answer; use --format jsonl"
+        )
 
 
 def _find(format: str) -> Format:
@@ -232,6 +245,8 @@ def highlight(document: Document, labels: Iterable[str]) -> Text:
         close()
     go_to(len(document.text))
     shown = Text.assemble(*(part for part in parts if part[0]))
+    if document.meta.get("abstained"):
+        shown.append(f"  (no answer: confidence {document.meta['confidence']:.2f})", "dim")
     for entity in crossing:
         shown.append(" + ")
         shown.append_text(highlight(_cut_out(document, entity), labels))

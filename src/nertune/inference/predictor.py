@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from numpy.typing import NDArray
 from nertune.artifacts.load import load_tagger
 from nertune.artifacts.manifest import Manifest
 from nertune.data.sentences import tag_by_sentence
-from nertune.errors import NotFiniteError
+from nertune.errors import ConfigError, NotFiniteError
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import decode
+from nertune.models.heads.calibration import Calibration, has_chain
 from nertune.models.onnx import Backend
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, sorted_batches
 from nertune.tokens.tokenizer import Encoding
 from nertune.tokens.units import cut_units
 from nertune.tokens.windows import Segmenter, Window
-from nertune.types import Document
+from nertune.types import Document, Scope
 
 __all__ = ["Predictor", "fast_batch_tokens", "load_model"]
 
@@ -43,6 +45,7 @@ class Predictor:
         tagset: its tags.
         batch_tokens: padded tokens in a batch, at most; `None` takes what is fast on the device. A
             CPU wants what fits in its caches.
+        calibration: of the scores of entities; `None` leaves the head's own probabilities.
 
     Example:
         >>> predictor = Predictor.load("runs/lora/model")                     # doctest: +SKIP
@@ -58,11 +61,13 @@ class Predictor:
         tagset: TagSet,
         *,
         batch_tokens: int | None = None,
+        calibration: Calibration | None = None,
     ):
         self.tagger = tagger
         self.segmenter = segmenter
         self.tagset = tagset
         self.batch_tokens = batch_tokens
+        self.calibration = calibration or Calibration()
         self.manifest: Manifest | None = None
 
     @classmethod
@@ -93,7 +98,7 @@ class Predictor:
         return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
 
     def tag(self, text: str) -> Document:
-        """Tag one text; entities carry their probability (`decoding.span_probabilities`)."""
+        """Tag one text; entities carry their calibrated probability (`heads.calibration`)."""
         return next(self.tag_documents([Document(text)]))
 
     def tag_texts(self, texts: Iterable[str]) -> Iterator[Document]:
@@ -112,12 +117,44 @@ class Predictor:
         while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
             yield from self._tag_chunk(chunk, with_scores=with_scores)
 
+    def tag_or_abstain(
+        self, documents: Iterable[Document], confidence: float
+    ) -> Iterator[Document]:
+        """Tag documents, in order, but those that the model is not sure enough of.
+
+        How sure it is, is the probability that all entities of a document are right and none is
+        missing: that of its best tag sequence, calibrated. It stands in `Document.meta`, under the
+        key `confidence`. Where the model abstains, there is no entity, `abstained` is true, and the
+        scope says that nothing is known.
+
+        Args:
+            documents: what to tag.
+            confidence: from which a document is answered, in [0, 1].
+
+        Raises:
+            ConfigError: the model's head gives no probability of a whole document.
+            NotFiniteError: the model gives NaN or infinity.
+        """
+        if not has_chain(self.tagger.head):
+            raise ConfigError(
+                f"a model with the head {type(self.tagger.head).__name__} gives no probability of "
+                "a whole document, so it cannot abstain; --min-score drops single entities"
+            )
+        iterator = iter(documents)
+        while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
+            encodings, scores = self.emissions(chunk)
+            tagged = self._decode(chunk, encodings, scores, with_scores=True)
+            sure = self.calibration.confidences(self.tagger.head, scores)
+            for document, found in zip(tagged, sure, strict=True):
+                yield _answer(document, found, confidence)
+
     def tag_batches(
         self,
         batches: Iterable[Sequence[Document]],
         *,
         by_sentence: bool = False,
         min_score: float = 0.0,
+        abstain: float = 0.0,
     ) -> Iterator[Document]:
         """Tag documents, each batch as soon as it comes.
 
@@ -125,10 +162,18 @@ class Predictor:
             batches: documents, some at a time.
             by_sentence: tag a sentence at a time, see `tag_sentences`.
             min_score: leave out entities whose probability is lower.
+            abstain: leave documents without an answer that the model is less sure of, see
+                `tag_or_abstain`; 0 answers all.
 
         Raises:
+            ConfigError: to abstain by sentence is asked for, or the model's head cannot abstain.
             NotFiniteError: the model gives NaN or infinity.
         """
+        if by_sentence and abstain:
+            raise ConfigError(
+                "--abstain judges whole documents, so it does not go with --sentences: give a "
+                "sentence a line, or drop single entities with --min-score"
+            )
         limit = self._longest_as_trained()
         for batch in batches:
             longest = max((len(document.text) for document in batch), default=0)
@@ -139,10 +184,17 @@ class Predictor:
                     f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time",
                 )
                 limit = 0  # said once
-            tagged = self.tag_sentences(batch) if by_sentence else self.tag_documents(batch)
+            tagged = self._tagged(batch, by_sentence=by_sentence, abstain=abstain)
             for document in tagged:
                 kept = [e for e in document.entities if (e.score or 0.0) >= min_score]
                 yield document.with_entities(kept) if min_score else document
+
+    def _tagged(
+        self, batch: Sequence[Document], *, by_sentence: bool, abstain: float
+    ) -> Iterator[Document]:
+        if abstain:
+            return self.tag_or_abstain(batch, abstain)
+        return self.tag_sentences(batch) if by_sentence else self.tag_documents(batch)
 
     def _longest_as_trained(self) -> int:
         """From this number of characters on a text is unlike the training data; 0: not known."""
@@ -178,8 +230,23 @@ class Predictor:
 
     def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
         encodings, emissions = self.emissions(documents)
+        return self._decode(documents, encodings, emissions, with_scores=with_scores)
+
+    def _decode(
+        self,
+        documents: Sequence[Document],
+        encodings: Sequence[Encoding],
+        emissions: Sequence[NDArray[np.float32]],
+        *,
+        with_scores: bool,
+    ) -> list[Document]:
         try:
-            decoded = decode(self.tagger.head, emissions, with_scores=with_scores)
+            decoded = decode(
+                self.tagger.head,
+                emissions,
+                with_scores=with_scores,
+                probabilities=self.calibration.probabilities,
+            )
         except ValueError as error:
             raise NotFiniteError(
                 f"{error}: the model's weights are not finite, or too large for its precision; "
@@ -224,6 +291,15 @@ class Predictor:
         return [np.concatenate(found) if found else empty_UK for found in by_document]
 
 
+def _answer(document: Document, found: float, wanted: float) -> Document:
+    """A tagged document with its confidence, or one without an answer."""
+    meta = {**document.meta, "confidence": found}
+    if found >= wanted:
+        return replace(document, meta=meta)
+    meta["abstained"] = True
+    return replace(document, entities=(), meta=meta, scope=Scope(complete=False))
+
+
 def fast_batch_tokens(device: torch.device) -> int:
     """Padded tokens in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
     return max(512, 256 * torch.get_num_threads()) if device.type == "cpu" else 8192
@@ -239,6 +315,8 @@ def load_model(
 ) -> Predictor:
     """The predictor of a tagger; arguments and errors are those of `artifacts.load.load_tagger`."""
     loaded = load_tagger(model, device=device, backend=backend, merge=merge, encoder=encoder)
-    predictor = Predictor(loaded.tagger, loaded.segmenter, loaded.tagset)
-    predictor.manifest = loaded.manifest
+    manifest = loaded.manifest
+    calibration = None if manifest is None else manifest.calibration
+    predictor = Predictor(loaded.tagger, loaded.segmenter, loaded.tagset, calibration=calibration)
+    predictor.manifest = manifest
     return predictor

@@ -171,7 +171,7 @@ class Browser:
 
     Attributes:
         labels: the most frequent first.
-        documents: JSON values that the page's script shows, see `reports.corpus_page`.
+        documents: JSON values that the page's script shows, see `reports.corpora.corpus_page`.
         page_size: documents that are shown at a time.
         num_without: documents without entities.
     """

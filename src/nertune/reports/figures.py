@@ -1,4 +1,4 @@
-"""Figures: a comparison's learning curves and F1 by type and amount of data; a sweep's trials."""
+"""Figures: of a comparison, of a sweep, and of how far scores can be relied on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from unicodedata import east_asian_width
 
 from nertune.comparison.results import Comparison, Configuration, Estimate
 from nertune.comparison.search.trials import SweepResult, Trial
-from nertune.errors import MissingDependencyError
+from nertune.errors import ConfigError, MissingDependencyError
+from nertune.evaluation.calibration import Reliability
 from nertune.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["pareto_front", "save_figure", "save_sweep_figure"]
+__all__ = ["pareto_front", "save_figure", "save_reliability_figure", "save_sweep_figure"]
 
 # Okabe & Ito (2008): told apart by colour-blind readers too; shapes and lines differ besides.
 _BLUE, _RED = "#0072B2", "#D55E00"
@@ -280,6 +281,37 @@ def save_sweep_figure(result: SweepResult, path: Path) -> Path:
             points = [(factor * (getattr(t, name) or 0), t.f1 or 0.0) for t in complete]
             _draw_front(figure.add_subplot(grid[1, 2 * number : 2 * number + 2]), points, cost)
         return write_whole(path, lambda part: figure.savefig(part, format="png", dpi=110))
+
+
+def save_reliability_figure(found: Reliability, path: Path) -> Path:
+    """Draw scores against precision to a PNG or SVG file; returns the path.
+
+    Raises:
+        ConfigError: the file is named otherwise.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise ConfigError(f"{path}: expected a name that ends with .png or .svg")
+    with _styled("a reliability figure") as (new_figure, _):
+        figure = new_figure(figsize=(5, 5), layout="constrained")
+        _draw_reliability(figure.add_subplot(), found)
+        return write_whole(path, lambda part: figure.savefig(part, format=kind, dpi=160))
+
+
+def _draw_reliability(axes: Axes, found: Reliability) -> None:
+    """Precision against mean score, a point for each tenth of the predicted entities."""
+    axes.plot([0, 1], [0, 1], color="#B9B9B9", lw=1, zorder=1)
+    points = [(b.mean_score, b.precision) for b in found.bins]
+    axes.plot(*zip(*points, strict=True), marker="o", ms=4, color=_BLUE, zorder=2)
+    axes.set(
+        title=f"Reliability: expected calibration error {found.ece:.3f}",
+        xlabel="mean score of a tenth of the predicted entities",
+        ylabel="share of them that is right",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+        aspect="equal",
+    )
 
 
 def _draw_history(axes: Axes, result: SweepResult, complete: Sequence[Trial]) -> None:

@@ -157,12 +157,15 @@ def _decoder(model: Mixed) -> object:
     head: Any = model.head
     if head.state_dict():
         return model
-    return type(head), model.tagset.tags, model.tagset.scheme
+    calibration = model.calibration.model_dump_json()
+    return type(head), model.tagset.tags, model.tagset.scheme, calibration
 
 
 def _decode(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
     try:
-        decoded = decode(jobs[0].model.head, [job.joined() for job in jobs])
+        model = jobs[0].model
+        scores = [job.joined() for job in jobs]
+        decoded = decode(model.head, scores, probabilities=model.calibration.probabilities)
     except Exception as error:
         if len(jobs) == 1:
             yield jobs[0].index, as_ours(error, jobs[0].model)
@@ -170,8 +173,8 @@ def _decode(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
         for job in jobs:
             yield from _decode([job])
         return
-    for job, (spans, scores) in zip(jobs, decoded, strict=True):
-        entities = spans_to_entities(spans, job.encoding.units, scores)
+    for job, (spans, probabilities) in zip(jobs, decoded, strict=True):
+        entities = spans_to_entities(spans, job.encoding.units, probabilities)
         yield job.index, job.document.with_entities(entities)
 
 

@@ -34,6 +34,7 @@ from nertune.inference.predictor import Predictor, load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter, refuse_missing_embeddings
 from nertune.models.heads.base import Head
+from nertune.models.heads.calibration import Calibration
 from nertune.models.onnx import Backend
 from nertune.models.peft.tuning import head_names
 from nertune.models.tagger import Tagger
@@ -83,6 +84,7 @@ class Mixed:
         tagset: its tags.
         adapter: what was read of it; `None` while it is on disk alone.
         read: reads it again.
+        calibration: of the scores of its entities.
     """
 
     served: ServedModel
@@ -91,6 +93,7 @@ class Mixed:
     tagset: TagSet
     adapter: Adapter | None
     read: Callable[[], Adapter]
+    calibration: Calibration
 
 
 @dataclass(eq=False, slots=True)
@@ -170,6 +173,7 @@ class Reader:
             tagset=loaded.tagset,
             adapter=adapter,
             read=_Again(folder, _fingerprint(manifest), read),
+            calibration=manifest.calibration or Calibration(),
         )
 
     def _base_of(self, folder: Path, manifest: Manifest) -> MixedEncoder:
@@ -243,6 +247,7 @@ class Reader:
             tagset=predictor.tagset,
             adapter=_head_alone(predictor),
             read=_again(model, manifest, lambda: _head_alone(read())),
+            calibration=predictor.calibration,
         )
 
     def _base_within(self, predictor: Predictor) -> MixedEncoder:
@@ -383,6 +388,7 @@ def _fingerprint(manifest: Manifest) -> tuple[object, ...]:
         manifest.max_pieces,
         manifest.stride,
         manifest.encoder_sha256,
+        None if manifest.calibration is None else manifest.calibration.model_dump_json(),
         tuple(sorted(manifest.files.items())),
     )
 

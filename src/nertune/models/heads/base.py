@@ -40,6 +40,7 @@ __all__ = [
     "KeptTags",
     "SequenceHead",
     "SoftHead",
+    "SpanProbabilities",
     "Targets",
     "build_head",
     "decode",
@@ -267,10 +268,22 @@ class SequenceHead(Head, Protocol):
         return [self.tagset.decode(ids) for ids in viterbi(scores, self.chain())]
 
     def probabilities(
-        self, scores: Scores, spans: Sequence[Sequence[TokenSpan]]
+        self,
+        scores: Scores,
+        spans: Sequence[Sequence[TokenSpan]],
+        *,
+        temperature: float = 1.0,
     ) -> list[list[float]]:
-        """That of all legal sequences which hold the entity (`decoding.span_probabilities`)."""
-        return span_probabilities(scores, spans, self.chain())
+        """That of all legal sequences which hold the entity (`decoding.span_probabilities`).
+
+        Args:
+            scores: one `[U, K]` array a document.
+            spans: in units, of each document.
+            temperature: divides all scores, those between tags too.
+        """
+        if temperature != 1.0:
+            scores = [scores_UK / temperature for scores_UK in scores]
+        return span_probabilities(scores, spans, self.chain().tempered(temperature))
 
 
 def find_misfits(
@@ -294,9 +307,19 @@ def find_misfits(
 
 
 def decode(
-    head: Head, scores: Scores, *, with_scores: bool = True
+    head: Head,
+    scores: Scores,
+    *,
+    with_scores: bool = True,
+    probabilities: SpanProbabilities | None = None,
 ) -> list[tuple[list[TokenSpan], list[float]]]:
     """For each document its entities in units, and their probabilities (empty without scores).
+
+    Args:
+        head: what the scores belong to.
+        scores: one `[U, K]` array a document.
+        with_scores: whether probabilities are wanted.
+        probabilities: gives them, e.g. `Calibration.probabilities`; by default the head does.
 
     Raises:
         ValueError: a score is NaN or infinite.
@@ -304,9 +327,15 @@ def decode(
     spans = head.spans(scores)
     if not with_scores:
         return [(found, []) for found in spans]
-    return list(zip(spans, head.probabilities(scores, spans), strict=True))
+    if probabilities is None:
+        return list(zip(spans, head.probabilities(scores, spans), strict=True))
+    return list(zip(spans, probabilities(head, scores, spans), strict=True))
 
 
+SpanProbabilities: TypeAlias = Callable[
+    [Head, Scores, Sequence[Sequence[TokenSpan]]], list[list[float]]
+]
+"""The probability of each span of each document, from a head and its scores."""
 _HEADS: dict[str, Callable[[TagSet], Head]] = {}
 
 

@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 
-__all__ = ["Chain", "log_partition", "span_probabilities", "viterbi"]
+__all__ = [
+    "Chain",
+    "best_log_probabilities",
+    "log_partition",
+    "log_partitions",
+    "sequence_scores",
+    "span_probabilities",
+    "viterbi",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 _GROUP_CELLS = 1 << 17  # units that are decoded side by side, padding counted
@@ -66,6 +74,13 @@ class Chain:
             masked(transition_KK, tagset.legal_KK),
             masked(end_K, tagset.legal_end_K),
         )
+
+    def tempered(self, temperature: float) -> Chain:
+        """The chain with all scores divided by a temperature, which is positive."""
+        if temperature == 1.0:
+            return self
+        scores = (self.start_K, self.transition_KK, self.end_K)
+        return Chain(self.tagset, *(part / temperature for part in scores))
 
     @property
     def is_flat(self) -> bool:
@@ -230,6 +245,59 @@ def log_partition(emission_UK: NDArray[np.floating], chain: Chain) -> float:
     emission_LBK = emission_UK.astype(np.float64)[:, None]
     alpha_LBK, _ = _sums(emission_LBK, np.array([len(emission_UK)]), chain)
     return float(_logsumexp(alpha_LBK[-1, 0] + chain.end_K))
+
+
+def log_partitions(
+    emissions: Sequence[NDArray[np.floating]], chain: Chain, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """log Z of each document with all scores divided by a temperature; 0 without a unit."""
+    tempered = chain.tempered(temperature)
+    found_N = np.zeros(len(emissions))
+    for rows, emission_LBK, lengths_B in _groups(emissions):
+        alpha_LBK, _ = _sums(emission_LBK / temperature, lengths_B, tempered)
+        last_BK = alpha_LBK[lengths_B - 1, np.arange(len(rows))]
+        found_N[rows] = _logsumexp(last_BK + tempered.end_K)
+    return found_N
+
+
+def sequence_scores(
+    emissions: Sequence[NDArray[np.floating]],
+    sequences: Sequence[NDArray[np.intp]],
+    chain: Chain,
+) -> NDArray[np.float64]:
+    """The unnormalised score of a tag sequence of each document, −inf if it is illegal.
+
+    Args:
+        emissions: one `[U, K]` array per document.
+        sequences: U tag ids per document.
+        chain: the decoder's scores.
+    """
+    found_N = np.zeros(len(emissions))
+    for i, (emission_UK, ids) in enumerate(zip(emissions, sequences, strict=True)):
+        if len(ids):
+            steps = chain.transition_KK[ids[:-1], ids[1:]].sum()
+            ends = chain.start_K[ids[0]] + chain.end_K[ids[-1]]
+            units = emission_UK.astype(np.float64)[np.arange(len(ids)), ids].sum()
+            found_N[i] = units + steps + ends
+    return found_N
+
+
+def best_log_probabilities(
+    emissions: Sequence[NDArray[np.floating]], chain: Chain, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """The log-probability of each document's most probable tag sequence, at most 0.
+
+    Args:
+        emissions: one `[U, K]` array per document.
+        chain: the decoder's scores.
+        temperature: divides all scores; the best sequence stays the same.
+
+    Raises:
+        ValueError: an emission is NaN or infinite.
+    """
+    best_N = sequence_scores(emissions, viterbi(emissions, chain), chain) / temperature
+    log_N: NDArray[np.float64] = best_N - log_partitions(emissions, chain, temperature)
+    return np.minimum(log_N, 0.0)
 
 
 def _sums(emission_LBK: Floats, lengths_B: NDArray[np.intp], chain: Chain) -> tuple[Floats, Floats]:

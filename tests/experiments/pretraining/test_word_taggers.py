@@ -10,7 +10,7 @@ import pytest
 from helpers.raw_text import MadeUpTagger, make_pretrain_settings, write_text
 from helpers.tiny import make_predictor, make_settings, save_predictor
 from nertune.errors import ConfigError
-from nertune.experiments.word_taggers import TaggingTask, build_tagging_task
+from nertune.experiments.pretraining.word_taggers import TaggingTask, build_tagging_task
 from nertune.storage.files import hash_file
 
 

@@ -24,9 +24,9 @@ from nertune.config.pretrain import PretrainSettings
 from nertune.data.inputs import read_inputs
 from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.experiments.folder import RunFolder
+from nertune.experiments.pretraining.word_taggers import TaggingTask, build_tagging_task
 from nertune.experiments.progress import PretrainLog
 from nertune.experiments.record import peak_memory_bytes, software_versions
-from nertune.experiments.word_taggers import TaggingTask, build_tagging_task
 from nertune.models.device import choose_device
 from nertune.models.encoder import (
     position_limit,

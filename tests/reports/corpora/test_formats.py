@@ -7,9 +7,9 @@ from pathlib import Path
 
 from helpers.commands import run
 from nertune.data.formats import all_formats
-from nertune.reports.formats import formats_markdown
+from nertune.reports.corpora.formats import formats_markdown
 
-PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+PAGE = Path(__file__).parents[3] / "docs" / "formats.md"
 
 
 def test_the_page_is_of_today() -> None:

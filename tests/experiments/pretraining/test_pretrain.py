@@ -667,11 +667,12 @@ def test_killed_and_resumed_is_undisturbed(tmp_path: Path, die_at: DieAt) -> Non
 @pytest.mark.parametrize(
     "place",
     [
-        "nertune.experiments.pretrain:read_tokenizer",  # a vocabulary, but nothing said about it
+        # a vocabulary, but nothing said about it
+        "nertune.experiments.pretraining.pretrain:read_tokenizer",
         "nertune.pretraining.packing:PreparedText._write",  # the text half prepared
         "nertune.pretraining.loop:Pretrainer.measure",  # prepared, not trained
-        "nertune.experiments.pretrain:_record",  # trained, not saved
-        "nertune.experiments.pretrain:encoder_card",  # half a model folder
+        "nertune.experiments.pretraining.pretrain:_record",  # trained, not saved
+        "nertune.experiments.pretraining.pretrain:encoder_card",  # half a model folder
         "nertune.experiments.folder:write_json",  # a model, but no record
     ],
 )
@@ -866,7 +867,7 @@ def test_a_finished_run_is_returned_at_once(
     with pytest.raises(ConfigError, match=r"output: .* holds a finished run; use --overwrite"):
         run(settings)
     monkeypatch.setattr(Pretrainer, "train", None)
-    monkeypatch.setattr("nertune.experiments.pretrain.PreparedText", None)
+    monkeypatch.setattr("nertune.experiments.pretraining.pretrain.PreparedText", None)
     record, said = run(settings, resume=True)
     assert record == json.loads(json.dumps(finished()[1]))
     assert "finished before, nothing to do" in said

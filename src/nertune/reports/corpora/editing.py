@@ -13,7 +13,7 @@ from nertune.data.editing.labels import Mapped
 from nertune.data.editing.merge import Merged
 from nertune.data.editing.split import Split
 from nertune.reports.content import Row, Table
-from nertune.reports.conversion import print_outcome
+from nertune.reports.corpora.conversion import print_outcome
 from nertune.reports.terminal import print_lines, to_rich
 from nertune.storage.files import shorten
 

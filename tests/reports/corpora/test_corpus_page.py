@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertune.reports.corpus_page import MOST_LEVELS, corpus_page, mark_parts
+from nertune.reports.corpora.corpus_page import MOST_LEVELS, corpus_page, mark_parts
 from nertune.reports.html import to_html
 from nertune.types import Document, Entity
 

@@ -1,0 +1,85 @@
+"""Calibrate a tagger's scores on documents that it was not trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nertune.artifacts.manifest import MANIFEST, own_folder, read_manifest
+from nertune.artifacts.save import save_calibration
+from nertune.data.corpus import load_alike
+from nertune.data.samples import resolve_data
+from nertune.errors import ArtifactError, DataError
+from nertune.evaluation.calibration import FittedCalibration, fit_calibration
+from nertune.inference.predictor import Predictor, load_model
+from nertune.types import Document
+
+__all__ = ["calibrate", "calibrate_model"]
+
+_LOG = logging.getLogger("nertune")
+
+
+def calibrate(predictor: Predictor, documents: Sequence[Document]) -> FittedCalibration | None:
+    """Fit a predictor's calibration, set it, and say what it does.
+
+    Args:
+        predictor: its calibration is replaced; nothing is changed where none can be fitted.
+        documents: with gold entities, not trained on.
+
+    Returns:
+        What was fitted; `None` where there are too few predicted entities.
+    """
+    encodings, scores = predictor.emissions(documents)
+    units = [encoding.units for encoding in encodings]
+    fitted = fit_calibration(predictor.tagger.head, scores, documents, units)
+    if fitted is None:
+        _LOG.info("%s", "scores are not calibrated: that needs 30 entities found on dev, some of "
+                        "them right and some wrong")  # fmt: skip
+        return None
+    predictor.calibration = fitted.calibration
+    if not fitted.steps:
+        _LOG.info("scores are used as they are: no calibration was better on dev (five folds)")
+        return fitted
+    _LOG.info("%s", f"scores calibrated on dev ({', '.join(fitted.steps)}): expected calibration "
+                    f"error {fitted.ece_before:.3f} → {fitted.ece_after:.3f} "
+                    "(five folds)")  # fmt: skip
+    return fitted
+
+
+def calibrate_model(
+    model: str | Path, file: str | Path, *, device: str = "auto", encoder: str | None = None
+) -> dict[str, Any]:
+    """Fit the calibration of a saved tagger on a file, and store it in the tagger's folder.
+
+    Args:
+        model: a folder that nertune wrote; an older calibration is replaced.
+        file: documents with gold entities that the tagger was not trained on; read as its training
+            file was.
+        device: where the tagger computes.
+        encoder: where an adapter's base encoder is now.
+
+    Returns:
+        `folder`, `file`, and what `FittedCalibration.to_dict` gives.
+
+    Raises:
+        ArtifactError: the folder is not nertune's, or is damaged.
+        DataError: the file cannot be used, or the tagger finds too little in it.
+    """
+    folder = own_folder(str(model))
+    if folder is None or not (folder / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{model}: is not a folder that nertune wrote, so there is no place for a calibration"
+        )
+    corpus = load_alike(resolve_data(str(file)), read_manifest(folder).reading)
+    predictor = load_model(folder, device=device, merge=True, encoder=encoder)
+    fitted = calibrate(predictor, corpus.documents)
+    if fitted is None:
+        raise DataError(
+            "the tagger's scores cannot be calibrated on it: that needs 30 entities found, some of "
+            "them right and some wrong; give more documents",
+            path=corpus.path,
+        )
+    save_calibration(folder, fitted.calibration)
+    return {"folder": str(folder), "file": str(corpus.path), **fitted.to_dict()}

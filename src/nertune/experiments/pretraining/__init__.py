@@ -1,0 +1,1 @@
+"""Pre-training runs, and what tags words for them."""

@@ -1,0 +1,181 @@
+"""Scores against outcomes: what is measured, and what is fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nertune.evaluation.calibration import (
+    calibration_error,
+    fit_calibration,
+    measure_reliability,
+)
+from nertune.labels.schemes import encode_tags
+from nertune.labels.tagset import TagSet
+from nertune.models.heads.softmax import SoftmaxHead
+from nertune.types import Document, Entity, Scope
+
+TAGS = TagSet.from_labels(["A", "B"])
+
+
+def test_ten_bins_of_equal_size() -> None:
+    """By hand: in each bin of two, the distance between mean score and share that is right."""
+    scores = np.linspace(0.05, 0.95, 20)
+    right = np.tile([False, True], 10)
+    expected = np.abs(scores.reshape(10, 2).mean(axis=1) - 0.5).mean()
+    assert calibration_error(scores, right) == pytest.approx(expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
+def test_a_weight_is_as_many_copies(per_bin: int, copies: int, seed: int) -> None:
+    """Of whole bins: no border falls into the copies of one."""
+    generator = np.random.default_rng(seed)
+    size = 10 * per_bin
+    scores, right = generator.random(size), generator.random(size) < 0.5
+    found = calibration_error(scores, right, np.full(size, float(copies)))
+    expected = calibration_error(np.repeat(scores, copies), np.repeat(right, copies))
+    assert found == pytest.approx(expected)
+    order = generator.permutation(size)
+    assert calibration_error(scores[order], right[order]) == pytest.approx(
+        calibration_error(scores, right)
+    )
+
+
+def test_what_is_measured() -> None:
+    gold = [Document("abcdef", (Entity(0, 1, "A"), Entity(2, 3, "B")))] * 3
+    found = [Document("abcdef", (Entity(0, 1, "A", 0.9), Entity(4, 5, "A", 0.4)))] * 3
+    measured = measure_reliability(gold, found, num_resamples=50)
+    assert measured is not None
+    assert measured.num_entities == 6
+    assert measured.brier == pytest.approx((0.1**2 + 0.4**2) / 2)
+    assert measured.log_loss == pytest.approx(-(np.log(0.9) + np.log(0.6)) / 2)
+    assert measured.ece == pytest.approx((0.1 + 0.4) / 2)
+    assert measured.ece_ci95 == pytest.approx((0.25, 0.25))  # all documents are alike
+    rows = {row.threshold: row for row in measured.thresholds}
+    assert (rows[0.0].kept, rows[0.0].precision, rows[0.0].recall) == (1.0, 0.5, 0.5)
+    assert (rows[0.5].kept, rows[0.5].precision, rows[0.5].recall) == (0.5, 1.0, 0.5)
+    assert rows[0.95].precision is None
+    assert rows[0.95].recall == 0.0
+    assert sum(b.count for b in measured.bins) == 6
+
+
+def test_nothing_predicted_and_no_score() -> None:
+    assert measure_reliability([Document("ab")], [Document("ab")]) is None
+    with pytest.raises(ValueError, match="has no score"):
+        measure_reliability([Document("ab")], [Document("ab", (Entity(0, 1, "A"),))])
+
+
+def overconfident(num_documents: int, seed: int, factor: float = 3.0) -> tuple[
+    list[np.ndarray], list[Document], list[list[tuple[int, int]]]
+]:  # fmt: skip
+    """Documents whose tags are drawn from softmax(logits); scores are of `factor` × those."""
+    generator = np.random.default_rng(seed)
+    scores, documents, units = [], [], []
+    for number in range(num_documents):
+        logits_UK = generator.normal(scale=1.5, size=(8, len(TAGS)))
+        logits_UK[:, 0] += 2.0
+        spans = _draw(logits_UK, generator)
+        units.append([(i, i + 1) for i in range(8)])
+        entities = tuple(Entity(first, last, label) for first, last, label in spans)
+        documents.append(Document("abcdefgh", entities, id=str(number)))
+        hot_UK = factor * logits_UK
+        hot_UK -= np.log(np.exp(hot_UK).sum(axis=1, keepdims=True))
+        scores.append(hot_UK.astype(np.float32))
+    return scores, documents, units
+
+
+def _draw(logits_UK: np.ndarray, generator: np.random.Generator) -> list[tuple[int, int, str]]:
+    """A legal sequence, drawn exactly: rejection of those that are not."""
+    weights_UK = np.exp(logits_UK)
+    weights_UK /= weights_UK.sum(axis=1, keepdims=True)
+    while True:
+        ids = [int(generator.choice(len(TAGS), p=row)) for row in weights_UK]
+        spans = TAGS.decode(ids)
+        tags = encode_tags(spans, len(ids))
+        if list(TAGS.encode(tags)) == ids:
+            return [(s.first, s.last, s.label) for s in spans]
+
+
+def test_an_overconfident_tagger_is_calibrated() -> None:
+    """The temperature is that which made it overconfident; unseen documents gain."""
+    head = SoftmaxHead(TAGS)
+    scores, documents, units = overconfident(400, seed=0)
+    fitted = fit_calibration(head, scores, documents, units)
+    assert fitted is not None
+    assert fitted.calibration.temperature == pytest.approx(3.0, rel=0.15)
+    assert fitted.ece_after < 0.4 * fitted.ece_before
+    others, unseen, cut = overconfident(400, seed=1)
+    spans = head.spans(others)
+
+    def error(probabilities: list[list[float]]) -> float:
+        predicted = [
+            document.with_entities(
+                Entity(s.first, s.last, s.label, p) for s, p in zip(row, own, strict=True)
+            )
+            for document, row, own in zip(unseen, spans, probabilities, strict=True)
+        ]
+        measured = measure_reliability(unseen, predicted, num_resamples=0)
+        assert measured is not None
+        return measured.ece
+
+    before = error(head.probabilities(others, spans))
+    after = error(fitted.calibration.probabilities(head, others, spans))
+    assert before > 0.2
+    assert after < 0.4 * before
+    sure = np.array(fitted.calibration.confidences(head, others))
+    exact = np.array(
+        [
+            {(s.first, s.last, s.label) for s in row} == {e.key for e in document.entities}
+            for row, document in zip(spans, unseen, strict=True)
+        ]
+    )
+    assert sure.mean() == pytest.approx(exact.mean(), abs=0.06)
+    assert len(cut) == len(unseen)
+
+
+def test_a_calibrated_tagger_stays_about_as_it_is() -> None:
+    scores, documents, units = overconfident(400, seed=2, factor=1.0)
+    fitted = fit_calibration(SoftmaxHead(TAGS), scores, documents, units)
+    assert fitted is not None
+    assert fitted.calibration.temperature == pytest.approx(1.0, abs=0.15)
+    assert fitted.calibration.slope == pytest.approx(1.0, abs=0.35)
+
+
+def test_one_label_is_worse_than_the_other() -> None:
+    """Gold of B is thrown away at random: only an offset of that label can tell."""
+    scores, documents, units = overconfident(600, seed=3, factor=1.0)
+    generator = np.random.default_rng(0)
+    spoilt = [
+        document.with_entities(
+            e for e in document.entities if e.label == "A" or generator.random() < 0.3
+        )
+        for document in documents
+    ]
+    fitted = fit_calibration(SoftmaxHead(TAGS), scores, spoilt, units)
+    assert fitted is not None
+    assert "label" in fitted.steps
+    assert fitted.calibration.labels["B"] < fitted.calibration.labels["A"] - 0.5
+
+
+def test_too_little_to_fit() -> None:
+    head = SoftmaxHead(TAGS)
+    scores, documents, units = overconfident(2, seed=0)
+    assert fit_calibration(head, scores, documents, units) is None
+    scores, documents, units = overconfident(100, seed=0)
+    nothing_right = [Document(d.text, id=d.id) for d in documents]
+    assert fit_calibration(head, scores, nothing_right, units) is None
+    in_part = [Document(d.text, d.entities, scope=Scope(complete=False)) for d in documents]
+    assert fit_calibration(head, scores, in_part, units) is None
+
+
+def test_labels_that_the_model_does_not_know() -> None:
+    """They are missed, and no reason to fail."""
+    scores, documents, units = overconfident(100, seed=0)
+    strange = [
+        d.with_entities((*d.entities, Entity(0, 8, "NEW"))) if i % 2 else d
+        for i, d in enumerate(documents)
+    ]
+    assert fit_calibration(SoftmaxHead(TAGS), scores, strange, units) is not None
