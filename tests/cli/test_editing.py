@@ -81,8 +81,8 @@ def test_merge(source: Path, tmp_path: Path) -> None:
                "--allow-loss", *without)  # fmt: skip
     assert done.code == 0
     assert "8 documents repeat the text of an earlier one, 0 of them with other" in done.stderr
-    assert "1 entities renamed (PER 1)" in done.stderr
-    assert "2-b.conll: 1 documents" in done.stderr
+    assert "1 entity renamed (PER 1)" in done.stderr
+    assert "2-b.conll: 1 document\n" in done.stderr
     found = load_corpus(target)
     assert len(found.documents) == 17
     assert "PER" not in found.labels
@@ -123,7 +123,7 @@ def test_dedupe(tmp_path: Path) -> None:
     assert json.loads(kept.stdout)["dropped"] == 1
     near = write_jsonl(tmp_path / "n.jsonl", [first, Document(first.text + " ！")])
     done = run("data", "dedupe", near, tmp_path / "d.jsonl", "--near", "0.7")
-    assert "1 documents dropped, the first of each text is kept: 0 equal, 1 nearly" in done.stderr
+    assert "1 document dropped, the first of each text is kept: 0 equal, 1 nearly" in done.stderr
     assert "n.jsonl:2: '王小明昨天到了北京。 ！' is nearly equal to n.jsonl:1" in done.stderr
     wrong = run("data", "dedupe", near, tmp_path / "e.jsonl", "--near", "0.1")
     assert (wrong.code, "expected a similarity from 0.5 to 1" in wrong.error) == (2, True)

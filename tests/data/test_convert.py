@@ -24,7 +24,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert (outcome.code, outcome.stdout) == (0, "")
     assert f"{source}: read as jsonl: its first line is a JSON object with a text" in outcome.stderr
     assert "b.conll: 8 documents, 17 entities as conll\n" in outcome.stderr
-    assert "checked: what is read again is the same" in outcome.stderr
+    assert "checked: what is read again is the same\n" in outcome.stderr
     again = ("data", "convert", tmp_path / "b.conll", tmp_path / "c.jsonl", "--check")
     assert run(*again).code == 0
     assert load_corpus(tmp_path / "c.jsonl").sha256 == load_corpus(source).sha256
@@ -57,6 +57,21 @@ def test_what_is_lost_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (found["differences"], found["is_written"], found["entities"]) == ([], True, 18)
     assert load_corpus(target).num_entities == 18
+
+
+def test_entities_and_text_are_listed_before_ids(tmp_path: Path) -> None:
+    """Each document loses its id, more than are shown, and only the last one an entity."""
+    others = [Document("王", id=f"d{i}", meta={"id": f"d{i}", "from": "web"}) for i in range(30)]
+    spaced = Document("王\n明", (Entity(0, 3, "PER"), Entity(2, 3, "LOC")))
+    source = tmp_path / "a.jsonl"
+    save_documents(source, [*others, spaced])
+    target = tmp_path / "b.conll"
+    outcome = run("data", "convert", source, target, "--allow-loss", "--check")
+    assert outcome.code == 0
+    lost = [line.split(": ")[2] for line in outcome.stderr.splitlines() if "lost: " in line[:6]]
+    assert lost == ["entity", "text", *["metadata"] * 18]
+    assert "; lost: 1 entity, 1 text, 30 metadata, 30 id\n" in outcome.stderr
+    assert "checked: what is read again is the same but for what is lost\n" in outcome.stderr
 
 
 def test_words_are_cut_as_asked(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def test_renamed_and_dropped() -> None:
         [(0, 2, "PER")], [(0, 2, "PER")], [(0, 2, "PER")]
     ]  # fmt: skip
     assert (found.renamed, found.dropped, found.merged) == (2, {"place": 1}, 0)
-    assert "2 gold entities renamed, 1 dropped (place 1): they are not scored" in found.describe()
+    assert (
+        "2 gold entities renamed, 1 dropped (place 1): what the model finds there counts as wrong"
+        in found.describe()
+    )
     assert describe_gold(found.documents, KNOWN) == []
 
 
@@ -95,7 +98,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert renamed["types"] == expected["types"]
     assert renamed["labels"] == {new: old for old, new in short.items()}
     less = run("evaluate", tmp_path / "model", other, "--labels", names.replace("=TIME", "="))
-    assert "dropped (date 3): they are not scored" in less.stderr
+    assert "dropped (date 3): what the model finds there counts as wrong" in less.stderr
     refused = run("evaluate", tmp_path / "model", other, "--labels", "org=COMPANY")
     assert (refused.code, "the model knows no 'COMPANY'" in refused.error) == (2, True)
     nothing = write_jsonl(tmp_path / "none.jsonl", [Document(d.text) for d in SENTENCES])

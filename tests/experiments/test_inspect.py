@@ -25,8 +25,8 @@ def load(folder: Path, name: str, text: str) -> Corpus:
     return load_corpus(path)
 
 
-def shown(inspection: Inspection) -> str:
-    console = Console(file=io.StringIO(), width=120, color_system=None)
+def shown(inspection: Inspection, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     print_inspection(inspection, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -100,6 +100,15 @@ def test_every_entity_can_be_expressed(corpora: list[Corpus], encoder: str) -> N
     short = inspect_corpora(corpora, model=encoder, max_pieces=5).files[0].fit
     assert short is not None
     assert (short.window_pieces, short.longer_than_window) == (3, 1)
+
+
+def test_three_files_fit_into_80_columns(
+    corpora: list[Corpus], encoder: str, tmp_path: Path
+) -> None:
+    dev = load(tmp_path, "dev.conll", TEST)
+    inspection = inspect_corpora([*corpora, dev], model=encoder)
+    assert shown(inspection, width=80) == shown(inspection, width=120)
+    assert "│ longer than the window (6) " in shown(inspection, width=80)
 
 
 def test_every_lost_entity_is_listed(tmp_path: Path, encoder: str) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForTokenClassification
 
 from nertune.errors import ModelError
 from nertune.labels.tagset import TagSet
-from nertune.models.encoder import EncoderEmitter, load_encoder, position_limit
+from nertune.models.encoder import EncoderEmitter, load_encoder, loading_errors, position_limit
 
 IDS = torch.tensor([[1, 5, 6, 7, 8, 2], [1, 9, 2, 0, 0, 0]])
 ATTENTION = torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
@@ -142,3 +142,11 @@ def test_names_that_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "no such folder" in refused(tmp_path / "nowhere")
     assert "could not be fetched from the hub" in refused("nobody-here/no-such-model")
+
+
+def test_what_transformers_says_is_cut_at_its_words() -> None:
+    name = "nobody/nothing"
+    for said, told in (("No file. See 'https://", "No file"), ("word " * 60, "word word …")):
+        with pytest.raises(ModelError) as caught, loading_errors(name, name, "BERT"):
+            raise OSError(said)
+        assert str(caught.value).endswith(told)

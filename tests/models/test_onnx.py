@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def test_int8_by_layer(variant: str, layers: set[str], tmp_path: Path) -> None:
     limit = 0.6 if has_int8_instructions() is False else 0.2
     assert ((rounded - expected)[real_BL].std() / scale) < limit
     assert small.stat().st_size < exact.stat().st_size
+
+
+def test_quantizing_leaves_the_root_logger_alone(tmp_path: Path) -> None:
+    """A handler there would print each line of nertune's log once more."""
+    write_onnx(emitter_of(tmp_path, "lstm"), tmp_path / "model.onnx")
+    root = logging.getLogger()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(root, "handlers", [])
+        quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+        assert (root.handlers, root.filters) == ([], [])
 
 
 def test_what_cannot_be_traced(tmp_path: Path) -> None:

@@ -239,6 +239,8 @@ def test_keys(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     server.models = refusal(401, "no_key", "this server asks for a key")
     with pytest.raises(RequestError, match="asks for another key than that in NERTUNE_API_KEY"):
         Client(server.url).tag("王")
+    with pytest.raises(RequestError, match="asks for a key: set NERTUNE_API_KEY to the server's"):
+        Client(server.url, api_key="").tag("王")
     with pytest.raises(ConfigError, match="holds what no header can"):
         Client(server.url, api_key="a\nb")
 

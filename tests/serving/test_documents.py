@@ -75,6 +75,7 @@ async def test_a_bad_line_is_told_and_the_others_are_answered() -> None:
         8: "line_too_long", 9: "bad_line", 10: "cannot_answer",
     }  # fmt: skip
     assert all(one["error"]["message"] for one in found if "error" in one)
+    assert "王明在京" in answer.text  # of an example, and not escaped
     assert found[0] == {"text": "one", "id": 1, "entities": [
         {"start": 0, "end": 3, "label": "X", "text": "one", "score": 0.9}]}  # fmt: skip
     assert [one["text"] for one in found if "text" in one] == ["one", "", "last"]

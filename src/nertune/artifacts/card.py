@@ -6,6 +6,7 @@ from nertune.artifacts.manifest import (
     ADAPTED,
     Manifest,
 )
+from nertune.data.formats.values import counted
 from nertune.labels.tagset import TagSet
 
 __all__ = [
@@ -55,8 +56,8 @@ def model_card(manifest: Manifest) -> str:
     if manifest.data:
         lines += ["## Data", ""]
         lines += [
-            f"- {split}: {info['documents']} documents, {info['entities']} entities, "
-            f"sha256 `{info['sha256'][:16]}…`"
+            f"- {split}: {counted(info['documents'], 'document')}, "
+            f"{counted(info['entities'], 'entity')}, sha256 `{info['sha256'][:16]}…`"
             for split, info in manifest.data.items()
             if info
         ]

@@ -247,6 +247,7 @@ def view(
 ) -> None:
     """Write one HTML page to look through a corpus: search, filter by label, page by page."""
     from nertune.data.editing.saving import refuse_existing
+    from nertune.data.formats.values import counted
     from nertune.reports.corpora.corpus_page import corpus_page
     from nertune.reports.html import to_html
     from nertune.reports.terminal import print_lines
@@ -266,8 +267,8 @@ def view(
     with open_for_writing(target) as stream:
         stream.write(to_html(page))
     print_lines(_say_reading(corpus), stderr())
-    stdout().print(f"{target}: {len(corpus.documents):,} documents, "
-                   f"{corpus.num_entities:,} entities", soft_wrap=True)  # fmt: skip
+    stdout().print(f"{target}: {counted(len(corpus.documents), 'document')}, "
+                   f"{counted(corpus.num_entities, 'entity')}", soft_wrap=True)  # fmt: skip
 
 
 def _load(source: str, format: str, options: ReadOptions) -> Corpus:

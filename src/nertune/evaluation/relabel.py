@@ -33,7 +33,10 @@ class Relabelled:
         parts = [f"{self.renamed} gold entities renamed"]
         if self.dropped:
             named = ", ".join(f"{label} {count}" for label, count in sorted(self.dropped.items()))
-            parts.append(f"{sum(self.dropped.values())} dropped ({named}): they are not scored")
+            parts.append(
+                f"{sum(self.dropped.values())} dropped ({named}): what the model finds there "
+                "counts as wrong"
+            )
         if self.merged:
             parts.append(f"{self.merged} are now the same as another and count once")
         return "--labels: " + ", ".join(parts)

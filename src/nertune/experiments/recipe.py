@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from nertune.config.run import parse_settings
+from nertune.data.formats.values import counted
 from nertune.data.splits import load_splits
 
 __all__ = ["Method", "make_recipe"]
@@ -53,7 +54,10 @@ def make_recipe(
     corpora = load_splits(data, [split for split in ("train", "dev", "test") if split in files])
     lines = [f"[run]\ndir = {json.dumps(f'runs/{name}', ensure_ascii=False)}\n", "[data]"]
     for split, corpus in corpora.items():
-        counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
+        counts = (
+            f"{counted(len(corpus.documents), 'document')}, "
+            f"{counted(corpus.num_entities, 'entity')}"
+        )
         lines.append(f"{split} = {json.dumps(files[split], ensure_ascii=False)}  # {counts}")
     if "dev" not in files:
         lines.append('# dev = "dev.conll"     # chooses the best epoch; recommended')

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus
 from nertune.data.duplicates import find_leakage
+from nertune.data.formats.values import counted
 from nertune.data.splits import SPLITS, load_splits
 from nertune.errors import DataError
 from nertune.experiments.run_warnings import find_data_warnings
@@ -56,7 +57,10 @@ def load_run_data(
     loaded = load_splits(data, SPLITS if with_test else ("train", "dev"), given=given)
     loaded["train"] = loaded["train"].take_share(data.train_share, settings.run.seed)
     for split, corpus in loaded.items():
-        counts = f"{len(corpus.documents):,} documents, {corpus.num_entities:,} entities"
+        counts = (
+            f"{counted(len(corpus.documents), 'document')}, "
+            f"{counted(corpus.num_entities, 'entity')}"
+        )
         _LOG.info("%s", f"{split}: {corpus.path}: {counts}")
         for notice in corpus.notices:
             _LOG.info("%s", f"  {notice}")

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("nertune")
-_OPTIONS = WriteOptions(scores=True)
+_OPTIONS = WriteOptions(scores=True, predicted=True)
 _COLOURS = ("bright_cyan", "bright_yellow", "bright_magenta", "bright_green", "bright_blue",
             "bright_red")  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,9 +175,10 @@ def _plain(error: Exception, location: str, kind: str) -> str:
     """One line that a user can act on, for what transformers says in many."""
     text = " ".join(str(error).split())
     if not Path(location).is_dir():
+        cause = textwrap.shorten(text.partition(". ")[0], 200, placeholder=" …")
         return (
             "is neither a bundled encoder nor a folder, and it could not be fetched from the hub "
-            f"(a wrong name, or no connection): {text[:200]}"
+            f"(a wrong name, or no connection): {cause}"
         )
     if "safetensors" in text:
         return (

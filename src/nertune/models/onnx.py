@@ -6,11 +6,13 @@ or the legal transitions add is computed outside, by the same decoder as ever.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -250,24 +252,40 @@ def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> No
         ArtifactError: ONNX Runtime cannot quantize this graph.
     """
     need_onnx()
-    import logging
-
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().addFilter(_no_preprocessing_hint)
     try:
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=list(leave_out),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-        )
+        with _unchanged_root_logger():
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=list(_QUANTIZED),
+                nodes_to_exclude=list(leave_out),
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
     except Exception as error:  # its errors have no common base but this one
         raise ArtifactError(f"{source}: cannot be quantized ({_brief(error)})") from error
+
+
+@contextmanager
+def _unchanged_root_logger() -> Iterator[None]:
+    """Log what ONNX Runtime warns of, but for its hint, and leave the root logger as it was.
+
+    It calls `logging.warning`, which gives a root logger without handlers one for good: each line
+    of nertune's log would be printed a second time from then on.
+    """
+    root = logging.getLogger()
+    stand_in = None if root.handlers else logging.lastResort
+    root.addFilter(_no_preprocessing_hint)
+    if stand_in is not None:
+        root.addHandler(stand_in)
+    try:
+        yield
     finally:
-        logging.getLogger().removeFilter(_no_preprocessing_hint)
+        root.removeFilter(_no_preprocessing_hint)
+        if stand_in is not None:
+            root.removeHandler(stand_in)
 
 
 def has_int8_instructions() -> bool | None:

@@ -17,6 +17,7 @@ from rich.text import Text
 import nertune
 from nertune.comparison import configurations as compared
 from nertune.comparison.results import Comparison, Configuration, Estimate, ScoreEstimate, SizePoint
+from nertune.data.formats.values import counted
 from nertune.errors import MissingDependencyError
 from nertune.evaluation.error_analysis import ERROR_KINDS, NOVELTIES
 from nertune.evaluation.error_analysis import NOTHING as NO_ENTITY
@@ -251,12 +252,12 @@ def _interval(difference: Difference) -> str:
 def _subject(comparison: Comparison) -> str:
     data, seeds = comparison.data, comparison.seeds
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    texts = f"{data['documents']:,} documents"
+    texts = counted(data["documents"], "document")
     if sources := data.get("source_documents"):  # where it is known what the sentences are of
-        texts = f"{sources:,} documents, {data['documents']:,} sentences"
+        texts = f"{counted(sources, 'document')}, {counted(data['documents'], 'sentence')}"
     return (
         f"Scored on {comparison.split} data {data['path']} ({texts}, "
-        f"{data['entities']} entities, sha256 {data['sha256'][:12]}…), {which}, "
+        f"{counted(data['entities'], 'entity')}, sha256 {data['sha256'][:12]}…), {which}, "
         f"nertune {nertune.__version__}"
     )
 

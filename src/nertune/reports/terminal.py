@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
+from nertune.data.formats.values import counted
 from nertune.evaluation.resampling import caveats
 from nertune.reports.content import NOTHING, Cell, Row, Table, brief
 from nertune.reports.numbers import number
@@ -104,9 +105,9 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
         console: where to.
     """
     sources = scores.get("source_documents")  # not in what earlier versions wrote
-    texts = f"{scores['documents']:,} {'sentences' if sources else 'documents'}"
-    counted = f"{sources:,} documents, {texts}" if sources else texts
-    print_lines([f"{title} ({counted})"], console)
+    texts = counted(scores["documents"], "sentence" if sources else "document")
+    both = f"{counted(sources, 'document')}, {texts}" if sources else texts
+    print_lines([f"{title} ({both})"], console)
     averages = [_score_row("micro", scores["micro"] | scores), _score_row("macro", scores["macro"])]
     types = [_score_row(name, row) for name, row in scores["types"].items()]
     headings = ("type", "P", "R", "F1", "gold", "pred.", "untyped", "overlap")
@@ -116,7 +117,7 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
     )
     interval = scores["micro"].get("f1_ci95")
     if interval:
-        over = f"{sources:,} documents ({texts})" if sources else texts
+        over = f"{counted(sources, 'document')} ({texts})" if sources else texts
         console.print(
             f"micro-F1 {scores['micro']['f1']:.4f}, 95 % interval over {over} "
             f"[{interval[0]:.4f}, {interval[1]:.4f}]",
@@ -200,8 +201,8 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
         console: where to.
     """
     dev = report["dev"]
-    title = f"{dev['path']} ({dev['documents']:,} documents, {dev['entities']:,} entities)"
-    print_lines([title], console)
+    counts = f"{counted(dev['documents'], 'document')}, {counted(dev['entities'], 'entity')}"
+    print_lines([f"{dev['path']} ({counts})"], console)
     backends = {name: report[name] for name in ("torch", "onnx", "onnx-int8") if name in report}
     rows = []
     for name, row in backends.items():

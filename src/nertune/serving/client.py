@@ -344,7 +344,9 @@ def _explain(response: httpx.Response, url: str) -> ServerError | RequestError:
     except (ValueError, KeyError, TypeError):
         return _no_server(url, _kind(response))
     if response.status_code == 401:
-        message = f"{url} asks for another key than that in {API_KEY}: set it to the server's"
+        sent = "authorization" in response.request.headers
+        asked = f"another key than that in {API_KEY}: set it" if sent else f"a key: set {API_KEY}"
+        message = f"{url} asks for {asked} to the server's"
     return RequestError(message, status=response.status_code, code=code)
 
 

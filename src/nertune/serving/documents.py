@@ -110,7 +110,8 @@ class DocumentStream:
             line.error = explain(found)
         assert line.error is not None
         error = {"code": line.error.code, "message": str(line.error), "line": line.number}
-        return json.dumps({"error": error}).encode() + b"\n"
+        answer = json.dumps({"error": error}, ensure_ascii=False)
+        return answer.encode("utf-8", "backslashreplace") + b"\n"
 
     # Reading
 

@@ -29,7 +29,7 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 _LOG = logging.getLogger("nertune.serving")
-_OPEN = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/health"})
+_OPEN = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json"})
 """Paths that need no key and are answered while the server drains: none of them tags."""
 _STREAMED = "/v1/documents"
 _DISCARDED_BYTES = 32 << 20  # of a refused body, so that its sender reads the answer

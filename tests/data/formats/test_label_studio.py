@@ -141,6 +141,29 @@ def test_predictions(tmp_path: Path) -> None:
     assert loss.kind == "score"
 
 
+def test_a_cancelled_annotation_is_not_replaced_by_a_prediction(tmp_path: Path) -> None:
+    """Who skipped a task has not accepted what the model says; it is counted as empty."""
+    cancelled = {"was_cancelled": True, "result": [result(0, 2, "X")]}
+    predictions = [{"result": [result(1, 3, "PER", score=0.5)]}]
+    task = {"data": TASK["data"], "annotations": [cancelled], "predictions": predictions}
+    corpus = load(tmp_path, [task])
+    assert corpus.num_entities == 0
+    assert (
+        "1 tasks without an annotation to read, which are read without entities" in corpus.notices
+    )
+    assert load(tmp_path, [task], read="predictions").num_entities == 1
+
+
+def test_predicted_documents_are_predictions_without_entities_too(tmp_path: Path) -> None:
+    """An empty annotation would say that somebody looked and found nothing."""
+    documents = [Document("王明在京"), Document("王", (Entity(0, 1, "PER"),))]
+    path = tmp_path / "b.json"
+    save_with(path, documents, WriteOptions(scores=True, predicted=True), format="label-studio")
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+    assert [("annotations" in task, "predictions" in task) for task in tasks] == [(False, True)] * 2
+    assert [("annotations" in task) for task in save(tmp_path, documents)] == [True, True]
+
+
 def test_the_ground_truth_is_preferred(tmp_path: Path) -> None:
     gold = {"ground_truth": True, "result": [result(4, 5, "LOC")]}
     task = {**TASK, "annotations": [{"result": []}, gold]}

@@ -299,6 +299,19 @@ def test_a_server_without_a_folder_says_so(forgetful: TestClient) -> None:
     assert forgetful.post("/label-studio/webhook", json={"action": "X"}).status_code == 200
 
 
+def test_paths_are_logged_and_counted_whole(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "nertune.access"):
+        for prefix in ("/label-studio", "/label-studio/law"):
+            client.get(f"{prefix}/health")
+    paths = [json.loads(f"{{{record.getMessage()}}}")["path"] for record in caplog.records]
+    assert paths == ["/label-studio/health", "/label-studio/{model}/health"]
+    counts = client.get("/metrics").text
+    for path in paths:
+        assert f'nertune_requests_total{{method="GET",path="{path}",status="200"}} 1.0' in counts
+
+
 def test_texts_are_in_no_log(
     client: TestClient, caplog: pytest.LogCaptureFixture, store: AnnotationStore
 ) -> None:

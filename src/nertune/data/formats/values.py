@@ -28,6 +28,7 @@ __all__ = [
     "TagRepair",
     "WriteOptions",
     "as_probability",
+    "counted",
     "name_by_id",
     "plural",
     "say_counts",
@@ -38,7 +39,8 @@ SchemeChoice = Literal["auto", Scheme]
 Join = Literal["auto", "none", "space"]
 Misfit = Literal["error", "widen"]
 Spans = Sequence[tuple[int, int]]
-LossKind = Literal["document", "text", "entity", "score", "tokens", "id", "metadata"]
+LossKind = Literal["document", "entity", "text", "score", "tokens", "metadata", "id"]
+"""What a format cannot hold, in the order in which it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class WriteOptions:
             `widen` to the whole token.
         tokenize: gives the token spans of a text, for documents that have none of their own.
         scores: write scores where the format can hold them.
+        predicted: the entities are a model's, not gold; a format that tells the two apart says so.
         style: the layout of the file that the documents come from, as its reader left it in
             `Findings.style`; a format that does not know it ignores it.
         more: the format's own options, whose names are in `Format.options`.
@@ -138,6 +141,7 @@ class WriteOptions:
     misfit: Misfit = "error"
     tokenize: Callable[[str], Spans] | None = None
     scores: bool = False
+    predicted: bool = False
     style: object = None
     more: Mapping[str, str] = field(default_factory=dict)
 
@@ -229,6 +233,13 @@ def say_counts(seen: Counter[str]) -> list[str]:
 def plural(count: int) -> str:
     """The ending of a noun that is counted."""
     return "" if count == 1 else "s"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, e.g. `1 document` or `2,000 entities`."""
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun}"
 
 
 class RepeatedKeyError(ValueError):

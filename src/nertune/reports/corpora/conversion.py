@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 from rich.console import Console
 
 from nertune.data.convert import Conversion
+from nertune.data.formats.values import LossKind, counted
 from nertune.reports.terminal import print_lines
 
 __all__ = ["print_outcome", "render"]
 
 _MAX_LINES = 20  # of losses and of differences each; --json has all
+_KINDS = get_args(LossKind)
 
 
 def render(found: Conversion, console: Console) -> None:
@@ -23,31 +26,32 @@ def render(found: Conversion, console: Console) -> None:
 
 
 def print_outcome(found: Conversion, console: Console) -> None:
-    """Say what was written, and list by entity what is lost."""
+    """Say what was written, and list what is lost: entities and text first, ids last."""
 
     def say(line: str) -> None:
         print_lines([line], console)
 
-    for loss in found.losses[:_MAX_LINES]:
+    for loss in sorted(found.losses, key=lambda loss: _KINDS.index(loss.kind))[:_MAX_LINES]:
         entity = loss.entity
         what = "" if entity is None else f"{entity.label} [{entity.start}, {entity.end}): "
         say(f"lost: {loss.document}: {loss.kind}: {what}{loss.reason}")
     _say_rest(len(found.losses), say)
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.count_losses().items())
+    by_kind = found.count_losses()
+    counts = ", ".join(f"{by_kind[kind]:,} {kind}" for kind in _KINDS if kind in by_kind)
     if not found.is_written:
         say(f"{found.target} is not written: {found.target_format} cannot hold {counts}; write it "
             "without them with --allow-loss")  # fmt: skip
         return
     lost = f"; lost: {counts}" if counts else ""
-    say(f"{found.target}: {found.documents:,} documents, {found.entities:,} entities as "
-        f"{found.target_format}{lost}")  # fmt: skip
+    say(f"{found.target}: {counted(found.documents, 'document')}, "
+        f"{counted(found.entities, 'entity')} as {found.target_format}{lost}")  # fmt: skip
     if found.differences is None:
         return
     for told in found.differences[:_MAX_LINES]:
         say(f"differs: {told}")
     _say_rest(len(found.differences), say)
     if not found.differences:
-        say("checked: what is read again is the same")
+        say("checked: what is read again is the same" + (" but for what is lost" if counts else ""))
 
 
 def _say_rest(count: int, say: Callable[[str], None]) -> None:

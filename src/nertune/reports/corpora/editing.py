@@ -12,6 +12,7 @@ from nertune.data.editing.dedupe import Deduped
 from nertune.data.editing.labels import Mapped
 from nertune.data.editing.merge import Merged
 from nertune.data.editing.split import Split
+from nertune.data.formats.values import counted
 from nertune.reports.content import Row, Table
 from nertune.reports.corpora.conversion import print_outcome
 from nertune.reports.terminal import print_lines, to_rich
@@ -73,7 +74,8 @@ def print_mapped(mapped: Mapped, console: Console) -> None:
     """Say how many entities have another label, and which are in each other's way now."""
     parts = []
     if mapped.renamed:
-        parts.append(f"{sum(mapped.renamed.values()):,} entities renamed ({_list(mapped.renamed)})")
+        renamed = counted(sum(mapped.renamed.values()), "entity")
+        parts.append(f"{renamed} renamed ({_list(mapped.renamed)})")
     if mapped.dropped:
         parts.append(f"{sum(mapped.dropped.values()):,} dropped ({_list(mapped.dropped)})")
     if mapped.num_merged:
@@ -96,7 +98,7 @@ def print_mapped(mapped: Mapped, console: Console) -> None:
 
 def print_merged(merged: Merged, console: Console) -> None:
     """Say what came from where, which ids were changed, and which texts stand there twice."""
-    lines = [f"{name}: {count:,} documents" for name, count in merged.sources.items()]
+    lines = [f"{name}: {counted(count, 'document')}" for name, count in merged.sources.items()]
     print_lines([*lines, *merged.notices], console)
     if merged.mapped is not None:
         print_mapped(merged.mapped, console)
@@ -116,7 +118,7 @@ def print_deduped(deduped: Deduped, console: Console) -> None:
     """Say what was dropped, and list by entity where it was annotated otherwise."""
     dropped = deduped.dropped
     equal = sum(repeat.is_equal for repeat in dropped)
-    told = f"{len(dropped):,} documents dropped, the first of each text is kept"
+    told = f"{counted(len(dropped), 'document')} dropped, the first of each text is kept"
     if len(dropped) > equal:
         told += f": {equal:,} equal, {len(dropped) - equal:,} nearly equal"
     print_lines([told], console)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from nertune.data.duplicates import SharedText
+from nertune.data.formats.values import counted
 from nertune.data.statistics import Lengths
-from nertune.experiments.inspect import FileInspection, Inspection, ModelFit
+from nertune.experiments.inspect import FileInspection, Inspection
 from nertune.reports.content import NOTHING, Table
 from nertune.reports.terminal import print_lines, to_rich
 from nertune.storage.files import shorten
@@ -28,7 +29,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     """
     files = inspection.files
     names = [file.name for file in files]
-    columns = [_describe(file, any(f.fit for f in files)) for file in files]
+    columns = [_describe(file) for file in files]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     console.print(to_rich(Table(("", *names), [rows]), "Files", "boxed"))
     labels = Counter[str]()
@@ -42,8 +43,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     print_lines([*lines, *(f"warning: {w}" for w in inspection.warnings)], console)
 
 
-def _describe(file: FileInspection, with_fit: bool) -> dict[str, str]:
-    """What the table says of a file, by the row's name."""
+def _describe(file: FileInspection) -> dict[str, str]:
+    """What the table says of a file, by the row's name: three files fit into 80 columns."""
     found, fit = file.statistics, file.fit
     rows = {
         "format": file.format if file.scheme is None else f"{file.format}, {file.scheme}",
@@ -54,13 +55,17 @@ def _describe(file: FileInspection, with_fit: bool) -> dict[str, str]:
         "characters": _count(found.characters),
         "source tokens": NOTHING if found.tokens is None else _count(found.tokens),
         "entities": _count(found.num_entities),
+        **({} if fit is None else {"… that cannot be expressed": _count(len(fit.lost))}),
         "tags repaired": _count(len(file.repairs)),
-        "length: mean / median / 95 % / max": _lengths(found.lengths),
+        **_lengths("length", found.lengths),
     }
-    if with_fit:
-        rows["… in tokens"] = _lengths(fit.pieces) if fit else ""
-        rows["longer than the model's window"] = _longer(fit) if fit else ""
-        rows["entities that cannot be expressed"] = _count(len(fit.lost) if fit else 0)
+    if fit is not None:
+        window = fit.window_pieces
+        shown = "" if window is None else f" ({window})"
+        rows |= _lengths("tokens", fit.pieces)
+        rows[f"longer than the window{shown}"] = (
+            "not stated" if window is None else _count(fit.longer_than_window)
+        )
     return rows | {"content sha256": found.sha256[:12]}
 
 
@@ -68,14 +73,11 @@ def _count(number: int) -> str:
     return f"{number:,}"
 
 
-def _lengths(lengths: Lengths) -> str:
-    return f"{lengths.mean:.1f} / {lengths.median:g} / {lengths.p95} / {lengths.longest}"
-
-
-def _longer(fit: ModelFit) -> str:
-    if fit.window_pieces is None:
-        return "no window stated"
-    return f"{fit.longer_than_window:,} (> {fit.window_pieces} tokens)"
+def _lengths(what: str, lengths: Lengths) -> dict[str, str]:
+    return {
+        f"{what}: mean / median": f"{lengths.mean:.1f} / {lengths.median:g}",
+        f"{what}: 95 % / max": f"{lengths.p95} / {lengths.longest}",
+    }
 
 
 def _reading(files: Iterable[FileInspection]) -> Iterable[str]:
@@ -95,7 +97,7 @@ def _sharing(inspection: Inspection) -> Iterable[str]:
         found = file.duplicates
         if found.texts:
             yield (
-                f"{file.name}: {_texts(found.texts)} stand more than once, "
+                f"{file.name}: {counted(found.texts, 'text')} stand more than once, "
                 f"{found.conflicting_texts:,} of them with different labels"
             )
             yield from map(_example, found.examples)
@@ -108,10 +110,6 @@ def _sharing(inspection: Inspection) -> Iterable[str]:
             yield from map(_example, leak.examples)
         else:
             yield f"no document of {leak.target} stands in {leak.source}"
-
-
-def _texts(number: int) -> str:
-    return f"{number:,} text{'' if number == 1 else 's'}"
 
 
 def _example(shared: SharedText) -> str:

@@ -59,8 +59,8 @@ def router(serve: Tagging, store: AnnotationStore | None = None) -> APIRouter:
         store: keeps what annotators finish; `None` refuses it.
     """
     api = APIRouter(tags=["Label Studio"])
-    api.include_router(_endpoints(serve, store, Depends(_first)), prefix="/label-studio")
-    api.include_router(_endpoints(serve, store, Depends(_named)), prefix="/label-studio/{model}")
+    for prefix, chosen in (("/label-studio", _first), ("/label-studio/{model}", _named)):
+        api.include_router(_endpoints(serve, store, prefix, Depends(chosen)))
     return api
 
 
@@ -72,9 +72,11 @@ def _named(model: str) -> str:
     return model
 
 
-def _endpoints(serve: Tagging, store: AnnotationStore | None, chosen: Any) -> APIRouter:
+def _endpoints(
+    serve: Tagging, store: AnnotationStore | None, prefix: str, chosen: Any
+) -> APIRouter:
     """The endpoints of one model; `chosen` gives its name to each."""
-    api = APIRouter()
+    api = APIRouter(prefix=prefix)  # given to `include_router`, it is in no log
 
     @api.get("/health")
     async def health(model: str | None = chosen) -> dict[str, Any]:

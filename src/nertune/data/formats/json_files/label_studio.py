@@ -147,7 +147,7 @@ class LabelStudio(Format):
             findings.notices.append(f"{repeated} identical entities dropped")
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
-        """One array, a task a line; entities with scores are predictions, others annotations.
+        """One array, a task a line: predictions where predicted or with scores, else annotations.
 
         Raises:
             ConfigError: an option has an unknown value.
@@ -301,11 +301,12 @@ class _Reader:
             which = "the ground truth" if len(best) < len(whole) else "the first"
             self.seen[f"tasks with several annotations, of which {which} is read"] += 1
         predictions = self._list(task.get("predictions") or [], '"predictions"', line)
-        if wanted != "annotations" and not best and predictions:
+        if wanted != "annotations" and not annotations and predictions:
             if wanted == "auto":
                 self.seen["tasks without annotations, of which the first prediction is read"] += 1
             best = predictions
         if not best:
+            self.seen["tasks without an annotation to read, which are read without entities"] += 1
             return []
         self.keys |= set(best[0]) - _KNOWN["annotation"]
         return self._list(best[0].get("result") or [], '"result"', line)
@@ -404,7 +405,7 @@ def _task(document: Document, options: WriteOptions) -> dict[str, Any]:
         extra = {}
     data = {_name(options, "text"): document.text, **data}
     has_scores = any(entity.score is not None for entity in document.entities)
-    key = "predictions" if has_scores else "annotations"
+    key = "predictions" if options.predicted or has_scores else "annotations"
     return {**given, "data": data, **extra, key: [{"result": results}]}
 
 
