@@ -35,13 +35,16 @@ def test_under_torchrun_a_run_says_so_at_once(rank: str, tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "sweep", "advise", "pretrain"])
+@pytest.mark.parametrize(
+    "command", ["train", "compare", "sweep", "advise", "pretrain", "self-train"]
+)
 def test_all_commands_that_train(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     more = {
         "advise": ["--minutes", 1],
+        "self-train": ["--unlabelled", tmp_path / "absent.txt"],
         "pretrain": ["--encoder", "mini-zh", "--minutes", 1, "-o", tmp_path / "out"],
     }.get(command, [])
     done = run(command, tmp_path / "absent.toml", *more)

@@ -21,6 +21,7 @@ from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
 from nertune.cli.remote import tag
 from nertune.cli.selecting import select
+from nertune.cli.self_training import self_train
 from nertune.cli.serving import serve
 from nertune.cli.tagging import calibrate, evaluate, export, predict
 from nertune.cli.training import init, pretrain, train
@@ -41,7 +42,7 @@ data_app = typer.Typer(
 app.add_typer(data_app)
 for _command in (
     train, evaluate, calibrate, predict, serve, tag, pretrain, export, compare, sweep, advise,
-    select, init, settings, encoders,
+    select, self_train, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
 for _data_command in (inspect, convert, split, merge, map_, dedupe, audit, view, formats):

@@ -1,0 +1,91 @@
+"""A teacher's probabilities as soft targets: the student learns all that the teacher thinks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nertune.artifacts.manifest import Manifest
+from nertune.data.inputs import in_batches
+from nertune.inference.predictor import Predictor
+from nertune.models.heads.base import Head, soft_head
+from nertune.models.heads.marginals import find_marginals
+from nertune.tokens.windows import Segmenter
+from nertune.training.soft_store import SoftStore, SoftStoreWriter
+from nertune.training.soft_targets import SoftTargets
+from nertune.types import Document
+
+__all__ = ["TeacherSource"]
+
+_COMMIT_EVERY = 20  # batches of documents
+_VERSION = 1  # another one makes other targets of the same text and teacher
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSource:
+    """Documents, and the tag marginals that a teacher of the same tags gives their units.
+
+    It is a `training.soft_targets.SoftSource`.
+
+    Attributes:
+        teacher: the tagger.
+        manifest: of the teacher's folder, which says which weights it has.
+        chosen: the documents.
+    """
+
+    teacher: Predictor
+    manifest: Manifest
+    chosen: Sequence[Document]
+
+    @property
+    def key(self) -> str:
+        """A hash over the documents and the teacher's weights."""
+        digest = hashlib.sha256(json.dumps([_VERSION, self.manifest.files]).encode())
+        for document in self.chosen:
+            digest.update(json.dumps([document.text, document.tokens]).encode() + b"\n")
+        return digest.hexdigest()
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The teacher's, which are those of the labelled data."""
+        return self.teacher.labels
+
+    def documents(self) -> Iterator[Document]:
+        """The documents."""
+        return iter(self.chosen)
+
+    def prepare(self, segmenter: Segmenter, head: Head, folder: Path) -> SoftTargets:
+        """Tag marginals of all documents, on the disk; what a killed process wrote is gone on with.
+
+        Args:
+            segmenter: of the student, which cuts text as the teacher does.
+            head: of the student.
+            folder: of the store.
+        """
+        if SoftStore.is_complete(folder, self.key):
+            return SoftTargets(SoftStore(folder, head.tagset))
+        with_pairs = soft_head(head).soft_pairs
+        chain = self.teacher.tagger.head.chain()
+        writer = SoftStoreWriter(folder, head.tagset, with_pairs=with_pairs, key=self.key)
+        try:
+            left = self.chosen[writer.num_read :]
+            for number, batch in enumerate(in_batches(left), start=1):
+                encodings, emissions = self.teacher.emissions(batch)
+                found = find_marginals(emissions, chain, with_pairs=with_pairs)
+                for document, encoding, marginals in zip(batch, encodings, found, strict=True):
+                    own, windows = segmenter.segment(document)
+                    assert own.units == encoding.units, "teacher and student cut text alike"
+                    writer.add(windows, marginals if windows else None)
+                if number % _COMMIT_EVERY == 0:
+                    writer.commit()
+            return SoftTargets(writer.finish())
+        finally:
+            writer.close()
+
+    def describe(self) -> dict[str, Any]:
+        """For the record of the run."""
+        return {"documents": len(self.chosen), "teacher": self.manifest.files}

@@ -1,0 +1,267 @@
+"""Self-training as a whole: rounds, baseline, resumption, leaks, and what the report says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from helpers.commands import run
+from helpers.tiny import SENTENCES, make_settings, session_folder, write_jsonl
+from nertune.config.run import Settings
+from nertune.errors import CheckpointError, ConfigError
+from nertune.evaluation.significance import Difference, Verdict
+from nertune.inference.predictor import Predictor
+from nertune.semisupervised.self_training import course
+from nertune.semisupervised.self_training.options import Options
+from nertune.semisupervised.self_training.results import (
+    Comparison,
+    SelfTrainingResult,
+)
+from nertune.semisupervised.self_training.training import Request, self_train
+from nertune.training.observer import Observer
+
+SURFACES = "北京上海中国李华张三新闻大学工作开会昨天今天"
+
+
+def unlabelled_texts() -> list[str]:
+    """Sentences of the same characters as the labelled ones."""
+    rng = np.random.default_rng(0)
+    return ["".join(rng.choice(list(SURFACES), 12)) + "。" for _ in range(30)]
+
+
+def recipe(folder: Path, variant: str = "lstm") -> Settings:
+    """Four sentences to learn from, all eight as dev and test."""
+    write_jsonl(folder / "train.jsonl", SENTENCES[:4])
+    data = {"train": str(folder / "train.jsonl")}
+    changes = {"data": data, "train": {"epochs": 12, "patience": 0, "batch_tokens": 30}}
+    return make_settings(folder, variant, changes)
+
+
+def make_request(folder: Path, output: str = "out", **values: Any) -> Request:
+    """Two rounds on 30 texts."""
+    path = folder / "texts.txt"
+    lines = [*unlabelled_texts(), SENTENCES[0].text, SENTENCES[7].text]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    variant = values.pop("variant", "lstm")
+    seeds, score_test = values.pop("seeds", (1,)), values.pop("score_test", False)
+    if values.get("labels") == "hard":  # so few steps make no teacher that is sure
+        values = {"precision": 0.01, "outside": 0.1, "most_unknown": 1.0, **values}
+    options = Options(**{"epochs": 2, "noise": 0.2, **values})
+    return Request(recipe(folder, variant), (path,), folder / output, options, seeds, score_test)
+
+
+@cache
+def finished(labels: str, variant: str) -> tuple[Request, SelfTrainingResult]:
+    """Self-training that nothing disturbed."""
+    folder = session_folder() / f"self-training-{labels}-{variant}"
+    folder.mkdir()
+    request = make_request(folder, labels=labels, variant=variant, score_test=True)
+    return request, self_train(request)
+
+
+KINDS = [("soft", "lstm"), ("soft", "full-crf"), ("hard", "full")]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return {
+        f"{path.name}:{name}": value
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, value in load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize(("labels", "variant"), KINDS)
+def test_students_learn_from_both_and_the_best_is_kept(labels: str, variant: str) -> None:
+    request, result = finished(labels, variant)
+
+    [seed] = result.seeds
+    assert [one.number for one in seed.rounds] == [0, 1, 2]
+    assert seed.pool["known"] == 1  # the sentence of train
+    assert seed.pool["leaked"] == 1  # and that of dev
+    assert seed.pool["drawn"] == 30
+    assert not seed.rounds[0].pseudo
+    assert all(0 < one.pseudo["documents"] <= 30 for one in seed.rounds[1:])
+    assert all(bool(one.thresholds) == (labels == "hard") for one in seed.rounds[1:])
+    assert seed.best.trained.f1 == max(one.trained.f1 for one in seed.rounds)
+    kept, best = weights(result.output / "model"), weights(seed.best.trained.folder / "model")
+    assert kept
+    assert all(np.array_equal(kept[name], best[name]) for name in best)
+    assert Predictor.load(result.output / "model").labels == (
+        "LOCATION", "ORGANIZATION", "PERSON", "TIME",
+    )  # fmt: skip
+    assert json.loads((request.output / "report.json").read_text()) == json.loads(
+        json.dumps(result.to_dict())
+    )
+
+
+@pytest.mark.parametrize(("labels", "variant"), KINDS)
+def test_the_baseline_has_the_same_budget_and_the_labelled_data_alone(
+    labels: str, variant: str
+) -> None:
+    _, result = finished(labels, variant)
+
+    [seed] = result.seeds
+    epochs = sum(one.trained.epochs for one in seed.rounds)
+    assert seed.baseline.epochs == epochs
+    assert seed.steps <= seed.baseline.steps < seed.steps + epochs
+    record = json.loads((seed.baseline.folder / "record.json").read_text(encoding="utf-8"))
+    assert record["data"]["train"]["documents"] == 4
+    assert record["seed"] == seed.seed
+    assert {(one.split, one.against) for one in result.comparisons} == {
+        (split, against) for split in ("dev", "test") for against in ("baseline", "teacher")
+    }
+
+
+class Interrupted(Exception):
+    """Stands for a kill: nothing handles it."""
+
+
+class KillAt(Observer):
+    """Leaves at the n-th epoch of all runs."""
+
+    def __init__(self, epoch: int):
+        self._left = epoch
+
+    def on_epoch(self, report: Any, *, is_best: bool) -> None:
+        self._left -= 1
+        if not self._left:
+            raise Interrupted
+
+
+def without_times(value: Any) -> Any:
+    clocks = {"seconds", "folder", "model", "path"}
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in clocks}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("labels", "variant"), KINDS)
+def test_killed_again_and_again_it_ends_the_same(
+    tmp_path: Path, labels: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(tmp_path, labels=labels, variant=variant, score_test=True)
+    for epoch in (5, 8, 1, 3):  # in the teacher's run, in both students', in the baseline's
+        with pytest.raises(Interrupted):
+            self_train(request, resume=True, observers=[KillAt(epoch)])
+        assert not (request.output / "report.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(course.Course, "_baseline", _interrupt)
+        with pytest.raises(Interrupted):
+            self_train(request, resume=True)
+
+    result = self_train(request, resume=True)
+
+    _, expected = finished(labels, variant)
+    assert without_times(result.to_dict()) == without_times(expected.to_dict())
+    one, other = weights(result.output / "model"), weights(expected.output / "model")
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def test_a_finished_one_is_not_replaced_unasked(tmp_path: Path) -> None:
+    request, result = finished("soft", "lstm")
+    request = replace(request, output=Path(shutil.copytree(result.output, tmp_path / "out")))
+    other = replace(request, options=replace(request.options, rounds=1))
+
+    with pytest.raises(ConfigError, match="--resume to continue it, --overwrite"):
+        self_train(request)
+    with pytest.raises(CheckpointError, match=r"options\.rounds was 2, is 1"):
+        self_train(other, resume=True)
+    assert len(self_train(request, resume=True).seeds[0].rounds) == 3
+    assert len(self_train(other, overwrite=True).seeds[0].rounds) == 2
+    assert not (tmp_path / "out" / "seed-1" / "round-2").exists()
+
+
+def test_a_foreign_model_is_not_replaced(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    (request.output / "model").mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match="was not written by self-train"):
+        self_train(request, overwrite=True)
+
+
+def _difference(verdict: Verdict, points: float) -> Difference:
+    return Difference(points / 100, (-0.01, 0.03), 0.4, verdict, 3)
+
+
+@pytest.fixture
+def results() -> Iterator[Any]:
+    def make(verdict: Verdict, points: float) -> SelfTrainingResult:
+        _, result = finished("soft", "lstm")
+        comparison = Comparison("test", "baseline", (0.5,), (0.4,), _difference(verdict, points))
+        return SelfTrainingResult(result.output, {}, {}, result.seeds, 1, (comparison,), ())
+
+    return make
+
+
+def test_the_verdict_says_when_nothing_is_gained(results: Any) -> None:
+    assert results("not distinguishable", 1.0).verdict.startswith("Nothing is gained for certain")
+    assert results("better", 4.0).verdict.startswith("Self-training is better")
+    assert results("worse", -4.0).verdict.startswith("Self-training is worse")
+    assert "says nothing about the method" in results("models differ", 4.0).verdict
+    assert results("models cannot be told apart", 4.0).verdict.startswith("Nothing is gained")
+    assert not results("not distinguishable", 1.0).comparisons[0].is_gain
+    assert not results("models differ", -1.0).comparisons[0].is_gain
+    assert results("better", 4.0).comparisons[0].is_gain
+
+
+def write_recipe(folder: Path) -> Path:
+    values = recipe(folder).to_dict()
+    lines = []
+    for section in ("data", "model", "lstm", "train"):
+        lines.append(f"[{section}]")
+        for key, value in values[section].items():
+            if isinstance(value, str | int | float | bool):
+                lines.append(f"{key} = {json.dumps(value)}")
+    path = folder / "recipe.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_command(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    path = write_recipe(tmp_path)
+    command = ["self-train", path, "-u", request.unlabelled[0], "-o", tmp_path / "cli",
+               "--epochs", 2, "--rounds", 1, "--set", "run.device=cpu"]  # fmt: skip
+
+    done = run(*command)
+
+    assert done.code == 0, done.stderr
+    for told in ("teacher", "baseline", "model:", "Note: One seed (1)"):
+        assert told in done.stdout
+    assert "30 of 32 texts drawn" in done.stderr
+    assert (tmp_path / "cli" / "report.md").is_file()
+    assert run(*command).error.startswith("error: --output:")
+    again = run(*command, "--resume", "--json", "--seeds", "1,2")
+    report = json.loads(again.stdout)
+    assert [one["seed"] for one in report["seeds"]] == [1, 2]
+    assert report["verdict"]
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    path, texts = write_recipe(tmp_path), request.unlabelled[0]
+
+    def error(*arguments: object) -> str:
+        done = run("self-train", path, "-o", tmp_path / "x", *arguments)
+        assert done.code == 2
+        return done.error
+
+    assert "needs data.dev" in error("-u", texts, "--set", "data.dev=")
+    assert "expected soft or hard" in error("-u", texts, "--labels", "firm")
+    assert "expected numbers" in error("-u", texts, "--seeds", "a")
+    assert "gone.txt" in error("-u", tmp_path / "gone.txt")
+    assert "no text is left" in error("-u", tmp_path / "train.jsonl", "--overwrite")
