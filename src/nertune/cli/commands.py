@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from nertune import __version__
-from nertune.cli.auditing import audit
 from nertune.cli.comparing import advise, compare, sweep
 from nertune.cli.data import convert, inspect
 from nertune.cli.editing import dedupe, map_, merge, split, view
@@ -20,8 +19,9 @@ from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
 from nertune.cli.remote import tag
-from nertune.cli.selecting import select
-from nertune.cli.self_training import self_train
+from nertune.cli.semisupervised.auditing import audit
+from nertune.cli.semisupervised.selecting import select
+from nertune.cli.semisupervised.self_training import self_train
 from nertune.cli.serving import serve
 from nertune.cli.tagging import calibrate, evaluate, export, predict
 from nertune.cli.training import init, pretrain, train

@@ -13,8 +13,8 @@ from helpers.tiny import SENTENCES, write_jsonl
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import CheckpointError, ConfigError, DataError
-from nertune.reports.audit.page import audit_page, save_page
 from nertune.reports.html import to_html
+from nertune.reports.semisupervised.audit.page import audit_page, save_page
 from nertune.semisupervised.audit.audit import Audit, AuditOptions, audit
 from nertune.semisupervised.audit.recipe import audit_settings
 from nertune.semisupervised.audit.suspicions import Suspicion

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nertune.reports.audit.tables import kinds_table, say_how, say_notices
 from nertune.reports.content import Table
 from nertune.reports.corpora.conversion import print_outcome
+from nertune.reports.semisupervised.audit.tables import kinds_table, say_how, say_notices
 from nertune.reports.terminal import print_lines, to_rich
 from nertune.semisupervised.audit.audit import Audit
 from nertune.semisupervised.audit.records import describe_readings

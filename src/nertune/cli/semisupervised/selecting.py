@@ -90,7 +90,7 @@ def select(
     from nertune.data.inputs import expand_files, read_files
     from nertune.inference.predictor import Predictor
     from nertune.reports.corpora.editing import print_written
-    from nertune.reports.few_labels.selection import print_selection
+    from nertune.reports.semisupervised.selection import print_selection
     from nertune.semisupervised.selection.pool import Budget
     from nertune.semisupervised.selection.select import Wanted, select_documents
 

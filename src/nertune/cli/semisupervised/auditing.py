@@ -72,8 +72,8 @@ def audit(
     from nertune.cli.display import TrainingBar
     from nertune.data.corpus import load_with
     from nertune.data.samples import resolve_data
-    from nertune.reports.audit.page import save_page
-    from nertune.reports.audit.terminal import print_audit
+    from nertune.reports.semisupervised.audit.page import save_page
+    from nertune.reports.semisupervised.audit.terminal import print_audit
     from nertune.semisupervised.audit.audit import AuditOptions
     from nertune.semisupervised.audit.audit import audit as run
     from nertune.semisupervised.audit.recipe import audit_settings
@@ -103,7 +103,7 @@ def _apply(
 ) -> None:  # fmt: skip
     from nertune.data.corpus import load_with
     from nertune.data.samples import resolve_data
-    from nertune.reports.audit.terminal import print_applied
+    from nertune.reports.semisupervised.audit.terminal import print_applied
     from nertune.semisupervised.audit.tasks import apply_corrections
 
     corpus = load_with(resolve_data(source), reading, format=format)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nertune.reports.audit.tables import MEANINGS, kinds_table, say_how, say_notices
 from nertune.reports.content import Page, Paragraph, Place, Places, Section, Segment
 from nertune.reports.html import to_html
+from nertune.reports.semisupervised.audit.tables import MEANINGS, kinds_table, say_how, say_notices
 from nertune.semisupervised.audit.audit import Audit
 from nertune.semisupervised.audit.suspicions import Suspicion
 from nertune.storage.atomic import write_text

@@ -1,1 +1,0 @@
-"""What commands that learn from few labels found."""
