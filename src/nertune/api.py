@@ -18,7 +18,6 @@ from nertune.config.run import Settings, load_settings, parse_settings
 from nertune.data.corpus import (
     Corpus,
     load_alike,
-    load_corpus,
     load_with,
     save_with,
 )
@@ -206,9 +205,6 @@ def evaluate(model: Predictor | str | Path, data: Sequence[Document] | str | Pat
     """
     predictor = model if isinstance(model, Predictor) else load(model)
     if isinstance(data, (str, Path)):
-        manifest = predictor.manifest
-        path = resolve_data(str(data))
-        corpus = load_corpus(path) if manifest is None else load_alike(path, manifest.reading)
-        data = corpus.documents
+        data = load_alike(resolve_data(str(data)), predictor.reading).documents
     found = list(predictor.tag_documents(data))
-    return score(data, found, types=predictor.tagset.labels)
+    return score(data, found, types=predictor.labels)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from nertune.artifacts.manifest import (
     ADAPTED,
     Manifest,
 )
+from nertune.artifacts.parts import Extended
 from nertune.data.formats.values import counted
 from nertune.labels.tagset import TagSet
 
 __all__ = [
+    "extended_card",
     "model_card",
 ]
 
@@ -29,8 +34,46 @@ def model_card(manifest: Manifest) -> str:
             f"`{manifest.encoder_sha256[:16]}…`); the classifier is in the adapter.",
             "",
         ]
+    lines += _scores(manifest.metrics)
+    if manifest.data:
+        lines += ["## Data", ""]
+        lines += [
+            f"- {split}: {counted(info['documents'], 'document')}, "
+            f"{counted(info['entities'], 'entity')}, sha256 `{info['sha256'][:16]}…`"
+            for split, info in manifest.data.items()
+            if info
+        ]
+        lines.append("")
+    lines.append(f"Trained with nertune {manifest.nertune}.")
+    return "\n".join(lines) + "\n"
+
+
+def extended_card(extended: Extended) -> str:
+    """README.md of an extended model's folder."""
+    lines = ["---", "library_name: nertune", "pipeline_tag: token-classification", "tags: [ner]"]
+    lines += ["---", "", f"# Named-entity tagger, extended ({len(extended.parts)} parts)", ""]
+    lines += [f"Entity types: {', '.join(extended.labels)}. Unit: {extended.unit}.", ""]
+    lines += ["    nertune predict FOLDER 'some text'", ""]
+    lines += [
+        "Each part has its own head on the same frozen encoder, and answers as it does alone.",
+        "",
+        "| part | entity types | model | head | overlaps | MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    overlaps = ("", *extended.overlaps)
+    for part, overlap in zip(extended.parts, overlaps, strict=True):
+        told = {"": "", "keep": "kept", "old-wins": "the older entity wins"}[overlap]
+        cells = [f"`{part.folder}`", ", ".join(part.labels), part.encoder, part.decoder, told]
+        lines.append(f"| {' | '.join(cells)} | {part.bytes / 1e6:.1f} |")
+    lines += ["", *_scores(extended.metrics), f"Written by nertune {extended.nertune}."]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(metrics: Mapping[str, Any]) -> list[str]:
+    """A table for each split that was scored."""
+    lines: list[str] = []
     for split in ("dev", "test"):
-        scores = manifest.metrics.get(split)
+        scores = metrics.get(split)
         if scores:
             lines += [
                 f"## Scores on {split} (strict spans)",
@@ -53,14 +96,4 @@ def model_card(manifest: Manifest) -> str:
                     f"{number} documents (bootstrap); of this one training."
                 )
                 lines.append("")
-    if manifest.data:
-        lines += ["## Data", ""]
-        lines += [
-            f"- {split}: {counted(info['documents'], 'document')}, "
-            f"{counted(info['entities'], 'entity')}, sha256 `{info['sha256'][:16]}…`"
-            for split, info in manifest.data.items()
-            if info
-        ]
-        lines.append("")
-    lines.append(f"Trained with nertune {manifest.nertune}.")
-    return "\n".join(lines) + "\n"
+    return lines

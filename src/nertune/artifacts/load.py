@@ -37,6 +37,7 @@ from nertune.models.heads.transfer import (
     Base,
     find_classifier,
     fit_classifier,
+    head_parameters,
     load_with_head,
     match_tags,
     read_head_weights,
@@ -53,6 +54,7 @@ from nertune.tokens.windows import Segmenter
 __all__ = [
     "EXPORTED",
     "EXPORT_FOLDER",
+    "HEAD_FILE",
     "LoadedTagger",
     "assemble",
     "find_graph",
@@ -67,6 +69,8 @@ __all__ = [
 
 EXPORT_FOLDER = "onnx"
 """Where in a tagger's folder `nertune export` puts what it makes."""
+HEAD_FILE = "head.safetensors"
+"""What stands on the encoder, in a folder that holds a head alone."""
 EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 """The file of each backend in there."""
 
@@ -130,7 +134,7 @@ def load_tagger(
 
 def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
     manifest = read_manifest(folder)
-    if encoder is not None and manifest.tuning not in ADAPTED:
+    if encoder is not None and not manifest.needs_base:
         raise ConfigError(f"{folder}: holds no adapter, so it takes no --encoder")
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = load_own_tokenizer(folder, manifest)
@@ -140,15 +144,32 @@ def _load_own(folder: Path, encoder: str | None = None) -> LoadedTagger:
         emitter = build_lstm(manifest.lstm, len(tagset), tokenizer.vocabulary_size)
         _load_state(emitter, folder / "model.safetensors")
     else:
-        model = (
-            load_encoder(str(folder))
-            if manifest.tuning not in ADAPTED
-            else _load_adapter(folder, manifest, tagset, encoder)
-        )
+        model = _load_model(folder, manifest, tagset, encoder)
         _refuse_misfit(str(folder), model, tokenizer, tagset)
         emitter = EncoderEmitter(model)
     tagger = Tagger(emitter, load_head(folder, manifest, tagset))
     return assemble(folder, manifest, tagger, tokenizer, tagset)
+
+
+def _load_model(folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None) -> Any:
+    if manifest.head_alone:
+        return _load_head_alone(folder, manifest, tagset, encoder)
+    if manifest.tuning in ADAPTED:
+        return _load_adapter(folder, manifest, tagset, encoder)
+    return load_encoder(str(folder))
+
+
+def _load_head_alone(folder: Path, manifest: Manifest, tagset: TagSet, encoder: str | None) -> Any:
+    """The base encoder, under the classifier that the folder holds."""
+    model = _plain_model(base_encoder(folder, manifest, encoder), tagset)
+    weights = folder / HEAD_FILE
+    state = read_weights(weights)
+    expected = head_parameters(model)
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if found != {name: tuple(tensor.shape) for name, tensor in expected.items()}:
+        raise ArtifactError(f"{weights}: does not fit this tagger; copy the folder again")
+    model.load_state_dict(state, strict=False)
+    return model
 
 
 def load_own_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

@@ -11,6 +11,8 @@
         an LSTM:                 model.safetensors
     └── onnx/                  after `nertune export`: graphs, and parity.json that admits them
 
+A part of an extended model (`artifacts.parts`) may hold its head alone: head.safetensors.
+
 Plain transformers and plain peft load these folders; nertune also loads token-classification
 folders that it did not write. No pickle is ever read.
 """
@@ -19,12 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nertune
+from nertune.artifacts.parts import EXTENDED_FORMAT, Extended, parse_extended
 from nertune.config.run import LstmSettings, Tuning
 from nertune.data.corpus import Reading
 from nertune.errors import ArtifactError, ModelError
@@ -42,11 +46,13 @@ from nertune.tokens.units import Unit
 __all__ = [
     "ADAPTED",
     "FORMAT_VERSION",
+    "HEAD_ALONE_FORMAT",
     "MANIFEST",
     "MARK",
     "Manifest",
     "adapter_base",
     "adapter_folder",
+    "agreed_reading",
     "base_encoder",
     "hash_encoder",
     "manifest_text",
@@ -60,6 +66,8 @@ __all__ = [
 FORMAT_VERSION = 2
 """Of what is written. Version 2 says how the tokenizer encodes units, which readers of version 1
 would pass over; both versions are read."""
+HEAD_ALONE_FORMAT = EXTENDED_FORMAT
+"""Of a part that holds its head alone."""
 _READ_VERSIONS = (1, 2)
 MANIFEST = "nertune.json"
 MARK = "nertune_manifest"  # in config.json
@@ -82,6 +90,7 @@ class Manifest(BaseModel):
             weights; empty for one that started with an encoder alone.
         encoding: how its tokenizer encodes units; what says nothing is of version 0.1.0.
         tokenizer_sha256: `Tokenizer.fingerprint`.
+        head_alone: whether the folder holds a head without its frozen encoder.
         lstm: the LSTM's shape.
         calibration: of its probabilities; `None` in older folders, and where there was no dev data
             to fit one.
@@ -108,12 +117,18 @@ class Manifest(BaseModel):
     start_sha256: str = ""
     encoding: EncodingStyle = "isolated"
     tokenizer_sha256: str
+    head_alone: bool = False
     lstm: LstmSettings | None = None
     calibration: Calibration | None = None
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     files: dict[str, str] = {}
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the encoder is not in the folder: there is an adapter, or a head alone."""
+        return self.head_alone or (self.tuning in ADAPTED and self.emitter == "encoder")
 
     @property
     def reading(self) -> Reading:
@@ -205,7 +220,22 @@ def trained_reading(name: str) -> Reading:
         ModelError: the name cannot be one.
     """
     folder = own_folder(name)
-    return Reading() if folder is None else parse_manifest(folder / MANIFEST).reading
+    if folder is None:
+        return Reading()
+    if (extended := parse_extended(folder / MANIFEST)) is not None:
+        parts = [folder / part.folder / MANIFEST for part in extended.parts]
+        return agreed_reading([parse_manifest(part).reading for part in parts])
+    return parse_manifest(folder / MANIFEST).reading
+
+
+def agreed_reading(readings: Sequence[Reading]) -> Reading:
+    """How files were read, wherever all were read alike; `auto` for the rest."""
+    agreed = {
+        name: values.pop()
+        for name in ("scheme", "join", "offsets")
+        if len(values := {getattr(reading, name) for reading in readings}) == 1
+    }
+    return Reading(**agreed)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -231,12 +261,15 @@ def parse_manifest(path: Path) -> Manifest:
     """Read `nertune.json` alone, without the files that it names.
 
     Raises:
-        ArtifactError: it is not valid, or of another version.
+        ArtifactError: it is not valid, of another version, or of an extended model.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values.get("format") if isinstance(values, dict) else None
-        if version not in _READ_VERSIONS:
+        if (extended := parse_extended(path)) is not None:
+            raise ArtifactError(_one_of_parts(path.parent, extended))
+        is_head_alone = version == HEAD_ALONE_FORMAT and values.get("head_alone") is True
+        if version not in _READ_VERSIONS and not is_head_alone:
             raise ArtifactError(
                 f"{path}: format version {version!r}, but this nertune ({nertune.__version__}) "
                 f"reads versions up to {FORMAT_VERSION}; use the nertune that wrote it "
@@ -252,6 +285,14 @@ def parse_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{path}: {key}: {message}; the folder is damaged") from error
 
 
+def _one_of_parts(folder: Path, extended: Extended) -> str:
+    parts = [f"{folder}/{part.folder} ({', '.join(part.labels)})" for part in extended.parts]
+    return (
+        f"{folder}: was extended, so it is {len(parts)} models in one, and one is needed here: "
+        f"name {' or '.join(parts)}"
+    )
+
+
 def manifest_text(manifest: Manifest) -> str:
     """What `nertune.json` holds; `parse_manifest` reads it."""
     values = manifest.model_dump(mode="json")
@@ -261,7 +302,7 @@ def manifest_text(manifest: Manifest) -> str:
 def weight_hashes(manifest: Manifest) -> dict[str, str]:
     """The hashes of a folder's weights, and of the encoder that an adapter belongs to."""
     own = {name: sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
-    return own | ({"encoder": manifest.encoder_sha256} if manifest.tuning in ADAPTED else {})
+    return own | ({"encoder": manifest.encoder_sha256} if manifest.needs_base else {})
 
 
 def base_encoder(folder: Path, manifest: Manifest, encoder: str | None = None) -> str:

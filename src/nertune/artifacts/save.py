@@ -22,8 +22,10 @@ from nertune.artifacts.manifest import (
     manifest_text,
     read_manifest,
 )
+from nertune.artifacts.parts import whole_of
 from nertune.artifacts.plain_base import write_base
 from nertune.config.run import LstmSettings, Settings, Tuning
+from nertune.errors import ArtifactError
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter, quiet_transformers
 from nertune.models.heads.calibration import Calibration
@@ -38,6 +40,7 @@ __all__ = [
     "Provenance",
     "Trained",
     "add_metrics",
+    "open_to_all",
     "save_calibration",
     "save_model",
 ]
@@ -146,7 +149,7 @@ def save_model(
         manifest = _make_manifest(draft, trained, description, provenance or Provenance())
         (draft / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
         (draft / "README.md").write_text(model_card(manifest), encoding="utf-8")
-        _open_to_all(draft)
+        open_to_all(draft)
         if check is not None:
             check(draft)
         replace_folder(draft, folder)
@@ -202,8 +205,11 @@ def _make_manifest(
     )
 
 
-def _open_to_all(folder: Path) -> None:
-    """mkdtemp and safetensors write for the owner alone; what links lead to is left as it is."""
+def open_to_all(folder: Path) -> None:
+    """Let others read a folder with what is in it.
+
+    mkdtemp and safetensors write for the owner alone; what links lead to is left as it is.
+    """
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -235,8 +241,13 @@ def save_calibration(folder: Path, calibration: Calibration) -> None:
         calibration: replaces an older one.
 
     Raises:
-        ArtifactError: the folder is damaged.
+        ArtifactError: the folder is damaged, or a part of an extended model.
     """
+    if (whole := whole_of(folder)) is not None:
+        raise ArtifactError(
+            f"{folder}: is a part of the extended model {whole}, which would no longer be what was "
+            "saved; calibrate a model before it is extended"
+        )
     manifest = read_manifest(folder)
     told = manifest.model_copy(update={"calibration": calibration})
     write_text(folder / MANIFEST, manifest_text(told))

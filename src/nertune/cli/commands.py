@@ -24,7 +24,7 @@ from nertune.cli.semisupervised.selecting import select
 from nertune.cli.semisupervised.self_training import self_train
 from nertune.cli.serving import serve
 from nertune.cli.tagging import calibrate, evaluate, export, predict
-from nertune.cli.training import init, pretrain, train
+from nertune.cli.training import extend, init, pretrain, train
 from nertune.errors import NertuneError
 
 __all__ = ["app", "main"]
@@ -41,8 +41,8 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app)
 for _command in (
-    train, evaluate, calibrate, predict, serve, tag, pretrain, export, compare, sweep, advise,
-    select, self_train, init, settings, encoders,
+    train, evaluate, calibrate, predict, serve, tag, pretrain, extend, export, compare, sweep,
+    advise, select, self_train, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
 for _data_command in (inspect, convert, split, merge, map_, dedupe, audit, view, formats):

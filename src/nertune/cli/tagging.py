@@ -86,7 +86,7 @@ def evaluate(
 
     names = read_label_map(labels) if labels else {}
     predictor = _load(model, device, backend, encoder)
-    gold, known, notices = corpus.documents, predictor.tagset.labels, list(corpus.notices)
+    gold, known, notices = corpus.documents, predictor.labels, list(corpus.notices)
     if names:
         relabelled = rename_labels(gold, names, known)
         gold = relabelled.documents
@@ -97,7 +97,7 @@ def evaluate(
     predicted = list(predictor.tag_documents(gold))
     scores = score(gold, predicted, types=known).to_dict()
     reliability = measure_reliability(gold, predicted)
-    is_calibrated = predictor.calibration.changes_spans
+    is_calibrated = predictor.is_calibrated
     if figure is not None:
         _draw(reliability, figure)
     if as_json:

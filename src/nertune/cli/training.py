@@ -1,4 +1,4 @@
-"""Commands that train: a tagger, an encoder; and the recipe to begin with."""
+"""Commands that train: a tagger, new types for it, an encoder; and the recipe to begin with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from nertune.cli.log import show_log
 from nertune.cli.options import (
+    EncoderOption,
     Json,
     Overwrite,
     Resume,
@@ -21,7 +22,7 @@ from nertune.cli.options import (
 from nertune.errors import ConfigError
 from nertune.storage.processes import refuse_many_processes
 
-__all__ = ["init", "pretrain", "train"]
+__all__ = ["extend", "init", "pretrain", "train"]
 
 
 def train(
@@ -49,6 +50,54 @@ def train(
         print_json(record)
     else:
         print_record(record, settings.run.dir, stdout())
+
+
+def extend(
+    model: Annotated[str, typer.Argument(help="A trained model's folder or hub name.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) for the new types.")],
+    labels: Annotated[
+        str, typer.Option(help="The new types, e.g. ORG,TIME; by default all that MODEL lacks.")
+    ] = "",
+    overlap: Annotated[
+        str, typer.Option(help="A new entity that overlaps an old one: keep (both) or old-wins.")
+    ] = "keep",
+    set_: Sets = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Also score data.test; with --resume a finished run's.")
+    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    encoder: EncoderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Teach a tagger new types; what it finds already stays the same to the bit."""
+    refuse_many_processes()
+    from nertune.artifacts.parts import Overlap
+    from nertune.config.run import load_settings
+
+    if overlap not in (known := get_args(Overlap)):
+        raise ConfigError(f"--overlap {overlap!r}: expected {' or '.join(known)}")
+    settings = load_settings(recipe, set_ or [])
+    from nertune.cli.display import TrainingBar
+    from nertune.reports.semisupervised.extension import print_extension
+    from nertune.semisupervised.extension import Extension
+    from nertune.semisupervised.extension import extend as run
+
+    names = tuple(name for part in labels.split(",") if (name := part.strip()))
+    extension = Extension(model, names, cast("Overlap", overlap), encoder)
+    with interruptible(), show_log(console := stderr()), TrainingBar(console) as bar:
+        record = run(
+            extension,
+            settings,
+            score_test=test,
+            resume=resume,
+            overwrite=overwrite,
+            observers=[bar],
+        )
+    if as_json:
+        print_json(record)
+    else:
+        print_extension(record, settings.run.dir, stdout())
 
 
 def pretrain(

@@ -20,6 +20,7 @@ from nertune.models.heads.base import Head, find_misfits
 from nertune.storage.encoders import resolve_encoder
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, encode_document, load_tokenizer
 from nertune.tokens.units import Unit, UnitChoice, choose_unit
+from nertune.types import Document
 
 __all__ = ["FileInspection", "Inspection", "ModelFit", "inspect_corpora"]
 
@@ -161,30 +162,37 @@ def _inspect_file(name: str, corpus: Corpus, fit: ModelFit | None) -> FileInspec
 class _Reader(NamedTuple):
     """How a model reads text; `max_pieces` is `None` where nothing bounds it.
 
-    A trained model has the `head` that says which gold it can express; else there is a flat one.
+    A trained model has the heads, one for each part, that say which gold it can express; else there
+    is a flat one.
     """
 
     tokenizer: Tokenizer
     unit: Unit
     max_pieces: int | None
-    head: Head | None = None
+    heads: tuple[Head, ...] = ()
 
 
 def _load_reader(model: str, unit: Unit, max_pieces: int | None) -> _Reader:
     """The tokenizer, unit and window of a folder that nertune wrote, or of any encoder."""
+    from nertune.artifacts.extended import find_parts
     from nertune.artifacts.load import load_head
-    from nertune.artifacts.manifest import own_folder, read_manifest
+    from nertune.artifacts.manifest import own_folder
 
-    if (folder := own_folder(model)) is not None:
-        manifest = read_manifest(folder)
+    if (found := own_folder(model)) is not None:
+        parts = find_parts(found)
+        folder, manifest = parts.folders[0], parts.manifests[0]
         is_lstm = manifest.emitter == "lstm"
         own: Tokenizer = (
             CharTokenizer.from_file(folder / "chars.txt", manifest.unit)
             if is_lstm
             else load_tokenizer(folder, manifest.encoding)
         )
-        head = load_head(folder, manifest, TagSet(manifest.tags, manifest.scheme))
-        return _Reader(own, manifest.unit, manifest.max_pieces, head)
+        heads = tuple(
+            load_head(place, one, TagSet(one.tags, one.scheme))
+            for place, one in zip(parts.folders, parts.manifests, strict=True)
+        )
+        longest = min(one.max_pieces for one in parts.manifests)
+        return _Reader(own, manifest.unit, longest, heads)
     from nertune.models.build import LONGEST_DEFAULT_WINDOW
 
     tokenizer = load_tokenizer(model)
@@ -210,7 +218,7 @@ def _position_limit(model: str) -> int | None:
 
 
 def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
-    tokenizer, unit, max_pieces, head = reader
+    tokenizer, unit, max_pieces, heads = reader
     num_special = len(tokenizer.prefix_ids) + len(tokenizer.suffix_ids)
     window = None if max_pieces is None else max(max_pieces - num_special, 0)
     lengths: list[int] = []
@@ -218,10 +226,26 @@ def _fit(corpus: Corpus, reader: _Reader) -> ModelFit:
     for document in corpus.documents:
         encoding = encode_document(document, tokenizer, unit)
         lengths.append(encoding.num_pieces)
-        missed = [item for items in find_misfits(document, encoding.units, head) for item in items]
+        missed = _find_misfits(document, encoding.units, heads)
         lost += sorted(missed, key=lambda item: item.entity.key)
     longer = 0 if window is None else sum(length > window for length in lengths)
     return ModelFit(unit, summarize_lengths(lengths), window, longer, tuple(lost))
+
+
+def _find_misfits(
+    document: Document, units: Sequence[tuple[int, int]], heads: Sequence[Head]
+) -> list[LostEntity]:
+    """The gold that none of a model's heads can express; each looks at its own labels."""
+    found: list[LostEntity] = []
+    left = [*document.entities]
+    for head in heads:
+        own = [entity for entity in left if entity.label in head.tagset.labels]
+        left = [entity for entity in left if entity.label not in head.tagset.labels]
+        for items in find_misfits(document.with_entities(own), units, head):
+            found += items
+    for items in find_misfits(document.with_entities(left), units):
+        found += items
+    return found
 
 
 def _warnings(files: Sequence[FileInspection]) -> Iterable[str]:

@@ -19,7 +19,7 @@ import torch
 
 import nertune
 from nertune.artifacts.load import EXPORT_FOLDER, EXPORTED
-from nertune.artifacts.manifest import Manifest, own_folder, weight_hashes
+from nertune.artifacts.manifest import MANIFEST, Manifest, own_folder, parse_manifest, weight_hashes
 from nertune.data.corpus import Corpus, Reading, load_with
 from nertune.data.formats.base import ReadOptions
 from nertune.data.samples import resolve_data
@@ -88,9 +88,8 @@ def export(
             f"{model}: is not a folder that nertune wrote; only those can be exported (of another "
             "token-classification model, optimum's exporter makes an ONNX graph)"
         )
+    manifest = parse_manifest(folder / MANIFEST)  # refuses an extended model, which has several
     predictor = load_model(folder, device="cpu", merge=True, encoder=encoder)
-    manifest = predictor.manifest
-    assert manifest is not None
     corpus = _documents(manifest, dev)
     if (folder / EXPORT_FOLDER / EXPORTED["onnx-int8"]).exists() and not int8:
         _LOG.info(

@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nertune.artifacts.extended import find_parts
 from nertune.artifacts.load import load_tagger
-from nertune.artifacts.manifest import Manifest
+from nertune.artifacts.manifest import MANIFEST, Manifest, agreed_reading, own_folder
+from nertune.artifacts.parts import Overlap, parse_extended
+from nertune.data.corpus import Reading
 from nertune.data.sentences import tag_by_sentence
-from nertune.errors import ConfigError, NotFiniteError
+from nertune.errors import ConfigError, ModelError, NotFiniteError
+from nertune.inference.combination import combine_answers
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import decode
@@ -47,6 +51,11 @@ class Predictor:
             CPU wants what fits in its caches.
         calibration: of the scores of entities; `None` leaves the head's own probabilities.
 
+    Attributes:
+        parts: of an extended model (`nertune extend`), a predictor for each part, the oldest first;
+            empty for any other. Such a model has several taggers, so `tagger`, `segmenter`,
+            `tagset` and `emissions` raise `ModelError`; each part has its own.
+
     Example:
         >>> predictor = Predictor.load("runs/lora/model")                     # doctest: +SKIP
         >>> [(e.label, e.start, e.end) for e in predictor.tag("我在北京。").entities]
@@ -63,12 +72,12 @@ class Predictor:
         batch_tokens: int | None = None,
         calibration: Calibration | None = None,
     ):
-        self.tagger = tagger
-        self.segmenter = segmenter
-        self.tagset = tagset
+        self._only: tuple[Tagger, Segmenter, TagSet] | None = (tagger, segmenter, tagset)
         self.batch_tokens = batch_tokens
         self.calibration = calibration or Calibration()
         self.manifest: Manifest | None = None
+        self.parts: tuple[Predictor, ...] = ()
+        self._overlaps: tuple[Overlap, ...] = ()
 
     @classmethod
     def load(
@@ -96,6 +105,58 @@ class Predictor:
             MissingDependencyError: the backend's library is not installed.
         """
         return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Predictor], overlaps: Sequence[Overlap]) -> Predictor:
+        """The predictor of several parts, each of which computes as it does alone.
+
+        Args:
+            parts: at least two; each finds labels that no other finds.
+            overlaps: for each part but the first, see `inference.combination`.
+        """
+        combined = cls(parts[0].tagger, parts[0].segmenter, parts[0].tagset)
+        combined._only = None
+        combined.parts = tuple(parts)
+        combined._overlaps = tuple(overlaps)
+        return combined
+
+    def _alone(self) -> tuple[Tagger, Segmenter, TagSet]:
+        if self._only is None:
+            found = "; ".join(", ".join(part.labels) for part in self.parts)
+            raise ModelError(
+                f"this model was extended, so it has {len(self.parts)} parts ({found}), and what "
+                "was asked of it can be asked of one part: name the folder parts/0, parts/1, … in "
+                "its folder (in Python: predictor.parts)"
+            )
+        return self._only
+
+    @property
+    def tagger(self) -> Tagger:
+        """The model."""
+        return self._alone()[0]
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """How it reads text."""
+        return self._alone()[1]
+
+    @property
+    def tagset(self) -> TagSet:
+        """Its tags."""
+        return self._alone()[2]
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores differ from the head's own probabilities."""
+        parts = self.parts or (self,)
+        return any(part.calibration.changes_spans for part in parts)
+
+    @property
+    def reading(self) -> Reading:
+        """How its training files were read; `auto` where that is not known, or they differ."""
+        if self.parts:
+            return agreed_reading([part.reading for part in self.parts])
+        return Reading() if self.manifest is None else self.manifest.reading
 
     def tag(self, text: str) -> Document:
         """Tag one text; entities carry their calibrated probability (`heads.calibration`)."""
@@ -132,9 +193,15 @@ class Predictor:
             confidence: from which a document is answered, in [0, 1].
 
         Raises:
-            ConfigError: the model's head gives no probability of a whole document.
+            ConfigError: the model's head gives no probability of a whole document, or it was
+                extended, so that it has several heads.
             NotFiniteError: the model gives NaN or infinity.
         """
+        if self.parts:
+            raise ConfigError(
+                "an extended model has no probability of a whole document, but one of each part, "
+                "so it cannot abstain; --min-score drops single entities"
+            )
         if not has_chain(self.tagger.head):
             raise ConfigError(
                 f"a model with the head {type(self.tagger.head).__name__} gives no probability of "
@@ -198,6 +265,9 @@ class Predictor:
 
     def _longest_as_trained(self) -> int:
         """From this number of characters on a text is unlike the training data; 0: not known."""
+        if self.parts:
+            known = [longest for part in self.parts if (longest := part._longest_as_trained())]
+            return min(known, default=0)
         described = {} if self.manifest is None else self.manifest.data.get("train") or {}
         found = described.get("p95_characters")
         return _MUCH_LONGER * found if isinstance(found, int) else 0
@@ -209,10 +279,14 @@ class Predictor:
     @property
     def labels(self) -> tuple[str, ...]:
         """What the model can find."""
+        if self.parts:
+            return tuple(label for part in self.parts for label in part.labels)
         return self.tagset.labels
 
     def visible_units(self, document: Document) -> list[tuple[int, int]]:
         """The units that the model labels in a document, without those of white space."""
+        if self.parts:  # all label the same units
+            return self.parts[0].visible_units(document)
         spans = cut_units(document, self.segmenter.unit)
         return [(a, b) for a, b in spans if not document.text[a:b].isspace()]
 
@@ -229,6 +303,12 @@ class Predictor:
         return encodings, self._emit(len(documents), windows)
 
     def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
+        if self.parts:
+            # The same documents, one part after the other: batches are those of the part alone.
+            found = [part._tag_chunk(documents, with_scores=with_scores) for part in self.parts]
+            return [
+                combine_answers(answers, self._overlaps) for answers in zip(*found, strict=True)
+            ]
         encodings, emissions = self.emissions(documents)
         return self._decode(documents, encodings, emissions, with_scores=with_scores)
 
@@ -314,6 +394,14 @@ def load_model(
     encoder: str | Path | None = None,
 ) -> Predictor:
     """The predictor of a tagger; arguments and errors are those of `artifacts.load.load_tagger`."""
+    folder = own_folder(str(model), graphs=backend != "torch")
+    if folder is not None and (extended := parse_extended(folder / MANIFEST)) is not None:
+        parts = find_parts(folder)
+        found = [
+            load_model(place, device=device, backend=backend, merge=merge, encoder=base)
+            for place, base in zip(parts.folders, parts.encoders(encoder), strict=True)
+        ]
+        return Predictor.combine(found, extended.overlaps)
     loaded = load_tagger(model, device=device, backend=backend, merge=merge, encoder=encoder)
     manifest = loaded.manifest
     calibration = None if manifest is None else manifest.calibration

@@ -30,6 +30,7 @@ __all__ = [
     "adopt_state",
     "find_classifier",
     "fit_classifier",
+    "head_parameters",
     "load_with_head",
     "match_tags",
     "read_head_weights",
@@ -195,6 +196,12 @@ def adopt_state(emitter: nn.Module, base: Base) -> None:
             )
         else:
             tensor.copy_(before)
+
+
+def head_parameters(model: Any) -> dict[str, Tensor]:
+    """What of a token-classification model stands on its encoder, by full names."""
+    prefix = f"{model.base_model_prefix}."
+    return {n: t for n, t in model.state_dict().items() if not n.startswith(prefix)}
 
 
 def read_head_weights(folder: Path) -> dict[str, dict[str, Tensor]]:
