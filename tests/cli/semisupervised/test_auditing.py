@@ -37,6 +37,8 @@ def test_from_a_file_to_the_fixed_one(tmp_path: Path) -> None:
     assert "<title>Audit of" in (out / "audit.html").read_text(encoding="utf-8")
 
     assert "use --resume to continue it" in run("data", "audit", source, *options).error
+    held = run("data", "audit", source, *options, "--overwrite", "--to", "label-studio")
+    assert "perhaps with corrections: move it away first" in held.error
     again = run("data", "audit", source, *options, "--resume", "--json")
     found = json.loads(again.stdout)
     assert found["tasks"] is None

@@ -18,7 +18,7 @@ from nertune.reports.semisupervised.audit.page import audit_page, save_page
 from nertune.semisupervised.audit.audit import Audit, AuditOptions, audit
 from nertune.semisupervised.audit.recipe import audit_settings
 from nertune.semisupervised.audit.suspicions import Suspicion
-from nertune.semisupervised.audit.tasks import apply_corrections, save_tasks
+from nertune.semisupervised.audit.tasks import apply_corrections, join_files, save_tasks
 from nertune.training.observer import Observer
 from nertune.types import Document, Entity
 
@@ -277,3 +277,33 @@ def test_the_page_escapes_what_comes_from_the_data(settings: Settings, tmp_path:
     assert "&lt;LOC&gt;" in html
     assert "http" not in html.replace("http-equiv", "")
     assert "北京" in to_html(audit_page(made))
+
+
+def test_several_files_are_audited_as_one_and_corrected_apart(
+    columns: Corpus, settings: Settings, tmp_path: Path
+) -> None:
+    other = tmp_path / "b" / "train.conll"  # the same name, and so the same ids
+    other.parent.mkdir()
+    other.write_bytes(columns.path.read_bytes())
+    both = join_files([columns, load_corpus(other)])
+    assert [d.text for d in both.documents] == [d.text for d in columns.documents] * 2
+    place = suspect(0, (), (Entity(3, 5, "L", 0.9),))
+    made = make_audit(both, settings, [place, replace(place, index=3), replace(place, index=4)])
+    path = save_tasks(made, tmp_path, format="label-studio", num_documents=5).path
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+    tasks[1]["annotations"][0]["result"] = []
+    tasks[0]["annotations"] = []  # of the first file: nobody saw it
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    first = apply_corrections(columns, path, tmp_path / "first.conll")
+    assert (first.documents, first.changes) == (0, ())
+    assert "2 tasks of other files are left out" in first.notices[-2]
+    second = apply_corrections(load_corpus(other), path, tmp_path / "second.conll")
+    assert [c.document for c in second.changes] == ["train.conll:1"]
+    assert second.documents == 2
+
+    third = tmp_path / "c.conll"
+    third.write_bytes(columns.path.read_bytes())
+    with pytest.raises(DataError, match=r"no task is of .*c\.conll; they are of"):
+        apply_corrections(load_corpus(third), path, tmp_path / "third.conll")
+    with pytest.raises(ConfigError, match="is given twice"):
+        join_files([columns, columns])

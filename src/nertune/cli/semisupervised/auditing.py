@@ -34,7 +34,9 @@ __all__ = ["audit"]
 
 
 def audit(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A labelled file or sample:train.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Labelled files; or sample:train.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The audit's folder; with --apply the new file.")
     ],
@@ -66,7 +68,9 @@ def audit(
     if apply is not None:
         if to:
             raise ConfigError("--to writes tasks and --apply reads them: use one of the two")
-        _apply(source, from_, reading, apply, output, overwrite=overwrite, as_json=as_json)
+        if len(sources) > 1:
+            raise ConfigError(f"--apply writes one file: expected one FILE, got {len(sources)}")
+        _apply(sources[0], from_, reading, apply, output, overwrite=overwrite, as_json=as_json)
         return
     refuse_many_processes()
     from nertune.cli.display import TrainingBar
@@ -77,13 +81,16 @@ def audit(
     from nertune.semisupervised.audit.audit import AuditOptions
     from nertune.semisupervised.audit.audit import audit as run
     from nertune.semisupervised.audit.recipe import audit_settings
-    from nertune.semisupervised.audit.tasks import find_task_format, save_tasks
+    from nertune.semisupervised.audit.tasks import join_files, save_tasks, tasks_path
 
-    if to:
-        find_task_format(to)
+    if to and (path := tasks_path(output, to)).exists() and not resume:
+        raise ConfigError(
+            f"{path} is there already, perhaps with corrections: move it away first, or --resume"
+        )
     options = AuditOptions(folds, seeds, seed)
-    corpus = load_with(resolve_data(source), reading, format=from_)
-    settings = audit_settings(source, recipe, set_ or [])
+    corpora = [load_with(resolve_data(source), reading, format=from_) for source in sources]
+    corpus = join_files(corpora)
+    settings = audit_settings(str(corpus.path), recipe, set_ or [])
     with interruptible(), show_log(console := stderr()), TrainingBar(console) as bar:
         found = run(
             corpus, settings, output=output, options=options, resume=resume, overwrite=overwrite,

@@ -27,10 +27,11 @@ from nertune.storage.files import read_text, shorten
 from nertune.tokens.units import choose_unit, cut_visible
 from nertune.types import Document, Entity, Scope
 
-__all__ = ["Applied", "Change", "Tasks", "apply_corrections", "find_task_format",
-           "name_documents", "save_tasks"]  # fmt: skip
+__all__ = ["Applied", "Change", "Tasks", "apply_corrections", "find_task_format", "join_files",
+           "name_documents", "save_tasks", "tasks_path"]  # fmt: skip
 
 _ID, _AUDIT, _SUGGESTED = "nertune_id", "nertune_audit", "nertune_suggested"
+_FILE = "nertune_file"  # only where several files were audited together
 _FORMATS = {"label-studio": ".json", "doccano": ".jsonl", "jsonl": ".jsonl"}
 
 
@@ -109,6 +110,16 @@ def find_task_format(name: str) -> Format:
     return find_format(name, writes=True)
 
 
+def tasks_path(output: Path, format: str) -> Path:
+    """The file of tasks in an audit's folder.
+
+    Raises:
+        ConfigError: tasks cannot be written in this format.
+    """
+    find_task_format(format)
+    return output / f"to-correct.{format}{_FORMATS[format]}"
+
+
 def save_tasks(audit: Audit, output: Path, *, format: str, num_documents: int) -> Tasks:
     """Write the most suspicious documents to `OUTPUT/to-correct.FORMAT.json` (or `.jsonl`).
 
@@ -135,7 +146,7 @@ def save_tasks(audit: Audit, output: Path, *, format: str, num_documents: int) -
         else:
             written.append(pair)
     text = _render(chosen, options, written)
-    path = output / f"to-correct.{format}{_FORMATS[format]}"
+    path = tasks_path(output, format)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ConfigError(
             f"{path} is there with other content, perhaps with corrections: move it away first"
@@ -144,12 +155,38 @@ def save_tasks(audit: Audit, output: Path, *, format: str, num_documents: int) -
     return Tasks(path, format, len(written), tuple(left_out))
 
 
+def join_files(corpora: Sequence[Corpus]) -> Corpus:
+    """One corpus of several files, whose documents say where they are from.
+
+    Args:
+        corpora: at least one; the first alone stays as it is.
+
+    Raises:
+        ConfigError: a file is given twice.
+    """
+    paths = [corpus.path.resolve() for corpus in corpora]
+    if len(corpora) == 1:
+        return corpora[0]
+    for path, corpus in zip(paths, corpora, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"{corpus.path} is given twice")
+    documents = [
+        replace(document, meta={**document.meta, _FILE: str(corpus.path)})
+        for corpus in corpora
+        for document in corpus.documents
+    ]
+    notices = tuple(notice for corpus in corpora for notice in corpus.notices)
+    name = Path(", ".join(str(corpus.path) for corpus in corpora))
+    return replace(with_documents(corpora[0], documents), path=name, notices=notices)
+
+
 def name_documents(documents: Sequence[Document]) -> list[str]:
-    """An id for each document that no other has: its own, numbered where others share it."""
-    seen: dict[str, int] = {}
+    """An id for each document that no other of its file has: its own, with a number if need be."""
+    seen: dict[tuple[Any, str], int] = {}
     names = []
     for document in documents:
-        seen[document.id] = number = seen.get(document.id, 0) + 1
+        key = document.meta.get(_FILE), document.id
+        seen[key] = number = seen.get(key, 0) + 1
         names.append(document.id if number == 1 and document.id else f"{document.id}#{number}")
     return names
 
@@ -232,24 +269,29 @@ def apply_corrections(
     """
     tasks = load_with(corrected, ReadOptions())
     pending = _pending(corrected) if tasks.format == "label-studio" else set()
+    own = _tasks_of(tasks, corpus.path)
     places = {name: i for i, name in enumerate(name_documents(corpus.documents))}
     documents = list(corpus.documents)
     changes, done = [], set[int]()
-    for task in tasks.documents:
+    for task in own:
         index = _find(task, places, documents, corrected)
         if index in done:
             raise DataError(f"{documents[index].id} stands there twice", path=corrected)
         done.add(index)
-        if task.meta[_ID] in pending:
+        if _key(task.meta) in pending:
             continue
         if change := _compare(documents[index], task):
             changes.append(change)
-            own = [replace(e, score=None) for e in task.entities]
-            documents[index] = documents[index].with_entities(own)
+            entities = [replace(e, score=None) for e in task.entities]
+            documents[index] = documents[index].with_entities(entities)
     notices = [n for n in tasks.notices if "without annotations" not in n]
-    if pending:
+    if len(own) < len(tasks.documents):
+        others = len(tasks.documents) - len(own)
+        notices.append(f"{others:,} tasks of other files are left out: apply them to those")
+    num_pending = sum(_key(task.meta) in pending for task in own)
+    if num_pending:
         notices.append(
-            f"{len(pending):,} tasks without an annotation: their documents stay as they are"
+            f"{num_pending:,} tasks without an annotation: their documents stay as they are"
         )
     unit = choose_unit(corpus.documents)
     options = WriteOptions(tokenize=lambda text: cut_visible(text, unit))
@@ -257,7 +299,25 @@ def apply_corrections(
         with_documents(corpus, documents), target, Output(options, overwrite=overwrite),
         sources=[corrected],
     )  # fmt: skip
-    return Applied(written, len(tasks.documents) - len(pending), tuple(changes), tuple(notices))
+    return Applied(written, len(own) - num_pending, tuple(changes), tuple(notices))
+
+
+def _tasks_of(tasks: Corpus, path: Path) -> list[Document]:
+    own = [task for task in tasks.documents if _is_of(task, path)]
+    if not own:
+        files = sorted({str(task.meta[_FILE]) for task in tasks.documents})
+        raise DataError(f"no task is of {path}; they are of {', '.join(files)}", path=tasks.path)
+    return own
+
+
+def _key(meta: Mapping[str, Any]) -> tuple[str, str]:
+    return str(meta.get(_FILE)), str(meta.get(_ID))
+
+
+def _is_of(task: Document, path: Path) -> bool:
+    """Whether a task is of this file, as far as it says so."""
+    named = task.meta.get(_FILE)
+    return named is None or named == str(path) or Path(str(named)).resolve() == path.resolve()
 
 
 def _find(
@@ -291,8 +351,8 @@ def _compare(before: Document, after: Document) -> Change | None:
     return Change(before.id, removed, added) if removed or added else None
 
 
-def _pending(path: Path) -> set[str]:
-    """The ids of Label Studio's tasks that have no annotation, but predictions.
+def _pending(path: Path) -> set[tuple[str, str]]:
+    """The files and ids of Label Studio's tasks that have no annotation, but predictions.
 
     Raises:
         DataError: a task has several annotations, and none or several are the ground truth.
@@ -302,13 +362,13 @@ def _pending(path: Path) -> set[str]:
     for task in tasks if isinstance(tasks, list) else []:
         if "annotations" not in task:  # JSON-MIN has the spans only
             continue
-        name = str((task.get("data") or {}).get(_ID))
+        name = _key(task.get("data") or {})
         whole = [a for a in task["annotations"] if not a.get("was_cancelled")]
         if not whole:
             found.add(name)
         elif len(whole) > 1 and sum(bool(a.get("ground_truth")) for a in whole) != 1:
             raise DataError(
-                f"{name}: has {len(whole)} annotations: mark one of them as the ground truth in "
+                f"{name[1]}: has {len(whole)} annotations: mark one of them as the ground truth in "
                 "Label Studio, or delete the others",
                 path=path,
             )
