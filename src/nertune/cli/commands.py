@@ -20,6 +20,7 @@ from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
 from nertune.cli.remote import tag
 from nertune.cli.semisupervised.auditing import audit
+from nertune.cli.semisupervised.distilling import distill
 from nertune.cli.semisupervised.selecting import select
 from nertune.cli.semisupervised.self_training import self_train
 from nertune.cli.serving import serve
@@ -42,7 +43,7 @@ data_app = typer.Typer(
 app.add_typer(data_app)
 for _command in (
     train, evaluate, calibrate, predict, serve, tag, pretrain, extend, export, compare, sweep,
-    advise, select, self_train, init, settings, encoders,
+    advise, select, self_train, distill, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
 for _data_command in (inspect, convert, split, merge, map_, dedupe, audit, view, formats):

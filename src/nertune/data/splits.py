@@ -41,7 +41,7 @@ def load_splits(
         ConfigError: there is no training file.
         DataError: a file or a line of it cannot be used; the message names both.
     """
-    if "train" in splits and not data.train:
+    if "train" in splits and not data.train and "train" not in (given or {}):
         raise ConfigError("data.train is empty: expected a file to train on, or sample:train")
     cache = {} if cache is None else cache
     corpora: dict[str, Corpus] = {}

@@ -1,0 +1,216 @@
+"""The teachers: one tagger or several, asked for what they say of text in a student's terms.
+
+Axes: U units, K tags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nertune.artifacts.manifest import hash_encoder, own_folder, read_manifest
+from nertune.config.run import nearest
+from nertune.errors import ConfigError, NotFiniteError
+from nertune.inference.predictor import Predictor
+from nertune.labels.align import spans_to_entities
+from nertune.labels.tagset import TagSet
+from nertune.models.heads.decoding import Chain, viterbi
+from nertune.models.heads.marginals import Marginals
+from nertune.semisupervised.distillation.conversion import Conversion
+from nertune.types import Document
+
+__all__ = ["Teacher", "Teachers", "load_teachers"]
+
+_LOG = logging.getLogger("nertune")
+_CHUNK_DOCUMENTS = 64
+_LEAST = 1e-12  # in the place of probability 0
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """One of the teachers.
+
+    Attributes:
+        name: as it was given.
+        predictor: it, loaded.
+        sha256: of what it is.
+        renamed: its labels -> the student's, of those that are renamed or dropped (empty).
+    """
+
+    name: str
+    predictor: Predictor
+    sha256: str
+    renamed: Mapping[str, str]
+
+    @property
+    def labels(self) -> set[str]:
+        """What it knows, in the student's words."""
+        return {self.renamed.get(label, label) for label in self.predictor.labels} - {""}
+
+    def conversion(self, tagset: TagSet, temperature: float) -> Conversion:
+        """How what it says becomes the student's.
+
+        The temperature that the teacher was calibrated with, if it was, comes on top.
+        """
+        head: Any = self.predictor.tagger.head
+        calibration = getattr(self.predictor, "calibration", None)
+        own = 1.0 if calibration is None else float(calibration.temperature)
+        return Conversion(head.chain(), tagset, self.renamed, temperature * own)
+
+
+@dataclass(frozen=True, slots=True)
+class Teachers:
+    """All teachers; what they say together is the mean of what each says."""
+
+    each: tuple[Teacher, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What any of them knows, in the student's words."""
+        return tuple(sorted(set().union(*(teacher.labels for teacher in self.each))))
+
+    def check(self, labels: Iterable[str], wanted: Iterable[str] = ()) -> None:
+        """Refuse teachers that would teach something wrong about a label.
+
+        Args:
+            labels: all that the student is to know.
+            wanted: those of them that the table names.
+
+        Raises:
+            ConfigError: a teacher lacks one, so it would teach that there is none of it; or knows
+                another, which the student's gold calls nothing.
+        """
+        known = {*labels, *wanted}
+        for teacher in self.each:
+            if missing := sorted(known - teacher.labels):
+                raise ConfigError(
+                    f"{teacher.name} does not know {', '.join(missing)}, so it would teach that "
+                    "there is none in the unlabelled text: leave this teacher out, or rename a "
+                    f"label of its own with --map TEACHERLABEL={missing[0]} (it has "
+                    f"{', '.join(teacher.predictor.labels)})"
+                )
+            if others := sorted(teacher.labels - known):
+                one = others[0]
+                raise ConfigError(
+                    f"{teacher.name} knows {', '.join(others)}, which the student's training data "
+                    f"do not have: --map {one}= drops it, --map {one}={one} has the student learn "
+                    f"it, --map {one}=LABEL renames it (the student has "
+                    f"{', '.join(sorted(known)) or 'none'})"
+                )
+
+    def say(
+        self,
+        documents: Sequence[Document],
+        units: Sequence[Sequence[tuple[int, int]]],
+        conversions: Sequence[Conversion],
+    ) -> list[Marginals]:
+        """The mean marginals of documents.
+
+        Args:
+            documents: some.
+            units: the student's, of each.
+            conversions: of each teacher (`Teacher.conversion`).
+
+        Raises:
+            NotFiniteError: a teacher gives NaN or infinity.
+        """
+        sums: list[Marginals] = []
+        for teacher, conversion in zip(self.each, conversions, strict=True):
+            encodings, emissions = teacher.predictor.emissions(documents)
+            try:
+                found = conversion.convert(emissions, [e.units for e in encodings], units)
+            except ValueError as error:
+                raise NotFiniteError(f"{teacher.name}: {error}; use another teacher") from error
+            sums = [_add(a, b) for a, b in zip(sums, found, strict=True)] if sums else found
+        return [_divide(marginals, len(self.each)) for marginals in sums]
+
+    def tag(self, documents: Iterable[Document], tagset: TagSet) -> Iterator[Document]:
+        """Tag documents as all teachers together, in the units of the first one.
+
+        The tags are those of the likeliest legal sequence under the mean tag marginals.
+        """
+        segmenter = self.each[0].predictor.segmenter
+        conversions = [teacher.conversion(tagset, 1.0) for teacher in self.each]
+        iterator = iter(documents)
+        while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
+            units = [segmenter.segment(document)[0].units for document in chunk]
+            said = self.say(chunk, units, conversions)
+            scores = [np.log(np.maximum(marginals.tags_UK, _LEAST)) for marginals in said]
+            paths = viterbi(scores, Chain.of(tagset))
+            for document, path, spans in zip(chunk, paths, units, strict=True):
+                yield document.with_entities(spans_to_entities(tagset.decode(path), spans, None))
+
+
+def load_teachers(
+    names: Sequence[str], table: Mapping[str, str], *, device: str = "auto"
+) -> Teachers:
+    """Load teachers and see what they know.
+
+    Args:
+        names: folders or hub names.
+        table: labels of teachers -> the student's; empty drops one.
+        device: where they compute.
+
+    Raises:
+        ConfigError: there is none, one is given twice, one has a head without tag sequences, or the
+            table names a label that no teacher has.
+        ModelError: one cannot be loaded.
+    """
+    if not names:
+        raise ConfigError("distill needs a teacher: --teacher DIR, repeatable")
+    hashes: dict[str, str] = {}
+    each = []
+    for name in names:
+        predictor = Predictor.load(name, device=device)
+        sha256 = _hash(name)
+        if sha256 in hashes:
+            raise ConfigError(f"--teacher {name} is the same model as {hashes[sha256]}")
+        hashes[sha256] = name
+        if not hasattr(predictor.tagger.head, "chain"):
+            raise ConfigError(
+                f"{name}: its head {type(predictor.tagger.head).__name__} gives no distribution "
+                "over tag sequences, so it cannot teach; use a softmax or CRF model"
+            )
+        renamed = {label: table[label] for label in predictor.labels if label in table}
+        each.append(Teacher(name, predictor, sha256, renamed))
+        _LOG.info("teacher %s: %s", name, ", ".join(predictor.labels))
+    known = {label for teacher in each for label in teacher.predictor.labels}
+    for label in table:
+        if label not in known:
+            hint = nearest(label, sorted(known)) or f"; there are {', '.join(sorted(known))}"
+            raise ConfigError(
+                f"--map {label}={table[label]}: no teacher has the label {label!r}{hint}"
+            )
+    return Teachers(tuple(each))
+
+
+def _hash(name: str) -> str:
+    """Of all that decides what a teacher says."""
+    folder = own_folder(name)
+    if folder is None:
+        return hash_encoder(name)
+    manifest = read_manifest(folder)
+    digest = hashlib.sha256()
+    for file, found in sorted(manifest.files.items()):
+        if Path(file).suffix != ".md":
+            digest.update(f"{file} {found}\n".encode())
+    digest.update(str(getattr(manifest, "encoder_sha256", "")).encode())
+    return digest.hexdigest()
+
+
+def _add(one: Marginals, other: Marginals) -> Marginals:
+    assert one.pairs_UKK is not None
+    assert other.pairs_UKK is not None
+    return Marginals(one.tags_UK + other.tags_UK, one.pairs_UKK + other.pairs_UKK)
+
+
+def _divide(marginals: Marginals, number: int) -> Marginals:
+    assert marginals.pairs_UKK is not None
+    return Marginals(marginals.tags_UK / number, marginals.pairs_UKK / number)
