@@ -264,4 +264,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert "expected soft or hard" in error("-u", texts, "--labels", "firm")
     assert "expected numbers" in error("-u", texts, "--seeds", "a")
     assert "gone.txt" in error("-u", tmp_path / "gone.txt")
-    assert "no text is left" in error("-u", tmp_path / "train.jsonl", "--overwrite")
+    assert not (tmp_path / "x").exists()
+    assert "no text is left" in error("-u", tmp_path / "train.jsonl")
+    # What failed before anything was made is no obstacle.
+    assert "no text is left" in error("-u", tmp_path / "train.jsonl", "--most", "3")

@@ -14,8 +14,10 @@ import numpy as np
 
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, load_corpus
+from nertune.data.samples import resolve_data
+from nertune.data.several import is_pattern
 from nertune.data.splits import load_splits
-from nertune.errors import CheckpointError, ConfigError
+from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.evaluation.metrics import document_counts
 from nertune.evaluation.resampling import caveats
 from nertune.evaluation.significance import compare_counts
@@ -89,7 +91,7 @@ def self_train(
     Raises:
         ConfigError: recipe, options or folder cannot be used.
         CheckpointError: what is to be resumed had other settings, options or data.
-        DataError: a file cannot be read, or no unlabelled text is left.
+        DataError: a file is missing or cannot be read, or no unlabelled text is left.
         TrainingError: a run failed.
     """
     refuse_many_processes()
@@ -115,6 +117,9 @@ def _check(request: Request) -> None:
             "self-train needs data.dev: it chooses epochs, thresholds and the best round; name a "
             "file, e.g. --set data.dev=FILE, or cut one off with nertune data split"
         )
+    for path in request.unlabelled:
+        if not is_pattern(path) and not resolve_data(str(path)).exists():
+            raise DataError("--unlabelled: there is no such file or folder", path=path)
     if request.score_test and not settings.data.test:
         raise ConfigError(
             "--test: data.test is empty; name the file to score, e.g. --set data.test=FILE"
@@ -147,7 +152,8 @@ def _begin(
             f"--output: {output / 'model'} was not written by self-train, which would replace it; "
             "use another --output"
         )
-    if path.exists() and not overwrite:
+    # A plan alone is of a start that failed, e.g. since a file was not there.
+    if path.exists() and any(output.glob("seed-*/*")) and not overwrite:
         if not resume:
             raise ConfigError(
                 f"--output: {output} holds self-training; use --resume to continue it, --overwrite "
@@ -155,7 +161,7 @@ def _begin(
             )
         if told := first_difference(_read_json(path), plan):
             raise CheckpointError(f"{output}: {told}; use --overwrite, or another --output")
-    elif overwrite:
+    if overwrite:
         _remove(output)
     write_json(path, plan)
 
