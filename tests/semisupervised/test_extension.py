@@ -21,6 +21,7 @@ from nertune.artifacts.manifest import parse_manifest, read_manifest, trained_re
 from nertune.artifacts.parts import Overlap, parse_extended
 from nertune.config.run import Settings
 from nertune.errors import ArtifactError, CheckpointError, ConfigError, ModelError
+from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
 from nertune.semisupervised.extension import Extension, extend
 from nertune.types import Document, Entity, Scope
@@ -490,6 +491,33 @@ def test_a_flat_format_says_what_it_cannot_hold(tmp_path: Path) -> None:
     flat = run("predict", larger, "--file", data, "--format", "conll", "--device", "cpu")
     assert flat.code == 0
     assert "overlap others, which format conll cannot hold" in flat.stderr
+
+
+@pytest.mark.parametrize("kind", ["lora", "lora-crf", "full", "ia3"])
+def test_served_answers_are_the_same_to_the_bit(tmp_path: Path, kind: str) -> None:
+    """Beside another model, and with a new part of a larger rank and more tags."""
+    model, larger = extended(tmp_path, KINDS[kind], "frozen" if kind == "lora" else "lora-crf")
+    other = make_model(tmp_path / "other", ("LAW",), KINDS["lora"], seed=9)
+    asked = ["model", "other"] * len(TEXTS)
+    documents = [d for d in TEXTS for _ in range(2)]
+    answers = []
+    for folder in (model, larger):
+        served = MultiPredictor.load(None, {"model": folder, "other": other}, device="cpu")
+        answers.append([[*d.entities] for d in served.tag(documents, asked)])  # type: ignore[union-attr]
+    before, after = answers
+    assert of(after, (*OLD, "LAW")) == before
+    assert any(of(before, OLD))
+    new = of(after, NEW)
+    assert any(new)
+    assert not any(new[1::2])
+    told = served.describe("model")
+    assert told.labels == (*OLD, *NEW)
+    assert told.method == "extended"
+    one, other_part = (Predictor.load(larger / f"parts/{n}").segmenter for n in (0, 1))
+    expected = sum(len(w.piece_ids) for s in (one, other_part) for w in s.segment(LONG)[1])
+    assert served.count_tokens(LONG, "model") == expected
+    served.add("model", model)
+    assert served.describe("model").labels == OLD
 
 
 def test_how_files_are_read(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from nertune.artifacts.extended import find_parts
 from nertune.artifacts.load import LoadedTagger, assemble, load_head, load_own_tokenizer
 from nertune.artifacts.manifest import (
     ADAPTED,
@@ -21,6 +22,7 @@ from nertune.artifacts.manifest import (
     parse_manifest,
     read_manifest,
 )
+from nertune.artifacts.parts import Overlap
 from nertune.errors import ArtifactError, ModelError
 from nertune.inference.mixed.adapters import (
     Adapter,
@@ -44,7 +46,7 @@ from nertune.tokens.windows import Segmenter
 
 _Result = TypeVar("_Result")
 
-__all__ = ["Mixed", "Own", "Reader", "ServedModel"]
+__all__ = ["Joined", "Mixed", "Model", "Own", "Reader", "ServedModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class ServedModel:
         labels: what its entities may be, in the order of its tags.
         encoder: the base encoder's name as the model's recipe has it; empty for an LSTM.
         method: what was trained: `lora`, `rslora`, another method of peft, `full`, `frozen`, `top`,
-            `bitfit`, `lstm`; `base` for the bare base encoder with its own head.
+            `bitfit`, `lstm`; `base` for the bare base encoder with its own head; `extended` for a
+            model of several parts.
         unit: what carries a tag, `char` or `word`.
         decoder: the name of its head, e.g. `crf`.
         mixes: whether it shares batches with other models.
@@ -113,6 +116,24 @@ class Own:
     read: Callable[[], Predictor]
 
 
+@dataclass(eq=False, slots=True)
+class Joined:
+    """A model that was extended.
+
+    Attributes:
+        served: what users are told.
+        parts: its models, the oldest first; each tags every document.
+        overlaps: for each part but the first, see `inference.combination`.
+    """
+
+    served: ServedModel
+    parts: tuple[Mixed | Own, ...]
+    overlaps: tuple[Overlap, ...]
+
+
+Model = Mixed | Own | Joined
+
+
 class Reader:
     """Reads models from their folders, and finds out which of them can share batches.
 
@@ -135,7 +156,7 @@ class Reader:
         self.base = None if encoder is None else MixedEncoder(encoder, device, backend)
         self.pad_id: int | None = None
 
-    def read(self, name: str, model: str) -> Mixed | Own:
+    def read(self, name: str, model: str) -> Model:
         """Read a model.
 
         Args:
@@ -148,11 +169,22 @@ class Reader:
         """
         with _disk_errors(model):
             folder = own_folder(model)
-            if folder is not None:
-                manifest = read_manifest(folder)
-                if manifest.tuning in ADAPTED and manifest.emitter == "encoder":
-                    return self._read_adapter(name, folder, manifest)
-            return self._read_full(name, model)
+            if folder is None:
+                return self._read_one(name, model)
+            found = find_parts(folder)
+            if found.extended is None:
+                return self._read_one(name, model)
+            parts = tuple(self._read_one(name, str(place)) for place in found.folders)
+            return Joined(_describe_all(name, parts), parts, found.extended.overlaps)
+
+    def _read_one(self, name: str, model: str) -> Mixed | Own:
+        """Read a model that was not extended, or a part of one that was."""
+        folder = own_folder(model)
+        if folder is not None:
+            manifest = read_manifest(folder)
+            if manifest.tuning in ADAPTED and manifest.emitter == "encoder":
+                return self._read_adapter(name, folder, manifest)
+        return self._read_full(name, model)
 
     def _read_adapter(self, name: str, folder: Path, manifest: Manifest) -> Mixed | Own:
         method = adapter_method(read_adapter_config(folder))
@@ -226,7 +258,8 @@ class Reader:
 
     def _read_full(self, name: str, model: str) -> Mixed | Own:
         """A model with weights of its own; those of the encoder may be the base encoder's."""
-        read = self._loader(model, None, "torch" if self._may_be_base(model) else self._backend)
+        backend: Backend = "torch" if self._may_be_base(model) else self._backend
+        read = self._loader(model, self._moved_base(model), backend)
         predictor = read()
         manifest = predictor.manifest
         method: str = "full" if manifest is None else manifest.tuning
@@ -300,13 +333,12 @@ class Reader:
         )
 
     def _moved_base(self, model: str) -> str | None:
-        """Where the base encoder of an adapter is now, if it is the one that batches share."""
+        """Where a model's base encoder is now, if it is the one that batches share."""
         folder = own_folder(model)
         if folder is None or self.base is None:
             return None
         manifest = parse_manifest(folder / MANIFEST)
-        is_adapter = manifest.tuning in ADAPTED and manifest.emitter == "encoder"
-        same = is_adapter and manifest.encoder_sha256 == self.base.sha256
+        same = manifest.needs_base and manifest.encoder_sha256 == self.base.sha256
         return self.base.name if same else None
 
 
@@ -343,6 +375,21 @@ def _describe(name: str, method: str, read: _Read, encoder: str, why_not: str = 
         decoder="softmax" if read.manifest is None else read.manifest.decoder,
         mixes=not why_not,
         why_not=why_not,
+    )
+
+
+def _describe_all(name: str, parts: Sequence[Mixed | Own]) -> ServedModel:
+    """An extended model, of its parts."""
+    served = [part.served for part in parts]
+    return ServedModel(
+        name=name,
+        labels=tuple(label for one in served for label in one.labels),
+        encoder=served[0].encoder,
+        method="extended",
+        unit=served[0].unit,
+        decoder=", ".join(dict.fromkeys(one.decoder for one in served)),
+        mixes=all(one.mixes for one in served),
+        why_not=next((one.why_not for one in served if not one.mixes), ""),
     )
 
 

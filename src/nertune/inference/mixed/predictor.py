@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nertune.artifacts.manifest import own_folder
+from nertune.artifacts.parts import part_folder
 from nertune.errors import ModelError, NertuneError
+from nertune.inference.combination import combine_answers
 from nertune.inference.mixed.batches import Answer, Job, Run, as_ours, decode_jobs
 from nertune.inference.mixed.cuts import Cuts
-from nertune.inference.mixed.models import Mixed, Own, Reader, ServedModel
+from nertune.inference.mixed.models import Joined, Mixed, Model, Own, Reader, ServedModel
 from nertune.inference.mixed.slots import OwnModels, Slots
 from nertune.models.device import choose_device
 from nertune.models.onnx import Backend
@@ -27,7 +29,9 @@ class MultiPredictor:
     A row of a batch may belong to any LoRA, rsLoRA or AdaLoRA adapter of the base encoder, whatever
     its rank, targets, layers, labels and decoder, or to a model that trained its head alone. All
     others (DoRA, IA³ and the rest, full models, other base encoders, LSTMs) compute in batches of
-    their own. `describe` says which it is, and why. Threads may share it.
+    their own. `describe` says which it is, and why. An extended model (`nertune extend`) tags with
+    one part after the other, so that each batch is what it would be without the later parts.
+    Threads may share it.
 
     Args:
         reader: reads models.
@@ -45,8 +49,10 @@ class MultiPredictor:
             raise ModelError(f"slots = {num_slots}: expected 1 or more")
         self._reader = reader
         self._num_slots = num_slots
-        self._models: dict[str, Mixed | Own] = {}
-        self._slots: Slots | None = None
+        self._models: dict[str, Model] = {}
+        # Those of later parts have slots of their own: the shape of a stack, and with it the last
+        # bit of a score, depends on all that is in it.
+        self._slots: list[Slots] = []
         self._own = OwnModels(num_slots)
         self._cuts = Cuts()
         self._adding = threading.RLock()
@@ -111,19 +117,23 @@ class MultiPredictor:
         """
         with self._adding:
             model = self._reader.read(name, str(folder))
-            if isinstance(model, Own):
-                self._own.get(model)
-            else:
-                if self._slots is None:
-                    assert self._reader.base is not None
-                    self._slots = Slots(self._num_slots, self._reader.base.device)
-                with self._slots.hold([model]) as held:
-                    for error in held.failed.values():
-                        raise error
+            for depth, part in enumerate(_parts(model)):
+                self._load(part, depth)
             before = self._models.get(name)
             self._models = {**self._models, name: model}
             if before is not None:
                 self._forget(before)
+
+    def _load(self, model: Mixed | Own, depth: int) -> None:
+        if isinstance(model, Own):
+            self._own.get(model)
+            return
+        assert self._reader.base is not None
+        while len(self._slots) <= depth:
+            self._slots.append(Slots(self._num_slots, self._reader.base.device))
+        with self._slots[depth].hold([model]) as held:
+            for error in held.failed.values():
+                raise error
 
     def remove(self, name: str) -> None:
         """Take a model out; a batch that uses it is finished.
@@ -143,7 +153,11 @@ class MultiPredictor:
             ModelError: there is no model of that name.
             NertuneError: the document cannot be read.
         """
-        return sum(len(w.piece_ids) for w in self._cuts.make(self._find(name), document)[1])
+        return sum(
+            len(window.piece_ids)
+            for part in _parts(self._find(name))
+            for window in self._cuts.make(part, document)[1]
+        )
 
     def tag(
         self, documents: Sequence[Document], names: Sequence[str] | str
@@ -171,37 +185,60 @@ class MultiPredictor:
         return answers
 
     def _tag_chunk(self, documents: Sequence[Document], names: Sequence[str]) -> list[Answer]:
+        models: list[Model] = []
+        answers: list[Answer] = []
+        known: list[int] = []
+        for i, (document, name) in enumerate(zip(documents, names, strict=True)):
+            answers.append(document)
+            try:
+                models.append(self._find(name))
+                known.append(i)
+            except NertuneError as error:
+                answers[i] = error
+        found = dict(zip(known, models, strict=True))
+        depth = 0
+        while rows := [i for i, model in found.items() if len(_parts(model)) > depth]:
+            parts = [_parts(found[i])[depth] for i in rows]
+            tagged = self._tag_parts([documents[i] for i in rows], parts, depth)
+            for i, one in zip(rows, tagged, strict=True):
+                answers[i] = _join(answers[i], one, found[i], depth)
+            depth += 1
+        return answers
+
+    def _tag_parts(
+        self, documents: Sequence[Document], models: Sequence[Mixed | Own], depth: int
+    ) -> list[Answer]:
         answers: dict[int, Answer] = {}
         of_own: dict[Own, list[int]] = {}
         jobs: list[Job] = []
-        for i, (document, name) in enumerate(zip(documents, names, strict=True)):
+        for i, (document, model) in enumerate(zip(documents, models, strict=True)):
+            if isinstance(model, Own):
+                of_own.setdefault(model, []).append(i)
+                continue
             try:
-                model = self._find(name)
-                if isinstance(model, Own):
-                    of_own.setdefault(model, []).append(i)
-                else:
-                    jobs.append(Job(i, document, model, *self._cuts.take(model, document)))
+                jobs.append(Job(i, document, model, *self._cuts.take(model, document)))
             except NertuneError as error:
                 answers[i] = error
         for own, indices in of_own.items():
             found = self._tag_own(own, [documents[i] for i in indices])
             answers.update(zip(indices, found, strict=True))
         if jobs:
-            answers.update(self._tag_mixed(jobs))
+            answers.update(self._tag_mixed(jobs, self._slots[depth]))
         return [answers[i] for i in range(len(documents))]
 
-    def _find(self, name: str) -> Mixed | Own:
+    def _find(self, name: str) -> Model:
         models = self._models  # a change makes a new one
         if name not in models:
             known = ", ".join(models) or "none"
             raise ModelError(f"no model is named {name!r}; there are {known}")
         return models[name]
 
-    def _forget(self, model: Mixed | Own) -> None:
-        if isinstance(model, Own):
-            self._own.forget(model)
-        elif self._slots is not None:
-            self._slots.forget(model)
+    def _forget(self, model: Model) -> None:
+        for depth, part in enumerate(_parts(model)):
+            if isinstance(part, Own):
+                self._own.forget(part)
+            else:
+                self._slots[depth].forget(part)
 
     def _tag_own(self, model: Own, documents: list[Document]) -> list[Answer]:
         """With a model that computes on its own; one by one if something fails."""
@@ -216,10 +253,9 @@ class MultiPredictor:
                 return [as_ours(error, model)]
         return [self._tag_own(model, [document])[0] for document in documents]
 
-    def _tag_mixed(self, jobs: list[Job]) -> dict[int, Answer]:
+    def _tag_mixed(self, jobs: list[Job], slots: Slots) -> dict[int, Answer]:
         """With models that share batches, as many at a time as fit in memory."""
-        assert self._slots is not None
-        slots, base = self._slots, self._reader.base
+        base = self._reader.base
         assert base is not None
         models = list(dict.fromkeys(job.model for job in jobs))
         models.sort(key=lambda model: model not in slots)  # those in memory come first
@@ -229,6 +265,20 @@ class MultiPredictor:
         return dict(decode_jobs(jobs))
 
 
+def _parts(model: Model) -> tuple[Mixed | Own, ...]:
+    return model.parts if isinstance(model, Joined) else (model,)
+
+
+def _join(before: Answer, found: Answer, model: Model, depth: int) -> Answer:
+    """What all parts up to this one found; an error of one is the answer."""
+    if not depth or isinstance(before, NertuneError) or isinstance(found, NertuneError):
+        return before if depth and isinstance(before, NertuneError) else found
+    assert isinstance(model, Joined)
+    return combine_answers([before, found], [model.overlaps[depth - 1]])
+
+
 def _is_adapter(model: str) -> bool:
     folder = own_folder(model)
-    return folder is not None and (folder / "adapter_config.json").is_file()
+    if folder is None:
+        return False
+    return any((folder / part / "adapter_config.json").is_file() for part in ("", part_folder(0)))
