@@ -213,9 +213,9 @@ def rank_suspicions(documents: Sequence[Document], found: Mapping[int, Candidate
 
 
 def rank_plainly(documents: Sequence[Document], found: Mapping[int, Candidates]) -> list[Item]:
-    """1 minus the probability of the gold's reading, however well the label is known."""
+    """1 minus the probability of the gold's reading, whatever its length; without copies."""
     suspicions = [s for i, d in enumerate(documents) for s in find_suspicions(i, d, found[i])]
-    return [Item(s.probability, s.index, *s.span, frozenset(s.labels)) for s in suspicions]
+    return [Item(1 - s.gold_probability, s.index, *s.span, frozenset(s.labels)) for s in suspicions]
 
 
 def rank_tokens(

@@ -17,7 +17,6 @@ from nertune.semisupervised.audit.reasons import Surfaces, explain
 from nertune.semisupervised.audit.suspicions import (
     Suspicion,
     find_suspicions,
-    measure_confidence,
     weigh_copy,
 )
 from nertune.types import Document, Entity, Scope
@@ -107,15 +106,13 @@ def test_what_the_scope_leaves_open_is_not_missed() -> None:
         assert [s.labels[0] for s in found] == left
 
 
-def test_probabilities_are_relative_to_how_well_a_label_is_known() -> None:
-    known = [Candidates((Entity(0, 2, "PER", 0.5), Entity(3, 5, "LOC", 0.1)), (), ())] * 4
-    confidence = measure_confidence(known)
-    assert confidence == pytest.approx({"PER": 0.5, "LOC": 0.3})  # never less than .3
-    document = Document(TEXT, (Entity(0, 2, "PER"),))
-    of_gold = Candidates((Entity(0, 2, "PER", 0.25),), (Entity(3, 5, "LOC", 0.24),), ())
-    gold, missed = find_suspicions(0, document, of_gold, confidence)
-    assert gold.probability == pytest.approx(0.5)
-    assert missed.probability == pytest.approx(0.8)
+def test_a_long_entity_is_no_more_suspicious_for_its_length() -> None:
+    gold = (Entity(0, 1, "PER", 0.9), Entity(3, 7, "ORG", 0.9**4))
+    document = Document(TEXT, tuple(replace(e, score=None) for e in gold))
+    short, long = find_suspicions(0, document, Candidates(gold, (), (), (1, 4)))
+    assert short.probability == pytest.approx(0.1)
+    assert long.probability == pytest.approx(0.1)
+    assert long.gold_probability == pytest.approx(0.9**4)
 
 
 def test_the_most_probable_error_comes_first() -> None:
@@ -185,6 +182,7 @@ def test_candidates_have_exact_probabilities_and_the_mean_of_several_models() ->
 
     (found,) = collect_candidates([document], [model(1, 0.2), model(2, 0.6)])
     (gold,) = found.gold
+    assert found.sizes == (1,)
     assert gold.key == (0, 1, "LOC")
     assert gold.score == pytest.approx(0.4, abs=1e-4)
     assert [(e.label, why) for e, why in found.not_judged] == [

@@ -25,7 +25,6 @@ from nertune.semisupervised.audit.suspicions import (
     KINDS,
     Suspicion,
     find_suspicions,
-    measure_confidence,
     weigh_copy,
 )
 from nertune.storage.atomic import write_json, write_text
@@ -247,16 +246,13 @@ def rank(
         document = documents[copy.index]
         found = weigh_copy(document, copy, candidates[copy.index], documents[copy.other].id)
         by_index.setdefault(copy.index, []).append(found)
-    confidence = measure_confidence(candidates.values())
     suspicions = []
     for index, document in enumerate(documents):
         own = by_index.get(index, [])
         suspicions += [s for s in own if s.probability >= _LEAST]
         suspicions += [
             found
-            for found in find_suspicions(
-                index, document, candidates[index], confidence, least=_LEAST
-            )
+            for found in find_suspicions(index, document, candidates[index], least=_LEAST)
             if not any(_is_same_place(found, other) for other in own)
         ]
     return sorted(suspicions, key=lambda s: (-s.probability, s.gold_probability, s.index, s.span))

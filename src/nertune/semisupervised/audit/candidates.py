@@ -29,11 +29,13 @@ class Candidates:
         others: spans that are no gold, likewise; of the spans that any model finds or comes near
             to, and of the neighbours of gold.
         not_judged: gold entities that the models cannot express, and why.
+        sizes: of each entity in `gold`, the number of its units; none: taken as 1.
     """
 
     gold: tuple[Entity, ...]
     others: tuple[Entity, ...]
     not_judged: tuple[tuple[Entity, str], ...]
+    sizes: tuple[int, ...] = ()
 
 
 def collect_candidates(
@@ -136,12 +138,13 @@ def _candidates(
     values: NDArray[np.float64],
 ) -> Candidates:
     """Spans in characters; gold keeps its own ends, with the white space that may be there."""
-    own, others = [], []
+    own, others, sizes = [], [], []
     for span, value in zip(spans, values.tolist(), strict=True):
         if span in gold:
             entity = gold[span]
             own.append(Entity(entity.start, entity.end, entity.label, value))
+            sizes.append(span.last - span.first)
         else:
             start, end = units[span.first][0], units[span.last - 1][1]
             others.append(Entity(start, end, span.label, value))
-    return Candidates(tuple(own), tuple(others), tuple(missing))
+    return Candidates(tuple(own), tuple(others), tuple(missing), tuple(sizes))

@@ -1,26 +1,19 @@
 """Where the gold is suspicious: what it reads, what models read that were not trained on it.
 
 Two readings of one place are compared, that of the gold and that of the models. With the
-probabilities of spans (`Candidates`), the gold's reading has the probability
+probabilities of spans (`Candidates`), a suspicion has the value
 
-    of an entity:    p(its span)
-    of no entity:    1 − Σ p(spans there), over spans that exclude each other
+    an entity of U units in the gold:   1 − p(its span)^(1/U)
+    no entity in the gold:              Σ p(spans there), over spans that exclude each other
 
-How much that says depends on how well the models know a label. As in confident learning
-(Northcutt, Jiang & Chuang, 2021), here with exact spans in the place of classes, a probability is
-therefore taken relative to the label's mean self-confidence t, which is the mean out-of-fold
-probability of the gold entities that have it:
-
-    an entity of the gold:   1 − min(1, p(its span) / t)
-    no entity in the gold:   min(1, Σ p(spans there) / t)
-
-For models that know their labels, t is near 1 and this is 1 minus the probability of the gold's
-reading. For weak ones, most of whose gold has a low probability, a low one is no sign of an error.
+The probability of a span is a product over its units, so that of a long entity is low even where
+the models doubt each of its units but a little; the geometric mean over units makes entities of
+any length comparable. All probabilities are out of fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -28,10 +21,9 @@ from nertune.semisupervised.audit.candidates import Candidates
 from nertune.semisupervised.audit.copies import Copy
 from nertune.types import Document, Entity
 
-__all__ = ["KINDS", "Kind", "Suspicion", "find_suspicions", "kind_of", "measure_confidence",
+__all__ = ["KINDS", "Kind", "Suspicion", "find_suspicions", "kind_of",
            "weigh_copy"]  # fmt: skip
 
-_LEAST_CONFIDENCE = 0.3  # a label that is not known better says nothing for or against the gold
 _RIGHT = 0.9  # how often a copy is labelled right: decides how much one outweighs a model
 
 Kind: TypeAlias = Literal["missed", "spurious", "boundary", "type", "copy"]
@@ -47,7 +39,7 @@ class Suspicion:
         index: of the document in the corpus.
         document: its id.
         kind: what seems to be wrong.
-        probability: that the gold is wrong there, in [0, 1].
+        probability: how probable an error of the gold is there, in [0, 1]; ranks suspicions.
         gold: the entities that the gold has there; none if one is missed.
         suggested: what should stand there instead, with probabilities; none if gold is spurious.
         gold_probability: of the gold's reading, in [0, 1].
@@ -79,26 +71,10 @@ class Suspicion:
         return tuple(sorted({e.label for e in (*self.gold, *self.suggested)}))
 
 
-def measure_confidence(candidates: Iterable[Candidates]) -> dict[str, float]:
-    """The mean out-of-fold probability of the gold entities of each label, at least .3, at most 1.
-
-    Args:
-        candidates: those of the whole corpus.
-    """
-    scores: dict[str, list[float]] = {}
-    for found in candidates:
-        for entity in found.gold:
-            scores.setdefault(entity.label, []).append(_score(entity))
-    return {
-        label: max(_LEAST_CONFIDENCE, sum(values) / len(values)) for label, values in scores.items()
-    }
-
-
 def find_suspicions(
     index: int,
     document: Document,
     candidates: Candidates,
-    confidence: Mapping[str, float] | None = None,
     *,
     least: float = 0.0,
 ) -> list[Suspicion]:
@@ -108,12 +84,10 @@ def find_suspicions(
         index: of the document in the corpus.
         document: with gold.
         candidates: what the models say of it.
-        confidence: of each label (`measure_confidence`); 1 where it is not given.
         least: of suspicions less probable none is made.
     """
-    known = confidence or {}
-    found = _of_gold(index, document, candidates, known)
-    found += _missed(index, document, candidates, known)
+    found = _of_gold(index, document, candidates)
+    found += _missed(index, document, candidates)
     return [s for s in found if s.probability >= least]
 
 
@@ -127,11 +101,10 @@ def kind_of(gold: Sequence[Entity], suggested: Sequence[Entity]) -> Kind:
     return "type" if spans == [(e.start, e.end) for e in suggested] else "boundary"
 
 
-def _of_gold(
-    index: int, document: Document, candidates: Candidates, confidence: Mapping[str, float]
-) -> list[Suspicion]:
+def _of_gold(index: int, document: Document, candidates: Candidates) -> list[Suspicion]:
     """For each gold entity the best other reading; those that share it are one suspicion."""
     by_reading: dict[tuple[Any, ...], list[tuple[Entity, tuple[Entity, ...], float]]] = {}
+    sizes = {e.key: size for e, size in zip(candidates.gold, candidates.sizes, strict=False)}
     for gold in candidates.gold:
         rivals = [e for e in candidates.others if _overlap(e, gold)]
         nothing = max(0.0, 1.0 - _score(gold) - _mass(rivals))
@@ -146,7 +119,7 @@ def _of_gold(
         golds = tuple(gold for gold, _, _ in places)
         _, reading, chance = places[0]
         least = min(map(_score, golds))
-        wrong = 1.0 - min(1.0, min(_score(g) / confidence.get(g.label, 1.0) for g in golds))
+        wrong = 1.0 - min(_score(g) ** (1 / sizes.get(g.key, 1)) for g in golds)
         found.append(
             Suspicion(
                 index,
@@ -173,9 +146,7 @@ def _reading(rivals: Sequence[Entity]) -> tuple[Entity, ...]:
     return tuple(sorted(chosen, key=lambda e: e.key))
 
 
-def _missed(
-    index: int, document: Document, candidates: Candidates, confidence: Mapping[str, float]
-) -> list[Suspicion]:
+def _missed(index: int, document: Document, candidates: Candidates) -> list[Suspicion]:
     """Spans where the gold has nothing; of those that overlap the likeliest."""
     taken = [*candidates.gold, *(entity for entity, _ in candidates.not_judged)]
     free = [e for e in candidates.others if not any(_overlap(e, other) for other in taken)]
@@ -186,13 +157,12 @@ def _missed(
             continue
         chosen.append(entity)
         any_there = min(1.0, _mass([e for e in free if _overlap(e, entity)]))
-        wrong = min(1.0, any_there / confidence.get(entity.label, 1.0))
         found.append(
             Suspicion(
                 index,
                 document.id,
                 "missed",
-                wrong,
+                any_there,
                 (),
                 (entity,),
                 1.0 - any_there,
