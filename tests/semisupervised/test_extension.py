@@ -23,6 +23,7 @@ from nertune.config.run import Settings
 from nertune.errors import ArtifactError, CheckpointError, ConfigError, ModelError
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
+from nertune.models import hub
 from nertune.semisupervised.extension import Extension, extend
 from nertune.types import Document, Entity, Scope
 
@@ -245,6 +246,12 @@ def test_what_needs_one_model_refuses_several(tmp_path: Path) -> None:
         refused = run("export", larger, "--to", form)
         assert refused.code == 2
         assert "was extended" in refused.error
+    refused = run("predict", larger, "--abstain", "0.5", "--format", "jsonl", "王")
+    assert "it cannot abstain" in refused.error
+    refused = run(
+        "calibrate", larger / "parts" / "1", write_jsonl(tmp_path / "many.jsonl", [*SENTENCES] * 20)
+    )
+    assert refused.code == 2
     predictor = Predictor.load(larger)
     for name in ("tagger", "segmenter", "tagset"):
         with pytest.raises(ModelError, match="has 2 parts"):
@@ -518,6 +525,37 @@ def test_served_answers_are_the_same_to_the_bit(tmp_path: Path, kind: str) -> No
     assert served.count_tokens(LONG, "model") == expected
     served.add("model", model)
     assert served.describe("model").labels == OLD
+
+
+def test_from_the_hub_all_files_of_the_parts_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's cache without a connection, as in tests/models/test_hub.py."""
+    _, larger = extended(tmp_path, KINDS["full-crf"], "frozen")
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "cache" / "models--somebody--larger"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(revision)
+    snapshot = Path(shutil.copytree(larger, repo / "snapshots" / revision))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "_not_ours", set())
+    fetched: set[str] = set()
+    fetch = hub._fetch
+
+    def noted(name: str, file: str, revision: str) -> None:
+        fetched.add(file)
+        fetch(name, file, revision)
+
+    monkeypatch.setattr(hub, "_fetch", noted)
+    found = entities(Predictor.load("somebody/larger", device="cpu"))
+    assert found == entities(Predictor.load(larger, device="cpu"))
+    there = {str(f.relative_to(larger)) for f in larger.rglob("*") if f.is_file()}
+    cards = {name for name in there if name.endswith("README.md")}
+    assert fetched == there - cards - {"nertune.json"}
+    (snapshot / "parts" / "1" / "head.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"parts/1/head.safetensors, .* cannot be fetched"):
+        Predictor.load("somebody/larger")
 
 
 def test_how_files_are_read(tmp_path: Path) -> None:

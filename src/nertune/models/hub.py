@@ -60,11 +60,24 @@ def fetch_artifact(name: str, *, graphs: bool = False) -> Path | None:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
         return None  # whoever loads it as anybody's model says what is wrong
     folder = manifest.parent
-    for file in _named_files(manifest):
-        _fetch(name, file, folder.name)
-    if graphs:
-        _fetch_graphs(name, folder)
+    for place in _fetch_parts(name, manifest) or [""]:
+        for file in _named_files(folder / place / _MANIFEST):
+            _fetch(name, place + file, folder.name)
+        if graphs:
+            _fetch_graphs(name, folder, place)
     return folder
+
+
+def _fetch_parts(name: str, manifest: Path) -> list[str]:
+    """Where the parts of an extended model are, each with a slash; their manifests are fetched."""
+    try:
+        values = json.loads(manifest.read_text(encoding="utf-8"))
+        places = [f"parts/{number}/" for number in range(len(values.get("parts", ())))]
+    except (OSError, ValueError, TypeError, AttributeError):  # its reader says what is damaged
+        return []
+    for place in places:
+        _fetch(name, place + _MANIFEST, manifest.parent.name)
+    return places
 
 
 def _named_files(manifest: Path) -> list[str]:
@@ -89,10 +102,10 @@ def _fetch(name: str, file: str, revision: str) -> None:
         ) from error
 
 
-def _fetch_graphs(name: str, folder: Path) -> None:
+def _fetch_graphs(name: str, folder: Path, place: str = "") -> None:
     from huggingface_hub import hf_hub_download
 
-    parity = "onnx/parity.json"
+    parity = f"{place}onnx/parity.json"
     try:
         hf_hub_download(name, parity, revision=folder.name)
         graphs = json.loads((folder / parity).read_text(encoding="utf-8"))["files"]
@@ -100,7 +113,7 @@ def _fetch_graphs(name: str, folder: Path) -> None:
         return  # `artifacts.load.find_graph` says what is missing
     for file in graphs:
         if Path(file).name == file:
-            _fetch(name, f"onnx/{file}", folder.name)
+            _fetch(name, f"{place}onnx/{file}", folder.name)
 
 
 def encoder_kind(name: str) -> EncoderKind:
