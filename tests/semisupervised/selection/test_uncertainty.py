@@ -11,6 +11,7 @@ from models.brute import TAGSETS, legal_mask, path_scores, random_parameters, se
 from nertune.errors import ConfigError, NotFiniteError
 from nertune.labels.schemes import TokenSpan
 from nertune.models.heads.decoding import Chain, viterbi
+from nertune.models.heads.marginals import find_marginals
 from nertune.semisupervised.selection.uncertainty import (
     LEAST_PROBABILITY,
     MEASURES,
@@ -21,6 +22,10 @@ from nertune.semisupervised.selection.uncertainty import (
     span_entropy,
 )
 from nertune.types import Document
+
+
+def posterior_of(emission_UK: np.ndarray, chain: Chain) -> Posterior:
+    return Posterior.of(find_marginals([emission_UK], chain)[0])
 
 
 @pytest.fixture(params=[(name, n) for name in TAGSETS for n in (1, 2, 5)], ids=str)
@@ -39,12 +44,12 @@ def counted(request: pytest.FixtureRequest):
 
 def test_posterior_against_counting(counted) -> None:
     tagset, emission_UK, chain, ids_SU, share_S = counted
-    posterior = Posterior.of(emission_UK, chain)
+    posterior = posterior_of(emission_UK, chain)
     marginals_UK = np.array(
         [[share_S[row == k].sum() for k in range(len(tagset))] for row in ids_SU.T]
     )
     np.testing.assert_allclose(posterior.marginals_UK, marginals_UK, atol=1e-12)
-    assert least_token(posterior) == pytest.approx(1 - marginals_UK.max(axis=1).min())
+    assert least_token(posterior.marginals_UK) == pytest.approx(1 - marginals_UK.max(axis=1).min())
     best_U = viterbi([emission_UK], chain)[0]
     assert mnlp(posterior, best_U) == pytest.approx(-np.log(share_S.max()) / len(emission_UK))
 
@@ -56,7 +61,7 @@ def test_likely_spans_against_counting(counted) -> None:
         for span in tagset.decode(ids_U) if share else ():
             shares[span] = shares.get(span, 0.0) + share
     expected = {span: p for span, p in shares.items() if p >= LEAST_PROBABILITY}
-    found = Posterior.of(emission_UK, chain).likely_spans(tagset)
+    found = posterior_of(emission_UK, chain).likely_spans(tagset)
     assert dict(found) == pytest.approx(expected)
     assert len(found) == len(expected)
 
@@ -66,7 +71,7 @@ def test_likely_spans_of_a_long_text_are_not_cut_off() -> None:
     tagset = TAGSETS["BIO-1"]
     emission_UK = np.tile([0.0, -9.0, 9.0], (60, 1))
     emission_UK[0] = [0.0, 9.0, -9.0]
-    found = dict(Posterior.of(emission_UK, Chain.of(tagset)).likely_spans(tagset))
+    found = dict(posterior_of(emission_UK, Chain.of(tagset)).likely_spans(tagset))
     assert max(found, key=found.__getitem__) == TokenSpan(0, 60, "A")
     assert found[TokenSpan(0, 60, "A")] > 0.9
 
@@ -90,14 +95,22 @@ def test_measure_of_documents(name: str, tmp_path) -> None:
     assert len({round(value, 4) for value in alone}) > 4
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_measure_in_small_portions(name: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = make_predictor(make_settings(tmp_path, "lstm-crf"))
+    expected = measure(predictor, [*SENTENCES, Document("")], name)
+    monkeypatch.setattr("nertune.semisupervised.selection.uncertainty._MOST_CELLS", 1500)
+    assert measure(predictor, [*SENTENCES, Document("")], name) == pytest.approx(expected)
+
+
 def test_measures_do_not_grow_with_repetition() -> None:
     """Twice the same independent units: as uncertain by unit and by the least token."""
     tagset = TAGSETS["BIO-1"]
     row = np.array([[2.0, 1.0, -30.0]])
-    once, twice = (Posterior.of(np.tile(row, (n, 1)), Chain.of(tagset)) for n in (4, 8))
+    once, twice = (posterior_of(np.tile(row, (n, 1)), Chain.of(tagset)) for n in (4, 8))
     zeros = np.zeros(8, dtype=np.intp)
     assert mnlp(once, zeros[:4]) == pytest.approx(mnlp(twice, zeros))
-    assert least_token(once) == pytest.approx(least_token(twice))
+    assert least_token(once.marginals_UK) == pytest.approx(least_token(twice.marginals_UK))
     sums = [span_entropy([p for _, p in found.likely_spans(tagset)]) for found in (once, twice)]
     assert sums[1] == pytest.approx(2 * sums[0])
 

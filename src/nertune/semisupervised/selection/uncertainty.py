@@ -6,7 +6,7 @@ S entities that begin somewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,13 +18,15 @@ from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import Head
-from nertune.models.heads.decoding import Chain, _sums, viterbi
+from nertune.models.heads.decoding import Chain, viterbi
+from nertune.models.heads.marginals import Marginals, find_marginals, tag_marginals
 from nertune.types import Document
 
 __all__ = ["LEAST_PROBABILITY", "MEASURES", "Posterior", "least_token", "measure", "mnlp",
            "span_entropy"]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
+_MOST_CELLS = 4_000_000  # of pairs of tags: 32 MB
 MEASURES = ("least-token", "mnlp", "span-entropy")
 LEAST_PROBABILITY = 0.01
 """Of the spans whose entropy counts; a less probable one adds less than 0.06 nats."""
@@ -35,38 +37,30 @@ class Posterior:
     """The distribution over the tag sequences of one text, as a Markov chain over its units.
 
     Given the text, the tags of a linear chain are a Markov chain again: p(y) is the product of
-    `first_K[y_1]` and the `steps_UKK[u, y_u, y_{u+1}]`.
+    `marginals_UK[0, y_1]` and the `steps_UKK[u, y_u, y_{u+1}]`.
 
     Attributes:
-        first_K: probabilities of the first unit's tag.
-        steps_UKK: `[U - 1, K, K]`, of the next unit's tag given a unit's; rows of tags without
-            probability are 0.
+        marginals_UK: the probability of each tag of each unit.
+        steps_UKK: `[U - 1, K, K]`: that of the next unit's tag given a unit's; rows of tags
+            without probability are 0.
     """
 
-    first_K: Floats
+    marginals_UK: Floats
     steps_UKK: Floats
 
     @classmethod
-    def of(cls, emission_UK: NDArray[np.floating], chain: Chain) -> Posterior:
-        """From the scores that a head decodes (`decoding.Chain`); U ≥ 1."""
-        emission_LBK = emission_UK.astype(np.float64)[:, None]
-        _, beta_LBK = _sums(emission_LBK, np.array([len(emission_UK)]), chain)
-        beta_UK = beta_LBK[:, 0]
-        first_K = _softmax(chain.start_K + beta_UK[0])
-        return cls(first_K, _softmax(chain.transition_KK + beta_UK[1:, None]))
-
-    @property
-    def marginals_UK(self) -> Floats:
-        """The probability of each tag of each unit."""
-        rows = [self.first_K]
-        for step_KK in self.steps_UKK:
-            rows.append(rows[-1] @ step_KK)
-        return np.stack(rows)
+    def of(cls, marginals: Marginals) -> Posterior:
+        """From the marginals of a text's tags and pairs of tags; U ≥ 1."""
+        assert marginals.pairs_UKK is not None
+        before_VK1, pairs_VKK = marginals.tags_UK[:-1, :, None], marginals.pairs_UKK[1:]
+        steps_VKK = np.zeros_like(pairs_VKK)
+        np.divide(pairs_VKK, before_VK1, out=steps_VKK, where=before_VK1 > 0)
+        return cls(marginals.tags_UK, steps_VKK)
 
     def log_probability(self, ids_U: NDArray[np.intp]) -> float:
         """That of one tag sequence, in nats."""
         steps = self.steps_UKK[np.arange(len(ids_U) - 1), ids_U[:-1], ids_U[1:]]
-        return float(np.log(self.first_K[ids_U[0]]) + np.log(steps).sum())
+        return float(np.log(self.marginals_UK[0, ids_U[0]]) + np.log(steps).sum())
 
     def likely_spans(self, tagset: TagSet) -> list[tuple[TokenSpan, float]]:
         """All entities that are not less probable than `LEAST_PROBABILITY`, in no certain order.
@@ -77,11 +71,10 @@ class Posterior:
         """
         continues_KK, tags_CK = tagset.continues_KK, _tags_of_labels(tagset)
         going_UKK = np.where(continues_KK, self.steps_UKK, 0.0)
-        ending_UK = np.ones((len(going_UKK) + 1, len(self.first_K)))
+        ending_UK = np.ones(self.marginals_UK.shape)
         ending_UK[:-1] -= going_UKK.sum(axis=2)
-        marginals_UK = self.marginals_UK
-        begun_UK = marginals_UK.copy()
-        begun_UK[1:] -= np.einsum("uk,ukj->uj", marginals_UK[:-1], going_UKK)
+        begun_UK = self.marginals_UK.copy()
+        begun_UK[1:] -= np.einsum("uk,ukj->uj", self.marginals_UK[:-1], going_UKK)
         first_S, label_S = np.nonzero(begun_UK @ tags_CK.T >= LEAST_PROBABILITY)
         open_SK = begun_UK[first_S] * tags_CK[label_S]
         last_S = first_S
@@ -101,12 +94,12 @@ class Posterior:
         return found
 
 
-def least_token(posterior: Posterior) -> float:
+def least_token(marginals_UK: Floats) -> float:
     """1 − the least, over the units, of the probability of the unit's likeliest tag, in [0, 1].
 
     The least probable token of a text (Marcheggiani & Artières, 2014), by exact marginals.
     """
-    return 1.0 - float(posterior.marginals_UK.max(axis=1).min())
+    return 1.0 - float(marginals_UK.max(axis=1).min())
 
 
 def mnlp(posterior: Posterior, best_U: NDArray[np.intp]) -> float:
@@ -115,7 +108,13 @@ def mnlp(posterior: Posterior, best_U: NDArray[np.intp]) -> float:
 
 
 def span_entropy(probabilities: Sequence[float]) -> float:
-    """The binary entropies of spans, summed, in nats: what is open about the text's entities."""
+    """The binary entropies of spans, summed, in nats: what is open about the text's entities.
+
+    A text's score is this sum over all likely spans, found or not, by unit: what is learned for
+    what is paid. Neither a mean over the spans, under which one open span of a long text counts as
+    much as of a short one, nor the sum, under which the longest texts come first whatever they
+    cost.
+    """
     p_S = np.clip(np.array(probabilities), 1e-12, 1 - 1e-12)
     return float(-(p_S * np.log(p_S) + (1 - p_S) * np.log1p(-p_S)).sum())
 
@@ -149,27 +148,49 @@ def measure(predictor: Predictor, documents: Sequence[Document], name: str) -> l
 
 def _measure(head: Head, emissions: Sequence[NDArray[np.floating]], name: str) -> list[float]:
     if not hasattr(head, "chain"):
-        found = head.probabilities(emissions, head.spans(emissions))
+        shares = head.probabilities(emissions, head.spans(emissions))
         return [
             span_entropy(p) / len(e) if len(e) else -np.inf
-            for p, e in zip(found, emissions, strict=True)
+            for p, e in zip(shares, emissions, strict=True)
         ]
     chain: Chain = head.chain()
-    best = viterbi(emissions, chain)  # refuses what is not finite
+    if name == "least-token":
+        alone = tag_marginals(emissions, chain)
+        return [least_token(m_UK) if len(m_UK) else -np.inf for m_UK in alone]
+    best = viterbi(emissions, chain)
     values = []
-    for emission_UK, best_U in zip(emissions, best, strict=True):
-        if not len(emission_UK):
-            values.append(-np.inf)
-            continue
-        posterior = Posterior.of(emission_UK, chain)
-        if name == "least-token":
-            values.append(least_token(posterior))
-        elif name == "mnlp":
-            values.append(mnlp(posterior, best_U))
-        else:
-            spans = posterior.likely_spans(chain.tagset)
-            values.append(span_entropy([p for _, p in spans]) / len(best_U))
+    for some in _chunks([len(e) for e in emissions], len(chain.tagset)):
+        for i, marginals in zip(
+            some, find_marginals([emissions[i] for i in some], chain), strict=True
+        ):
+            values.append(_measure_chain(Posterior.of(marginals), best[i], chain, name))
     return values
+
+
+def _measure_chain(
+    posterior: Posterior, best_U: NDArray[np.intp], chain: Chain, name: str
+) -> float:
+    if not len(best_U):
+        return -np.inf
+    if name == "mnlp":
+        return mnlp(posterior, best_U)
+    spans = posterior.likely_spans(chain.tagset)
+    return span_entropy([p for _, p in spans]) / len(best_U)
+
+
+def _chunks(lengths: Sequence[int], num_tags: int) -> Iterator[list[int]]:
+    """Texts by their index, in order, some at a time: pairs of tags take much room."""
+    chunk: list[int] = []
+    cells = 0
+    for index, length in enumerate(lengths):
+        added = length * num_tags * num_tags
+        if chunk and cells + added > _MOST_CELLS:
+            yield chunk
+            chunk, cells = [], 0
+        chunk.append(index)
+        cells += added
+    if chunk:
+        yield chunk
 
 
 def _tags_of_labels(tagset: TagSet) -> Floats:
@@ -179,12 +200,3 @@ def _tags_of_labels(tagset: TagSet) -> Floats:
         if label:
             tags_CK[tagset.labels.index(label), tag] = 1.0
     return tags_CK
-
-
-def _softmax(scores: Floats) -> Floats:
-    """Over the last axis; zeros where all is −inf."""
-    top = np.maximum(scores.max(axis=-1, keepdims=True), -1e300)
-    weights = np.exp(scores - top)
-    total = weights.sum(axis=-1, keepdims=True)
-    shares: Floats = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
-    return shares
