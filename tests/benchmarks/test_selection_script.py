@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,9 @@ def corpus(path: Path, repeats: int) -> Path:
     for number in range(repeats):
         prefix = "一二三四五六七八九十甲乙丙丁"[number % 14] * (number + 2)
         for d in SENTENCES[:4]:
-            moved = [Entity(e.start + len(prefix), e.end + len(prefix), e.label) for e in d.entities]
+            moved = [
+                Entity(e.start + len(prefix), e.end + len(prefix), e.label) for e in d.entities
+            ]
             documents.append(Document(prefix + d.text, tuple(moved)))
     return write_jsonl(path, documents)
 
@@ -62,7 +65,7 @@ def test_a_replay(
             units = [point["units"] for point in curve]
             assert units == sorted(units)
             assert units[0] <= 60
-            assert all(after <= 2 * before for before, after in zip(units, units[1:], strict=False))
+            assert all(after <= 2 * before for before, after in pairwise(units))
             assert all(point["f1"] < seed["target"] for point in curve[:-1])
         assert len({tuple(curve[0].items()) for curve in seed["curves"].values()}) == 1
     shown = capsys.readouterr()

@@ -90,6 +90,7 @@ def test_without_a_model(pool: Path, tmp_path: Path) -> None:
     assert "chosen by diversity\n" in done.stdout
     tasks = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert [task["data"]["selection_rank"] for task in tasks] == [*range(1, len(tasks) + 1)]
+    assert not any("annotations" in task for task in tasks)  # they are not labelled yet
 
 
 def test_errors(pool: Path, model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -183,7 +184,8 @@ def _write(selection: Selection, path: Path, to: str, to_option: list[str] | Non
 
     format = _output_format(path, to)
     tasks = [c.task() if format.holds.metadata else c.document for c in selection.chosen]
-    options = writing_options(tasks, selection.wanted.unit, to_option)
+    how = writing_options(tasks, selection.wanted.unit, to_option)
+    options = replace(how, predicted=True)  # without entities it is a task all the same
     corpus = Corpus.from_documents(tasks, name="pool")
     return convert(corpus, path, options, to=format.name, allow_loss=True)
 
