@@ -10,22 +10,22 @@ from helpers.tiny import SENTENCES, make_predictor, make_settings
 from models.brute import TAGSETS, legal_mask, path_scores, random_parameters, sequences
 from nertune.errors import ConfigError, NotFiniteError
 from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.decoding import Chain, viterbi
-from nertune.models.heads.marginals import find_marginals
+from nertune.models.heads.calibration import Calibration
+from nertune.models.heads.decoding import Chain
+from nertune.models.heads.marginals import find_marginals, tag_marginals
 from nertune.semisupervised.selection.uncertainty import (
     LEAST_PROBABILITY,
     MEASURES,
-    Posterior,
     least_token,
+    likely_spans,
     measure,
-    mnlp,
     span_entropy,
 )
 from nertune.types import Document
 
 
-def posterior_of(emission_UK: np.ndarray, chain: Chain) -> Posterior:
-    return Posterior.of(find_marginals([emission_UK], chain)[0])
+def spans_of(emission_UK: np.ndarray, chain: Chain) -> list[tuple[TokenSpan, float]]:
+    return likely_spans(find_marginals([emission_UK], chain)[0], chain.tagset)
 
 
 @pytest.fixture(params=[(name, n) for name in TAGSETS for n in (1, 2, 5)], ids=str)
@@ -42,16 +42,11 @@ def counted(request: pytest.FixtureRequest):
             scores_S.softmax(dim=0).numpy())  # fmt: skip
 
 
-def test_posterior_against_counting(counted) -> None:
+def test_least_token_against_counting(counted) -> None:
     tagset, emission_UK, chain, ids_SU, share_S = counted
-    posterior = posterior_of(emission_UK, chain)
-    marginals_UK = np.array(
-        [[share_S[row == k].sum() for k in range(len(tagset))] for row in ids_SU.T]
-    )
-    np.testing.assert_allclose(posterior.marginals_UK, marginals_UK, atol=1e-12)
-    assert least_token(posterior.marginals_UK) == pytest.approx(1 - marginals_UK.max(axis=1).min())
-    best_U = viterbi([emission_UK], chain)[0]
-    assert mnlp(posterior, best_U) == pytest.approx(-np.log(share_S.max()) / len(emission_UK))
+    most = [max(share_S[row == k].sum() for k in range(len(tagset))) for row in ids_SU.T]
+    found = least_token(tag_marginals([emission_UK], chain)[0])
+    assert found == pytest.approx(1 - min(most))
 
 
 def test_likely_spans_against_counting(counted) -> None:
@@ -61,7 +56,7 @@ def test_likely_spans_against_counting(counted) -> None:
         for span in tagset.decode(ids_U) if share else ():
             shares[span] = shares.get(span, 0.0) + share
     expected = {span: p for span, p in shares.items() if p >= LEAST_PROBABILITY}
-    found = posterior_of(emission_UK, chain).likely_spans(tagset)
+    found = spans_of(emission_UK, chain)
     assert dict(found) == pytest.approx(expected)
     assert len(found) == len(expected)
 
@@ -71,7 +66,7 @@ def test_likely_spans_of_a_long_text_are_not_cut_off() -> None:
     tagset = TAGSETS["BIO-1"]
     emission_UK = np.tile([0.0, -9.0, 9.0], (60, 1))
     emission_UK[0] = [0.0, 9.0, -9.0]
-    found = dict(posterior_of(emission_UK, Chain.of(tagset)).likely_spans(tagset))
+    found = dict(spans_of(emission_UK, Chain.of(tagset)))
     assert max(found, key=found.__getitem__) == TokenSpan(0, 60, "A")
     assert found[TokenSpan(0, 60, "A")] > 0.9
 
@@ -103,16 +98,32 @@ def test_measure_in_small_portions(name: str, tmp_path, monkeypatch: pytest.Monk
     assert measure(predictor, [*SENTENCES, Document("")], name) == pytest.approx(expected)
 
 
-def test_measures_do_not_grow_with_repetition() -> None:
-    """Twice the same independent units: as uncertain by unit and by the least token."""
-    tagset = TAGSETS["BIO-1"]
-    row = np.array([[2.0, 1.0, -30.0]])
-    once, twice = (posterior_of(np.tile(row, (n, 1)), Chain.of(tagset)) for n in (4, 8))
-    zeros = np.zeros(8, dtype=np.intp)
-    assert mnlp(once, zeros[:4]) == pytest.approx(mnlp(twice, zeros))
-    assert least_token(once.marginals_UK) == pytest.approx(least_token(twice.marginals_UK))
-    sums = [span_entropy([p for _, p in found.likely_spans(tagset)]) for found in (once, twice)]
-    assert sums[1] == pytest.approx(2 * sums[0])
+@pytest.mark.parametrize("decoder", ["lstm", "lstm-crf"])
+def test_measures_against_counting(decoder: str, tmp_path) -> None:
+    """Of a model, calibrated or not, each measure from all its tag sequences."""
+    predictor = make_predictor(make_settings(tmp_path, decoder))
+    text = Document("在北京")
+    chain = predictor.tagger.head.chain()
+    emission_UK = predictor.emissions([text])[1][0].astype(float)
+    ids_SU = sequences(len(chain.tagset), 3)
+    weights = (torch.tensor(emission_UK), *map(torch.tensor, (chain.start_K, chain.transition_KK,
+                                                              chain.end_K)))  # fmt: skip
+    for temperature in (1.0, 2.5):
+        predictor.calibration = Calibration(temperature=temperature)
+        share_S = (path_scores(ids_SU, *weights) / temperature).softmax(dim=0).numpy()
+        shares: dict[TokenSpan, float] = {}
+        for ids_U, share in zip(ids_SU.numpy(), share_S, strict=True):
+            for span in chain.tagset.decode(ids_U) if share else ():
+                shares[span] = shares.get(span, 0.0) + share
+        likely = [p for p in shares.values() if p >= LEAST_PROBABILITY]
+        most = [
+            max(share_S[row == k].sum() for k in range(len(chain.tagset)))
+            for row in ids_SU.numpy().T
+        ]
+        expected = {"mnlp": -np.log(share_S.max()) / 3, "least-token": 1 - min(most),
+                    "span-entropy": span_entropy(likely) / 3}  # fmt: skip
+        found = {name: measure(predictor, [text], name)[0] for name in MEASURES}
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_heads_without_tag_sequences(tmp_path) -> None:

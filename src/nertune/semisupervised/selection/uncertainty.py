@@ -7,7 +7,6 @@ S entities that begin somewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,12 +16,11 @@ from nertune.errors import ConfigError, NotFiniteError
 from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.base import Head
-from nertune.models.heads.decoding import Chain, viterbi
+from nertune.models.heads.decoding import Chain, best_log_probabilities
 from nertune.models.heads.marginals import Marginals, find_marginals, tag_marginals
 from nertune.types import Document
 
-__all__ = ["LEAST_PROBABILITY", "MEASURES", "Posterior", "least_token", "measure", "mnlp",
+__all__ = ["LEAST_PROBABILITY", "MEASURES", "least_token", "likely_spans", "measure",
            "span_entropy"]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -32,66 +30,43 @@ LEAST_PROBABILITY = 0.01
 """Of the spans whose entropy counts; a less probable one adds less than 0.06 nats."""
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """The distribution over the tag sequences of one text, as a Markov chain over its units.
+def likely_spans(marginals: Marginals, tagset: TagSet) -> list[tuple[TokenSpan, float]]:
+    """All entities that are not less probable than `LEAST_PROBABILITY`, in no certain order.
 
-    Given the text, the tags of a linear chain are a Markov chain again: p(y) is the product of
-    `marginals_UK[0, y_1]` and the `steps_UKK[u, y_u, y_{u+1}]`.
+    Given the text, the tags of a linear chain are a Markov chain again. From each unit and label
+    with which an entity may begin, the walk goes on from length to length while one of that length
+    or longer is probable enough. So none is missed, and few others are looked at.
 
-    Attributes:
-        marginals_UK: the probability of each tag of each unit.
-        steps_UKK: `[U - 1, K, K]`: that of the next unit's tag given a unit's; rows of tags
-            without probability are 0.
+    Args:
+        marginals: of a text's tags and pairs of tags.
+        tagset: the tags.
     """
-
-    marginals_UK: Floats
-    steps_UKK: Floats
-
-    @classmethod
-    def of(cls, marginals: Marginals) -> Posterior:
-        """From the marginals of a text's tags and pairs of tags; U ≥ 1."""
-        assert marginals.pairs_UKK is not None
-        before_VK1, pairs_VKK = marginals.tags_UK[:-1, :, None], marginals.pairs_UKK[1:]
-        steps_VKK = np.zeros_like(pairs_VKK)
-        np.divide(pairs_VKK, before_VK1, out=steps_VKK, where=before_VK1 > 0)
-        return cls(marginals.tags_UK, steps_VKK)
-
-    def log_probability(self, ids_U: NDArray[np.intp]) -> float:
-        """That of one tag sequence, in nats."""
-        steps = self.steps_UKK[np.arange(len(ids_U) - 1), ids_U[:-1], ids_U[1:]]
-        return float(np.log(self.marginals_UK[0, ids_U[0]]) + np.log(steps).sum())
-
-    def likely_spans(self, tagset: TagSet) -> list[tuple[TokenSpan, float]]:
-        """All entities that are not less probable than `LEAST_PROBABILITY`, in no certain order.
-
-        From each unit and label with which one may begin, the walk goes on from length to length
-        while an entity of that length or longer is probable enough. So none is missed, and few
-        others are looked at.
-        """
-        continues_KK, tags_CK = tagset.continues_KK, _tags_of_labels(tagset)
-        going_UKK = np.where(continues_KK, self.steps_UKK, 0.0)
-        ending_UK = np.ones(self.marginals_UK.shape)
-        ending_UK[:-1] -= going_UKK.sum(axis=2)
-        begun_UK = self.marginals_UK.copy()
-        begun_UK[1:] -= np.einsum("uk,ukj->uj", self.marginals_UK[:-1], going_UKK)
-        first_S, label_S = np.nonzero(begun_UK @ tags_CK.T >= LEAST_PROBABILITY)
-        open_SK = begun_UK[first_S] * tags_CK[label_S]
-        last_S = first_S
-        found: list[tuple[TokenSpan, float]] = []
-        while len(first_S):
-            share_S = (open_SK * ending_UK[last_S]).sum(axis=1)
-            for i in np.flatnonzero(share_S >= LEAST_PROBABILITY).tolist():
-                span = TokenSpan(int(first_S[i]), int(last_S[i]) + 1, tagset.labels[label_S[i]])
-                found.append((span, min(1.0, float(share_S[i]))))
-            inside_S = last_S < len(going_UKK)
-            first_S, label_S = first_S[inside_S], label_S[inside_S]
-            last_S = last_S[inside_S]
-            open_SK = np.einsum("sk,skj->sj", open_SK[inside_S], going_UKK[last_S])
-            likely_S = open_SK.sum(axis=1) >= LEAST_PROBABILITY
-            first_S, label_S = first_S[likely_S], label_S[likely_S]
-            last_S, open_SK = last_S[likely_S] + 1, open_SK[likely_S]
-        return found
+    assert marginals.pairs_UKK is not None
+    marginals_UK, tags_CK = marginals.tags_UK, _tags_of_labels(tagset)
+    before_VK1 = marginals_UK[:-1, :, None]
+    pairs_VKK = np.where(tagset.continues_KK, marginals.pairs_UKK[1:], 0.0)
+    begun_UK = marginals_UK.copy()
+    begun_UK[1:] -= pairs_VKK.sum(axis=1)
+    going_VKK = np.zeros_like(pairs_VKK)
+    np.divide(pairs_VKK, before_VK1, out=going_VKK, where=before_VK1 > 0)
+    ending_UK = np.ones(marginals_UK.shape)
+    ending_UK[:-1] -= going_VKK.sum(axis=2)
+    first_S, label_S = np.nonzero(begun_UK @ tags_CK.T >= LEAST_PROBABILITY)
+    open_SK = begun_UK[first_S] * tags_CK[label_S]
+    last_S = first_S
+    found: list[tuple[TokenSpan, float]] = []
+    while len(first_S):
+        share_S = (open_SK * ending_UK[last_S]).sum(axis=1)
+        for i in np.flatnonzero(share_S >= LEAST_PROBABILITY).tolist():
+            span = TokenSpan(int(first_S[i]), int(last_S[i]) + 1, tagset.labels[label_S[i]])
+            found.append((span, min(1.0, float(share_S[i]))))
+        inside_S = last_S < len(going_VKK)
+        first_S, label_S, last_S = first_S[inside_S], label_S[inside_S], last_S[inside_S]
+        open_SK = np.einsum("sk,skj->sj", open_SK[inside_S], going_VKK[last_S])
+        likely_S = open_SK.sum(axis=1) >= LEAST_PROBABILITY
+        first_S, label_S = first_S[likely_S], label_S[likely_S]
+        last_S, open_SK = last_S[likely_S] + 1, open_SK[likely_S]
+    return found
 
 
 def least_token(marginals_UK: Floats) -> float:
@@ -100,11 +75,6 @@ def least_token(marginals_UK: Floats) -> float:
     The least probable token of a text (Marcheggiani & Artières, 2014), by exact marginals.
     """
     return 1.0 - float(marginals_UK.max(axis=1).min())
-
-
-def mnlp(posterior: Posterior, best_U: NDArray[np.intp]) -> float:
-    """−log p(best sequence) / U, in nats (Shen et al., 2018: MNLP, with the sign turned)."""
-    return -posterior.log_probability(best_U) / len(best_U)
 
 
 def span_entropy(probabilities: Sequence[float]) -> float:
@@ -122,6 +92,9 @@ def span_entropy(probabilities: Sequence[float]) -> float:
 def measure(predictor: Predictor, documents: Sequence[Document], name: str) -> list[float]:
     """How uncertain a tagger is about documents, higher is more; `-inf` for one without units.
 
+    `mnlp` is −log p(best sequence) / U, in nats: maximum normalised log-probability (Shen et al.,
+    2018) with the sign turned.
+
     Args:
         predictor: the tagger; for `least-token` and `mnlp` one whose head gives tag sequences.
         documents: their own entities do not count.
@@ -138,7 +111,7 @@ def measure(predictor: Predictor, documents: Sequence[Document], name: str) -> l
         )
     _, emissions = predictor.emissions(documents)
     try:
-        return _measure(head, emissions, name)
+        return _measure(predictor, emissions, name)
     except ValueError as error:
         raise NotFiniteError(
             f"{error}: the model's weights are not finite, or too large for its precision; "
@@ -146,36 +119,35 @@ def measure(predictor: Predictor, documents: Sequence[Document], name: str) -> l
         ) from error
 
 
-def _measure(head: Head, emissions: Sequence[NDArray[np.floating]], name: str) -> list[float]:
+def _measure(
+    predictor: Predictor, emissions: Sequence[NDArray[np.floating]], name: str
+) -> list[float]:
+    """By the distribution that calibration has made milder or sharper."""
+    head, calibration = predictor.tagger.head, predictor.calibration
     if not hasattr(head, "chain"):
-        shares = head.probabilities(emissions, head.spans(emissions))
+        shares = calibration.probabilities(head, emissions, head.spans(emissions))
         return [
             span_entropy(p) / len(e) if len(e) else -np.inf
             for p, e in zip(shares, emissions, strict=True)
         ]
     chain: Chain = head.chain()
     if name == "least-token":
-        alone = tag_marginals(emissions, chain)
+        alone = tag_marginals(emissions, chain, temperature=calibration.temperature)
         return [least_token(m_UK) if len(m_UK) else -np.inf for m_UK in alone]
-    best = viterbi(emissions, chain)
+    if name == "mnlp":
+        logs = best_log_probabilities(emissions, chain, calibration.temperature)
+        return [-p / len(e) if len(e) else -np.inf for p, e in zip(logs, emissions, strict=True)]
     values = []
     for some in _chunks([len(e) for e in emissions], len(chain.tagset)):
-        for i, marginals in zip(
-            some, find_marginals([emissions[i] for i in some], chain), strict=True
-        ):
-            values.append(_measure_chain(Posterior.of(marginals), best[i], chain, name))
+        found = find_marginals([emissions[i] for i in some], chain,
+                               temperature=calibration.temperature)  # fmt: skip
+        values += [_open_spans(m, chain.tagset) if len(m) else -np.inf for m in found]
     return values
 
 
-def _measure_chain(
-    posterior: Posterior, best_U: NDArray[np.intp], chain: Chain, name: str
-) -> float:
-    if not len(best_U):
-        return -np.inf
-    if name == "mnlp":
-        return mnlp(posterior, best_U)
-    spans = posterior.likely_spans(chain.tagset)
-    return span_entropy([p for _, p in spans]) / len(best_U)
+def _open_spans(marginals: Marginals, tagset: TagSet) -> float:
+    spans = likely_spans(marginals, tagset)
+    return span_entropy([p for _, p in spans]) / len(marginals)
 
 
 def _chunks(lengths: Sequence[int], num_tags: int) -> Iterator[list[int]]:
