@@ -19,11 +19,13 @@ from helpers.tiny import SENTENCES, VARIANTS, make_settings, tiny_bert, write_js
 from nertune.artifacts.extended import Addition, find_parts, save_extended
 from nertune.artifacts.manifest import parse_manifest, read_manifest, trained_reading
 from nertune.artifacts.parts import Overlap, parse_extended
+from nertune.artifacts.save import save_calibration
 from nertune.config.run import Settings
 from nertune.errors import ArtifactError, CheckpointError, ConfigError, ModelError
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
 from nertune.models import hub
+from nertune.models.heads.calibration import Calibration
 from nertune.semisupervised.extension import Extension, extend
 from nertune.types import Document, Entity, Scope
 
@@ -248,10 +250,8 @@ def test_what_needs_one_model_refuses_several(tmp_path: Path) -> None:
         assert "was extended" in refused.error
     refused = run("predict", larger, "--abstain", "0.5", "--format", "jsonl", "王")
     assert "it cannot abstain" in refused.error
-    refused = run(
-        "calibrate", larger / "parts" / "1", write_jsonl(tmp_path / "many.jsonl", [*SENTENCES] * 20)
-    )
-    assert refused.code == 2
+    with pytest.raises(ArtifactError, match="is a part of the extended model"):
+        save_calibration(larger / "parts" / "1", Calibration())
     predictor = Predictor.load(larger)
     for name in ("tagger", "segmenter", "tagset"):
         with pytest.raises(ModelError, match="has 2 parts"):
