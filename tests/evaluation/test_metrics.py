@@ -18,10 +18,11 @@ from nertune.evaluation.metrics import (
     bootstrap_interval,
     document_counts,
     f1_from_counts,
+    judged_entities,
     score,
 )
 from nertune.labels.schemes import decode_tags
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 TEXT = "abcdefghijklmnopqrstuvwxyz"
 
@@ -251,3 +252,27 @@ def test_bootstrap_needs_two_documents() -> None:
     assert score(same, same).micro_f1_ci95 is None
     assert score(same * 2, same * 2).micro_f1_ci95 == (1.0, 1.0)
     assert score(same * 2, same * 2, num_resamples=0).micro_f1_ci95 is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "judged"),
+    [
+        (Scope(), 4),
+        (Scope(("PER",)), 3),  # not the LOC
+        (Scope(("PER", "LOC")), 4),
+        (Scope(complete=False), 2),  # what the gold has, and what overlaps it
+        (Scope(unknown=((4, 8),)), 3),
+        (Scope(("LOC",), unknown=((6, 8),)), 2),
+    ],
+)
+def test_partial_gold_judges_what_it_knows(scope: Scope, judged: int) -> None:
+    gold = Document("x" * 8, (Entity(0, 2, "PER"),), scope=scope)
+    predicted = gold.with_entities(
+        [Entity(0, 2, "PER"), Entity(1, 3, "PER"), Entity(3, 4, "LOC"), Entity(6, 8, "PER")]
+    )
+    assert len(judged_entities(gold, predicted)) == judged
+    scores = score([gold], [predicted])
+    assert (scores.micro.predicted, scores.micro.correct, scores.micro.support) == (judged, 1, 1)
+    assert scores.num_ignored == (None if scope.is_full else 4 - judged)
+    assert ("ignored_predictions" in scores.to_dict()) == (not scope.is_full)
+    assert document_counts([gold], [predicted]).tolist() == [[1, judged, 1]]

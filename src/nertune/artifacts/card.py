@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nertune.artifacts.manifest import (
@@ -38,7 +39,7 @@ def model_card(manifest: Manifest) -> str:
     if manifest.data:
         lines += ["## Data", ""]
         lines += [
-            f"- {split}: {counted(info['documents'], 'document')}, "
+            f"- {split}{_of_files(info)}: {counted(info['documents'], 'document')}, "
             f"{counted(info['entities'], 'entity')}, sha256 `{info['sha256'][:16]}…`"
             for split, info in manifest.data.items()
             if info
@@ -97,3 +98,13 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
                 )
                 lines.append("")
     return lines
+
+
+def _of_files(info: Mapping[str, Any]) -> str:
+    """The names of several files, with the labels that each is labelled for."""
+    told = [
+        Path(file["path"]).name
+        + (f" ({', '.join(file['labels'])})" if file.get("labels") is not None else "")
+        for file in info.get("files") or ()
+    ]
+    return f", of {'; '.join(told)}" if told else ""

@@ -33,6 +33,7 @@ __all__ = [
     "RunSettings",
     "Section",
     "Settings",
+    "TrainFile",
     "TrainSettings",
     "Tuning",
     "apply_override",
@@ -80,10 +81,35 @@ class RunSettings(Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as PyTorch chooses.")
 
 
+class TrainFile(Section):
+    """One of several training files: `[[data.train]]`."""
+
+    file: str = Field(min_length=1, description="The file.")
+    map: dict[str, str] = Field(
+        default_factory=dict, description='Its labels under other names; "" drops a label.'
+    )
+    labels: tuple[str, ...] | None = Field(
+        None,
+        description="What it is labelled for, after the map; by default what occurs in it, where "
+        "the files have different labels.",
+    )
+    complete: bool = Field(
+        True, description="Whether its unmarked text is known to hold no entity of its labels."
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _expand(cls, value: str) -> str:
+        return _expand_variables(value)
+
+
 class DataSettings(Section):
     """The corpora and how to read them."""
 
-    train: str = Field(description="Training file.")
+    train: str | tuple[TrainFile, ...] = Field(
+        description="Training file; or several, as tables [[data.train]] with file, map, labels "
+        "and complete (Partial labels)."
+    )
     dev: str = Field(
         "", description="Development file: selects the best epoch; needed for early stopping."
     )
@@ -118,10 +144,53 @@ class DataSettings(Section):
         "share is part of a larger one.",
     )
 
-    @field_validator("train", "dev", "test")
+    @field_validator("dev", "test")
     @classmethod
     def _expand(cls, value: str) -> str:
         return _expand_variables(value)
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return _expand_variables(value)
+        if not isinstance(value, list | tuple):
+            raise ValueError("expected a file, or a list of tables with file, map, labels")
+        return tuple(_train_file(item, i) for i, item in enumerate(value, 1))
+
+    @property
+    def train_files(self) -> tuple[TrainFile, ...]:
+        """The training files; one without a table has the defaults."""
+        if isinstance(self.train, str):
+            return (TrainFile(file=self.train),) if self.train else ()
+        return self.train
+
+
+def _train_file(value: Any, number: int) -> TrainFile:
+    """One item of `data.train`.
+
+    Raises:
+        ValueError: it is no file, or a key or value of it is not known.
+    """
+    if isinstance(value, TrainFile):
+        return value
+    if isinstance(value, str):
+        return TrainFile(file=value)
+    known = list(TrainFile.model_fields)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"file {number}: expected a name or a table with {', '.join(known)}")
+    for key in value:
+        if key not in known:
+            raise ValueError(
+                f"file {number}: unknown key {key!r}{nearest(key, known)} (known: "
+                f"{', '.join(known)})"
+            )
+    try:
+        return TrainFile.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"file {number}: {key}: {first['msg']}") from error
 
 
 class ModelSettings(Section):
@@ -356,7 +425,9 @@ class TrainSettings(Section):
         "of a ratio that was measured, a third of any other.",
     )
     entity_ratio_weight: float = Field(
-        10.0, ge=0, description="Weight of the penalty for leaving that margin."
+        1.0,
+        ge=0,
+        description="Weight of the penalty for leaving that margin, against the loss per unit.",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

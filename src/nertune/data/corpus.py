@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,7 @@ class Corpus:
         notices: what was recognised, skipped, dropped or repaired, for the user to read.
         sha256: hash over texts and entities, see `content_hash`.
         reason: why it was read as this format.
+        files: of a corpus of several files, what a record says of each.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Corpus:
     notices: tuple[str, ...]
     sha256: str
     reason: str = ""
+    files: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document], *, name: str = "<documents>") -> Corpus:

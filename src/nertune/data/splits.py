@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from nertune.config.run import DataSettings
 from nertune.data.corpus import Corpus, Reading, load_with
 from nertune.data.formats.base import ReadOptions
+from nertune.data.label_sets import join_files
 from nertune.data.samples import resolve_data
 from nertune.errors import ConfigError
 
@@ -50,18 +51,24 @@ def load_splits(
         if given and split in given:
             corpora[split] = given[split]
             continue
-        name: str = getattr(data, split)
-        if not name:
-            continue
-        own = tuple(sorted(data.options.items()))
-        how = (name, data.format, data.scheme, data.join, data.offsets, data.strict, own)
-        if (*how, like) not in cache:
-            options = ReadOptions(
-                data.scheme, data.join, data.offsets, data.strict, like=like, more=data.options
-            )
-            corpus = load_with(resolve_data(name), options, format=data.format)
-            cache[*how, like] = cache[*how, corpus.reading] = corpus
-        corpora[split] = cache[*how, like]
+        if split == "train" and not isinstance(data.train, str):
+            files = [_load(file.file, data, Reading(), cache) for file in data.train]
+            corpora[split] = join_files(files, data.train)
+        elif name := getattr(data, split):
+            corpora[split] = _load(name, data, like, cache)
         if split == "train":
             like = corpora[split].reading
     return corpora
+
+
+def _load(name: str, data: DataSettings, like: Reading, cache: CorpusCache) -> Corpus:
+    """One file, read like another; the cache is asked first, and gets it."""
+    own = tuple(sorted(data.options.items()))
+    how = (name, data.format, data.scheme, data.join, data.offsets, data.strict, own)
+    if (*how, like) not in cache:
+        options = ReadOptions(
+            data.scheme, data.join, data.offsets, data.strict, like=like, more=data.options
+        )
+        corpus = load_with(resolve_data(name), options, format=data.format)
+        cache[*how, like] = cache[*how, corpus.reading] = corpus
+    return cache[*how, like]

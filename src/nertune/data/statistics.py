@@ -11,7 +11,7 @@ from math import ceil
 from statistics import fmean, median
 from typing import Any
 
-from nertune.types import Document
+from nertune.types import Document, Scope
 
 __all__ = [
     "Lengths",
@@ -114,10 +114,12 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))
 def content_hash(documents: Iterable[Document]) -> str:
     """A sha256 over texts and entities in order: the same for every format of one corpus.
 
-    Ids, tokens and scores do not count.
+    Ids, tokens and scores do not count; a scope does where a document has one.
     """
     digest = hashlib.sha256()
     for document in documents:
-        content = [document.text, [entity.key for entity in document.entities]]
+        content: list[Any] = [document.text, [entity.key for entity in document.entities]]
+        if document.scope != Scope():
+            content.append(document.scope.to_dict())
         digest.update(_ENCODER.encode(content).encode() + b"\n")
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal, get_args
 
+from nertune.evaluation.metrics import judged_entities
 from nertune.types import Document, Entity
 
 __all__ = [
@@ -86,7 +87,8 @@ def analyse(
     found: Counter[Novelty] = Counter()
     confusions: Counter[tuple[str, str]] = Counter()
     for reference, answer in zip(gold, predicted, strict=True):
-        answers, references = _Touching(answer.entities), _Touching(reference.entities)
+        judged = judged_entities(reference, answer)
+        answers, references = _Touching(judged), _Touching(reference.entities)
         for entity in reference.entities:
             touching = answers.of(entity)
             kind = _kind(entity, touching)
@@ -95,7 +97,7 @@ def analyse(
             kinds[kind] += 1
             totals[novelty] += 1
             found[novelty] += kind == "correct"
-        spurious = [entity for entity in answer.entities if not references.of(entity)]
+        spurious = [entity for entity in judged if not references.of(entity)]
         kinds["spurious"] += len(spurious)
         confusions.update((NOTHING, entity.label) for entity in spurious)
     return Analysis(

@@ -21,6 +21,9 @@ neither gold nor prediction: such a tagger did nothing wrong, so 0 would be fals
 nothing, so 1 would flatter. With gold but no prediction precision is 0, with predictions but no
 gold recall is 0, and F1 is 0 in both cases, as in seqeval's default.
 
+**Partial gold.** Where the gold's scope does not say whether a prediction is right, the prediction
+is not counted: see `judged_entities`.
+
 **Averages.** Micro sums the counts over types. Macro is the plain mean over the types that have
 gold or predictions, as in seqeval; a type that was only predicted pulls it down with its 0, a
 type that is only known by name is shown but not averaged.
@@ -40,7 +43,7 @@ from numpy.typing import NDArray
 
 from nertune.errors import DataError
 from nertune.evaluation.resampling import chunk_sizes, source_documents, sum_by_source
-from nertune.types import Document, Fragments
+from nertune.types import Document, Entity, Fragments
 
 __all__ = [
     "Score",
@@ -49,6 +52,7 @@ __all__ = [
     "bootstrap_interval",
     "document_counts",
     "f1_from_counts",
+    "judged_entities",
     "score",
 ]
 
@@ -114,6 +118,8 @@ class Scores:
             fewer than two documents.
         num_documents: how many documents were scored.
         num_sources: how many source documents they were cut from; `None` where that is not known.
+        num_ignored: how many predictions were not counted, since partially labelled gold does not
+            know them; `None` where all gold is labelled in full.
     """
 
     exact: ScoreTable
@@ -122,6 +128,7 @@ class Scores:
     micro_f1_ci95: tuple[float, float] | None
     num_documents: int
     num_sources: int | None = None
+    num_ignored: int | None = None
 
     @property
     def micro(self) -> Score:
@@ -141,12 +148,14 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """For JSON. `untyped` and `overlap` stand at the top (micro averages) and in each type.
 
-        `source_documents` is there only where it is known.
+        `source_documents` is there only where it is known, `ignored_predictions` only where some
+        gold is partially labelled.
         """
         interval = None if self.micro_f1_ci95 is None else list(self.micro_f1_ci95)
         return {
             "documents": self.num_documents,
             **({} if self.num_sources is None else {"source_documents": self.num_sources}),
+            **({} if self.num_ignored is None else {"ignored_predictions": self.num_ignored}),
             "micro": {**asdict(self.micro), "f1_ci95": interval},
             "macro": asdict(self.macro),
             "types": {
@@ -199,7 +208,40 @@ def score(
         micro_f1_ci95=interval,
         num_documents=len(pairs),
         num_sources=None if sources is None else int(sources.max()) + 1,
+        num_ignored=_count_ignored(gold, predicted),
     )
+
+
+def judged_entities(gold: Document, predicted: Document) -> tuple[Entity, ...]:
+    """The predictions of which the gold says whether they are right.
+
+    All, where the gold's scope is full. Else those that the gold has as they are, and of the others
+    those of a label that the scope names and of text that it knows: not in an unknown span, and
+    with incomplete gold only where they overlap a gold entity.
+    """
+    scope = gold.scope
+    if scope.is_full:
+        return predicted.entities
+    keys = {entity.key for entity in gold.entities}
+
+    def is_judged(entity: Entity) -> bool:
+        if entity.key in keys:
+            return True
+        if scope.labels is not None and entity.label not in scope.labels:
+            return False
+        is_unknown = not scope.complete or _overlaps(entity, scope.unknown)
+        return not is_unknown or any(_overlaps(entity, e.spans) for e in gold.entities)
+
+    return tuple(filter(is_judged, predicted.entities))
+
+
+def _overlaps(entity: Entity, spans: Fragments) -> bool:
+    return any(a < end and start < b for a, b in entity.spans for start, end in spans)
+
+
+def _count_ignored(gold: Sequence[Document], predicted: Sequence[Document]) -> int | None:
+    pairs = [(g, p) for g, p in zip(gold, predicted, strict=True) if not g.scope.is_full]
+    return sum(len(p.entities) - len(judged_entities(g, p)) for g, p in pairs) if pairs else None
 
 
 def document_counts(gold: Sequence[Document], predicted: Sequence[Document]) -> NDArray[np.int64]:
@@ -364,7 +406,10 @@ def _paired_keys(
         if reference.text != answer.text:
             raise DataError(_text_difference(number, reference, answer))
         pairs.append(
-            ({entity.key for entity in reference.entities}, {e.key for e in answer.entities})
+            (
+                {entity.key for entity in reference.entities},
+                {entity.key for entity in judged_entities(reference, answer)},
+            )
         )
     return pairs
 

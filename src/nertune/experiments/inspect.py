@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from nertune.data.corpus import Corpus
 from nertune.data.duplicates import Duplicates, Leakage, find_duplicates, find_leakage
 from nertune.data.formats.values import TagRepair
+from nertune.data.label_sets import describe_scopes
 from nertune.data.statistics import Lengths, Statistics, describe, summarize_lengths
 from nertune.errors import DataError
 from nertune.labels.align import LostEntity
@@ -58,6 +59,7 @@ class FileInspection:
         duplicates: texts that it holds more than once.
         repairs: tags that were repaired.
         notices: what was said while reading.
+        scopes: how many documents are partially labelled, and for what (`describe_scopes`).
         fit: how the model's tokenizer copes; `None` if no model was asked for.
     """
 
@@ -70,6 +72,7 @@ class FileInspection:
     duplicates: Duplicates
     repairs: tuple[TagRepair, ...]
     notices: tuple[str, ...]
+    scopes: dict[str, Any]
     fit: ModelFit | None
 
 
@@ -155,6 +158,7 @@ def _inspect_file(name: str, corpus: Corpus, fit: ModelFit | None) -> FileInspec
         duplicates=find_duplicates(corpus.documents),
         repairs=corpus.repairs,
         notices=corpus.notices,
+        scopes=describe_scopes(corpus.documents),
         fit=fit,
     )
 

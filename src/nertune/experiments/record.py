@@ -46,6 +46,7 @@ def describe_data(corpus: Corpus) -> dict[str, Any]:
     """What a record says about a data file."""
     return {
         "path": str(corpus.path),
+        **({"files": [dict(file) for file in corpus.files]} if corpus.files else {}),
         "sha256": corpus.sha256,
         "documents": len(corpus.documents),
         "entities": corpus.num_entities,

@@ -288,7 +288,13 @@ def _score_split(name: str, corpus: Corpus, predictor: Predictor, folder: RunFol
         log_coverage({name: coverage})
     predicted: Sequence[Document] = list(predictor.tag_documents(corpus.documents))
     save_documents(folder.predictions(name), predicted, format="predictions")
-    return score(corpus.documents, predicted, types=predictor.tagset.labels)
+    scores = score(corpus.documents, predicted, types=predictor.tagset.labels)
+    if scores.num_ignored:
+        _LOG.info(
+            "%s: %s predictions are not counted: the partial labels do not say whether they are "
+            "right", name, f"{scores.num_ignored:,}",
+        )  # fmt: skip
+    return scores
 
 
 def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any]:

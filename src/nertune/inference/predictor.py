@@ -333,8 +333,12 @@ class Predictor:
                 "load another copy of it, or train it again"
             ) from error
         return [
-            document.with_entities(
-                spans_to_entities(spans, encoding.units, scores if with_scores else None)
+            replace(
+                document,
+                entities=tuple(
+                    spans_to_entities(spans, encoding.units, scores if with_scores else None)
+                ),
+                scope=Scope(),  # which is that of the gold
             )
             for document, encoding, (spans, scores) in zip(
                 documents, encodings, decoded, strict=True

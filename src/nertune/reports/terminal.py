@@ -115,6 +115,12 @@ def print_scores(scores: Mapping[str, Any], title: str, console: Console) -> Non
     console.print(
         "exact spans; untyped: F1 of spans of any type; overlap: F1 where one character is enough"
     )
+    if ignored := scores.get("ignored_predictions"):
+        console.print(
+            f"{ignored:,} more predictions are not counted: the gold is partially labelled and "
+            "does not say whether they are right",
+            soft_wrap=True,
+        )
     interval = scores["micro"].get("f1_ci95")
     if interval:
         over = f"{counted(sources, 'document')} ({texts})" if sources else texts

@@ -20,7 +20,7 @@ from nertune.data.corpus import load_with, save_with
 from nertune.data.formats import Format, WriteOptions, all_formats
 from nertune.data.formats.fitting import difference
 from nertune.errors import MissingDependencyError
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 FORMATS = [f for f in all_formats() if f.reads and f.writes]
 AWKWARD = "\n\r\t \u3000\u2028\x85\0\ufeff\ud800e\u0301👩\u200d𠮷אב/;,\"'[]{}<>&#|\\"
@@ -51,7 +51,17 @@ def documents(draw: st.DrawFn) -> Document:
         cuts = sorted(draw(st.sets(place)))
         tokens = tuple(span for span in pairwise(cuts) if draw(st.booleans()))
     meta = draw(st.fixed_dictionaries({}, optional={"id": st.just("d-7"), "page": st.just([3])}))
-    return Document(text, tuple(entities), meta.get("id", ""), tokens, meta)
+    return Document(text, tuple(entities), meta.get("id", ""), tokens, meta, draw(scopes(text)))
+
+
+@st.composite
+def scopes(draw: st.DrawFn, text: str) -> Scope:
+    """Mostly none; else labels, spans and the like."""
+    if not draw(st.booleans()):
+        return Scope()
+    labels = draw(st.none() | st.sets(LABEL | st.sampled_from(["a,b", "%", "*"])).map(tuple))
+    cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=4)))
+    return Scope(labels, draw(st.booleans()), tuple(zip(cuts[::2], cuts[1::2], strict=False)))
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
@@ -109,6 +119,10 @@ def check_losses(
     if holds.metadata:
         assert "metadata" not in kinds
         assert kept.meta == document.meta
+    if holds.scope == "all":
+        assert kept.scope == document.scope or "scope" in kinds
+    elif kept.scope != document.scope:
+        assert "scope" in kinds
     if holds.tokens == "none" and document.tokens is not None:
         assert "tokens" in kinds
     if not losses and holds.text != "tokens":

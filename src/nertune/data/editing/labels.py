@@ -12,7 +12,7 @@ from typing import Any
 
 from nertune.errors import ConfigError
 from nertune.storage.paths import user_path
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["Clash", "Mapped", "count_labels", "map_labels", "nearest_label", "read_label_map"]
 
@@ -127,7 +127,8 @@ def map_labels(documents: Sequence[Document], names: Mapping[str, str]) -> Mappe
     Example:
         >>> map_labels(documents, {"PER": "PERSON", "MISC": ""}).documents  # doctest: +SKIP
     """
-    present = count_labels(documents)
+    present = set(count_labels(documents))
+    present |= {label for document in documents for label in document.scope.labels or ()}
     for old in names:
         if old not in present:
             known = ", ".join(sorted(present))
@@ -149,8 +150,25 @@ def map_labels(documents: Sequence[Document], names: Mapping[str, str]) -> Mappe
         clashes += found
         # Two that were the same before stay two: what is wrong with the source is not ours to say.
         gone = {id(clash.second) for clash in found if clash.is_same}
-        changed.append(document.with_entities(e for _, e in kept if id(e) not in gone))
+        changed.append(
+            replace(
+                document,
+                entities=tuple(e for _, e in kept if id(e) not in gone),
+                scope=_map_scope(document.scope, names),
+            )
+        )
     return Mapped(tuple(changed), dict(renamed), dict(dropped), tuple(clashes))
+
+
+def _map_scope(scope: Scope, names: Mapping[str, str]) -> Scope:
+    """A scope under other labels; a new one is in it where all that it is made of are."""
+    if scope.labels is None:
+        return scope
+    sources: dict[str, set[str]] = {}
+    for old in {*scope.labels, *names}:
+        sources.setdefault(names.get(old, old), set()).add(old)
+    new = (label for label, old in sources.items() if label and old.issubset(scope.labels or ()))
+    return replace(scope, labels=tuple(new))
 
 
 def _find_clashes(document: Document, kept: Sequence[tuple[Entity, Entity]]) -> list[Clash]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from nertune.data.formats.values import Fitted, Holds, Loss, Spans, WriteOptions
 from nertune.data.statistics import has_overlap
 from nertune.storage.files import shorten
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["difference", "drop_overlaps", "fit", "fit_tokens", "keep_entities", "lose",
            "refuse_fragments"]  # fmt: skip
@@ -63,6 +63,8 @@ def fit(document: Document, holds: Holds, options: WriteOptions) -> Fitted:
         losses += (Loss(document.id, "score", f"score {e.score:.3g}", e) for e in scored)
         document = document.with_entities(replace(e, score=None) for e in document.entities)
     document, dropped = _fit_meta(document, holds)
+    losses += dropped
+    document, dropped = _fit_scope(document, holds)
     losses += dropped
     return Fitted(document, tuple(losses))
 
@@ -162,6 +164,30 @@ def _fit_meta(document: Document, holds: Holds) -> tuple[Document, list[Loss]]:
     return document, losses
 
 
+def _fit_scope(document: Document, holds: Holds) -> tuple[Document, list[Loss]]:
+    """With the scope that can be held.
+
+    Where a part cannot, what is written says less: all unmarked text is unknown.
+    """
+    scope = document.scope
+    losses = []
+    if any(map(_SURROGATE.search, scope.labels or ())):
+        losses.append(Loss(document.id, "scope", "a label of it holds half a surrogate pair"))
+        labels = tuple(x for x in scope.labels or () if not _SURROGATE.search(x))
+        scope = replace(scope, labels=labels)
+        document = replace(document, scope=scope)
+    if scope == Scope() or holds.scope == "all":
+        return document, losses
+    if holds.scope == "none":
+        told = "of what it is labelled: unmarked text reads as text without entities"
+        return replace(document, scope=Scope()), [Loss(document.id, "scope", told)]
+    if not scope.unknown:
+        return document, losses
+    told = "its unknown spans: all of its unmarked text is written as unknown"
+    fitted = replace(document, scope=Scope(scope.labels, False))
+    return fitted, [*losses, Loss(document.id, "scope", told)]
+
+
 def difference(expected: Document, found: Document, holds: Holds) -> str:
     """Where a document that was written and read again differs, as far as the format can say.
 
@@ -191,6 +217,8 @@ def difference(expected: Document, found: Document, holds: Holds) -> str:
         pairs.append(("scores", scores[0], scores[1]))
     if holds.metadata:
         pairs.append(("metadata", dict(expected.meta), dict(found.meta)))
+    if holds.scope != "none":
+        pairs.append(("scope", expected.scope, found.scope))
     for what, one, other in pairs:
         if one != other:
             return f"{what}: {one!r} were written, {other!r} read"

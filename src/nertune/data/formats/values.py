@@ -39,7 +39,7 @@ SchemeChoice = Literal["auto", Scheme]
 Join = Literal["auto", "none", "space"]
 Misfit = Literal["error", "widen"]
 Spans = Sequence[tuple[int, int]]
-LossKind = Literal["document", "entity", "text", "score", "tokens", "metadata", "id"]
+LossKind = Literal["document", "entity", "text", "scope", "score", "tokens", "metadata", "id"]
 """What a format cannot hold, in the order in which it is told."""
 
 
@@ -56,6 +56,8 @@ class Holds:
         ids: an id of each document.
         metadata: any other JSON values of a document.
         borders: of metadata, where a source document begins (the key `document`), not its name.
+        scope: of which labels (and parts) a document is labelled (`Document.scope`): `none` of it,
+            its `labels` and whether it is complete, or `all` of it, unknown spans too.
         text: `any` text; what fits in one `line`; a `title` and an abstract, a line each; or
             `tokens` alone, not what is between them.
         offsets: what offsets in the file count; `none` where it has no offsets.
@@ -70,6 +72,7 @@ class Holds:
     ids: bool = False
     metadata: bool = False
     borders: bool = False
+    scope: Literal["none", "labels", "all"] = "none"
     text: Literal["any", "line", "title", "tokens"] = "any"
     offsets: Literal["codepoint", "utf16", "grapheme", "byte", "token", "none"] = "codepoint"
     end: Literal["exclusive", "inclusive"] = "exclusive"

@@ -18,6 +18,7 @@ from nertune.storage.files import shorten
 __all__ = ["print_inspection"]
 
 _MAX_REPAIRS = 20
+_MAX_SCOPES = 8
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -85,10 +86,25 @@ def _reading(files: Iterable[FileInspection]) -> Iterable[str]:
     for file in files:
         for notice in file.notices:
             yield f"{file.name}: {notice}"
+        yield from _scopes(file)
         for repair in file.repairs[:_MAX_REPAIRS]:
             yield f"  {file.name}:{repair.line}: {repair.tag}: {repair.reason}"
         if len(file.repairs) > _MAX_REPAIRS:
             yield f"  … and {len(file.repairs) - _MAX_REPAIRS:,} more (--json lists all)"
+
+
+def _scopes(file: FileInspection) -> Iterable[str]:
+    """What partially labelled documents are labelled for."""
+    if not (found := file.scopes):
+        return
+    about = [f"{found['incomplete']:,} of them unmarked text is unknown"] * bool(
+        found["incomplete"]
+    ) + [f"{found['with_unknown_spans']:,} have unknown spans"] * bool(found["with_unknown_spans"])
+    told = f"{file.name}: {found['documents']:,} documents are partially labelled"
+    yield "; ".join([told, *(f"in {a}" if "unmarked" in a else a for a in about)])
+    sets = [f"{labels}: {number:,}" for labels, number in found["labels"].items()]
+    shown = sets[:_MAX_SCOPES] + ["…"] * (len(sets) > _MAX_SCOPES)
+    yield f"  labelled for {' | '.join(shown)}"
 
 
 def _sharing(inspection: Inspection) -> Iterable[str]:

@@ -43,7 +43,7 @@ class Conll(Format):
     name = "conll"
     title = "CoNLL, two columns or more"
     suffixes = (".conll", ".bio", ".bioes", ".bmes", ".iob")
-    holds = Holds(tokens="required", text="tokens", offsets="token", borders=True)
+    holds = Holds(tokens="required", text="tokens", offsets="token", borders=True, scope="labels")
     options = MappingProxyType(
         {
             "columns": "token and tag of more than two, from 0: 0,3 or 0,-1; 0,1,2 has two layers",

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from nertune.data.formats.conll.blocks import Blocks
 from nertune.data.formats.conll.layout import DOCSTART, NAMES
+from nertune.data.formats.scope_text import parse_scope
 from nertune.data.formats.values import plural
 from nertune.errors import DataError
 from nertune.storage.files import shell_command, shorten
+from nertune.types import Scope
 
 __all__ = [
     "COMMENT",
@@ -38,19 +40,22 @@ _PREFIXED = re.compile(r"[BIMELSU][-_].+|.+[-_][BIMELSU]|[BIMELSU]", re.DOTALL |
 COMMENT = re.compile(r"#+(\s|$)")
 """How a line begins that may be a comment."""
 # What may stand behind the separator: anything without white space, or a prefix and any type.
+_SCOPE = re.compile(r"# nertune:([^\t]*=.*)")
 _TAG_LIKE = re.compile(r"\S+\Z|[BIMELSU][-_]\S")
 
 
 class Sentence(NamedTuple):
     """A sentence of the file, with the line of each token.
 
-    `document` counts the `-DOCSTART-` lines above it.
+    `document` counts the `-DOCSTART-` lines above it, `scope` is what the last comment that names
+    one says.
     """
 
     lines: Sequence[int]
     tokens: list[str]
     tags: list[str]
     document: int = 0
+    scope: Scope = Scope()
 
     @property
     def line(self) -> int:
@@ -138,11 +143,13 @@ class Scanner:
         comments: how many comments were skipped.
         first_comment: the line of the first one, counted from 1, and what stands there.
         padded: how many lines ended in white space.
+        scope: of the sentences that follow.
     """
 
     def __init__(self, layout: Layout, path: Path, tags_elsewhere: Callable[[], set[str]]):
         self.docstarts = self.comments = self.padded = 0
         self.first_comment = (0, "")
+        self.scope = Scope()
         self._layout, self._path = layout, path
         self._is_wide = layout.split is not None
         self._split = layout.split or splitter(layout.separator)
@@ -170,10 +177,13 @@ class Scanner:
                 if not self._first_data_line[0]:
                     self._first_data_line = number, line
                 own = range(number, first + block.end)
-                yield Sentence(own, block.tokens, block.tags, self.docstarts)
+                yield Sentence(own, block.tokens, block.tags, self.docstarts, self.scope)
                 next(islice(numbered, block.end - index - 1, None), None)  # the blank line, too
                 continue
             # A comment stands between sentences: behind a blank line, or another one.
+            if not numbers and (found := _SCOPE.match(line)):
+                self._set_scope(found[1], number)
+                continue
             if not numbers and COMMENT.match(line) and self._is_comment(line):
                 self.comments += 1
                 if self.comments == 1:
@@ -185,7 +195,7 @@ class Scanner:
                     only_line = is_only and len(lines) == 1
                     raise DataError(self._explain(line, only_line), path=self._path, line=number)
                 if numbers:
-                    yield Sentence(numbers, tokens, tags, self.docstarts)
+                    yield Sentence(numbers, tokens, tags, self.docstarts, self.scope)
                     numbers, tokens, tags = [], [], []
                 self.docstarts += _is_docstart(line)
                 continue
@@ -196,7 +206,15 @@ class Scanner:
             tokens.append(row[0])
             tags.append(row[1])
         if numbers:
-            yield Sentence(numbers, tokens, tags, self.docstarts)
+            yield Sentence(numbers, tokens, tags, self.docstarts, self.scope)
+
+    def _set_scope(self, words: str, line: int) -> None:
+        try:
+            self.scope = parse_scope(words)
+            if self.scope.unknown:
+                raise ValueError("a file of tags has no unknown spans: write complete=false")
+        except ValueError as error:
+            raise DataError(f"# nertune: {error}", path=self._path, line=line) from error
 
     def _is_comment(self, line: str) -> bool:
         """Whether a line between sentences that looks like a comment is one."""

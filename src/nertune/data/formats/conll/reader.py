@@ -30,7 +30,9 @@ class ConllFile:
     The separator is a TAB or a single space, the same in the whole file; a token may itself be
     white space. `-DOCSTART-` lines are skipped; where they part the file, `Document.meta` has the
     number of each sentence's `document`. Comments are skipped: lines before a sentence that begin
-    with `# ` and do not end in a tag. Any other `#` begins a token.
+    with `# ` and do not end in a tag. Any other `#` begins a token. One comment is read:
+    `# nertune: labels=PER,LOC complete=false` gives the scope of the sentences below it, up to the
+    next such line (`scope_text`).
 
     A file of more columns is read as well: the tag is in the last column that holds nothing but
     tags, the token in the first, or behind it where that counts tokens; a notice says so. The
@@ -115,6 +117,6 @@ class ConllFile:
                     say_repairs(self.repairs, scheme, self._path, strict=True)
             meta = {"document": sentence.document} if self._has_borders else {}
             name = f"{self._path.name}:{sentence.lines[0]}"
-            yield Document(text, entities, name, tokens, meta)
+            yield Document(text, entities, name, tokens, meta, sentence.scope)
         if self.repairs:
             self.notices.append(say_repairs(self.repairs, scheme, self._path, strict=False))

@@ -20,6 +20,7 @@ from nertune.data.formats.conll.lines import (
 from nertune.data.formats.source import Part
 from nertune.errors import DataError
 from nertune.storage.files import split_lines
+from nertune.types import Scope
 
 __all__ = ["Sentences"]
 
@@ -95,7 +96,8 @@ class Sentences:
             for sentence in self._of_part(part, scanner):
                 count += 1
                 if self._ignore_tags:
-                    sentence = sentence._replace(tags=["O"] * len(sentence.tokens))
+                    tags = ["O"] * len(sentence.tokens)
+                    sentence = sentence._replace(tags=tags, scope=Scope())
                 if held is not None:
                     held.append(sentence)
                 yield sentence

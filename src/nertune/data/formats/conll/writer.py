@@ -10,11 +10,12 @@ from typing import Any, TextIO, get_args
 
 from nertune.data.formats.base import check_choice
 from nertune.data.formats.conll.layout import DOCSTART, NAMES, ConllStyle, has_space
+from nertune.data.formats.scope_text import spell_scope
 from nertune.data.formats.values import Misfit, Spans
 from nertune.errors import DataError
 from nertune.labels.schemes import TokenSpan, encode_tags
 from nertune.storage.files import shorten
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["breaks_tag", "layers_of", "token_problem", "write"]
 
@@ -47,12 +48,18 @@ def write(
     # Each document is written up to its end at once, so that it can be flushed.
     at_once = min(style.final_newlines, 2)
     empty = True
+    scope = Scope()
     border: Any = 0  # what a reader calls the sentences above the first border
     for document in documents:
         lines = _document_lines(document, style, misfit, tokenize)
+        head: list[str] = []
         if (source := document.meta.get("document", border)) != border:
             border = source
-            lines = [DOCSTART + style.layers * f"{style.separator}O", "", *lines]
+            head = [DOCSTART + style.layers * f"{style.separator}O", ""]
+        if document.scope != scope:
+            scope = document.scope
+            head.append(f"# nertune: {spell_scope(scope)}")
+        lines = [*head, *lines]
         if empty:
             # A reader takes one leading U+FEFF for a byte order mark.
             stream.write("\ufeff" if lines[0].startswith("\ufeff") else "")
@@ -70,6 +77,8 @@ def _document_lines(
     misfit: Misfit,
     tokenize: Callable[[str], Spans] | None,
 ) -> list[str]:
+    if document.scope.unknown:
+        raise _unwritable(document, "it has unknown spans, which no comment can say")
     spans: Spans | None = document.tokens
     if spans is None and tokenize is not None:
         spans = tokenize(document.text)

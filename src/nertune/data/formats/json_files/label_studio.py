@@ -11,6 +11,9 @@ texts that regions carry.
 
 The data of a task becomes the document's metadata. What else a task says (`meta`, `project`, …)
 stands under `label_studio_task` there, and is written to the task again.
+
+A partially labelled task has `"scope": {"labels": […], "complete": false, "unknown": [[start, end],
+…]}` in its data, as JSONL has it; its offsets count what those of regions count.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from nertune.data.formats.json_files.values import (
     require_text,
     seen_array,
 )
+from nertune.data.formats.jsonl.reader import read_scope
 from nertune.data.formats.offsets import (
     Counted,
     MisplacedSpan,
@@ -57,7 +61,7 @@ from nertune.data.formats.offsets import (
 from nertune.data.formats.values import Reading
 from nertune.errors import DataError
 from nertune.storage.files import shorten
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["LabelStudio"]
 
@@ -85,7 +89,7 @@ class LabelStudio(Format):
 
     name = "label-studio"
     title = "Label Studio JSON"
-    holds = Holds(overlap=True, scores=True, ids=True, metadata=True)
+    holds = Holds(overlap=True, scores=True, ids=True, metadata=True, scope="all")
     options = MappingProxyType(
         {
             "text": "the key of the data that holds the text; text, or the only string there is",
@@ -132,7 +136,8 @@ class LabelStudio(Format):
                 raise DataError(told, path=source.path, line=task.line) from error
             unique = {entity.key: entity for entity in reversed(entities)}
             repeated += len(entities) - len(unique)
-            yield Document(task.text, tuple(unique.values()), task.name, meta=task.meta)
+            scope, meta = reader.scope(task, choice.offsets)
+            yield Document(task.text, tuple(unique.values()), task.name, meta=meta, scope=scope)
         findings.notices += reader.say()
         if asked == "auto" and choice.ambiguous is not None:
             findings.notices.append(
@@ -163,6 +168,8 @@ class LabelStudio(Format):
         """Without keys of the source that mean something else here; JSON-MIN has no scores."""
         document, losses = keep_whole_units(document, cast("Offsets", _choice(options, "unit")))
         taken, holds = [_name(options, "text")], self.holds
+        if document.scope != Scope() or isinstance(document.meta.get("scope"), dict):
+            taken.append("scope")
         if _choice(options, "layout") == "json-min":
             taken += ("data", _name(options, "from_name"))
             taken += (key for key, value in document.meta.items() if _is_layer(value))
@@ -219,6 +226,21 @@ class _Reader:
     def path(self) -> Path:
         """The file's name, for messages."""
         return self.source.path
+
+    def scope(self, task: _Task, offsets: Offsets) -> tuple[Scope, dict[str, Any]]:
+        """Of what a task is labelled, and its other data.
+
+        Raises:
+            DataError: its scope is none, or has spans beyond the text.
+        """
+        try:
+            scope = read_scope(task.meta, task.text, offsets)
+        except ValueError as error:
+            raise DataError(str(error), path=self.path, line=task.line) from error
+        if scope is None:
+            return Scope(), task.meta
+        meta = {key: value for key, value in task.meta.items() if key != "scope"}
+        return Scope() if self.options.ignore_tags else scope, meta
 
     def explain(self, error: MisplacedSpan, asked: Offsets, chosen: Offsets) -> str:
         """Why a region does not fit its text, and what to try."""
@@ -403,7 +425,7 @@ def _task(document: Document, options: WriteOptions) -> dict[str, Any]:
         del data[_EXTRA]
     else:
         extra = {}
-    data = {_name(options, "text"): document.text, **data}
+    data = {_name(options, "text"): document.text, **data, **_scope(document, options)}
     has_scores = any(entity.score is not None for entity in document.entities)
     key = "predictions" if options.predicted or has_scores else "annotations"
     return {**given, "data": data, **extra, key: [{"result": results}]}
@@ -412,4 +434,14 @@ def _task(document: Document, options: WriteOptions) -> dict[str, Any]:
 def _min_task(document: Document, options: WriteOptions) -> dict[str, Any]:
     spans = [value for _, value in _values(document, options)]
     own = {_name(options, "text"): document.text, _name(options, "from_name"): spans}
-    return {**own, **document.meta}
+    return {**own, **document.meta, **_scope(document, options)}
+
+
+def _scope(document: Document, options: WriteOptions) -> dict[str, Any]:
+    if document.scope == Scope():
+        return {}
+    values = document.scope.to_dict()
+    if document.scope.unknown:
+        places = count_units(document.text, cast("Offsets", _choice(options, "unit")))
+        values["unknown"] = [[places[a], places[b]] for a, b in document.scope.unknown]
+    return {"scope": values}

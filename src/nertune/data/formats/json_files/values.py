@@ -23,7 +23,7 @@ from nertune.data.formats.values import (
 )
 from nertune.errors import DataError
 from nertune.storage.files import shorten
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = [
     "Record",
@@ -208,7 +208,7 @@ def fit_keys(
 
 
 def keep_whole_units(document: Document, unit: Offsets) -> tuple[Document, list[Loss]]:
-    """Without the entities that no offsets in this unit can say: those that cut a grapheme."""
+    """Without what no offsets in this unit can say: entities, unknown spans that cut a grapheme."""
     if unit != "grapheme":
         return document, []
     places = count_units(document.text, unit)
@@ -218,7 +218,12 @@ def keep_whole_units(document: Document, unit: Offsets) -> tuple[Document, list[
         inside = any(places[offset] < 0 for offset in bounds)
         return "it begins or ends inside a grapheme" if inside else ""
 
-    return keep_entities(document, refuse)
+    document, losses = keep_entities(document, refuse)
+    if any(places[offset] < 0 for span in document.scope.unknown for offset in span):
+        told = "its unknown spans cut a grapheme: all of its unmarked text is written as unknown"
+        losses.append(Loss(document.id, "scope", told))
+        document = replace(document, scope=Scope(document.scope.labels, False))
+    return document, losses
 
 
 class WriteArray:

@@ -11,7 +11,8 @@
 | spaCy, older          | `["text", {"entities": [[start, end, label], …]}]`                 |
 
 A discontinuous entity is an object with `"fragments": [[start, end], …]` beside start and end.
-Source tokens are `"tokens": [[start, end], …]`.
+Source tokens are `"tokens": [[start, end], …]`. A partially labelled document has
+`"scope": {"labels": ["PER"], "complete": false, "unknown": [[start, end], …]}`, any of the three.
 
 Offsets are half-open. They count Unicode code points, or what `offsets` says: see
 `formats.offsets`. A record's other keys become `Document.meta` and are written again.
@@ -42,7 +43,7 @@ from nertune.data.formats.jsonl.records import KEYS
 from nertune.data.formats.jsonl.writer import TAKEN, write
 from nertune.data.formats.values import Loss
 from nertune.storage.files import shorten
-from nertune.types import Document
+from nertune.types import Document, Scope
 
 __all__ = ["Jsonl"]
 
@@ -55,8 +56,9 @@ class Jsonl(Format):
     """
 
     holds = Holds(
-        overlap=True, fragments=True, scores=True, tokens="optional", ids=True, metadata=True
-    )
+        overlap=True, fragments=True, scores=True, tokens="optional", ids=True, metadata=True,
+        scope="all",
+    )  # fmt: skip
     options = MappingProxyType({"tokens": "whether source tokens are written: yes (default) or no"})
     general = True  # any record with a text
 
@@ -97,6 +99,10 @@ class Jsonl(Format):
             document.tokens is not None or read_tokens(document.meta, document.text) is not None
         ):
             taken.append("tokens")
+        if isinstance(value := document.meta.get("scope"), dict) or (
+            value is not None and document.scope != Scope()
+        ):
+            taken.append("scope")
         losses = [Loss(document.id, "metadata", f"its key {shorten(key)}") for key in taken]
         if taken:
             meta = {k: v for k, v in document.meta.items() if k not in taken}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nertune.data.formats.base import Findings, ReadOptions, Source
@@ -21,9 +22,9 @@ from nertune.data.formats.values import Reading, name_by_id, plural
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
 from nertune.storage.files import shorten, split_lines
-from nertune.types import Document, Entity, Fragments
+from nertune.types import Document, Entity, Fragments, Scope
 
-__all__ = ["documents", "read_tokens"]
+__all__ = ["documents", "read_scope", "read_tokens"]
 
 _NOT_GOLD = ("reject", "ignore")  # Prodigy's answers that say nothing about the entities
 _READ_AS = {"codepoint": "code points", "utf16": "UTF-16 units"}
@@ -55,7 +56,9 @@ def documents(source: Source, options: ReadOptions, findings: Findings) -> Itera
     seen = _Seen()
     for record in records:
         entities = records.place(record, choice.offsets, options.offsets)
+        scope = records.scope(record, choice.offsets)
         document = _document(record, entities, source.path.name, choice.offsets)
+        document = document if scope is None else replace(document, scope=scope)
         seen.add(record, entities, document)
         yield document
     if not options.ignore_tags:
@@ -129,6 +132,17 @@ class _Records:
             told = explain_misfit(error, map(self.counted, self), asked, offsets)
             raise DataError(told, path=self._source.path, line=record.line) from error
 
+    def scope(self, record: Record, offsets: Offsets) -> Scope | None:
+        """Of what a record is labelled; `None` where it does not say it.
+
+        Raises:
+            DataError: its scope is none, or has spans beyond the text.
+        """
+        try:
+            return read_scope(record.meta, record.text, offsets)
+        except ValueError as error:
+            raise DataError(str(error), path=self._source.path, line=record.line) from error
+
     def say_rejected(self) -> list[str]:
         """What was skipped, when all was gone through."""
         if not self._num_rejected:
@@ -164,7 +178,37 @@ def _document(record: Record, entities: list[Entity], file: str, offsets: Offset
     tokens, meta = read_tokens(record.meta, record.text, offsets), record.meta
     if tokens is not None:
         meta = {key: value for key, value in meta.items() if key != "tokens"}
+    if isinstance(meta.get("scope"), dict):
+        meta = {key: value for key, value in meta.items() if key != "scope"}
     return Document(record.text, tuple(unique.values()), name, tokens, meta)
+
+
+def read_scope(meta: Mapping[str, Any], text: str, offsets: Offsets = "codepoint") -> Scope | None:
+    """The scope that a record's key `scope` says; `None` where there is none, or no object.
+
+    Its unknown spans count what the offsets of entities count.
+
+    Raises:
+        ValueError: a key or value of it is not known, or a span is not in the text.
+    """
+    value = meta.get("scope")
+    if not isinstance(value, dict):
+        return None
+    try:
+        scope = Scope.from_dict(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; if it is not about entities, rename the key") from error
+    spans = scope.unknown
+    if spans and offsets not in ("auto", "codepoint"):
+        places = {place: i for i, place in enumerate(count_units(text, offsets)) if place >= 0}
+        spans = tuple((places.get(a, -1), places.get(b, -1)) for a, b in spans)
+    for (start, end), given in zip(spans, scope.unknown, strict=True):
+        if not 0 <= start < end <= len(text):
+            raise ValueError(
+                f"scope: the unknown span {list(given)} is not in the text of {len(text)} "
+                "characters, or cuts one"
+            )
+    return Scope(scope.labels, scope.complete, spans)
 
 
 def read_tokens(

@@ -78,6 +78,8 @@ def read_record(line: str, number: int, *, ignore_tags: bool) -> Record:
         for name in KEYS:
             if isinstance(meta.get(name), list):
                 del meta[name]  # the answer has entities of its own
+        if isinstance(meta.get("scope"), dict):
+            del meta["scope"]
         return Record(number, text, "", [], meta)
     if not key and (unknown := span_keys(record)):
         raise Problem(

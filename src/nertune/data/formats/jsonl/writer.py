@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from nertune.errors import DataError
 from nertune.storage.files import shorten
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["TAKEN", "document_to_json", "dump", "write"]
 
@@ -24,8 +24,9 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
     Returns:
         `{"text", "entities": [{"start", "end", "label", "text", "score"}]}`, where `score` is
-        left out if the entity has none; behind them what the source said, its `id` included. A
-        discontinuous entity has `fragments`, a list of `[start, end]`, too.
+        left out if the entity has none; behind them `scope`, if the document is partially labelled,
+        and what the source said, its `id` included. A discontinuous entity has `fragments`, a list
+        of `[start, end]`, too.
     """
     entities = [
         {
@@ -38,7 +39,8 @@ def document_to_json(document: Document) -> dict[str, Any]:
         }
         for entity in document.entities
     ]
-    return {"text": document.text, "entities": entities, **_others(document)}
+    scope = {} if document.scope == Scope() else {"scope": document.scope.to_dict()}
+    return {"text": document.text, "entities": entities, **scope, **_others(document)}
 
 
 def _fragments_to_json(entity: Entity) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def _fragments_to_json(entity: Entity) -> dict[str, Any]:
 
 
 def _others(document: Document) -> dict[str, Any]:
-    return {k: v for k, v in document.meta.items() if k not in TAKEN}
+    taken = TAKEN if document.scope == Scope() else (*TAKEN, "scope")
+    return {k: v for k, v in document.meta.items() if k not in taken}
 
 
 def write(

@@ -3,7 +3,8 @@
     T1<TAB>PER 0 2<TAB>王明
 
 Only text-bound annotations (`T`) are entities; relations, events, attributes and notes are skipped
-and counted.
+and counted, but for one note: `#nertune<TAB>Scope document<TAB>labels=PER complete=false` says of
+what the document is labelled (`scope_text`).
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from nertune.data.formats.base import (
     WriteOptions,
 )
 from nertune.data.formats.fitting import fit, keep_entities, lose
+from nertune.data.formats.scope_text import parse_scope, spell_scope
 from nertune.data.formats.values import say_counts
 from nertune.errors import DataError
 from nertune.storage.files import decode_text, shorten, split_lines
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["Brat"]
 
+_SCOPE = "#nertune\tScope document\t"
 _SPAN = re.compile(r"\d+ \d+(;\d+ \d+)*")
 _LINE_END = re.compile(r"\s*\n\s*")
 _UNSAFE = re.compile(r"[^\w.-]+")
@@ -44,7 +47,7 @@ class Brat(Format):
     name = "brat"
     title = "brat standoff"
     suffixes = (".ann",)
-    holds = Holds(overlap=True, fragments=True)
+    holds = Holds(overlap=True, fragments=True, scope="all")
     container = "folder"
 
     def recognise(self, seen: Glimpse) -> str | None:
@@ -68,15 +71,18 @@ class Brat(Format):
             name = file.relative_to(folder).with_suffix("").as_posix()
             text = _read(file.with_suffix(".txt"))
             entities: list[Entity] = []
+            scope = Scope()
             if not options.ignore_tags:
                 lines = split_lines(_read(file))
                 for number, line in enumerate(lines, 1):
-                    if (entity := _entity(line, number, file, text, seen)) is not None:
+                    if (found := _scope(line, number, file, text)) is not None:
+                        scope = found
+                    elif (entity := _entity(line, number, file, text, seen)) is not None:
                         entities.append(entity)
             unique = {entity.key: entity for entity in entities}
             if len(unique) < len(entities):
                 seen["identical entities dropped"] += len(entities) - len(unique)
-            yield Document(text, tuple(unique.values()), name, meta={"id": name})
+            yield Document(text, tuple(unique.values()), name, meta={"id": name}, scope=scope)
         findings.notices += say_counts(seen)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
@@ -91,6 +97,8 @@ class Brat(Format):
                 f"T{i}\t{entity.label} {_offsets(document, entity)}\t{_flat(document, entity)}\n"
                 for i, entity in enumerate(document.entities, 1)
             ]
+            if document.scope != Scope():
+                lines.append(f"{_SCOPE}{spell_scope(document.scope)}\n")
             (target / f"{name}.ann").write_bytes("".join(lines).encode())
 
     def fit(self, document: Document, options: WriteOptions) -> Fitted:
@@ -153,6 +161,20 @@ def _refuse_fragments(entity: Entity, text: str) -> str:
     if any(map(_LINE_END.fullmatch, parted)):
         return "only line ends part its fragments, which the format joins"
     return ""
+
+
+def _scope(line: str, number: int, path: Path, text: str) -> Scope | None:
+    """The scope that a line says; `None` where it says none."""
+    if not line.startswith(_SCOPE):
+        return None
+    try:
+        scope = parse_scope(line.removeprefix(_SCOPE))
+    except ValueError as error:
+        raise DataError(f"{_SCOPE.strip()}: {error}", path=path, line=number) from error
+    if scope.unknown and scope.unknown[-1][1] > len(text):
+        told = f"an unknown span reaches beyond the text of {len(text)} characters"
+        raise DataError(told, path=path, line=number)
+    return scope
 
 
 def _entity(line: str, number: int, path: Path, text: str, seen: Counter[str]) -> Entity | None:
