@@ -236,6 +236,12 @@ def test_an_epoch_of_so_many_batches(tmp_path: Path) -> None:
     ]
     assert [len(order) for order in epochs] == [3] * 5
     assert list(chain.from_iterable(epochs))[: len(one_pass)] == one_pass
+    sizes: list[int] = []
+    remembered = [
+        order_of_epoch(lengths, budget_tokens=10, seed=1, epoch=e, num_batches=3, sizes=sizes)
+        for e in (1, 4, 5, 2)
+    ]
+    assert remembered == [epochs[e - 1] for e in (1, 4, 5, 2)]
     settings = soft_settings(tmp_path, "lstm", epoch_batches=7, epochs=2, checkpoint_steps=100)
     seen = []
 

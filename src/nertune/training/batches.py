@@ -58,6 +58,7 @@ class TrainingBatches:
         self._lengths = examples.lengths
         self._units = examples.count_units()
         self.num_batches = 0
+        self._sizes: list[int] = []
         self._targets = examples.count_targets(all_pieces=continuation is not None)
 
     def order(self, epoch: int) -> list[list[int]]:
@@ -68,6 +69,7 @@ class TrainingBatches:
             seed=self._seed,
             epoch=epoch,
             num_batches=self.num_batches,
+            sizes=self._sizes,
         )
 
     def count_targets(self, chosen: Sequence[int]) -> int:
@@ -126,22 +128,33 @@ class TrainingBatches:
 
 
 def order_of_epoch(
-    lengths: Sequence[int], *, budget_tokens: int, seed: int, epoch: int, num_batches: int = 0
+    lengths: Sequence[int],
+    *,
+    budget_tokens: int,
+    seed: int,
+    epoch: int,
+    num_batches: int = 0,
+    sizes: list[int] | None = None,
 ) -> list[list[int]]:
     """The batches of an epoch; see `tokens.batching.epoch_batches`.
 
     Args:
         lengths, budget_tokens, seed, epoch: as there.
         num_batches: of an epoch; 0: one pass. Otherwise passes follow each other without a break.
+        sizes: how many batches the first passes have, as far as that is known; gets more of them.
     """
     if not num_batches or not lengths:
         return epoch_batches(lengths, budget_tokens=budget_tokens, seed=seed, epoch=epoch)
-    # Passes differ in their number of batches, so all before are gone through.
+    sizes = [] if sizes is None else sizes
     found: list[list[int]] = []
     skip, number = (epoch - 1) * num_batches, 0
     while len(found) < num_batches:
         number += 1
+        if number <= len(sizes) and sizes[number - 1] <= skip:  # passes differ in their number
+            skip -= sizes[number - 1]
+            continue
         one = epoch_batches(lengths, budget_tokens=budget_tokens, seed=seed, epoch=number)
+        sizes += [len(one)] if number > len(sizes) else []
         found += one[skip:]
         skip = max(0, skip - len(one))
     return found[:num_batches]

@@ -24,7 +24,10 @@ from nertune.labels.tagset import TagSet
 
 __all__ = [
     "Chain",
+    "Floats",
     "best_log_probabilities",
+    "document_groups",
+    "forward_backward",
     "log_partition",
     "log_partitions",
     "sequence_scores",
@@ -100,7 +103,7 @@ def viterbi(emissions: Sequence[NDArray[np.floating]], chain: Chain) -> list[NDA
     best = _likeliest(emissions, chain)
     left = [i for i, found in enumerate(best) if found is None]
     into_KK = np.ascontiguousarray(chain.transition_KK.T)  # [next, previous]
-    for rows, emission_LBK, lengths_B in _groups([emissions[i] for i in left]):
+    for rows, emission_LBK, lengths_B in document_groups([emissions[i] for i in left]):
         active_L = _active(lengths_B)
         scores_BK = chain.start_K + emission_LBK[0]
         back_LBK = np.zeros(emission_LBK.shape, dtype=np.int16)
@@ -176,8 +179,8 @@ def span_probabilities(
     """
     wanted = [i for i, found in enumerate(spans) if found]
     results: list[list[float]] = [[] for _ in spans]
-    for rows, emission_LBK, lengths_B in _groups([emissions[i] for i in wanted]):
-        alpha_LBK, beta_LBK = _sums(emission_LBK, lengths_B, chain)
+    for rows, emission_LBK, lengths_B in document_groups([emissions[i] for i in wanted]):
+        alpha_LBK, beta_LBK = forward_backward(emission_LBK, lengths_B, chain)
         every_B = np.arange(len(rows))
         log_z_B = _logsumexp(alpha_LBK[lengths_B - 1, every_B] + chain.end_K)
         found = [spans[wanted[row]] for row in rows]
@@ -243,7 +246,7 @@ def _probabilities(
 def log_partition(emission_UK: NDArray[np.floating], chain: Chain) -> float:
     """log Z: the log of the summed weight of all legal tag sequences. U ≥ 1."""
     emission_LBK = emission_UK.astype(np.float64)[:, None]
-    alpha_LBK, _ = _sums(emission_LBK, np.array([len(emission_UK)]), chain)
+    alpha_LBK, _ = forward_backward(emission_LBK, np.array([len(emission_UK)]), chain)
     return float(_logsumexp(alpha_LBK[-1, 0] + chain.end_K))
 
 
@@ -253,8 +256,8 @@ def log_partitions(
     """log Z of each document with all scores divided by a temperature; 0 without a unit."""
     tempered = chain.tempered(temperature)
     found_N = np.zeros(len(emissions))
-    for rows, emission_LBK, lengths_B in _groups(emissions):
-        alpha_LBK, _ = _sums(emission_LBK / temperature, lengths_B, tempered)
+    for rows, emission_LBK, lengths_B in document_groups(emissions):
+        alpha_LBK, _ = forward_backward(emission_LBK / temperature, lengths_B, tempered)
         last_BK = alpha_LBK[lengths_B - 1, np.arange(len(rows))]
         found_N[rows] = _logsumexp(last_BK + tempered.end_K)
     return found_N
@@ -300,7 +303,9 @@ def best_log_probabilities(
     return np.minimum(log_N, 0.0)
 
 
-def _sums(emission_LBK: Floats, lengths_B: NDArray[np.intp], chain: Chain) -> tuple[Floats, Floats]:
+def forward_backward(
+    emission_LBK: Floats, lengths_B: NDArray[np.intp], chain: Chain
+) -> tuple[Floats, Floats]:
     """Forward and backward scores `[L, B, K]`, the unit's own emission in both; the rest is 0.
 
     The backward scores are the forward ones of the text read from its end, so both are computed
@@ -347,7 +352,7 @@ def _logsumexp(values: Floats) -> Floats:
     return summed
 
 
-def _groups(
+def document_groups(
     emissions: Sequence[NDArray[np.floating]],
 ) -> Iterator[tuple[list[int], Floats, NDArray[np.intp]]]:
     """Documents side by side, the longest first: indices, `[L, B, K]` emissions, lengths."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nertune.models.heads.decoding import Chain, Floats, _groups, _sums
+from nertune.models.heads.decoding import Chain, Floats, document_groups, forward_backward
 
 __all__ = ["Marginals", "find_marginals", "soften_chain", "tag_marginals"]
 
@@ -59,8 +59,8 @@ def find_marginals(
     size = len(chain.tagset)
     empty = Marginals(np.zeros((0, size)), np.zeros((0, size, size)) if with_pairs else None)
     found = [empty] * len(emissions)
-    for rows, emission_LBK, lengths_B in _groups([e / temperature for e in emissions]):
-        alpha_LBK, beta_LBK = _sums(emission_LBK, lengths_B, chain)
+    for rows, emission_LBK, lengths_B in document_groups([e / temperature for e in emissions]):
+        alpha_LBK, beta_LBK = forward_backward(emission_LBK, lengths_B, chain)
         for column, (row, length) in enumerate(zip(rows, lengths_B, strict=True)):
             own = (slice(length), column)
             found[row] = _of_document(
