@@ -23,7 +23,7 @@ from nertune.semisupervised.self_training.selection import (
 )
 from nertune.types import Document
 
-__all__ = ["PseudoCounts", "PseudoLabels", "label_pool"]
+__all__ = ["PseudoCounts", "PseudoLabels", "judge", "label_pool"]
 
 _LOG = logging.getLogger("nertune")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from nertune.errors import ConfigError
 
-__all__ = ["Labels", "Options"]
+__all__ = ["Labels", "Options", "student_epochs"]
 
 Labels = Literal["soft", "hard"]
 
