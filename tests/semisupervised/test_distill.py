@@ -25,7 +25,7 @@ from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.marginals import find_marginals
-from nertune.semisupervised.distillation.teachers import load_teachers
+from nertune.semisupervised.distillation.teachers import Teacher, Teachers, load_teachers
 from nertune.semisupervised.distillation.text import UnlabelledText
 from nertune.types import Document
 
@@ -207,6 +207,30 @@ def test_teachers_say_the_mean(tmp_path: Path) -> None:
     )
     [tagged] = teachers.tag([document.with_entities(())], tagset)
     assert {e.key for e in tagged.entities} == {e.key for e in document.entities}
+
+
+@pytest.mark.parametrize("decoder", ["softmax", "crf"])
+def test_one_teacher_answers_as_it_does_by_itself(decoder: str, tmp_path: Path) -> None:
+    """Also where it is unsure, so that its score in the report is its own."""
+    settings = make_settings(tmp_path, "full", {"model": {"decoder": decoder}})
+    unsure = make_predictor(settings)
+    teacher = Teacher("unsure", unsure, "", {"TIME": ""})
+    tagset = TagSet.from_labels(["LOCATION", "ORGANIZATION", "PERSON"])
+    tagged = list(Teachers((teacher,)).tag(SENTENCES, tagset))
+    own = [
+        {e.key for e in document.entities if e.label != "TIME"}
+        for document in unsure.tag_documents(SENTENCES)
+    ]
+    assert any(own)
+    assert [{e.key for e in document.entities} for document in tagged] == own
+    # Two that say the same answer as each of them does, by way of their probabilities.
+    full = TagSet.from_labels(unsure.labels)
+    twice = Teachers((Teacher("a", unsure, "", {}), Teacher("b", unsure, "", {}))).tag(
+        SENTENCES, full
+    )
+    alone = unsure.tag_documents(SENTENCES)
+    for one, other in zip(twice, alone, strict=True):
+        assert {e.key for e in one.entities} == {e.key for e in other.entities}
 
 
 def test_a_student_labels_white_space_that_its_teacher_does_not_see(tmp_path: Path) -> None:

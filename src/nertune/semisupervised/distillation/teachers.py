@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from nertune.errors import ConfigError, NotFiniteError
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.decoding import Chain, viterbi
 from nertune.models.heads.marginals import Marginals
 from nertune.semisupervised.distillation.conversion import Conversion
 from nertune.types import Document
@@ -30,7 +29,7 @@ __all__ = ["Teacher", "Teachers", "load_teachers"]
 
 _LOG = logging.getLogger("nertune")
 _CHUNK_DOCUMENTS = 64
-_LEAST = 1e-12  # in the place of probability 0
+_LEAST = 1e-300  # in the place of probability 0, where that is divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,12 @@ class Teacher:
     def labels(self) -> set[str]:
         """What it knows, in the student's words."""
         return {self.renamed.get(label, label) for label in self.predictor.labels} - {""}
+
+    def tag(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Its own answers, in the student's labels."""
+        for document in self.predictor.tag_documents(documents, with_scores=False):
+            named = [(e, self.renamed.get(e.label, e.label)) for e in document.entities]
+            yield document.with_entities(replace(e, label=label) for e, label in named if label)
 
     def conversion(self, tagset: TagSet, temperature: float) -> Conversion:
         """How what it says becomes the student's.
@@ -134,18 +139,21 @@ class Teachers:
     def tag(self, documents: Iterable[Document], tagset: TagSet) -> Iterator[Document]:
         """Tag documents as all teachers together, in the units of the first one.
 
-        The tags are those of the likeliest legal sequence under the mean tag marginals.
+        One teacher gives its own answer, in the student's labels. Of several, the tags are the
+        likeliest sequence of the Markov chain that has their mean marginals of units and pairs.
         """
+        if len(self.each) == 1:
+            yield from self.each[0].tag(documents)
+            return
         segmenter = self.each[0].predictor.segmenter
         conversions = [teacher.conversion(tagset, 1.0) for teacher in self.each]
         iterator = iter(documents)
         while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
             units = [segmenter.segment(document)[0].units for document in chunk]
             said = self.say(chunk, units, conversions)
-            scores = [np.log(np.maximum(marginals.tags_UK, _LEAST)) for marginals in said]
-            paths = viterbi(scores, Chain.of(tagset))
-            for document, path, spans in zip(chunk, paths, units, strict=True):
-                yield document.with_entities(spans_to_entities(tagset.decode(path), spans, None))
+            for document, marginals, spans in zip(chunk, said, units, strict=True):
+                found = tagset.decode(_likeliest(marginals))
+                yield document.with_entities(spans_to_entities(found, spans, None))
 
 
 def load_teachers(
@@ -203,6 +211,26 @@ def _hash(name: str) -> str:
             digest.update(f"{file} {found}\n".encode())
     digest.update(str(getattr(manifest, "encoder_sha256", "")).encode())
     return digest.hexdigest()
+
+
+def _likeliest(marginals: Marginals) -> list[int]:
+    """The best tag sequence of p(y) = q(y_1) · Π q(y_u | y_{u−1}) (Viterbi, 1967)."""
+    assert marginals.pairs_UKK is not None
+    if not len(marginals):
+        return []
+    with np.errstate(divide="ignore"):  # log 0 = −inf is what cannot be
+        best_K = np.log(marginals.tags_UK[0])
+        before_UK1 = np.log(np.maximum(marginals.tags_UK[:-1, :, None], _LEAST))
+        step_VKK = np.log(marginals.pairs_UKK[1:]) - before_UK1
+    back = []
+    for step_KK in step_VKK:
+        paths_KK = best_K[:, None] + step_KK
+        back.append(paths_KK.argmax(axis=0))
+        best_K = paths_KK.max(axis=0)
+    path = [int(best_K.argmax())]
+    for from_K in reversed(back):
+        path.append(int(from_K[path[-1]]))
+    return path[::-1]
 
 
 def _add(one: Marginals, other: Marginals) -> Marginals:
