@@ -68,6 +68,14 @@ def test_nothing_predicted_and_no_score() -> None:
         measure_reliability([Document("ab")], [Document("ab", (Entity(0, 1, "A"),))])
 
 
+def test_predictions_that_gold_cannot_judge_do_not_count() -> None:
+    found = [Document("abcdef", (Entity(0, 1, "A", 0.9), Entity(4, 5, "B", 0.4)))]
+    gold = [Document("abcdef", (Entity(0, 1, "A"),), scope=Scope(("A",)))]
+    measured = measure_reliability(gold, found)
+    assert measured is not None
+    assert (measured.num_entities, measured.thresholds[0].precision) == (1, 1.0)
+
+
 def overconfident(num_documents: int, seed: int, factor: float = 3.0) -> tuple[
     list[np.ndarray], list[Document], list[list[tuple[int, int]]]
 ]:  # fmt: skip

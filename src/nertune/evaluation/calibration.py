@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nertune.evaluation.metrics import judged_entities
 from nertune.evaluation.resampling import source_documents
 from nertune.labels.align import spans_to_entities
 from nertune.labels.schemes import TokenSpan
@@ -122,6 +123,8 @@ def measure_reliability(
 ) -> Reliability | None:
     """How far the scores of predicted entities are from the share of them that is right.
 
+    Predictions that partially labelled gold cannot judge do not count, as in `metrics.score`.
+
     Args:
         gold: documents with gold entities.
         predicted: the same documents with predicted ones, all with a score.
@@ -185,7 +188,7 @@ def _outcomes(gold: Sequence[Document], predicted: Sequence[Document]) -> _Outco
     documents: list[int] = []
     for number, (truth, found) in enumerate(zip(gold, predicted, strict=True)):
         keys = {entity.key for entity in truth.entities}
-        for entity in found.entities:
+        for entity in judged_entities(truth, found):
             if entity.score is None:
                 raise ValueError(f"{found.id}: {entity!r} has no score")
             scores.append(entity.score)
