@@ -8,7 +8,7 @@ Four ways to label the same training sentences, all scored on the same test file
 - `full`: all entities.
 - `half`: half of the entities, drawn with the seed, are unmarked, and the scope says that unmarked
   text is unknown.
-- `half, read as full`: the same file without the scope, as training would read it otherwise.
+- `half read as full`: the same file without the scope, as training would read it otherwise.
 - `types`: the types, the frequent first, go to two groups in turn, and the sentences to two halves;
   each half has the entities of one group only, and its scope says so.
 
@@ -67,7 +67,7 @@ def main() -> None:
                     arguments,
                     corpora,
                     documents,
-                    f"{way}-{seed}".replace(", ", "-").replace(" ", "-"),
+                    f"{way}-{seed}".replace(" ", "-"),
                     seed,
                 )
             )
@@ -130,7 +130,7 @@ def types(documents: Sequence[Document], seed: int) -> list[Document]:
 WAYS: dict[str, Callable[[Sequence[Document], int], list[Document]]] = {
     "full": full,
     "half": half,
-    "half, read as full": half_read_as_full,
+    "half read as full": half_read_as_full,
     "types": types,
 }
 
