@@ -146,7 +146,7 @@ def test_misspellings_are_recognised(section: str, word: str, meant: str) -> Non
      "nesterov", "amsgrad", "top_k", "clip_value", "adapter_size", "prefix_length", "strategy",
      "lowercase", "do_lower_case", "encoding", "delimiter", "columns", "sep", "shuffle", "split",
      "max_entities", "crop", "rank_dropout", "nodes", "world_size", "hub_token", "push_to_hub",
-     "steps", "decay", "noise", "temperature", "threshold", "window", "context", "cache_dir"],
+     "steps", "decay", "jitter", "temperature", "threshold", "window", "context", "cache_dir"],
 )  # fmt: skip
 def test_another_word_gets_no_wrong_name(word: str) -> None:
     """What looks alike is not what is meant: `max_steps` is no `checkpoint_steps`."""

@@ -140,7 +140,7 @@ def test_unknown_keys_are_named_with_the_nearest(values: dict[str, Any], expecte
         ("lora", "ranks", {"-1": 4}, "expected layer = number"),
         ("lora", "ranks", {"1": 0}, "expected layer = number"),
         ("lora", "ranks", {"1": "x"}, "got 'x'"),
-        ("data", "train", 3, "valid string, got 3"),
+        ("data", "train", 3, "expected a file, or a list of tables with file, map, labels, got 3"),
         ("data", "scheme", "BIO2", "got 'BIO2'"),
     ],
 )

@@ -152,6 +152,35 @@ def test_a_calibrated_tagger_stays_about_as_it_is() -> None:
     assert fitted.calibration.slope == pytest.approx(1.0, abs=0.35)
 
 
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+@pytest.mark.parametrize("rival", [-1.0, -1e-6])
+def test_a_tagger_that_is_as_sure_everywhere(scale: float, rival: float) -> None:
+    """All spans alike: of even odds, or sure beyond what float64 tells from 1; half are right."""
+    documents, scores, units = [], [], []
+    for number in range(40):
+        scores_UK = np.full((3, len(TAGS)), -scale)
+        scores_UK[[0, 1, 2], [TAGS.encode(["B-A"])[0], 0, 0]] = 0.0
+        scores_UK[0, 0] = scale * rival
+        scores.append(scores_UK)
+        units.append([(i, i + 1) for i in range(3)])
+        documents.append(Document("abc", (Entity(0, 1, "A"),) if number % 2 else ()))
+    fitted = fit_calibration(SoftmaxHead(TAGS), scores, documents, units)
+    assert fitted is not None
+    found = fitted.calibration.probabilities(
+        SoftmaxHead(TAGS), scores, SoftmaxHead(TAGS).spans(scores)
+    )
+    assert found[0][0] == pytest.approx(0.5, abs=0.1)
+
+
+def test_no_step_is_better_than_none() -> None:
+    """Outcomes as probable as the scores say: cross-validation prefers no change."""
+    tried = [
+        fit_calibration(SoftmaxHead(TAGS), *overconfident(12, seed=seed, factor=1.0))
+        for seed in range(30)
+    ]
+    assert any(fitted is not None and not fitted.steps for fitted in tried)
+
+
 def test_one_label_is_worse_than_the_other() -> None:
     """Gold of B is thrown away at random: only an offset of that label can tell."""
     scores, documents, units = overconfident(600, seed=3, factor=1.0)

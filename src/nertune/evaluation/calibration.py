@@ -335,7 +335,10 @@ def fit_calibration(
         temperature, warm = 1.0, raw
     names = tuple(sorted(set(warm.labels)))
     steps, ridge, held_out_N = _choose(warm, names)
-    values = _unpack(_fit(warm.features(steps, names), warm.right_N, ridge), steps, names)
+    values: dict[str, Any] = {}
+    if steps:
+        weights_F = _fit(warm.features(steps, names), warm.right_N, ridge)
+        values = _unpack(weights_F, steps, names)
     if has_chain(head):
         values |= _fit_sequences(head, scores, documents, (units, spans), temperature)
     named = (*(("temperature",) if temperature != 1.0 else ()), *steps)
@@ -490,8 +493,6 @@ def _fit(features_NF: Floats, right_N: NDArray[np.bool_], ridge: float) -> Float
 
 
 def _unpack(weights_F: Floats, steps: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-    if not steps:
-        return {}
     values: dict[str, Any] = {"bias": float(weights_F[0]), "slope": float(weights_F[1])}
     rest = weights_F[2:]
     if "length" in steps:

@@ -31,30 +31,42 @@ def self_train(
         typer.Option(
             "--unlabelled",
             "-u",
+            metavar="FILE",
             help="Text without labels, one a line; .gz, .xz; or any format; repeatable.",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The folder; by default runs/NAME-self-trained."),
+        typer.Option("--output", "-o", help="The folder; by default one in runs/."),
     ] = None,
     labels: Annotated[
         str, typer.Option(help="soft: the teacher's probabilities; or hard: sure entities.")
     ] = "soft",
-    rounds: Annotated[int, typer.Option(min=1, help="Students, one after the other.")] = 2,
-    most: Annotated[int, typer.Option(min=1, help="Unlabelled documents, at most.")] = 5000,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Students, one after the other.")
+    ] = 2,
+    most: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Unlabelled documents, at most.")
+    ] = 5000,
     noise: Annotated[
-        float, typer.Option(min=0, help="Share of the unlabelled text's tokens that is masked.")
+        float,
+        typer.Option(
+            min=0, metavar="P", help="Share of the unlabelled text's tokens that is masked."
+        ),
     ] = 0.1,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Of each student; 0: fewer than the recipe's, by size.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of each student; 0: fewer than the recipe's, by size."
+        ),
     ] = 0,
     precision: Annotated[
-        float, typer.Option(help="Hard labels: precision on dev that sets the threshold.")
+        float,
+        typer.Option(metavar="P", help="Hard labels: precision on dev that sets the threshold."),
     ] = 0.9,
-    balance: Annotated[
-        bool, typer.Option(help="Keep the shares of labels as in the labelled data.")
-    ] = True,
+    no_balance: Annotated[
+        bool, typer.Option("--no-balance", help="Do not keep the labelled data's label shares.")
+    ] = False,
     from_teacher: Annotated[
         bool, typer.Option("--from-teacher", help="Start students from the teacher's weights.")
     ] = False,
@@ -72,7 +84,7 @@ def self_train(
 
     options = Options(
         labels=cast("Labels", labels), rounds=rounds, most=most, noise=noise, epochs=epochs,
-        precision=precision, balance=balance, from_teacher=from_teacher,
+        precision=precision, balance=not no_balance, from_teacher=from_teacher,
     )  # fmt: skip
     numbers = _read_seeds(seeds)
     settings = load_settings(recipe, set_ or [])
