@@ -22,7 +22,7 @@ import numpy as np
 from encoders import find_files
 from peoples import ROOT
 
-from nertune.config.run import parse_settings
+from nertune.config.run import apply_override, parse_settings
 from nertune.data.corpus import load_alike
 from nertune.evaluation.calibration import calibration_error, measure_reliability
 from nertune.experiments.train import train
@@ -62,20 +62,19 @@ def main() -> None:
 def measure(corpus: str, decoder: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training, and its two errors on test."""
     folder = arguments.runs / f"{corpus}-{decoder}-{seed}"
-    encoder = {"encoder": arguments.encoder, "decoder": decoder}
-    settings = parse_settings(
-        {
-            "run": {"dir": folder, "seed": seed, "name": folder.name},
-            "data": find_files(corpus),
-            "model": encoder,
-            "train": {"epochs": arguments.epochs},
-        },
-        arguments.set,
-    )
-    record = train(settings, resume=(folder / "record.json").is_file() or folder.exists())
+    values: dict[str, Any] = {
+        "run": {"dir": str(folder), "seed": seed, "name": folder.name},
+        "data": {split: str(path) for split, path in find_files(corpus).items()},
+        "model": {"encoder": arguments.encoder, "decoder": decoder},
+        "train": {"epochs": arguments.epochs},
+    }
+    for override in arguments.set:
+        apply_override(values, override)
+    settings = parse_settings(values)
+    record = train(settings, resume=folder.exists())
     predictor = Predictor.load(folder / "model")
     assert predictor.manifest is not None
-    gold = load_alike(settings.data.test, predictor.manifest.reading).documents
+    gold = load_alike(values["data"]["test"], predictor.manifest.reading).documents
     after = list(predictor.tag_documents(gold))
     fitted = predictor.calibration
     predictor.calibration = Calibration()
