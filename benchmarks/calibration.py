@@ -24,7 +24,7 @@ from peoples import ROOT
 
 from nertune.config.run import apply_override, parse_settings
 from nertune.data.corpus import load_alike
-from nertune.evaluation.calibration import calibration_error, measure_reliability
+from nertune.evaluation.reliability import calibration_error, measure_reliability
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.models.heads.calibration import Calibration

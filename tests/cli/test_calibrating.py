@@ -12,7 +12,7 @@ from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_rates, write_jsonl
 from nertune.artifacts.manifest import MANIFEST, read_manifest
 from nertune.data.corpus import load_corpus
-from nertune.evaluation.calibration import measure_reliability
+from nertune.evaluation.reliability import measure_reliability
 from nertune.experiments.train import train
 from nertune.export.onnx import export
 from nertune.inference.mixed import MultiPredictor

@@ -1,79 +1,18 @@
-"""Scores against outcomes: what is measured, and what is fitted."""
+"""Calibrations that are fitted on outcomes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from nertune.evaluation.calibration import (
-    calibration_error,
-    fit_calibration,
-    measure_reliability,
-)
+from nertune.evaluation.calibration import fit_calibration
+from nertune.evaluation.reliability import measure_reliability
 from nertune.labels.schemes import encode_tags
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.softmax import SoftmaxHead
 from nertune.types import Document, Entity, Scope
 
 TAGS = TagSet.from_labels(["A", "B"])
-
-
-def test_ten_bins_of_equal_size() -> None:
-    """By hand: in each bin of two, the distance between mean score and share that is right."""
-    scores = np.linspace(0.05, 0.95, 20)
-    right = np.tile([False, True], 10)
-    expected = np.abs(scores.reshape(10, 2).mean(axis=1) - 0.5).mean()
-    assert calibration_error(scores, right) == pytest.approx(expected)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
-def test_a_weight_is_as_many_copies(per_bin: int, copies: int, seed: int) -> None:
-    """Of whole bins: no border falls into the copies of one."""
-    generator = np.random.default_rng(seed)
-    size = 10 * per_bin
-    scores, right = generator.random(size), generator.random(size) < 0.5
-    found = calibration_error(scores, right, np.full(size, float(copies)))
-    expected = calibration_error(np.repeat(scores, copies), np.repeat(right, copies))
-    assert found == pytest.approx(expected)
-    order = generator.permutation(size)
-    assert calibration_error(scores[order], right[order]) == pytest.approx(
-        calibration_error(scores, right)
-    )
-
-
-def test_what_is_measured() -> None:
-    gold = [Document("abcdef", (Entity(0, 1, "A"), Entity(2, 3, "B")))] * 3
-    found = [Document("abcdef", (Entity(0, 1, "A", 0.9), Entity(4, 5, "A", 0.4)))] * 3
-    measured = measure_reliability(gold, found, num_resamples=50)
-    assert measured is not None
-    assert measured.num_entities == 6
-    assert measured.brier == pytest.approx((0.1**2 + 0.4**2) / 2)
-    assert measured.log_loss == pytest.approx(-(np.log(0.9) + np.log(0.6)) / 2)
-    assert measured.ece == pytest.approx((0.1 + 0.4) / 2)
-    assert measured.ece_ci95 == pytest.approx((0.25, 0.25))  # all documents are alike
-    rows = {row.threshold: row for row in measured.thresholds}
-    assert (rows[0.0].kept, rows[0.0].precision, rows[0.0].recall) == (1.0, 0.5, 0.5)
-    assert (rows[0.5].kept, rows[0.5].precision, rows[0.5].recall) == (0.5, 1.0, 0.5)
-    assert rows[0.95].precision is None
-    assert rows[0.95].recall == 0.0
-    assert sum(b.count for b in measured.bins) == 6
-
-
-def test_nothing_predicted_and_no_score() -> None:
-    assert measure_reliability([Document("ab")], [Document("ab")]) is None
-    with pytest.raises(ValueError, match="has no score"):
-        measure_reliability([Document("ab")], [Document("ab", (Entity(0, 1, "A"),))])
-
-
-def test_predictions_that_gold_cannot_judge_do_not_count() -> None:
-    found = [Document("abcdef", (Entity(0, 1, "A", 0.9), Entity(4, 5, "B", 0.4)))]
-    gold = [Document("abcdef", (Entity(0, 1, "A"),), scope=Scope(("A",)))]
-    measured = measure_reliability(gold, found)
-    assert measured is not None
-    assert (measured.num_entities, measured.thresholds[0].precision) == (1, 1.0)
 
 
 def overconfident(num_documents: int, seed: int, factor: float = 3.0) -> tuple[

@@ -36,7 +36,7 @@ from nertune.errors import ConfigError
 
 if TYPE_CHECKING:
     from nertune.data.formats.values import Join
-    from nertune.evaluation.calibration import Reliability
+    from nertune.evaluation.reliability import Reliability
     from nertune.inference.predictor import Predictor
     from nertune.types import Document
 
@@ -78,9 +78,9 @@ def evaluate(
     how = reading_options(scheme, join, offsets, option, like=trained_reading(model))
     corpus = load_with(resolve_data(str(file)), how, format=format)
     from nertune.data.editing.labels import read_label_map
-    from nertune.evaluation.calibration import measure_reliability
     from nertune.evaluation.metrics import score
     from nertune.evaluation.relabel import describe_gold, rename_labels
+    from nertune.evaluation.reliability import measure_reliability
     from nertune.reports.reliability import print_reliability
     from nertune.reports.terminal import print_scores
 
@@ -103,9 +103,9 @@ def evaluate(
     if as_json:
         about = {"model": model, "file": str(corpus.path), "sha256": corpus.sha256}
         renamed = {"labels": names} if names else {}
-        told = None if reliability is None else reliability.to_dict()
-        relied = {"calibrated": is_calibrated, "reliability": told}
-        print_json({**about, **renamed, "notices": notices, **scores, **relied})
+        measured = None if reliability is None else reliability.to_dict()
+        own = {"calibrated": is_calibrated, "reliability": measured}
+        print_json({**about, **renamed, "notices": notices, **scores, **own})
         return
     print_scores(scores, f"{corpus.path}", stdout())
     if reliability is not None:

@@ -463,7 +463,7 @@ class TrainSettings(Section):
     calibrate: bool = Field(
         True,
         description="Calibrate the scores of entities on data.dev after training: of those with a "
-        "score of 0.8, about 80 % are then right. Which entities are found stays the same.",
+        "score of 0.8, about 80 % should then be right. Which entities are found stays the same.",
     )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra: tensorboard).")
 

@@ -12,7 +12,7 @@ from unicodedata import east_asian_width
 from nertune.comparison.results import Comparison, Configuration, Estimate
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.errors import ConfigError, MissingDependencyError
-from nertune.evaluation.calibration import Reliability
+from nertune.evaluation.reliability import Reliability
 from nertune.storage.atomic import write_whole
 
 if TYPE_CHECKING:

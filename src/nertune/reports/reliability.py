@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from nertune.evaluation.calibration import Reliability
+from nertune.evaluation.reliability import Reliability
 from nertune.reports.content import Table
 from nertune.reports.numbers import number
 from nertune.reports.terminal import print_lines, to_rich

@@ -306,6 +306,12 @@ def find_misfits(
     return lost, trimmed
 
 
+SpanProbabilities: TypeAlias = Callable[
+    [Head, Scores, Sequence[Sequence[TokenSpan]]], list[list[float]]
+]
+"""The probability of each span of each document, from a head and its scores."""
+
+
 def decode(
     head: Head,
     scores: Scores,
@@ -332,10 +338,6 @@ def decode(
     return list(zip(spans, probabilities(head, scores, spans), strict=True))
 
 
-SpanProbabilities: TypeAlias = Callable[
-    [Head, Scores, Sequence[Sequence[TokenSpan]]], list[list[float]]
-]
-"""The probability of each span of each document, from a head and its scores."""
 _HEADS: dict[str, Callable[[TagSet], Head]] = {}
 
 

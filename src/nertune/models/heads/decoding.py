@@ -28,7 +28,6 @@ __all__ = [
     "best_log_probabilities",
     "document_groups",
     "forward_backward",
-    "log_partition",
     "log_partitions",
     "sequence_scores",
     "span_probabilities",
@@ -241,13 +240,6 @@ def _probabilities(
     share_S = np.exp(np.minimum(enter_S + within_S + leave_S - log_z_B[column_S], 0.0))
     shares: list[float] = np.bincount(np.array(owners), share_S, num_spans).clip(0, 1).tolist()
     return shares
-
-
-def log_partition(emission_UK: NDArray[np.floating], chain: Chain) -> float:
-    """log Z: the log of the summed weight of all legal tag sequences. U ≥ 1."""
-    emission_LBK = emission_UK.astype(np.float64)[:, None]
-    alpha_LBK, _ = forward_backward(emission_LBK, np.array([len(emission_UK)]), chain)
-    return float(_logsumexp(alpha_LBK[-1, 0] + chain.end_K))
 
 
 def log_partitions(

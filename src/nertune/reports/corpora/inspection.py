@@ -97,11 +97,12 @@ def _scopes(file: FileInspection) -> Iterable[str]:
     """What partially labelled documents are labelled for."""
     if not (found := file.scopes):
         return
-    about = [f"{found['incomplete']:,} of them unmarked text is unknown"] * bool(
-        found["incomplete"]
-    ) + [f"{found['with_unknown_spans']:,} have unknown spans"] * bool(found["with_unknown_spans"])
-    told = f"{file.name}: {found['documents']:,} documents are partially labelled"
-    yield "; ".join([told, *(f"in {a}" if "unmarked" in a else a for a in about)])
+    line = f"{file.name}: {found['documents']:,} documents are partially labelled"
+    if number := found["incomplete"]:
+        line += f"; in {number:,} of them unmarked text is unknown"
+    if number := found["with_unknown_spans"]:
+        line += f"; {number:,} have unknown spans"
+    yield line
     sets = [f"{labels}: {number:,}" for labels, number in found["labels"].items()]
     shown = sets[:_MAX_SCOPES] + ["…"] * (len(sets) > _MAX_SCOPES)
     yield f"  labelled for {' | '.join(shown)}"
