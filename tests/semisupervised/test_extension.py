@@ -97,6 +97,19 @@ def test_old_answers_are_the_same_to_the_bit(tmp_path: Path, kind: str, variant:
         assert of(entities(after, documents), OLD) == entities(before, documents)
 
 
+def test_select_draws_at_random_for_an_extended_model(tmp_path: Path) -> None:
+    """The texts get the entities of both parts; a measure of uncertainty has to name a part."""
+    _, larger = extended(tmp_path, KINDS["full-crf"])
+    write_jsonl(tmp_path / "pool.jsonl", TEXTS)
+    asked = ("select", tmp_path / "pool.jsonl", "--documents", 4, "--json", "--model")
+    found = json.loads(run(*asked, larger, "--strategy", "random").stdout)
+    assert found["documents"] == 4
+    assert {*OLD} & found["entities"].keys()
+    assert {*NEW} & found["entities"].keys()
+    assert "name the folder parts/0" in run(*asked, larger).error
+    assert run(*asked, larger / "parts" / "1").code == 0
+
+
 def test_a_new_part_answers_as_it_does_alone(tmp_path: Path) -> None:
     for name, variant in (("a", "lora"), ("b", "frozen")):
         _, larger = extended(tmp_path / name, KINDS["full-crf"], variant)

@@ -34,6 +34,8 @@ def test_from_a_file_to_the_fixed_one(tmp_path: Path) -> None:
     assert "The models are weak on these data" in done.stdout.replace("\n", " ")
     tasks = out / "to-correct.label-studio.json"
     assert f"to correct:  {tasks} (3 documents)" in done.stdout
+    assert f"nertune data audit {source} --apply CORRECTED -o FIXED\n" in done.stdout
+    assert "p comes from their probabilities; it ranks places" in done.stdout
     assert "<title>Audit of" in (out / "audit.html").read_text(encoding="utf-8")
 
     assert "use --resume to continue it" in run("data", "audit", source, *options).error

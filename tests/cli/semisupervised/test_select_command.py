@@ -105,7 +105,7 @@ def test_errors(pool: Path, model: Path, tmp_path: Path) -> None:
     assert "--encoder, e.g. mini-zh" in refused("--budget", 9, "--strategy", "diversity")
     assert "expected least-token" in refused("--budget", 9, "--strategy", "best", "--model", model)
     assert "--budget UNITS or --documents NUMBER" in refused("--strategy", "random")
-    assert "the shortest of the pool has 7 units" in refused("--strategy", "random", "--budget", 3)
+    assert "the shortest of them has 7 units" in refused("--strategy", "random", "--budget", 3)
     assert "the model labels chars" in refused("--model", model, "--unit", "word", "--budget", 9)
     assert "belongs to --strategy diversity" in refused(
         "--strategy", "random", "--budget", 9, "--encoder", "mini-zh"

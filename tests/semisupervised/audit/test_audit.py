@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from helpers.tiny import SENTENCES, write_jsonl
 from nertune.config.run import Settings
@@ -15,10 +18,17 @@ from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.reports.html import to_html
 from nertune.reports.semisupervised.audit.page import audit_page, save_page
+from nertune.reports.semisupervised.audit.terminal import print_audit
 from nertune.semisupervised.audit.audit import Audit, AuditOptions, audit
 from nertune.semisupervised.audit.recipe import audit_settings
 from nertune.semisupervised.audit.suspicions import Suspicion
-from nertune.semisupervised.audit.tasks import apply_corrections, join_files, save_tasks
+from nertune.semisupervised.audit.tasks import (
+    Tasks,
+    apply_corrections,
+    join_files,
+    name_documents,
+    save_tasks,
+)
 from nertune.training.observer import Observer
 from nertune.types import Document, Entity
 
@@ -37,6 +47,9 @@ layers = 1
 epochs = 2
 batch_tokens = 40
 """
+
+
+FAST = "batch_tokens = 160\nlearning_rate = 0.02"
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +144,59 @@ def test_nothing_to_audit(settings: Settings, tmp_path: Path) -> None:
         AuditOptions(seeds=0)
 
 
+def test_another_recipe_takes_nothing_from_a_finished_audit(
+    corpus: Corpus, settings: Settings, found: tuple[Audit, Path]
+) -> None:
+    options, output = AuditOptions(folds=2, seeds=2), found[1]
+    other = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": 3})})
+    before = (output / "audit.jsonl").read_bytes()
+    with pytest.raises(CheckpointError):
+        audit(corpus, other, output=output, options=options, resume=True)
+    assert (output / "audit.jsonl").read_bytes() == before
+
+
+def make_sentence(number: int, draw: random.Random) -> Document:
+    """Digits, a person of two characters, a verb, a place of two characters."""
+    name = draw.choice("王李张赵陈刘杨黄周吴") + draw.choice("明华强丽芳伟静磊娜军")
+    verb = draw.choice(["住在", "去了", "来自", "离开", "想念"])
+    place = draw.choice(["北京", "上海", "广州", "天津", "成都", "西安", "大连", "青岛"])
+    digits = "".join(draw.choices("零一二三四五六七八九", k=12))
+    gold = (Entity(12, 14, "PER"), Entity(16, 18, "LOC"))
+    return Document(f"{digits}{name}{verb}{place}。", gold, f"d:{number}")
+
+
+def test_planted_errors_come_first_with_what_was_there_before(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    documents = [make_sentence(number, draw) for number in range(80)]
+    person, place = documents[0].entities
+    wrong = {
+        "missed": (person,),
+        "spurious": (person, place, Entity(4, 6, "PER")),
+        "boundary": (person, replace(place, end=19)),
+        "type": (person, replace(place, label="PER")),
+    }
+    planted = {}
+    for number, (kind, entities) in enumerate([*wrong.items()] * 2):
+        documents[9 * number] = documents[9 * number].with_entities(entities)
+        planted[9 * number] = kind
+    recipe = RECIPE.replace("epochs = 2", "epochs = 12").replace("batch_tokens = 40", FAST)
+    recipe = recipe.replace("_size = 16", "_size = 24")
+    (tmp_path / "lstm.toml").write_text(recipe, encoding="utf-8")
+    settings = audit_settings("data", tmp_path / "lstm.toml")
+    corpus = Corpus.from_documents(documents)
+    found = audit(corpus, settings, output=tmp_path / "out", options=AuditOptions(folds=3))
+    assert found.f1 is not None
+    assert found.f1 > 0.9
+    first = found.suspicions[: len(planted)]
+    assert {s.index: s.kind for s in first} == planted
+    for suspicion in first:
+        expected = () if suspicion.kind == "spurious" else (place,)
+        assert [e.key for e in suspicion.suggested] == [e.key for e in expected]
+    assert first[-1].probability > 0.5
+    record = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    assert record["settings"]["train"]["epochs"] == 12
+
+
 def suspect(index: int, gold: tuple[Entity, ...], suggested: tuple[Entity, ...]) -> Suspicion:
     return Suspicion(index, "", "missed", 0.9, gold, suggested, 0.1, 0.9, "because")
 
@@ -176,6 +242,25 @@ def test_tasks_there_and_back(
     changed = CONLL.replace("王 B-P\n明 I-P", "王 O\n明 O").replace("北 O\n京 O", "北 B-L\n京 I-L")
     expected = f"{CONLL}\n{changed}\n好 O\n😀 O\n京 O\n\n"
     assert (tmp_path / "fixed.conll").read_text(encoding="utf-8") == expected
+
+
+def test_every_document_has_a_name_of_its_own() -> None:
+    ids = ["a", "a", "a#2", "a", "", "", "#1"]
+    names = name_documents([Document("x", id=name) for name in ids])
+    assert names == ["a", "a#3", "a#2", "a#4", "#2", "#3", "#1"]
+
+
+def test_a_copy_that_is_outvoted_gets_the_other_labels(
+    columns: Corpus, settings: Settings, tmp_path: Path
+) -> None:
+    """The models alone would keep the gold, as the probabilities of the readings say."""
+    place = Entity(3, 5, "L", 0.2)
+    copy = Suspicion(1, "", "copy", 0.9, (), (place,), 0.8, 0.2, "because", "train.conll:1")
+    for chance, expected in ((0.9, [[0, 2, "P"], [3, 5, "L"]]), (0.2, [[0, 2, "P"]])):
+        made = make_audit(columns, settings, [replace(copy, probability=chance)])
+        (output := tmp_path / str(chance)).mkdir()
+        path = save_tasks(made, output, format="jsonl", num_documents=5).path
+        assert json.loads(path.read_text(encoding="utf-8"))["nertune_suggested"] == expected
 
 
 def correct(path: Path, format: str) -> str:
@@ -290,6 +375,9 @@ def test_several_files_are_audited_as_one_and_corrected_apart(
     place = suspect(0, (), (Entity(3, 5, "L", 0.9),))
     made = make_audit(both, settings, [place, replace(place, index=3), replace(place, index=4)])
     path = save_tasks(made, tmp_path, format="label-studio", num_documents=5).path
+    console = Console(file=StringIO(), width=500)
+    print_audit(made, console, page=tmp_path / "a.html", tasks=Tasks(path, "label-studio", 3, ()))
+    assert "data audit FILE --apply CORRECTED -o FIXED, for each FILE" in console.file.getvalue()  # type: ignore[attr-defined]
     tasks = json.loads(path.read_text(encoding="utf-8"))
     tasks[1]["annotations"][0]["result"] = []
     tasks[0]["annotations"] = []  # of the first file: nobody saw it

@@ -17,6 +17,7 @@ from nertune.semisupervised.audit.reasons import Surfaces, explain
 from nertune.semisupervised.audit.suspicions import (
     Suspicion,
     find_suspicions,
+    kind_of,
     weigh_copy,
 )
 from nertune.types import Document, Entity, Scope
@@ -166,6 +167,34 @@ def test_two_copies_are_told_apart_by_the_models() -> None:
         candidates = Candidates((Entity(0, 2, "PER", chance),), (), ())
         found = weigh_copy(Document(TEXT, copy.gold), copy, candidates, "b")
         assert found.probability == pytest.approx(1 - chance, abs=0.02)
+
+
+def test_copies_alone_decide_on_gold_that_the_models_cannot_express() -> None:
+    documents = [Document(TEXT, (Entity(0, 2, "NEW"),), f"a:{n}") for n in range(3)]
+    documents.append(Document(TEXT, (), "a:3"))
+    lost = Candidates((), (), ((Entity(0, 2, "NEW"), "no other fold has the label NEW"),))
+    copies = find_copies(documents)
+    found = [weigh_copy(documents[c.index], c, lost, "a:3") for c in copies if c.gold]
+    assert [s.probability for s in found] == pytest.approx([1 / 82] * 3)  # three against one
+    explained = explain(found[0], documents[0], Surfaces(documents))
+    assert "The gold has NEW “王明”, which the models cannot judge." in explained.reason
+
+
+@pytest.mark.parametrize(
+    ("gold", "suggested", "chances", "told"),
+    [
+        ((GOLD,), (), (0.1, 0.8), "LOC “北京”; the models find no entity there (probability 0.80"),
+        ((), (GOLD,), (0.3, 0.7), "no entity there; the models find LOC “北京” (probability 0.70"),
+        ((GOLD,), (), (0.7, 0.2), "“北京”, which the models find likelier (probability 0.70) than"),
+        ((), (GOLD,), (0.9, 0.1), "there, which the models find likelier (probability 0.90) than"),
+    ],
+)
+def test_a_reason_says_what_the_models_find_likelier(
+    gold: tuple[Entity, ...], suggested: tuple[Entity, ...], chances: tuple[float, float], told: str
+) -> None:
+    document = Document(TEXT, gold)
+    suspicion = Suspicion(0, "a", kind_of(gold, suggested), 0.5, gold, suggested, *chances)
+    assert told in explain(suspicion, document, Surfaces([document])).reason
 
 
 def test_candidates_have_exact_probabilities_and_the_mean_of_several_models() -> None:

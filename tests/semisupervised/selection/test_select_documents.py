@@ -129,6 +129,7 @@ def test_near_copies_do_not_leave_the_budget_unspent(predictor: Predictor) -> No
         return [*copies, *POOL]
 
     found = select_documents(pool, wanted("mnlp", 100, near=0.8), predictor=predictor)
+    assert len(reads) > 1
     assert found.num_units > 75
     assert sum(c.document.text.startswith(text) for c in found.chosen) <= 1
 
@@ -174,7 +175,7 @@ def test_the_observer_is_told(predictor: Predictor) -> None:
     ("documents", "want", "error", "told"),
     [
         ([Document(" "), Document("")], {}, DataError, "holds no text"),
-        ([Document("长" * 9)], {"units": 5}, ConfigError, "the shortest of the pool has 9 units"),
+        ([Document("长" * 9)], {"units": 5}, ConfigError, "the shortest of them has 9 units"),
         (POOL[:1], {"labelled": True}, DataError, "labelled already"),
     ],
 )
@@ -182,6 +183,20 @@ def test_nothing_to_choose(documents, want, error, told, predictor: Predictor) -
     labelled = documents if want.pop("labelled", False) else []
     with pytest.raises(error, match=told):
         select(documents, wanted(**want), predictor, labelled=labelled)
+
+
+def test_the_shortest_text_that_is_too_long_is_named() -> None:
+    documents = [Document("一二"), Document("一二三四五六"), Document("一二三四五六七")]
+    with pytest.raises(ConfigError, match="costs more; the shortest of them has 6 units"):
+        select_documents(lambda: documents, wanted(units=3), labelled=documents[:1])
+
+
+def test_diversity_spends_a_budget_that_is_larger_than_what_it_compares(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nertune.semisupervised.selection.select._MOST_VECTORS", 3)
+    want = wanted("diversity", budget=Budget(documents=7))
+    assert len(select(POOL, want, predictor).chosen) == 7
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,8 @@ def _unit(name: str, read: Callable[[], Iterator[Document]], predictor: Predicto
 
     if predictor is None:
         return choose_unit(islice(read(), _SAMPLE), cast("UnitChoice", name))
-    own = predictor.segmenter.unit
+    part = predictor.parts[0] if predictor.parts else predictor  # all label the same units
+    own = part.segmenter.unit
     if name not in ("auto", own):
         raise ConfigError(f"--unit {name}: the model labels {own}s, and so the budget counts")
     return own

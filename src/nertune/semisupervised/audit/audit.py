@@ -99,6 +99,7 @@ class Audit:
             "folds": self.options.folds,
             "seeds": self.options.seeds,
             "first_seed": self.options.first_seed,
+            "settings": self.settings.to_dict(),
             "out_of_fold_f1": self.f1,
             "counts": {str(least): self.count(least) for least in (0.5, 0.9)},
             "not_judged": [
@@ -148,8 +149,10 @@ def audit(
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     training = Training(settings, seeds, resume, overwrite, observers)
     scored = score_out_of_fold(corpus, folds, training, output)
-    candidates = _collect(corpus.documents, scored)
-    found = _summarise(corpus, candidates, folds, settings, options)
+    copies = find_copies(corpus.documents)
+    candidates = _collect(corpus.documents, copies, scored)
+    suspicions = rank(corpus.documents, candidates, copies)
+    found = _summarise(corpus, candidates, suspicions, folds, settings, options)
     record = found.to_dict()
     lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in record.pop("suspicions"))
     write_text(output / "audit.jsonl", "".join(lines))
@@ -186,15 +189,17 @@ def _begin(output: Path, stamp: Mapping[str, Any], *, resume: bool, overwrite: b
             raise CheckpointError(
                 f"{output}: the audit there had other {told}; use --overwrite or another folder"
             )
-    for name in ("audit.json", "audit.jsonl"):
-        (output / name).unlink(missing_ok=True)
+    if not resume:  # what a resumed audit would replace stays until it is finished
+        for name in ("audit.json", "audit.jsonl", "audit.html"):
+            (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, stamp)
 
 
-def _collect(documents: Sequence[Document], scored: Iterator[FoldScores]) -> dict[int, Candidates]:
+def _collect(
+    documents: Sequence[Document], copies: Sequence[Copy], scored: Iterator[FoldScores]
+) -> dict[int, Candidates]:
     """By index of the document what the models of its fold say."""
-    copies = find_copies(documents)
     extra: dict[int, list[Entity]] = {}
     for copy in copies:
         extra.setdefault(copy.index, []).extend(copy.suggested)
@@ -211,13 +216,13 @@ def _collect(documents: Sequence[Document], scored: Iterator[FoldScores]) -> dic
 def _summarise(
     corpus: Corpus,
     candidates: Mapping[int, Candidates],
+    suspicions: Sequence[Suspicion],
     folds: Folds,
     settings: Settings,
     options: AuditOptions,
 ) -> Audit:
     documents = corpus.documents
     surfaces = Surfaces(documents)
-    suspicions = rank(documents, candidates, find_copies(documents))
     predicted = [documents[i].with_entities(_found(candidates[i])) for i in range(len(documents))]
     not_judged = tuple(
         (documents[i].id, entity, why)

@@ -41,19 +41,24 @@ def explain(suspicion: Suspicion, document: Document, surfaces: Surfaces) -> Sus
 
 def _sentences(suspicion: Suspicion, document: Document, surfaces: Surfaces) -> list[str]:
     gold, suggested = suspicion.gold, suspicion.suggested
-    own, other = _name(gold, document), _name(suggested, document)
-    chance = f"probability {suspicion.suggested_probability:.2f}"
-    against = f"gold {suspicion.gold_probability:.2f}"
+    own, other = (_name(entities, document) or "no entity there" for entities in (gold, suggested))
+    chance, against = suspicion.suggested_probability, suspicion.gold_probability
     found = []
     if suspicion.other:
         told = f"labelled as {other}" if suggested else "not labelled"
         found.append(f"The same passage is {told} in {suspicion.other}.")
-    if not gold:
-        found.append(f"The models find {other} ({chance}); the gold has no entity there.")
-    elif not suggested:
-        found.append(f"The gold has {own}; the models find no entity there ({chance}, {against}).")
+    if not suspicion.is_judged:
+        found.append(f"The gold has {own}, which the models cannot judge.")
+    elif chance > against:
+        found.append(
+            f"The gold has {own}; the models find {other} "
+            f"(probability {chance:.2f}, gold {against:.2f})."
+        )
     else:
-        found.append(f"The gold has {own}; the models find {other} ({chance}, {against}).")
+        found.append(
+            f"The gold has {own}, which the models find likelier (probability {against:.2f}) than "
+            f"{other} ({chance:.2f})."
+        )
     return [*found, *_habits(suspicion, document, surfaces)]
 
 

@@ -46,6 +46,8 @@ class Suspicion:
         suggested_probability: of the other reading, in [0, 1].
         reason: in words.
         other: id of the copy that is labelled otherwise; empty for other kinds.
+        is_judged: whether the models can express the gold; of a copy whose gold they cannot, both
+            readings have the probability .5, and only the other copies decide.
     """
 
     index: int
@@ -58,6 +60,7 @@ class Suspicion:
     suggested_probability: float
     reason: str = ""
     other: str = ""
+    is_judged: bool = True
 
     @property
     def span(self) -> tuple[int, int]:
@@ -196,7 +199,8 @@ def weigh_copy(document: Document, copy: Copy, candidates: Candidates, other: st
     """A passage that is labelled otherwise elsewhere, with the probability that this place errs.
 
     Every copy is a vote that is right with probability .9, on top of what the models say: a
-    reading r with v copies has the weight p(r) · (.9 / .1)^v.
+    reading r with v copies has the weight p(r) · (.9 / .1)^v. Where the models cannot express the
+    gold of this place, the votes alone decide.
 
     Args:
         document: that of the copy.
@@ -204,8 +208,12 @@ def weigh_copy(document: Document, copy: Copy, candidates: Candidates, other: st
         candidates: what the models say of the document.
         other: the id of the document that has the passage otherwise.
     """
-    gold = _reading_probability(copy.gold, copy.suggested, candidates)
-    suggested = _reading_probability(copy.suggested, copy.gold, candidates)
+    not_judged = {entity.key for entity, _ in candidates.not_judged}
+    is_judged = not any(entity.key in not_judged for entity in copy.gold)
+    gold = suggested = 0.5
+    if is_judged:
+        gold = _reading_probability(copy.gold, copy.suggested, candidates)
+        suggested = _reading_probability(copy.suggested, copy.gold, candidates)
     odds = _RIGHT / (1 - _RIGHT)
     most = max(copy.num_same, copy.num_other)  # powers of differences: no overflow
     weights = [
@@ -217,7 +225,7 @@ def weigh_copy(document: Document, copy: Copy, candidates: Candidates, other: st
     wrong = 0.5 if total == 0 else 1.0 - weights[0] / total
     return Suspicion(
         copy.index, document.id, "copy", wrong, copy.gold, copy.suggested, gold, suggested,
-        other=other,
+        other=other, is_judged=is_judged,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from nertune.tokens.units import choose_unit, cut_visible
 from nertune.types import Document, Entity, Scope
 
 __all__ = ["Applied", "Change", "Tasks", "apply_corrections", "find_task_format", "join_files",
-           "name_documents", "save_tasks", "tasks_path"]  # fmt: skip
+           "name_documents", "save_tasks", "source_files", "tasks_path"]  # fmt: skip
 
 _ID, _AUDIT, _SUGGESTED = "nertune_id", "nertune_audit", "nertune_suggested"
 _FILE = "nertune_file"  # only where several files were audited together
@@ -180,14 +180,25 @@ def join_files(corpora: Sequence[Corpus]) -> Corpus:
     return replace(with_documents(corpora[0], documents), path=name, notices=notices)
 
 
+def source_files(corpus: Corpus) -> list[str]:
+    """The files of a corpus that `join_files` made, in order."""
+    own = str(corpus.path)
+    return list(dict.fromkeys(str(d.meta.get(_FILE, own)) for d in corpus.documents))
+
+
 def name_documents(documents: Sequence[Document]) -> list[str]:
     """An id for each document that no other of its file has: its own, with a number if need be."""
     seen: dict[tuple[Any, str], int] = {}
+    ids = {(document.meta.get(_FILE), document.id) for document in documents}
     names = []
     for document in documents:
-        key = document.meta.get(_FILE), document.id
+        file, name = key = document.meta.get(_FILE), document.id
         seen[key] = number = seen.get(key, 0) + 1
-        names.append(document.id if number == 1 and document.id else f"{document.id}#{number}")
+        if number > 1 or not name:
+            while (file, name := f"{document.id}#{number}") in ids:  # another document's own
+                number += 1
+            seen[key] = number
+        names.append(name)
     return names
 
 
@@ -217,10 +228,14 @@ def _task(
 
 
 def _apply_suggestions(document: Document, suspicions: Sequence[Suspicion]) -> list[Entity]:
-    """The entities with every suggestion that is more probable than what the gold has."""
+    """The entities with every suggestion that is more probable than what the gold has.
+
+    Other copies of a passage may outvote the models.
+    """
     entities = list(document.entities)
     for suspicion in suspicions:
-        if suspicion.suggested_probability <= suspicion.gold_probability:
+        is_likelier = suspicion.suggested_probability > suspicion.gold_probability
+        if not (suspicion.probability > 0.5 if suspicion.kind == "copy" else is_likelier):
             continue
         gone = {e.key for e in suspicion.gold}
         kept = [e for e in entities if e.key not in gone]

@@ -77,7 +77,7 @@ class Pool:
         scored: those that were ranked.
         units_scored: their units.
         total_score: the sum of their scores.
-        shortest: units of the shortest one that has any.
+        shortest: units of the shortest one that is too long; 0 if none is.
     """
 
     documents: int = 0

@@ -245,12 +245,12 @@ def _admit(
     if not num_units:
         seen.empty += 1
         return None
-    seen.shortest = min(seen.shortest or num_units, num_units)
     key = text_key(text)
     if key in known:
         seen.labelled += 1
     elif not wanted.budget.allows(num_units, 1):
         seen.too_long += 1
+        seen.shortest = min(seen.shortest or num_units, num_units)
     elif key in texts:
         seen.repeated += 1
     else:
@@ -278,7 +278,7 @@ def _refuse_nothing(candidates: Sequence[Candidate], seen: Pool, wanted: Wanted)
     if seen.too_long:
         raise ConfigError(
             f"--budget {wanted.budget.units}: every text that is left costs more; the shortest of "
-            f"the pool has {seen.shortest} units"
+            f"them has {seen.shortest} units"
         )
     raise DataError("every text of the pool is labelled already, or nearly equal to one that is")
 
@@ -303,7 +303,8 @@ def _cover(
     labelled: Sequence[Document],
 ) -> list[Candidate]:
     """Of the highest ranked, those that are far from each other and from the labelled ones."""
-    some = _spend(candidates, budget.times(_PRESELECTED))[:_MOST_VECTORS]
+    most = max(_MOST_VECTORS, len(_spend(candidates, budget)))  # as many as can be paid, at least
+    some = _spend(candidates, budget.times(_PRESELECTED))[:most]
     there = vectors.of(labelled) if labelled else None
     found = farthest_first(
         vectors.of([c.document for c in some]), [c.num_units for c in some], budget, there

@@ -35,7 +35,8 @@ def say_how(audit: Audit) -> str:
     models = f"{options.folds} folds" + (f" × {options.seeds} seeds" if options.seeds > 1 else "")
     return (
         f"{corpus.path}: {len(corpus.documents):,} documents, {corpus.num_entities:,} entities; "
-        f"{models}. Micro-F1 of the models on documents that they were not trained on: {f1}."
+        f"{models}. Micro-F1 of the models on documents that they were not trained on: {f1}. "
+        "p comes from their probabilities; it ranks places, and is no calibrated share of errors."
     )
 
 

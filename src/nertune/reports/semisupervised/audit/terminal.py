@@ -12,7 +12,7 @@ from nertune.reports.semisupervised.audit.tables import kinds_table, say_how, sa
 from nertune.reports.terminal import print_lines, to_rich
 from nertune.semisupervised.audit.audit import Audit
 from nertune.semisupervised.audit.records import describe_readings
-from nertune.semisupervised.audit.tasks import Applied, Tasks
+from nertune.semisupervised.audit.tasks import Applied, Tasks, source_files
 from nertune.storage.files import shorten
 
 __all__ = ["print_applied", "print_audit"]
@@ -47,8 +47,11 @@ def print_audit(audit: Audit, console: Console, *, page: Path, tasks: Tasks | No
         if left:
             told = f"{len(left):,} documents are left out, which {tasks.format} cannot hold, e.g. "
             print_lines([told + left[0]], console, "yellow")
-        print_lines([f"then:        nertune data audit {audit.corpus.path} --apply CORRECTED "
-                     "-o FIXED"], console)  # fmt: skip
+        first, *others = source_files(audit.corpus)
+        file, each = ("FILE", ", for each FILE") if others else (first, "")
+        print_lines(
+            [f"then:        nertune data audit {file} --apply CORRECTED -o FIXED{each}"], console
+        )
 
 
 def print_applied(applied: Applied, console: Console) -> None:
