@@ -15,17 +15,24 @@ import pytest
 from safetensors.numpy import load_file
 
 from helpers.commands import run
-from helpers.tiny import SENTENCES, make_settings, session_folder, write_jsonl
+from helpers.tiny import SENTENCES, make_predictor, make_settings, session_folder, write_jsonl
+from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
+from nertune.data.corpus import Corpus
 from nertune.errors import CheckpointError, ConfigError
 from nertune.evaluation.significance import Difference, Verdict
 from nertune.inference.predictor import Predictor
-from nertune.semisupervised.self_training import course
+from nertune.models.heads.calibration import Calibration
+from nertune.models.heads.marginals import tag_marginals
+from nertune.semisupervised.self_training import course, training
+from nertune.semisupervised.self_training.labelling import judge
 from nertune.semisupervised.self_training.options import Options
 from nertune.semisupervised.self_training.results import (
     Comparison,
+    Round,
     SelfTrainingResult,
 )
+from nertune.semisupervised.self_training.source import TeacherSource
 from nertune.semisupervised.self_training.training import Request, self_train
 from nertune.training.observer import Observer
 
@@ -193,6 +200,78 @@ def test_a_foreign_model_is_not_replaced(tmp_path: Path) -> None:
         self_train(request, overwrite=True)
 
 
+def test_what_another_left_is_neither_removed_nor_learned_from(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    mine = request.output / "seed-1" / "pool.jsonl.gz"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+
+    for values in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(ConfigError, match="seed-1 was not written by self-train"):
+            self_train(request, **values)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_head_without_tag_probabilities_is_refused_before_the_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Chainless:
+        """Stands for a head of a plugin."""
+
+    monkeypatch.setattr(training, "build_head", lambda *_: Chainless())
+    request = make_request(tmp_path)
+
+    with pytest.raises(ConfigError, match="this one is a Chainless"):
+        self_train(request)
+    assert not request.output.exists()
+
+
+@pytest.mark.parametrize("variant", ["lstm", "full-crf"])
+def test_soft_targets_and_doubts_are_calibrated(tmp_path: Path, variant: str) -> None:
+    predictor = make_predictor(make_settings(tmp_path, variant))
+    predictor.calibration = Calibration(temperature=3.0)
+    _, result = finished("soft", variant)
+    manifest = read_manifest(result.output / "model")
+    source = TeacherSource(predictor, manifest, SENTENCES)
+    head = predictor.tagger.head
+
+    targets = source.prepare(predictor.segmenter, head, tmp_path / "soft")
+    doubts = [judged.outside_U for judged in judge(predictor, SENTENCES)]
+
+    _, emissions = predictor.emissions(SENTENCES)
+    expected = tag_marginals(emissions, head.chain(), temperature=3.0)
+    found = np.concatenate([targets.store.tags(i) for i in range(len(targets.windows))])
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=2e-3)
+    outside = predictor.tagset.find("O", "")
+    for ours, theirs in zip(doubts, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs[:, outside], atol=1e-6)
+    plain = np.concatenate(tag_marginals(emissions, head.chain()))
+    assert np.abs(found - plain).max() > 0.01
+    key = source.key
+    predictor.calibration = Calibration()
+    assert source.key != key
+
+
+def test_students_that_were_not_done_are_reported() -> None:
+    """Only where none of them is better than the teacher."""
+    _, result = finished("soft", "lstm")
+    [seed] = result.seeds
+    teacher = replace(seed.rounds[0], trained=replace(seed.rounds[0].trained, f1=1.0))
+    best_epochs = (2, 1)  # of two
+    students = [
+        replace(one, trained=replace(one.trained, f1=0.5, epochs=2, best_epoch=best))
+        for one, best in zip(seed.rounds[1:], best_epochs, strict=True)
+    ]
+
+    def notices(*rounds: Round) -> str:
+        corpus = Corpus.from_documents(SENTENCES)
+        return " ".join(training._notices(corpus, [replace(seed, rounds=rounds)], "test"))
+
+    assert "1 of 2 such students were best in their last epoch" in notices(teacher, *students)
+    better = replace(teacher, trained=replace(teacher.trained, f1=0.1))
+    assert "last epoch" not in notices(better, *students)
+
+
 def _difference(verdict: Verdict, points: float) -> Difference:
     return Difference(points / 100, (-0.01, 0.03), 0.4, verdict, 3)
 
@@ -263,6 +342,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert "needs data.dev" in error("-u", texts, "--set", "data.dev=")
     assert "expected soft or hard" in error("-u", texts, "--labels", "firm")
     assert "expected numbers" in error("-u", texts, "--seeds", "a")
+    assert "expected numbers from 0" in error("-u", texts, "--seeds", "-1")
     assert "gone.txt" in error("-u", tmp_path / "gone.txt")
     assert not (tmp_path / "x").exists()
     assert "no text is left" in error("-u", tmp_path / "train.jsonl")

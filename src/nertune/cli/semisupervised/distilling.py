@@ -57,7 +57,7 @@ def distill(
     ] = False,
     set_: Sets = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Also score data.test, all of them.")
+        bool, typer.Option("--test", help="Also score teachers and students on data.test.")
     ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,

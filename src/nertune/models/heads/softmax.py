@@ -109,7 +109,7 @@ def soft_cross_entropy(logits_RLK: Tensor, targets_RLK: Tensor, temperature: flo
 
     Args:
         logits_RLK: the student's.
-        targets_RLK: the teacher's probabilities; where all are 0, nothing is learnt.
+        targets_RLK: the teacher's probabilities; where all are 0, nothing is learned.
         temperature: that by which the teacher was softened.
     """
     log_RLK = (logits_RLK.float() / temperature).log_softmax(dim=-1)

@@ -26,6 +26,7 @@ from nertune.experiments.folder import RunFolder
 from nertune.experiments.train import train
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import build_head, soft_head
+from nertune.semisupervised.budget import same_budget
 from nertune.semisupervised.distillation.teachers import Teachers, load_teachers
 from nertune.semisupervised.distillation.text import TaughtText, UnlabelledText
 from nertune.storage.atomic import write_json
@@ -210,7 +211,7 @@ def _check(settings: Settings, options: DistillOptions) -> None:
     if options.score_test and not settings.data.test:
         raise ConfigError("--test: data.test is empty; name the file, e.g. --set data.test=FILE")
     soft_head(build_head(settings.model.decoder, TagSet.from_labels(["X"])))
-    for own in (settings, _baseline_settings(settings, 0)):
+    for own in (settings, _baseline_settings(settings)):
         folder = RunFolder(own.run.dir)
         # A finished baseline of other steps is seen when it is its turn.
         if own is settings or not options.resume:
@@ -302,12 +303,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _baseline_settings(settings: Settings, num_batches: int) -> Settings:
+def _baseline_settings(settings: Settings) -> Settings:
     run = settings.run.model_copy(
         update={"dir": settings.run.dir / "baseline", "name": f"{settings.run.name} baseline"}
     )
-    loop = settings.train.model_copy(update={"epoch_batches": num_batches})
-    return settings.model_copy(update={"run": run, "train": loop})
+    return settings.model_copy(update={"run": run})
 
 
 def _train_baseline(
@@ -317,11 +317,11 @@ def _train_baseline(
     options: DistillOptions,
     observers: Sequence[Observer],
 ) -> dict[str, Any]:
-    """The same recipe without teachers, with as many batches in each of as many epochs."""
-    epochs = max(1, len(record["epochs"]))
-    num_batches = max(1, round(record["steps"] / epochs * settings.train.accumulate))
-    own = _baseline_settings(settings, num_batches)
-    _LOG.info("the student without teachers: %s batches an epoch, as with them", f"{num_batches:,}")
+    """The same recipe without teachers, for as many epochs and steps."""
+    epochs, steps = len(record["epochs"]), record["steps"]
+    own = same_budget(_baseline_settings(settings), epochs=epochs, steps=steps)
+    _LOG.info("%s", f"the student without teachers: {epochs:,} epochs, {steps:,} steps, as with "
+                    "them")  # fmt: skip
     try:
         return train(
             own, corpora=corpora, observers=observers, score_test=options.score_test,

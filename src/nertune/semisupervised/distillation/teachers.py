@@ -65,8 +65,7 @@ class Teacher:
         The temperature that the teacher was calibrated with, if it was, comes on top.
         """
         head: Any = self.predictor.tagger.head
-        calibration = getattr(self.predictor, "calibration", None)
-        own = 1.0 if calibration is None else float(calibration.temperature)
+        own = self.predictor.calibration.temperature
         return Conversion(head.chain(), tagset, self.renamed, temperature * own)
 
 
@@ -209,7 +208,9 @@ def _hash(name: str) -> str:
     for file, found in sorted(manifest.files.items()):
         if Path(file).suffix != ".md":
             digest.update(f"{file} {found}\n".encode())
-    digest.update(str(getattr(manifest, "encoder_sha256", "")).encode())
+    digest.update(manifest.encoder_sha256.encode())
+    if manifest.calibration is not None:
+        digest.update(f" {manifest.calibration.temperature!r}".encode())
     return digest.hexdigest()
 
 

@@ -50,7 +50,7 @@ class UnlabelledText:
         sha256: over the chosen texts.
 
     Raises:
-        DataError: a file cannot be read, or all of them hold no text.
+        DataError: a file cannot be read, or only once (a pipe), or all of them hold no text.
         ConfigError: no file is given.
     """
 
@@ -66,6 +66,13 @@ class UnlabelledText:
         if not files:
             raise ConfigError("--unlabelled: name at least one file of text")
         self.files, self._format = expand_files(list(files))[0], format
+        for path in self.files:
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise DataError(
+                    "is no file but a pipe or device, and the text is read several times: write it "
+                    "to a file",
+                    path=path,
+                )
         self._chosen: set[int] | None = None
         self.num_documents = sum(1 for _ in self._read())
         if not self.num_documents:

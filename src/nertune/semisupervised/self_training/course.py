@@ -15,7 +15,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from nertune.data.corpus import Corpus
 from nertune.errors import DataError
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor, load_model
+from nertune.semisupervised.budget import same_budget
 from nertune.semisupervised.self_training.labelling import PseudoLabels, label_pool
 from nertune.semisupervised.self_training.options import Options, student_epochs
 from nertune.semisupervised.self_training.pool import (
@@ -180,14 +180,11 @@ class Course:
 
     def _baseline(self, rounds: Sequence[Trained]) -> Trained:
         """The labelled data alone, for as many steps, with as many looks at dev."""
-        epochs = sum(one.epochs for one in rounds)
-        steps = math.ceil(sum(one.steps for one in rounds) / epochs)
-        changes = {
-            "train.epochs": epochs,
-            "train.epoch_batches": steps * self.settings.train.accumulate,
-            "train.patience": 0,
-        }
-        settings = change_settings(self.settings, changes)
+        settings = same_budget(
+            self.settings,
+            epochs=sum(one.epochs for one in rounds),
+            steps=sum(one.steps for one in rounds),
+        )
         return self._train("baseline", "baseline", settings, self.corpora["train"])
 
 

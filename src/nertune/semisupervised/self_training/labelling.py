@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nertune.data.inputs import in_batches
-from nertune.errors import ConfigError
 from nertune.inference.predictor import Predictor
 from nertune.models.heads.marginals import tag_marginals
 from nertune.semisupervised.self_training.options import Options
@@ -85,15 +84,7 @@ def label_pool(
         labelled: what a person has labelled, which says how frequent the labels are.
         dev: chooses the thresholds of hard labels.
         options: of self-training.
-
-    Raises:
-        ConfigError: the teacher's head has no probabilities of tags.
     """
-    if not hasattr(teacher.tagger.head, "chain"):
-        raise ConfigError(
-            f"self-train needs a head that gives each unit probabilities of tags (softmax, crf), "
-            f"and this one is a {type(teacher.tagger.head).__name__}"
-        )
     thresholds: Thresholds | None = None
     too_uncertain = 0
     found: list[Document] = []
@@ -133,12 +124,13 @@ def label_pool(
 
 
 def judge(teacher: Predictor, documents: Sequence[Document]) -> Iterator[Judged]:
-    """Tag documents, with the probability of each unit to belong to no entity."""
+    """Tag documents, with each unit's calibrated probability to belong to no entity."""
     head = teacher.tagger.head
     outside = [i for (role, _), i in teacher.tagset.parts.items() if role == "O"]
     for batch in in_batches(documents):
         encodings, emissions = teacher.emissions(batch)
-        marginals = tag_marginals(emissions, head.chain())
+        temperature = teacher.calibration.temperature
+        marginals = tag_marginals(emissions, head.chain(), temperature=temperature)
         tagged = teacher.tag_documents(batch)
         for document, encoding, tags_UK in zip(tagged, encodings, marginals, strict=True):
             yield Judged(document, encoding.units, tags_UK[:, outside].sum(axis=1))

@@ -66,7 +66,8 @@ def student_epochs(epochs: int, *, units: int, all_units: int) -> int:
     """Epochs of a student that reads more units than its teacher.
 
     With m times the units, m^(−2/3) times the epochs and so m^(1/3) times the steps: the rule by
-    which `nertune compare --sizes` trains on parts of a corpus.
+    which `nertune compare --sizes` trains on parts of a corpus. It holds for a recipe whose epochs
+    suit the labelled data: where they are few for so little data, a student has few as well.
 
     Args:
         epochs: of the recipe, for `units` labelled units.

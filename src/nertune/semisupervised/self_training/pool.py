@@ -11,11 +11,11 @@ from pathlib import Path
 
 from nertune.data.corpus import Corpus
 from nertune.data.formats.values import Join
-from nertune.data.inputs import expand_files, input_format, read_files
+from nertune.data.inputs import expand_files, read_files
 from nertune.data.samples import resolve_data
 from nertune.errors import DataError
 from nertune.pretraining.exclusion import Exclusion
-from nertune.pretraining.text import raw_lines
+from nertune.pretraining.text import is_labelled, raw_lines
 from nertune.types import Document, Scope
 
 __all__ = ["Pool", "PoolCounts", "draw_pool", "read_unlabelled"]
@@ -141,18 +141,19 @@ def read_unlabelled(paths: Sequence[Path], *, join: Join) -> Iterator[Document]:
         join: what joins the source tokens of a file, as in the training data.
 
     Raises:
-        DataError: a file or a line of it cannot be read.
+        DataError: a file or a line of it cannot be read, or a labelled file is packed with xz.
     """
     files, left_out = expand_files([resolve_data(str(path)) for path in paths])
     if left_out:
         _LOG.info("%s", f"unlabelled: {len(left_out)} files are of no format, e.g. {left_out[0]}")
     for path in files:
-        if path.suffix.lower() == ".xz":
+        labelled = path.is_file() and is_labelled(path)
+        if path.suffix == ".xz":
             for number, line in raw_lines(path):
                 if text := line.strip():
                     yield Document(text, id=f"{path.name}:{number}")
             continue
-        if path.is_file() and input_format(path).holds.entities:
+        if labelled:
             _LOG.info("%s", f"unlabelled: {path}: what it is labelled with is not read")
         for document in read_files([path], join=join):
             if document.text.strip():

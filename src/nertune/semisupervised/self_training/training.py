@@ -24,6 +24,9 @@ from nertune.evaluation.significance import compare_counts
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import describe_data, first_difference
 from nertune.inference.predictor import load_model
+from nertune.labels.tagset import TagSet
+from nertune.models.heads.base import build_head, soft_head
+from nertune.models.heads.calibration import has_chain
 from nertune.semisupervised.self_training.course import Course, change_settings
 from nertune.semisupervised.self_training.options import Options
 from nertune.semisupervised.self_training.results import (
@@ -126,6 +129,16 @@ def _check(request: Request) -> None:
         )
     if not request.seeds or len(set(request.seeds)) != len(request.seeds):
         raise ConfigError(f"--seeds {request.seeds}: expected different numbers, at least one")
+    if not all(0 <= seed < 2**32 for seed in request.seeds):
+        raise ConfigError(f"--seeds {request.seeds}: expected numbers from 0 to 4,294,967,295")
+    head = build_head(settings.model.decoder, TagSet.from_labels(["X"]))
+    if not has_chain(head):
+        raise ConfigError(
+            "self-train needs a head that gives each unit probabilities of tags (softmax, crf), "
+            f"and this one is a {type(head).__name__}"
+        )
+    if request.options.labels == "soft":
+        soft_head(head)
 
 
 def _without_missing_test(request: Request) -> Settings:
@@ -147,13 +160,14 @@ def _begin(
         raise ConfigError("--resume and --overwrite exclude each other")
     output, path = request.output, request.output / _PLAN
     plan = _plan(request, corpora)
-    if not path.exists() and (output / "model").exists():
+    ours = [one for one in (output / "model", *sorted(output.glob("seed-*"))) if one.exists()]
+    if ours and not path.exists():
         raise ConfigError(
-            f"--output: {output / 'model'} was not written by self-train, which would replace it; "
-            "use another --output"
+            f"--output: {ours[0]} was not written by self-train, which would replace it; use "
+            "another --output"
         )
     # A plan alone is of a start that failed, e.g. since a file was not there.
-    if path.exists() and any(output.glob("seed-*/*")) and not overwrite:
+    if any(output.glob("seed-*/*")) and not overwrite:
         if not resume:
             raise ConfigError(
                 f"--output: {output} holds self-training; use --resume to continue it, --overwrite "
@@ -192,12 +206,12 @@ def _plan(request: Request, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
 
 
 def _remove(output: Path) -> None:
-    """Only what self-training writes; the plan goes first."""
-    (output / _PLAN).unlink(missing_ok=True)
+    """Only what self-training writes; the plan, which says whose the rest is, goes last."""
     for name in ("report.json", "report.md"):
         (output / name).unlink(missing_ok=True)
     for folder in (output / "model", *output.glob("seed-*")):
         shutil.rmtree(folder, ignore_errors=True)
+    (output / _PLAN).unlink(missing_ok=True)
 
 
 def _course(
@@ -295,6 +309,13 @@ def _notices(scored: Corpus, results: Sequence[SeedResult], split: str) -> tuple
             f"No student was better on dev than its teacher with seed {', '.join(stayed)}: there "
             "round 0 is the best."
         )
+        students = [one.trained for seed in results if not seed.best.number
+                    for one in seed.rounds[1:]]  # fmt: skip
+        if growing := [one.epochs for one in students if one.best_epoch == one.epochs]:
+            told.append(
+                f"{len(growing)} of {len(students)} such students were best in their last epoch, "
+                f"after {min(growing)} epochs or more: they may need more, see --epochs."
+            )
     told += [
         f"{split.capitalize()} data of {caveat}."
         for caveat in caveats(len(scored.documents), scored.num_entities)
