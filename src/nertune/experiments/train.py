@@ -84,7 +84,7 @@ def train(
         overwrite: replace what an earlier run left in the folder.
         observers: are told about progress; what they raise ends the run.
         corpora: by split, in the place of the files that `settings.data` names.
-        soft: unlabelled text with a teacher, learnt beside the training data, which may be empty.
+        soft: unlabelled text with a teacher, learned beside the training data, which may be empty.
 
     Returns:
         The record, as in `record.json`.
@@ -247,7 +247,7 @@ def _refuse_other_soft(record: dict[str, Any], folder: RunFolder, soft: SoftSour
     before, now = (record.get("soft") or {}).get("key"), None if soft is None else soft.key
     if before != now:
         raise CheckpointError(
-            f"{folder.path}: the finished run learnt from other unlabelled text, another teacher, "
+            f"{folder.path}: the finished run learned from other unlabelled text, another teacher, "
             "or with other weights of it; use overwrite to train again, or another run.dir"
         )
 
