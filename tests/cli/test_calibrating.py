@@ -152,7 +152,7 @@ def test_calibrate_again(model: Path, folder: Path, tmp_path: Path) -> None:
     few = write_jsonl(tmp_path / "few.jsonl", SENTENCES[:2])
     done = run("calibrate", model, few)
     assert done.code == 2
-    assert "needs 30 entities found" in done.stderr
+    assert "needs 30 entities found in fully labelled documents" in done.stderr
     assert (model / MANIFEST).read_bytes() == before
     done = run("calibrate", model, folder / "spoilt.jsonl", "--json")
     assert json.loads(done.stdout)["calibration"] == json.loads(before)["calibration"]

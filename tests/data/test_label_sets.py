@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.tiny import make_settings, write_jsonl
 from nertune.config.run import Settings, TrainFile, parse_settings
+from nertune.data.corpus import save_documents
 from nertune.data.label_sets import describe_scopes
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError
@@ -59,6 +61,22 @@ def test_files_of_one_label_set_are_labelled_in_full(files: tuple[str, str]) -> 
     assert load(a).documents == alone.documents
 
 
+def test_a_document_s_own_scope_is_narrowed_by_its_file(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    """Spans of which nothing is known do not make a file of people one of places, too."""
+    own = (Scope(unknown=((3, 5),)), Scope(("PERSON", "TIME")), Scope(complete=False))
+    documents = [Document("王明在北京", (Entity(0, 2, "PERSON"),), scope=scope) for scope in own]
+    file = str(tmp_path / "own.jsonl")
+    save_documents(file, documents)
+    assert [d.scope for d in load(file, files[1]).documents[:3]] == [
+        Scope(("PERSON",), unknown=((3, 5),)), own[1], Scope(("PERSON",), False),
+    ]  # fmt: skip
+    found = load({"file": file, "complete": False}, files[1]).documents[:3]
+    assert [d.scope.complete for d in found] == [False] * 3
+    assert [d.scope for d in load(file, files[0]).documents[:3]] == [*own]
+
+
 def test_the_hash_knows_files_maps_and_scopes(files: tuple[str, str]) -> None:
     a, b = files
     found = {
@@ -77,7 +95,9 @@ def test_the_hash_knows_files_maps_and_scopes(files: tuple[str, str]) -> None:
         ({"file": "a", "map": {"PER": "X"}}, "map of .*no entity is labelled 'PER'.*did you mean"),
         ({"file": "a", "labels": ["LOC"]}, "lack 'PERSON', which occurs in it"),
         ({"file": "a", "lables": ["LOC"]}, "file 1: unknown key 'lables'; did you mean labels"),
+        ({"file": "a", "labels": ["PERSON", ""]}, "file 1: labels: a label is empty"),
         ({"map": {}}, "file 1: file: Field required"),
+        ("", "file 1: file: String should have at least 1"),
         (3, "file 1: expected a name or a table"),
     ],
 )
@@ -89,8 +109,9 @@ def test_errors_name_the_file(files: tuple[str, str], table: Any, told: str) -> 
 
 
 def test_a_file_stands_there_once(files: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError, match="twice"):
-        load(files[0], files[0])
+    for again in (files[0], os.path.relpath(files[0])):
+        with pytest.raises(ConfigError, match="twice"):
+            load(files[0], again)
     with pytest.raises(ConfigError, match=r"data\.train is empty"):
         load()
 

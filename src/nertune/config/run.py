@@ -102,6 +102,13 @@ class TrainFile(Section):
     def _expand(cls, value: str) -> str:
         return _expand_variables(value)
 
+    @field_validator("labels")
+    @classmethod
+    def _refuse_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if not all(value or ()):
+            raise ValueError("a label is empty")
+        return value
+
 
 class DataSettings(Section):
     """The corpora and how to read them."""
@@ -175,7 +182,7 @@ def _train_file(value: Any, number: int) -> TrainFile:
     if isinstance(value, TrainFile):
         return value
     if isinstance(value, str):
-        return TrainFile(file=value)
+        value = {"file": value}
     known = list(TrainFile.model_fields)
     if not isinstance(value, Mapping):
         raise ValueError(f"file {number}: expected a name or a table with {', '.join(known)}")
@@ -190,7 +197,8 @@ def _train_file(value: Any, number: int) -> TrainFile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ValueError(f"file {number}: {key}: {first['msg']}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"file {number}: {key}: {told}") from error
 
 
 class ModelSettings(Section):

@@ -26,19 +26,17 @@ def join_files(corpora: Sequence[Corpus], files: Sequence[TrainFile]) -> Corpus:
 
     Where the files have different labels, or say which they are labelled for, each document gets
     the scope of its file: text without an entity then holds none of the file's labels, and may hold
-    one of the others. A document that has a scope of its own keeps it.
+    one of the others. A document's own scope keeps its labels, if it names any, and its unknown
+    spans.
 
     Args:
-        corpora: the files as they were read.
+        corpora: the files as they were read, at least one.
         files: what the settings say of each, in the same order.
 
     Raises:
-        ConfigError: there is no file, one stands there twice, or a map or labels do not fit what
-            is in a file.
+        ConfigError: a file stands there twice, or a map or labels do not fit what is in a file.
     """
-    if not files:
-        raise ConfigError("data.train is an empty list: expected at least one file")
-    twice = [str(path) for path, n in Counter(c.path for c in corpora).items() if n > 1]
+    twice = [str(path) for path, n in Counter(c.path.resolve() for c in corpora).items() if n > 1]
     if twice:
         raise ConfigError(f"data.train names {twice[0]} twice: name each file once")
     renamed = [_rename(corpus, file) for corpus, file in zip(corpora, files, strict=True)]
@@ -51,7 +49,7 @@ def join_files(corpora: Sequence[Corpus], files: Sequence[TrainFile]) -> Corpus:
         labels = _labels_of(corpus, file, differ=differ)
         scope = Scope(labels, file.complete)
         documents += (
-            d if scope.is_full or d.scope != Scope() else replace(d, scope=scope)
+            d if scope.is_full else replace(d, scope=_narrow(d.scope, scope))
             for d in corpus.documents
         )
         described.append(
@@ -83,6 +81,12 @@ def join_files(corpora: Sequence[Corpus], files: Sequence[TrainFile]) -> Corpus:
     )
 
 
+def _narrow(scope: Scope, of_file: Scope) -> Scope:
+    """A document's scope with what its file says; the document's own labels go first."""
+    labels = of_file.labels if scope.labels is None else scope.labels
+    return Scope(labels, scope.complete and of_file.complete, scope.unknown)
+
+
 def _rename(corpus: Corpus, file: TrainFile) -> Corpus:
     if not file.map:
         return corpus
@@ -111,7 +115,7 @@ def _tell_conflicts(corpora: Sequence[Corpus], files: Sequence[TrainFile]) -> No
     for corpus, file in zip(corpora, files, strict=True):
         for old, new in file.map.items():
             keeping = [c.path for c in corpora if old in c.labels and c is not corpus]
-            if new and keeping:
+            if new not in ("", old) and keeping:
                 _LOG.warning(
                     "%s",
                     f"data.train: {corpus.path} maps {old} to {new}, but {keeping[0]} keeps {old}: "

@@ -26,17 +26,17 @@ def calibrate(predictor: Predictor, documents: Sequence[Document]) -> FittedCali
 
     Args:
         predictor: its calibration is replaced; nothing is changed where none can be fitted.
-        documents: with gold entities, not trained on.
+        documents: with gold entities, not trained on; those that are labelled in part are left out.
 
     Returns:
-        What was fitted; `None` where there are too few predicted entities.
+        What was fitted; `None` where too few entities are predicted in fully labelled documents.
     """
     encodings, scores = predictor.emissions(documents)
     units = [encoding.units for encoding in encodings]
     fitted = fit_calibration(predictor.tagger.head, scores, documents, units)
     if fitted is None:
-        _LOG.info("%s", "scores are not calibrated: that needs 30 entities found on dev, some of "
-                        "them right and some wrong")  # fmt: skip
+        _LOG.info("%s", "scores are not calibrated: that needs 30 entities found in fully labelled "
+                        "documents of dev, some of them right and some wrong")  # fmt: skip
         return None
     predictor.calibration = fitted.calibration
     if not fitted.steps:
@@ -77,8 +77,8 @@ def calibrate_model(
     fitted = calibrate(predictor, corpus.documents)
     if fitted is None:
         raise DataError(
-            "the tagger's scores cannot be calibrated on it: that needs 30 entities found, some of "
-            "them right and some wrong; give more documents",
+            "the tagger's scores cannot be calibrated on it: that needs 30 entities found in fully "
+            "labelled documents, some of them right and some wrong; give more documents",
             path=corpus.path,
         )
     save_calibration(folder, fitted.calibration)

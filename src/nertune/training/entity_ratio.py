@@ -49,7 +49,8 @@ def choose_entity_ratio(
             "speaks against entities there, so expect far too many"
         )
         return None
-    if getattr(head, "allowed", None) is None:
+    has_units = callable(getattr(head, "expected_entity_units", None))
+    if getattr(head, "allowed", None) is None or not has_units:
         told = "unmarked text of training documents is unknown, and the head keeps no entity ratio"
         if settings.entity_ratio is not None:
             raise ConfigError(f"train.entity_ratio: {told}; set it to 0, or use softmax or crf")

@@ -10,7 +10,7 @@ import pytest
 from nertune.data import map_labels
 from nertune.data.editing.labels import Clash, nearest_label, read_label_map
 from nertune.errors import ConfigError
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 
 def test_renamed_and_dropped() -> None:
@@ -98,3 +98,13 @@ def test_files_that_are_no_maps(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"--labels .*{name}"):
         read_label_map(str(tmp_path / name))
+
+
+def test_a_scope_has_a_new_label_where_all_that_it_is_made_of_were_in_it() -> None:
+    """A document that was looked through for A alone may hold B, which has the same name now."""
+    scopes = [Scope(("A",)), Scope(("B",)), Scope(("A", "B")), Scope(("A", "C")), Scope()]
+    documents = [Document("x", scope=scope) for scope in scopes]
+    found = [d.scope.labels for d in map_labels(documents, {"A": "B"}).documents]
+    assert found == [(), (), ("B",), ("C",), None]
+    found = [d.scope.labels for d in map_labels(documents, {"A": "D", "C": ""}).documents]
+    assert found == [("D",), ("B",), ("B", "D"), ("D",), None]

@@ -25,12 +25,16 @@ def test_every_format_is_listed() -> None:
         assert format.title
     conll = next(line for line in page.splitlines() if line.startswith("| `conll` |"))
     assert "| required | borders | tokens only | tokens | excluded |" in conll
+    assert "| no | no | no | no spans | required |" in conll
+    assert "| `jsonl` | JSONL spans | yes | yes | yes | yes |" in page
 
 
 def test_the_command() -> None:
     outcome = run("data", "formats")
     assert outcome.code == 0
     assert all(format.name in outcome.stdout for format in all_formats())
+    holders = [format for format in all_formats() if format.holds.scope != "none"]
+    assert outcome.stdout.count("scope") == len(holders) > 0
     found = json.loads(run("data", "formats", "--json").stdout)["formats"]
     assert [f["name"] for f in found] == [format.name for format in all_formats()]
     assert run("data", "formats", "--markdown").stdout == formats_markdown()

@@ -6,7 +6,7 @@ import difflib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -154,18 +154,24 @@ def map_labels(documents: Sequence[Document], names: Mapping[str, str]) -> Mappe
             replace(
                 document,
                 entities=tuple(e for _, e in kept if id(e) not in gone),
-                scope=_map_scope(document.scope, names),
+                scope=_map_scope(document.scope, names, present),
             )
         )
     return Mapped(tuple(changed), dict(renamed), dict(dropped), tuple(clashes))
 
 
-def _map_scope(scope: Scope, names: Mapping[str, str]) -> Scope:
-    """A scope under other labels; a new one is in it where all that it is made of are."""
+def _map_scope(scope: Scope, names: Mapping[str, str], present: Collection[str]) -> Scope:
+    """A scope under other labels; a new one is in it where all that it is made of are.
+
+    Args:
+        scope: under the old labels.
+        names: the new label of each old one; `""` drops it.
+        present: all old labels of the corpus.
+    """
     if scope.labels is None:
         return scope
     sources: dict[str, set[str]] = {}
-    for old in {*scope.labels, *names}:
+    for old in present:
         sources.setdefault(names.get(old, old), set()).add(old)
     new = (label for label, old in sources.items() if label and old.issubset(scope.labels or ()))
     return replace(scope, labels=tuple(new))

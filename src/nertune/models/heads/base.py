@@ -231,6 +231,8 @@ class SequenceHead(Head, Protocol):
     Attributes:
         allowed: the sets of tags that targets below `UNKNOWN` name, for a loss that sums over them;
             `None`, as by default, in a head whose loss does not: it gets `UNKNOWN` in their place.
+            A head that has them may have `expected_entity_units` (`heads.entity_ratio`), too;
+            without it, it keeps no `train.entity_ratio`.
     """
 
     allowed: AllowedTags | None = None
@@ -252,16 +254,6 @@ class SequenceHead(Head, Protocol):
             for unit, unmarked in alignment.unmarked.items():
                 ids[unit] = self.allowed.find(unmarked)
         return Targets(ids, alignment.lost, alignment.trimmed)
-
-    def expected_entity_units(
-        self, logits_BUK: Tensor, mask_BU: Tensor, first_B: Tensor, last_B: Tensor
-    ) -> Tensor | None:
-        """How many units of each row are in entities, as the head expects it; differentiable.
-
-        The axes are those of `loss`. `None`, as by default, of a head that does not compute it: it
-        cannot be trained with `train.entity_ratio`.
-        """
-        return None
 
     def spans(self, scores: Scores) -> list[list[TokenSpan]]:
         """The entities under the most probable legal tag sequence (`decoding.viterbi`)."""

@@ -41,7 +41,9 @@ class EntityRatio:
         """The penalty of a batch; 0 where it has no such window.
 
         Args:
-            head: a `SequenceHead` that gives `expected_entity_units` and has `allowed` tags.
+            head: a `SequenceHead` with `allowed` tags, whose `expected_entity_units` takes what its
+                `loss` takes but for the targets, and gives the expected number of units in entities
+                of each row, `[B]`, differentiable.
             logits_BUK: the classifier's outputs at the units.
             batch: with targets of that head.
         """

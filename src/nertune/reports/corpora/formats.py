@@ -28,8 +28,8 @@ _TEXT = {
     "title": "a title and an abstract",
     "tokens": "tokens only",
 }
-_HEADS = ("format", "what", "overlap", "fragments", "scores", "tokens", "id, metadata", "text",
-          "offsets", "end")  # fmt: skip
+_HEADS = ("format", "what", "overlap", "fragments", "scores", "scope", "tokens", "id, metadata",
+          "text", "offsets", "end")  # fmt: skip
 _FILE_HEADS = ("format", "a file is", "suffixes", "read", "written")
 _INTRODUCTION = """\
 # Formats
@@ -44,6 +44,7 @@ what the target format cannot hold. [Data files](data.md) describes how files ar
 | overlap | entities that share characters, e.g. nested ones |
 | fragments | discontinuous entities |
 | scores | probabilities of entities |
+| scope | [partial labels](few-labels.md#partial-labels); *no spans*: all but unknown spans |
 | tokens | the source's own tokens; *required*: a text without tokens is cut into units |
 | id, metadata | the document's id, other values; *borders*: only where a source document begins |
 | text | which texts can be held; *tokens only*: not what stands between tokens |
@@ -99,8 +100,8 @@ def print_formats(console: Console) -> None:
         table.add_column(head, overflow="fold")
     for format in list_formats():
         _, _, *marks, tokens, about, _, _, _ = _row(format)
-        names = ("overlap", "fragments", "scores")
-        held = [name for name, mark in zip(names, marks, strict=True) if mark == "yes"]
+        names = ("overlap", "fragments", "scores", "scope")
+        held = [name for name, mark in zip(names, marks, strict=True) if mark not in ("no", "–")]
         held += {"yes": ["tokens"], "required": ["tokens (required)"]}.get(tokens, [])
         held += [] if about in ("no", "–") else [about]
         how = "read" if not format["writes"] else "written" if not format["reads"] else ""
@@ -112,8 +113,9 @@ def print_formats(console: Console) -> None:
 def _row(format: dict[str, Any]) -> tuple[str, ...]:
     holds = format["holds"]
     if not holds["entities"]:
-        return (f"`{format['name']}`", format["title"], *["–"] * 5, _TEXT[holds["text"]], "–", "–")
+        return (f"`{format['name']}`", format["title"], *["–"] * 6, _TEXT[holds["text"]], "–", "–")
     tokens = {"none": "no", "optional": "yes", "required": "required"}[holds["tokens"]]
+    scope = {"none": "no", "labels": "no spans", "all": "yes"}[holds["scope"]]
     about = [name for name, key in (("id", "ids"), ("metadata", "metadata")) if holds[key]]
     if holds["borders"] and not holds["metadata"]:
         about.append("borders")
@@ -123,6 +125,7 @@ def _row(format: dict[str, Any]) -> tuple[str, ...]:
         f"`{format['name']}`",
         format["title"],
         *("yes" if holds[key] else "no" for key in ("overlap", "fragments", "scores")),
+        scope,
         tokens,
         ", ".join(about) or "no",
         _TEXT[holds["text"]],
