@@ -241,6 +241,16 @@ class Document:
         """The same document with other entities."""
         return replace(self, entities=tuple(entities))
 
+    def with_predictions(self, entities: Iterable[Entity]) -> Document:
+        """The same document with a model's entities, in the place of gold or an earlier answer.
+
+        The scope is that of the gold, so it goes; so does the note that a model abstained.
+        """
+        meta = self.meta
+        if meta.get("abstained") is True:
+            meta = {k: v for k, v in meta.items() if k not in ("abstained", "confidence")}
+        return replace(self, entities=tuple(entities), meta=meta, scope=Scope())
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Document:
         """A document from plain values: `text`, and `entities` as dicts or `[start, end, label]`.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from helpers.artifacts import edit_json
 from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, session_folder, tiny_rates, write_jsonl
 from nertune.artifacts.manifest import MANIFEST, read_manifest
+from nertune.artifacts.save import save_calibration
 from nertune.data.corpus import load_corpus
 from nertune.evaluation.reliability import measure_reliability
 from nertune.experiments.train import train
@@ -137,6 +140,22 @@ def test_no_answer_for_what_is_not_sure(model: Path, tmp_path: Path) -> None:
     assert "(no answer: confidence 0." in shown
 
 
+def test_an_answer_is_not_taken_for_an_earlier_one(model: Path, tmp_path: Path) -> None:
+    """Of a file in which another model abstained."""
+    earlier = tmp_path / "earlier.jsonl"
+    marks = {"entities": [], "abstained": True, "confidence": 0.01, "scope": {"complete": False}}
+    earlier.write_text(json.dumps({"text": SENTENCES[0].text, **marks}), encoding="utf-8")
+    for options in ((), ("--abstain", "1e-9")):
+        (again,) = records(run("predict", model, "--file", earlier, "--format", "jsonl", *options))
+        assert again["entities"]
+        assert "abstained" not in again
+        assert "scope" not in again
+        assert again.get("confidence") != 0.01
+        shown = run("predict", model, "--file", earlier, *options)
+        assert shown.code == 0
+        assert "no answer" not in shown.stdout
+
+
 def test_formats_that_cannot_say_that_there_is_no_answer(model: Path) -> None:
     done = run("predict", model, "王小明", "--format", "conll", "--abstain", "0.5")
     assert done.code == 2
@@ -157,6 +176,40 @@ def test_calibrate_again(model: Path, folder: Path, tmp_path: Path) -> None:
     done = run("calibrate", model, folder / "spoilt.jsonl", "--json")
     assert json.loads(done.stdout)["calibration"] == json.loads(before)["calibration"]
     assert (model / MANIFEST).read_bytes() == before
+
+
+def test_a_model_in_the_cache_of_the_hub_is_not_changed(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "models--somebody--tagger"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(revision)
+    snapshot = Path(shutil.copytree(model, repo / "snapshots" / revision))
+    edit_json(snapshot / MANIFEST, lambda values: values.pop("calibration"))
+    before = (snapshot / MANIFEST).read_bytes()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = run("calibrate", "somebody/tagger", folder / "spoilt.jsonl")
+    assert done.code == 2
+    assert "is a model on the hub" in done.stderr.replace("\n", " ")
+    assert (snapshot / MANIFEST).read_bytes() == before
+
+
+def test_an_export_says_that_transformers_does_not_calibrate(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("export", model, "--to", "transformers", "--output", out)
+    assert "no place for the calibration" in done.stderr.replace("\n", " ")
+    assert (
+        "transformers alone shows them as the model gives them" in (out / "README.md").read_text()
+    )
+    assert Predictor.load(out).calibration == Predictor.load(model).calibration
+    edit_json(model / MANIFEST, lambda values: values.pop("calibration"))
+    try:
+        done = run("export", model, "--to", "transformers", "--output", out, "--overwrite")
+    finally:
+        save_calibration(model, Predictor.load(out).calibration)
+    assert "calibration" not in done.stderr
 
 
 def test_no_calibration_is_asked_for(tmp_path: Path) -> None:

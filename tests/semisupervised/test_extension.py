@@ -265,6 +265,11 @@ def test_what_needs_one_model_refuses_several(tmp_path: Path) -> None:
     assert "it cannot abstain" in refused.error
     with pytest.raises(ArtifactError, match="is a part of the extended model"):
         save_calibration(larger / "parts" / "1", Calibration())
+    data = write_jsonl(tmp_path / "data.jsonl")
+    for place in (larger, larger / "parts" / "1"):
+        refused = run("calibrate", place, data)
+        assert "calibrate a model before it is extended" in refused.error
+        assert "not calibrated" not in refused.stderr  # before anything is computed
     predictor = Predictor.load(larger)
     for name in ("tagger", "segmenter", "tagset"):
         with pytest.raises(ModelError, match="has 2 parts"):
@@ -350,7 +355,8 @@ def test_a_scope_loses_the_old_labels(tmp_path: Path) -> None:
 
 def test_scores_and_sizes_are_reported(tmp_path: Path) -> None:
     model = make_model(tmp_path / "old", OLD, KINDS["lora"], seed=3)
-    settings = new_part(tmp_path / "new")
+    test = write_jsonl(tmp_path / "test.jsonl")
+    settings = new_part(tmp_path / "new", data={"test": str(test)})
     record = extend(Extension(str(model)), settings)
     dev = record["dev"]
     assert dev["old"] == dev["old_before"]
@@ -366,6 +372,11 @@ def test_scores_and_sizes_are_reported(tmp_path: Path) -> None:
     # Then on test, once: the same file here.
     scored = extend(Extension(str(model)), settings, resume=True, score_test=True)
     assert scored["test"] == dev
+    assert scored["data"]["test"]["sha256"] == record["data"]["dev"]["sha256"]
+    assert extend(Extension(str(model)), settings, resume=True, score_test=True) == scored
+    write_jsonl(test, SENTENCES[:4])
+    with pytest.raises(CheckpointError, match="was scored on a test file of other content"):
+        extend(Extension(str(model)), settings, resume=True, score_test=True)
     card = (settings.run.dir / "model" / "README.md").read_text()
     assert "## Scores on test" in card
     assert "| `parts/1` | ORGANIZATION, TIME |" in card
@@ -500,6 +511,9 @@ def test_the_command(tmp_path: Path) -> None:
     scored = run("evaluate", tmp_path / "larger", data, "--json", "--device", "cpu")
     assert sorted(json.loads(scored.stdout)["types"]) == sorted((*OLD, *NEW))
     assert run("extend", model, recipe, "--resume").code == 0
+    tested = run("extend", model, recipe, "--resume", "--test", "--set", f"data.test={data}")
+    assert tested.code == 0, tested.stderr
+    assert f"test: {data}" in tested.stdout.replace("\n", "")
     assert "expected keep or old-wins" in run("extend", model, recipe, "--overlap", "x").error
     inspected = run("data", "inspect", data, "--model", tmp_path / "larger")
     assert "every entity can be expressed" in inspected.stdout, inspected.error
@@ -571,9 +585,32 @@ def test_from_the_hub_all_files_of_the_parts_are_fetched(
         Predictor.load("somebody/larger")
 
 
+def test_parts_are_calibrated_each_as_it_was(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "old", OLD, KINDS["lora"], seed=3)
+    raw = entities(Predictor.load(model, device="cpu"))
+    save_calibration(model, Calibration(temperature=2.5, bias=-1.0))
+    larger = join(tmp_path / "new", model, NEW, "lora-crf")
+    new = entities(Predictor.load(larger.parent / "part", device="cpu"))
+    expected = entities(Predictor.load(model, device="cpu"))
+    after = Predictor.load(larger, device="cpu")
+    found = entities(after)
+    assert after.is_calibrated
+    assert of(found, OLD) == expected != raw
+    assert of(found, NEW) == new
+    served = MultiPredictor.load(None, {"model": larger}, device="cpu").tag(TEXTS, "model")
+    scores = [[e.score for d in part for e in d] for part in (found, [d.entities for d in served])]  # type: ignore[union-attr]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
 def test_how_files_are_read(tmp_path: Path) -> None:
+    """As all parts were trained, where they agree."""
     _, larger = extended(tmp_path, KINDS["lora"])
-    parts = find_parts(larger)
-    assert parse_extended(larger / "nertune.json") == parts.extended
-    readings = {name: trained_reading(str(larger / name)) for name in ("parts/0", "parts/1")}
-    assert trained_reading(str(larger)).join in {r.join for r in readings.values()} | {"auto"}
+    assert parse_extended(larger / "nertune.json") == find_parts(larger).extended
+    for number, offsets in enumerate(("utf16", "codepoint")):
+        described = {"join": "none", "offsets": offsets}
+        edit_json(
+            larger / "parts" / str(number) / "nertune.json",
+            lambda values, described=described: values["data"].update(train=described),
+        )
+    read = trained_reading(str(larger))
+    assert (read.join, read.offsets, read.scheme) == ("none", "auto", "auto")

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from nertune.errors import ConfigError, DataError, NertuneError, RequestError, ServerError
 from nertune.serving.client import Client
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 MODELS = {
     "default": "news",
@@ -123,7 +124,7 @@ def test_it_tags_as_a_predictor_does(server: Scripted) -> None:
         assert client.labels == ("LOC", "PER")
         assert client.tag("小王").entities == (Entity(1, 2, "PER", 0.25),)
         given = Document("王 a", (Entity(2, 3, "LOC"),), "d7", ((0, 1), (2, 3)), {"id": "d7"})
-        (tagged,) = client.tag_documents([given])
+        (tagged,) = client.tag_documents([replace(given, scope=Scope(("LOC",)))])
         assert tagged == given.with_entities([Entity(0, 1, "PER", 1 / 3)])
         (plain,) = client.tag_documents([given], with_scores=False)
         assert plain.entities == (Entity(0, 1, "PER"),)

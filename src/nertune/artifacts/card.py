@@ -35,6 +35,12 @@ def model_card(manifest: Manifest) -> str:
             f"`{manifest.encoder_sha256[:16]}…`); the classifier is in the adapter.",
             "",
         ]
+    if manifest.emitter == "encoder" and manifest.is_calibrated:
+        lines += [
+            "nertune calibrates the scores of entities; transformers alone shows them as the model "
+            "gives them.",
+            "",
+        ]
     lines += _scores(manifest.metrics)
     if manifest.data:
         lines += ["## Data", ""]

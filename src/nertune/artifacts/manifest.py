@@ -65,7 +65,8 @@ __all__ = [
 
 FORMAT_VERSION = 2
 """Of what is written. Version 2 says how the tokenizer encodes units, which readers of version 1
-would pass over; both versions are read."""
+would pass over; both versions are read. A calibration does not raise it: a version of nertune that
+knows none finds the same entities, and shows their scores as the model gives them."""
 HEAD_ALONE_FORMAT = EXTENDED_FORMAT
 """Of a part that holds its head alone."""
 _READ_VERSIONS = (1, 2)
@@ -129,6 +130,11 @@ class Manifest(BaseModel):
     def needs_base(self) -> bool:
         """Whether the encoder is not in the folder: there is an adapter, or a head alone."""
         return self.head_alone or (self.tuning in ADAPTED and self.emitter == "encoder")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores of entities differ from the head's own probabilities."""
+        return self.calibration is not None and self.calibration.changes_spans
 
     @property
     def reading(self) -> Reading:

@@ -41,6 +41,7 @@ __all__ = [
     "Trained",
     "add_metrics",
     "open_to_all",
+    "refuse_part",
     "save_calibration",
     "save_model",
 ]
@@ -233,6 +234,19 @@ def add_metrics(folder: Path, metrics: dict[str, Any], *, data: dict[str, Any]) 
     write_text(folder / "README.md", card)
 
 
+def refuse_part(folder: Path) -> None:
+    """Refuse to change what is a part of an extended model.
+
+    Raises:
+        ArtifactError: it is one.
+    """
+    if (whole := whole_of(folder)) is not None:
+        raise ArtifactError(
+            f"{folder}: is a part of the extended model {whole}, which would no longer be what was "
+            "saved; calibrate a model before it is extended"
+        )
+
+
 def save_calibration(folder: Path, calibration: Calibration) -> None:
     """Store a calibration in a saved tagger's manifest; the weights stay as they are.
 
@@ -243,11 +257,7 @@ def save_calibration(folder: Path, calibration: Calibration) -> None:
     Raises:
         ArtifactError: the folder is damaged, or a part of an extended model.
     """
-    if (whole := whole_of(folder)) is not None:
-        raise ArtifactError(
-            f"{folder}: is a part of the extended model {whole}, which would no longer be what was "
-            "saved; calibrate a model before it is extended"
-        )
+    refuse_part(folder)
     manifest = read_manifest(folder)
     told = manifest.model_copy(update={"calibration": calibration})
     write_text(folder / MANIFEST, manifest_text(told))

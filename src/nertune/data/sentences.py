@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from nertune.types import Document, Entity, Scope
+from nertune.types import Document, Entity
 
 __all__ = ["join_sentences", "split_document", "split_sentences", "tag_by_sentence"]
 
@@ -63,7 +63,7 @@ def join_sentences(document: Document, tagged: Sequence[tuple[int, Document]]) -
         entities += (
             replace(e, start=e.start + offset, end=e.end + offset) for e in sentence.entities
         )
-    return replace(document, entities=tuple(entities), scope=Scope())
+    return document.with_predictions(entities)
 
 
 def tag_by_sentence(

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nertune.artifacts.manifest import MANIFEST, own_folder, read_manifest
-from nertune.artifacts.save import save_calibration
+from nertune.artifacts.parts import parse_extended
+from nertune.artifacts.save import refuse_part, save_calibration
 from nertune.data.corpus import load_alike
 from nertune.data.samples import resolve_data
 from nertune.errors import ArtifactError, DataError
 from nertune.evaluation.calibration import FittedCalibration, fit_calibration
 from nertune.inference.predictor import Predictor, load_model
+from nertune.storage.paths import user_path
 from nertune.types import Document
 
 __all__ = ["calibrate", "calibrate_model"]
@@ -64,14 +66,11 @@ def calibrate_model(
         `folder`, `file`, and what `FittedCalibration.to_dict` gives.
 
     Raises:
-        ArtifactError: the folder is not nertune's, or is damaged.
+        ArtifactError: the folder is not nertune's, is damaged, or is of an extended model or of a
+            part of one.
         DataError: the file cannot be used, or the tagger finds too little in it.
     """
-    folder = own_folder(str(model))
-    if folder is None or not (folder / MANIFEST).is_file():
-        raise ArtifactError(
-            f"{model}: is not a folder that nertune wrote, so there is no place for a calibration"
-        )
+    folder = _find_folder(model)
     corpus = load_alike(resolve_data(str(file)), read_manifest(folder).reading)
     predictor = load_model(folder, device=device, merge=True, encoder=encoder)
     fitted = calibrate(predictor, corpus.documents)
@@ -83,3 +82,24 @@ def calibrate_model(
         )
     save_calibration(folder, fitted.calibration)
     return {"folder": str(folder), "file": str(corpus.path), **fitted.to_dict()}
+
+
+def _find_folder(model: str | Path) -> Path:
+    """Where the calibration is stored; what has no place for one is refused."""
+    folder = own_folder(str(model))
+    if folder is None:
+        raise ArtifactError(
+            f"{model}: is not a folder that nertune wrote, so there is no place for a calibration"
+        )
+    if not user_path(str(model)).exists():
+        raise ArtifactError(
+            f"{model}: is a model on the hub, whose copy in the cache is not changed; download it "
+            "to a folder, and name that"
+        )
+    if parse_extended(folder / MANIFEST) is not None:
+        raise ArtifactError(
+            f"{folder}: was extended, and its parts stay what was saved; calibrate a model before "
+            "it is extended"
+        )
+    refuse_part(folder)
+    return folder

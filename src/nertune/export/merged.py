@@ -77,12 +77,7 @@ def export_merged(
         save_model(target, predictor, description, provenance, check=check)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written to: {error.strerror or error}") from error
-    if manifest.decoder != "softmax":
-        _LOG.info(
-            "%s",
-            f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
-            "as softmax; nertune decodes it as before",
-        )
+    _log_differences(manifest)
     return {
         "folder": str(target),
         "labels": list(predictor.tagset.labels),
@@ -90,6 +85,21 @@ def export_merged(
         "decoder": manifest.decoder,
         "largest_difference": check.difference,
     }
+
+
+def _log_differences(manifest: Manifest) -> None:
+    """What transformers does otherwise than nertune with the same folder."""
+    if manifest.decoder != "softmax":
+        _LOG.info(
+            "%s",
+            f"transformers has no place for the head {manifest.decoder!r} and decodes the folder "
+            "as softmax; nertune decodes it as before",
+        )
+    if manifest.is_calibrated:
+        _LOG.info(
+            "transformers has no place for the calibration and shows scores as the model gives "
+            "them; nertune calibrates them as before"
+        )
 
 
 @dataclass(slots=True)

@@ -333,12 +333,8 @@ class Predictor:
                 "load another copy of it, or train it again"
             ) from error
         return [
-            replace(
-                document,
-                entities=tuple(
-                    spans_to_entities(spans, encoding.units, scores if with_scores else None)
-                ),
-                scope=Scope(),  # which is that of the gold
+            document.with_predictions(
+                spans_to_entities(spans, encoding.units, scores if with_scores else None)
             )
             for document, encoding, (spans, scores) in zip(
                 documents, encodings, decoded, strict=True

@@ -92,8 +92,7 @@ def extend(
         observers: are told about the training's progress.
 
     Returns:
-        The record, as in `record.json`: scores of old labels before and after, of new labels and of
-        all, parameters and bytes added.
+        The record, as in `record.json`: scores of old labels (before, after), of new ones, of all.
 
     Raises:
         NertuneError: the model cannot be extended so, or data or settings cannot be used.
@@ -110,7 +109,7 @@ def extend(
         finished = folder.check(settings, resume=resume, overwrite=overwrite)
         if finished is not None:
             _refuse_other_extension(finished, extension, old, folder)
-            if not score_test or finished.get("test") is not None:
+            if not score_test:
                 _LOG.info("%s", f"{folder.path}: finished before, nothing to do")
                 return finished
         elif not (resume or overwrite):
@@ -118,6 +117,9 @@ def extend(
         data = _read(settings, extension, old, with_test=score_test)
         if finished is None:
             folder.begin(overwrite=overwrite)
+        elif finished["test"] is not None:
+            _refuse_other_test(finished, data, folder)
+            return finished
         trained = train(
             inner,
             corpora=data.targets,
@@ -127,7 +129,7 @@ def extend(
             observers=observers,
         )
         work = _Work(extension, settings, folder, old, data)
-        return _add_test(work, finished) if finished is not None else _finish(work, trained)
+        return _finish(work, trained) if finished is None else _add_test(work, finished, trained)
 
 
 def _refuse_own_folder(old: Parts, extension: Extension, folder: RunFolder) -> None:
@@ -230,12 +232,10 @@ class _Data:
     Attributes:
         gold: as the files have them, by split.
         targets: what the new part learns and is chosen by: without other labels.
-        labels: the new ones.
     """
 
     gold: Mapping[str, Corpus]
     targets: Mapping[str, Corpus]
-    labels: tuple[str, ...]
 
 
 def _read(settings: Settings, extension: Extension, old: Parts, *, with_test: bool) -> _Data:
@@ -247,7 +247,7 @@ def _read(settings: Settings, extension: Extension, old: Parts, *, with_test: bo
     """
     splits = SPLITS if with_test else SPLITS[:2]
     gold = load_splits(settings.data, splits)
-    labels = _choose_labels(extension, gold["train"].labels, old.labels)
+    _check_labels(extension, gold["train"].labels, old.labels)
     asked = set(extension.labels)
 
     def is_learned(label: str) -> bool:
@@ -256,12 +256,10 @@ def _read(settings: Settings, extension: Extension, old: Parts, *, with_test: bo
     present = {label for corpus in gold.values() for label in corpus.labels}
     learned = {label for label in present if is_learned(label)}
     targets = {split: _restrict(corpus, learned) for split, corpus in gold.items()}
-    return _Data(gold, targets, labels)
+    return _Data(gold, targets)
 
 
-def _choose_labels(
-    extension: Extension, present: Sequence[str], known: Sequence[str]
-) -> tuple[str, ...]:
+def _check_labels(extension: Extension, present: Sequence[str], known: Sequence[str]) -> None:
     for label in extension.labels:
         if label in known:
             raise ConfigError(
@@ -274,13 +272,11 @@ def _choose_labels(
                 f"--labels {label}: no entity of data.train has this label; it has "
                 f"{', '.join(present) or 'none'}{nearest(label, present)}"
             )
-    new = tuple(label for label in present if label not in known)
-    if not new:
+    if set(present) <= set(known):
         raise ConfigError(
             f"data.train: has no label that {extension.model} does not find already "
             f"({', '.join(known)}); to train it further on the same labels, see model.start_from"
         )
-    return tuple(sorted(set(extension.labels))) or new
 
 
 def _restrict(corpus: Corpus, learned: set[str]) -> Corpus:
@@ -493,7 +489,17 @@ def _refuse_other_extension(
             )
 
 
-def _add_test(work: _Work, record: dict[str, Any]) -> dict[str, Any]:
+def _refuse_other_test(record: Mapping[str, Any], data: _Data, folder: RunFolder) -> None:
+    """A score of another file must not pass for what was asked for."""
+    scored, test = record["data"]["test"], data.targets["test"]
+    if scored["sha256"] != test.sha256:
+        raise CheckpointError(
+            f"{folder.path}: was scored on a test file of other content ({scored['path']}); score "
+            f"{test.path} with nertune evaluate {folder.model} {test.path}"
+        )
+
+
+def _add_test(work: _Work, record: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
     """The scores on test of an extension that was finished without them."""
     device = work.settings.run.device
     encoder = work.extension.encoder
@@ -503,6 +509,7 @@ def _add_test(work: _Work, record: dict[str, Any]) -> dict[str, Any]:
     add_extended_metrics(work.folder.model, {"test": scores["all"] or scores["new"]})
     own = record["settings"]
     own = {**own, "data": {**own["data"], "test": work.settings.data.test}}
-    record = {**record, "settings": own, "test": scores}
-    work.folder.finish(record)
-    return record
+    data = {**record["data"], "test": trained["data"]["test"]}
+    scored = {**record, "settings": own, "data": data, "test": scores}
+    work.folder.finish(scored)
+    return scored

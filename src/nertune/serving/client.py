@@ -233,7 +233,7 @@ class Client:
             raise _no_server(self.url, f"it answers {len(documents)} texts with other than that")
         try:
             return [
-                document.with_entities(_entity(e, with_scores) for e in one["entities"])
+                document.with_predictions(_entity(e, with_scores) for e in one["entities"])
                 for document, one in zip(documents, found, strict=True)
             ]
         except (KeyError, TypeError, ValueError) as error:

@@ -65,6 +65,8 @@ def test_tasks_with_predictions(model: Path, pool: Path, tmp_path: Path) -> None
 )
 def test_tasks_of_every_format(to: str, model: Path, pool: Path, tmp_path: Path) -> None:
     """What is read again are the chosen texts, with the entities that the format can hold."""
+    if to == "spacy":
+        pytest.importorskip("spacy", reason="the extra `spacy` is not installed")
     done = run("select", pool, "--model", model, "--documents", 3, "--to", to,
                "-o", tmp_path / "tasks", "--json")  # fmt: skip
     assert done.code == 0

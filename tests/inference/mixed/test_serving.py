@@ -19,11 +19,13 @@ from safetensors.torch import load_file, save_file
 from helpers.mixed import MIXED, PEOPLE, make_model
 from helpers.tiny import SENTENCES, tiny_bert
 from nertune.artifacts.manifest import MANIFEST, manifest_text, parse_manifest
+from nertune.artifacts.save import save_calibration
 from nertune.errors import ArtifactError, ModelError, NertuneError, NotFiniteError
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
+from nertune.models.heads.calibration import Calibration
 from nertune.storage.files import hash_file
-from nertune.types import Document
+from nertune.types import Document, Scope
 
 TEXTS = tuple(d.text for d in SENTENCES)
 LORA = {"model": {"tuning": "lora"}}
@@ -33,11 +35,11 @@ def keys(found: Sequence[Document | NertuneError]) -> list[Any]:
     return [[e.key for e in f.entities] if isinstance(f, Document) else f for f in found]
 
 
-def assert_close(one: Document | NertuneError, other: Document) -> None:
+def assert_close(one: Document | NertuneError, other: Document, *, within: float = 1e-5) -> None:
     assert isinstance(one, Document), one
     assert [e.key for e in one.entities] == [e.key for e in other.entities]
     for a, b in zip(one.entities, other.entities, strict=True):
-        assert a.score == pytest.approx(b.score, abs=1e-5)
+        assert a.score == pytest.approx(b.score, abs=within)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,79 @@ def test_another_model_in_the_same_folder_is_not_taken_for_it(
     served.add("plain", tmp_path / "plain")
     wanted = keys([Predictor.load(mixed["crf"]).tag(t) for t in TEXTS])
     assert keys(served.tag(SENTENCES, "plain")) == wanted
+
+
+CALIBRATIONS = {
+    "cool": Calibration(temperature=3.0, slope=0.7, bias=-0.5, labels={"PERSON": 0.4}),
+    "warm": Calibration(temperature=0.6, slope=1.5, bias=0.3, length=0.2),
+    "none": None,
+}
+
+
+def calibrated(folder: Path, mixed: Mapping[str, Path]) -> dict[str, Path]:
+    """Copies of one adapter, whose scores differ."""
+    for name, calibration in CALIBRATIONS.items():
+        shutil.copytree(mixed["plain"], folder / name)
+        if calibration is not None:
+            save_calibration(folder / name, calibration)
+    return {name: folder / name for name in CALIBRATIONS}
+
+
+def test_each_row_of_a_batch_is_calibrated_as_its_model_is(
+    base: Path, mixed: Mapping[str, Path], tmp_path: Path
+) -> None:
+    folders = calibrated(tmp_path, mixed)
+    served = MultiPredictor.load(base, folders, device="cpu")
+    assert all(served.describe(name).mixes for name in folders)
+    names = [*folders] * len(SENTENCES)
+    documents = [document for document in SENTENCES for _ in folders]
+    found = served.tag(documents, names)
+    alone = {name: Predictor.load(folder, device="cpu") for name, folder in folders.items()}
+    for one, document, name in zip(found, documents, names, strict=True):
+        # A slope and a temperature that sharpen multiply what rounding makes, here by 2.5.
+        assert_close(one, next(alone[name].tag_documents([document])), within=5e-5)
+    scores = {
+        name: [e.score for d, n in zip(found, names, strict=True) if n == name for e in d.entities]  # type: ignore[union-attr]
+        for name in folders
+    }
+    assert len(scores["none"]) > 5
+    assert scores["none"] != pytest.approx(scores["cool"], abs=0.01)
+    assert scores["cool"] != pytest.approx(scores["warm"], abs=0.01)
+
+
+def test_a_model_that_was_calibrated_again_is_loaded_again(
+    base: Path, mixed: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """The weights are the same, but its scores would be others in the midst of a service."""
+    folders = calibrated(tmp_path, mixed)
+    served = MultiPredictor.load(base, folders, device="cpu", slots=1)
+    save_calibration(folders["cool"], Calibration(temperature=2.0))
+    found = served.tag([SENTENCES[0]] * 2, ["warm", "cool"])
+    assert isinstance(found[0], Document)
+    assert "holds another model than the one that was loaded" in str(found[1])
+    served.add("cool", folders["cool"])
+    again = Predictor.load(folders["cool"], device="cpu")
+    assert_close(served.tag(SENTENCES, "cool")[0], again.tag(TEXTS[0]))
+
+
+def test_what_the_gold_says_of_a_text_is_not_in_the_answer(
+    base: Path, mixed: Mapping[str, Path]
+) -> None:
+    """Its scope is that of other entities; nor did this model abstain."""
+    meta = {"source": "news", "abstained": True, "confidence": 0.1}
+    document = Document(TEXTS[0], id="a", meta=meta, scope=Scope(("LAW",)))
+    (found,) = MultiPredictor.load(base, {"plain": mixed["plain"]}, device="cpu").tag(
+        [document], "plain"
+    )
+    expected = Predictor.load(mixed["plain"], device="cpu").tag(TEXTS[0])
+    assert_close(found, expected)
+    assert isinstance(found, Document)
+    assert (found.scope, found.meta, found.id) == (Scope(), {"source": "news"}, "a")
+    for tagged in (
+        next(Predictor.load(mixed["plain"], device="cpu").tag_documents([document])),
+        next(Predictor.load(mixed["plain"], device="cpu").tag_sentences([document])),
+    ):
+        assert (tagged.scope, tagged.meta) == (Scope(), {"source": "news"})
 
 
 def rewrite(folder: Path, change: Any) -> None:

@@ -175,7 +175,7 @@ def _decode(jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
         return
     for job, (spans, probabilities) in zip(jobs, decoded, strict=True):
         entities = spans_to_entities(spans, job.encoding.units, probabilities)
-        yield job.index, job.document.with_entities(entities)
+        yield job.index, job.document.with_predictions(entities)
 
 
 def as_ours(error: Exception, model: Mixed | Own) -> NertuneError:
