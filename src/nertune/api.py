@@ -80,7 +80,7 @@ def write(
     """Write documents to a file, which appears (or replaces an older one) only when complete.
 
     Args:
-        path: the file; `.gz` is packed.
+        path: the file; `.gz`, `.xz` and `.zst` are packed.
         documents: the documents.
         format: a format's name; `None` goes by the suffix: JSONL spans for `.jsonl`, else CoNLL.
         scheme: the tag scheme of CoNLL.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 from collections.abc import Callable
@@ -133,9 +134,9 @@ def test_another_encoding(suffix: str, tmp_path: Path) -> None:
 
 
 def test_packed_in_a_way_that_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt.zst"
-    path.write_bytes(b"\x28\xb5\x2f\xfd\x04\x00")
-    assert "zstd data: unpack it with zstd -dc" in str(refusal(path))
+    path = tmp_path / "a.txt.bz2"
+    path.write_bytes(bz2.compress(b"a"))
+    assert "bzip2 data: unpack it with bzip2 -dc" in str(refusal(path))
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -184,10 +185,10 @@ def test_damage_inside_a_packed_file(tmp_path: Path) -> None:
         refusal(path)
 
 
-@pytest.mark.parametrize("name", ["a.conll.xz", "a.jsonl.xz"])
-def test_labels_packed_with_xz_are_no_raw_text(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(lzma.compress("王\tB-PER\n".encode()))
-    assert "unpack it with xz -d" in str(refusal(tmp_path / name))
+def test_labels_packed_with_xz_are_no_raw_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll.xz"
+    path.write_bytes(lzma.compress("王\tB-PER\n明\tO\n".encode()))
+    assert [line.text for line in read_lines([path])] == ["王明"]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

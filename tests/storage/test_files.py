@@ -38,9 +38,9 @@ def test_lines_joined_are_split_again(lines: list[str]) -> None:
         (b"\xff\xfea\0", "UTF-16 text"),
         (b"PK\x03\x04", "a ZIP archive"),
         (b"\x1f\x8b\x08", "give it a name that ends in .gz"),
-        (lzma.compress(b"a O"), "xz data: unpack it with xz -d"),
+        (lzma.compress(b"a O"), "xz data: give it a name that ends in .xz"),
         (bz2.compress(b"a O"), "bzip2 data"),
-        (b"\x28\xb5\x2f\xfd\x04", "zstd data"),
+        (b"\x28\xb5\x2f\xfd\x04", "Zstandard data: give it a name that ends in .zst"),
     ],
     ids=["empty", "not UTF-8", "NUL", "UTF-16", "ZIP", "gzip", "xz", "bzip2", "zstd"],
 )

@@ -103,7 +103,9 @@ def extend(
 def pretrain(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Text, a sentence or paragraph a line; .gz, .xz; or labelled files."),
+        typer.Argument(
+            help="Text, a sentence or paragraph a line; .gz, .xz, .zst; or labelled files."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")],
     encoder: Annotated[
@@ -129,7 +131,7 @@ def pretrain(
         list[Path] | None,
         typer.Option(
             help="Or from a file: for each line of text a line of LENGTH:TAG, e.g. 3:PER; .gz, "
-            ".xz; repeatable, one for each file of text."
+            ".xz, .zst; repeatable, one for each file of text."
         ),
     ] = None,
     teacher: Annotated[

@@ -42,7 +42,7 @@ class PretrainSettings(Section):
 
     files: tuple[Path, ...] = Field(
         min_length=1,
-        description="Text files, one sentence or paragraph per line; .gz and .xz are unpacked.",
+        description="Text files, one sentence or paragraph per line, packed (.gz, .xz, .zst) or not.",
     )
     output: Path = Field(description="Folder of the run; the encoder is in its `model/`.")
     encoder: str = Field("", description="Encoder to continue with.")
@@ -81,7 +81,9 @@ class PretrainSettings(Section):
     )
     words: Literal["none", "jieba"] = Field("none", description="Word segmenter (extra: words).")
     word_tags: tuple[Path, ...] = Field(
-        (), description="Or files with word tags, one for each text file; .gz and .xz are unpacked."
+        (),
+        description="Or files with word tags, one for each text file, packed (.gz, .xz, .zst) or "
+        "not.",
     )
     teacher: str = Field("", description="Or a trained tagger, whose entities are the tags.")
     tag_weight: float = Field(0.5, ge=0, description="Weight of the loss of predicting word tags.")

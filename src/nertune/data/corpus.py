@@ -144,10 +144,10 @@ def load_corpus(
     strict: bool = False,
     ignore_tags: bool = False,
 ) -> Corpus:
-    """Read a file of documents in any format that holds entities, packed with gzip or not.
+    """Read a file of documents in any format that holds entities, packed or not.
 
     Args:
-        path: the file; `.gz` is unpacked.
+        path: the file; `.gz`, `.xz` and `.zst` are unpacked.
         format: a format's name (`nertune.data.formats.format_names`); `auto` goes by the content,
             then by the name.
         scheme: the tag scheme of a file of tags; `auto` recognises it.
@@ -273,7 +273,7 @@ def save_documents(
     """Write documents to a file, which appears (or replaces an older one) only when complete.
 
     Args:
-        path: the file; `.gz` is packed.
+        path: the file; `.gz`, `.xz` and `.zst` are packed.
         documents, scheme, separator, misfit, tokenize: as for `write_documents`.
         format: `None` goes by the name: that of the suffix, else `conll`.
 

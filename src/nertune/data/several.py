@@ -16,6 +16,7 @@ from nertune.data.formats.registry import all_formats
 from nertune.data.formats.source import HEAD_BYTES, Glimpse, Source
 from nertune.errors import DataError
 from nertune.storage.archives import UNPACKING_ERRORS
+from nertune.storage.compression import unpacked_name
 
 __all__ = ["files_of_folder", "files_of_pattern", "is_pattern", "keep_alike", "sources_of"]
 
@@ -120,7 +121,7 @@ def keep_alike(
 
 
 def _suffix(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    return Path(unpacked_name(path.name)).suffix.lower()
 
 
 def _is_hidden(name: str) -> bool:

@@ -29,7 +29,7 @@ class AlignedTags:
 
     Args:
         texts: the files of text.
-        tag_files: a file of tags for each, in the same order; `.gz` and `.xz` are unpacked.
+        tag_files: a file of tags for each, in the same order; those packed are unpacked.
         hashes: the sha256 of each file of tags.
 
     Raises:

@@ -1,18 +1,15 @@
-"""Raw text a line at a time: plain, gzip or xz, never held whole; or a labelled file's texts."""
+"""Raw text a line at a time, packed or not, never held whole; or a labelled file's texts."""
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from nertune.data.corpus import load_corpus
-from nertune.data.formats.recognition import format_of_name
 from nertune.data.inputs import input_format
 from nertune.errors import DataError
+from nertune.storage.compression import describe_damage, open_unpacked, unpacking_errors
 from nertune.storage.files import refuse_foreign
 
 __all__ = ["Line", "is_labelled", "raw_lines", "read_lines"]
@@ -43,7 +40,7 @@ def read_lines(paths: Sequence[Path], *, skip: tuple[int, int] = (0, 0)) -> Iter
     A file with labels (CoNLL, JSONL) gives the texts of its documents.
 
     Args:
-        paths: names that end in `.gz` or `.xz` are unpacked while they are read.
+        paths: those packed (`storage.compression`) are unpacked while they are read.
         skip: begin behind this line (file number, line number).
 
     Raises:
@@ -62,13 +59,8 @@ def is_labelled(path: Path) -> bool:
     """Whether a file holds documents with labels (CoNLL, JSONL) and not text line by line.
 
     Raises:
-        DataError: the file cannot be read, or is a labelled file packed with xz.
+        DataError: the file cannot be read.
     """
-    if path.suffix == ".xz":
-        named = format_of_name(path.with_suffix(""))
-        if named is not None and named.holds.entities:
-            raise DataError("a labelled file packed with xz: unpack it with xz -d", path=path)
-        return False
     return input_format(path).holds.entities
 
 
@@ -90,7 +82,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with _open(path) as stream:
+        with open_unpacked(path) as stream:
             for number, data in enumerate(stream, 1):
                 text = data.decode("utf-8-sig" if number == 1 else "utf-8")
                 if "\0" in text:
@@ -105,18 +97,8 @@ def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
             path=path,
             line=number,
         ) from error
-    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
-        kind = path.suffix.removeprefix(".")
-        raise DataError(
-            f"the {kind} data is damaged or cut short behind line {number} ({error})", path=path
-        ) from error
+    except unpacking_errors() as error:
+        told = f"{describe_damage(path)}, behind line {number} ({error})"
+        raise DataError(told, path=path) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    return path.open("rb")

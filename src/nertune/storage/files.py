@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
 import re
 import shlex
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, TextIO
 
 from nertune.errors import DataError
 from nertune.storage.atomic import flush
+from nertune.storage.compression import (
+    describe_damage,
+    open_unpacked,
+    pack,
+    packing,
+    unpacked_name,
+    unpacking_errors,
+)
 
 __all__ = [
     "decode_text",
@@ -40,17 +46,18 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xfe", "UTF-16 text: convert it", "iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "UTF-16 text: convert it", "iconv -f UTF-16 -t UTF-8"),
     (b"\x1f\x8b", "gzip data: give it a name that ends in .gz", ""),
-    (b"\xfd7zXZ\x00", "xz data: unpack it", "xz -dc"),
+    (b"\xfd7zXZ\x00", "xz data: give it a name that ends in .xz", ""),
     (b"BZh91AY&SY", "bzip2 data: unpack it", "bzip2 -dc"),
-    (b"\x28\xb5\x2f\xfd", "zstd data: unpack it", "zstd -dc"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data: give it a name that ends in .zst", ""),
     (b"PK\x03\x04", "a ZIP archive (or an .xlsx or .docx file): unpack or export it first", ""),
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # of a binary file
+_PROGRAMS = {".gz": "gzip -cd", ".xz": "xz -dc", ".zst": "zstd -dc"}
 _CHINESE = re.compile("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]")
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, unpacked where its name ends in `.gz`, without a BOM.
+    """The text of a UTF-8 file, unpacked as its suffix says (`storage.compression`), without a BOM.
 
     Line ends are left as they are.
 
@@ -131,12 +138,10 @@ def shell_command(path: Path | str, program: str) -> str:
     """
     if path == "stdin":
         return program
-    name = Path(path).name.removesuffix(".gz")
-    for suffix in (".xz", ".bz2", ".zst"):
-        name = name.removesuffix(suffix)
+    name = unpacked_name(Path(path).name).removesuffix(".bz2")
     source, target = shlex.quote(str(path)), shlex.quote(f"fixed-{name}")
-    if str(path).endswith(".gz"):
-        return f"gzip -cd {source} | {program} > {target}"
+    if unpack := _PROGRAMS.get(packing(path).lower()):
+        return f"{unpack} {source} | {program} > {target}"
     return f"{program} < {source} > {target}"
 
 
@@ -163,14 +168,18 @@ def hash_file(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, unpacked where its name ends in `.gz`.
+    """The bytes of a file, unpacked as its suffix says (`storage.compression`).
 
     Raises:
         DataError: the file is missing, a directory, or damaged.
+        MissingDependencyError: what unpacks it is not installed.
     """
     with reading_errors(path):
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" and data else data
+        is_empty = path.is_file() and not path.stat().st_size
+        if not packing(path) or is_empty:
+            return path.read_bytes()
+        with open_unpacked(path) as stream:
+            return stream.read()
 
 
 @contextmanager
@@ -186,10 +195,8 @@ def reading_errors(path: Path) -> Iterator[None]:
         raise DataError("this is a directory: expected a file", path=path) from error
     except FileNotFoundError as error:
         raise DataError(f"no such file{_suggestion(path)}", path=path) from error
-    except gzip.BadGzipFile as error:
-        raise DataError("its name ends in .gz, but it is not gzip data", path=path) from error
-    except (EOFError, zlib.error) as error:
-        raise DataError("the gzip data is cut short or damaged", path=path) from error
+    except unpacking_errors() as error:
+        raise DataError(describe_damage(path), path=path) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot be read: {reason}", path=path) from error
@@ -233,8 +240,8 @@ def shorten(text: str, limit: int = 40) -> str:
 def open_for_writing(path: Path) -> Iterator[TextIO]:
     r"""A UTF-8 stream to a file, which replaces an older one only when all has been written.
 
-    The stream translates no line ends. A name that ends in `.gz` is packed, always to the same
-    bytes.
+    The stream translates no line ends. It is packed as the suffix says (`storage.compression`),
+    always to the same bytes.
 
     Raises:
         DataError: the file cannot be written.
@@ -256,12 +263,8 @@ def open_binary_for_writing(path: Path) -> Iterator[BinaryIO]:
     in_place = path.exists() and not path.is_file() and not path.is_dir()  # e.g. /dev/stdout
     target = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with target.open("wb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
-                    yield cast("BinaryIO", packed)
-            else:
-                yield raw
+        with target.open("wb") as raw, pack(raw, path) as packed:
+            yield packed
         if not in_place:
             flush(target)
             target.replace(path)

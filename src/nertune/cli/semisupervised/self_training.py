@@ -32,7 +32,7 @@ def self_train(
             "--unlabelled",
             "-u",
             metavar="FILE",
-            help="Text without labels, one a line; .gz, .xz; or any format; repeatable.",
+            help="Text without labels, one a line; packed or not; or any format; repeatable.",
         ),
     ],
     output: Annotated[

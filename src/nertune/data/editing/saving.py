@@ -16,6 +16,7 @@ from nertune.data.formats.registry import find_format
 from nertune.data.statistics import content_hash
 from nertune.errors import ConfigError, DataError
 from nertune.storage.atomic import replace_folder
+from nertune.storage.compression import packing, unpacked_name
 from nertune.types import Document
 
 __all__ = ["Output", "refuse_existing", "save_parts", "save_whole", "with_documents"]
@@ -164,7 +165,7 @@ def _find_format(corpus: Corpus, name: str, target: Path | None) -> Format:
 
 
 def _bare_suffix(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
+    return Path(unpacked_name(path.name)).suffix.lower()
 
 
 def _suffix(corpus: Corpus, format: Format) -> str:
@@ -173,6 +174,6 @@ def _suffix(corpus: Corpus, format: Format) -> str:
         return ""
     is_file = corpus.path.is_file() and corpus.path.suffix.lower() != ".zip"
     if is_file and format.name == corpus.format:
-        packed = ".gz" if corpus.path.suffix == ".gz" else ""
+        packed = packing(corpus.path)
         return Path(corpus.path.name.removesuffix(packed)).suffix + packed
     return format.suffixes[0] if format.suffixes else f".{format.name}"

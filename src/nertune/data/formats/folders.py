@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nertune.data.formats.source import Source
 from nertune.errors import DataError
+from nertune.storage.compression import unpacked_name
 from nertune.types import Document
 
 __all__ = ["document_files", "new_name"]
@@ -27,18 +28,18 @@ def document_files(source: Source, suffix: str) -> Iterator[tuple[str, Source]]:
         DataError: a folder has no such file.
     """
     if not source.path.is_dir():
-        yield source.path.name.removesuffix(".gz").removesuffix(suffix), source
+        yield unpacked_name(source.path.name).removesuffix(suffix), source
         return
     found = sorted(p for p in source.path.rglob(f"*{suffix}*") if _ends(p, suffix) and p.is_file())
     if not found:
         raise DataError(f"the folder has no file that ends in {suffix}", path=source.path)
     for path in found:
         name = path.relative_to(source.path).as_posix()
-        yield name.removesuffix(".gz").removesuffix(suffix), Source(path)
+        yield unpacked_name(name).removesuffix(suffix), Source(path)
 
 
 def _ends(path: Path, suffix: str) -> bool:
-    return not path.name.startswith(".") and path.name.removesuffix(".gz").endswith(suffix)
+    return not path.name.startswith(".") and unpacked_name(path.name).endswith(suffix)
 
 
 def new_name(number: int, document: Document) -> str:

@@ -9,6 +9,7 @@ from nertune.data.formats.base import Format
 from nertune.data.formats.registry import all_formats
 from nertune.data.formats.source import Glimpse, Source
 from nertune.errors import DataError
+from nertune.storage.compression import unpacked_name
 
 __all__ = ["Recognised", "format_of_name", "recognise", "recognise_glimpse"]
 
@@ -29,7 +30,7 @@ class Recognised:
 
 
 def format_of_name(path: Path | str) -> Format | None:
-    """The format that a file's suffix means, that before `.gz` included; `None` for any other."""
+    """The format that a file's suffix means, packed or not; `None` for any other."""
     name = _bare(Path(path))
     found = [
         (len(suffix), format)
@@ -83,7 +84,7 @@ def recognise_glimpse(seen: Glimpse, path: Path, *, entities: bool = False) -> R
 
 
 def _bare(path: Path) -> str:
-    return path.name.removesuffix(".gz").lower()
+    return unpacked_name(path.name).lower()
 
 
 def _suffix(path: Path, format: Format) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from nertune.errors import DataError
+from nertune.errors import DataError, NertuneError
+from nertune.storage.compression import open_unpacked, unpacked_name, unpacking_errors
 from nertune.storage.files import (
     decode_text,
     explain_encoding,
@@ -95,7 +94,7 @@ class Glimpse:
 
         Those have no suffix, or `.md` or `.conf`.
         """
-        found = {Path(name.removesuffix(".gz")).suffix for name in self.files}
+        found = {Path(unpacked_name(name)).suffix for name in self.files}
         return found <= {"", ".md", ".conf", *suffixes} and bool(found & {*suffixes})
 
     @property
@@ -122,7 +121,7 @@ class Source:
         self._data = data
 
     def read_bytes(self) -> bytes:
-        """All of a file, unpacked where its name ends in `.gz`.
+        """All of a file, unpacked as its suffix says (`storage.compression`).
 
         Raises:
             DataError: it is missing, a directory, or damaged.
@@ -150,9 +149,7 @@ class Source:
         if self._data is not None:
             return io.BytesIO(self._data)
         with reading_errors(self.path):
-            if self.path.suffix == ".gz":
-                return cast("BinaryIO", gzip.open(self.path))
-            return self.path.open("rb")
+            return open_unpacked(self.path)
 
     def reopenable(self) -> Source:
         """The same source, which can be opened again and again from now on: a pipe is read whole.
@@ -169,6 +166,7 @@ class Source:
 
         A pipe is read whole, since nothing can be read from it twice.
         """
+        failures = (NertuneError, OSError, ValueError, *unpacking_errors())
         try:
             if self.path.is_dir():
                 return self._glimpse_folder()
@@ -176,7 +174,7 @@ class Source:
                 self._data = self.read_bytes()
             with self.open() as stream:
                 head = stream.read(HEAD_BYTES)
-        except (DataError, OSError, EOFError, ValueError, zlib.error):
+        except failures:
             head = b""
         return Glimpse(self.path.name, head, len(head) < HEAD_BYTES)
 

@@ -7,9 +7,7 @@ so the memory of a stream is that of one element.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +20,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from nertune.data.formats.source import Glimpse, Source
 from nertune.errors import DataError
+from nertune.storage.compression import describe_damage, unpacking_errors
 
 __all__ = [
     "MAX_DEPTH",
@@ -164,8 +163,8 @@ def _chunks(source: Source) -> Iterator[bytes]:
         try:
             while chunk := stream.read(_CHUNK_BYTES):
                 yield chunk
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"is not a whole gzip file ({error})", path=source.path) from error
+        except unpacking_errors() as error:
+            raise DataError(describe_damage(source.path), path=source.path) from error
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", path=source.path) from error
 

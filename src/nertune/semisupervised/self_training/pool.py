@@ -15,7 +15,7 @@ from nertune.data.inputs import expand_files, read_files
 from nertune.data.samples import resolve_data
 from nertune.errors import DataError
 from nertune.pretraining.exclusion import Exclusion
-from nertune.pretraining.text import is_labelled, raw_lines
+from nertune.pretraining.text import is_labelled
 from nertune.types import Document, Scope
 
 __all__ = ["Pool", "PoolCounts", "draw_pool", "read_unlabelled"]
@@ -136,24 +136,18 @@ def read_unlabelled(paths: Sequence[Path], *, join: Join) -> Iterator[Document]:
     """The texts of files, one after the other, without what they are labelled with.
 
     Args:
-        paths: text files (a text a line), plain or packed with gzip or xz; files of any format that
-            nertune reads; folders and patterns.
+        paths: text files (a text a line), files of any format that nertune reads, packed or not;
+            folders and patterns.
         join: what joins the source tokens of a file, as in the training data.
 
     Raises:
-        DataError: a file or a line of it cannot be read, or a labelled file is packed with xz.
+        DataError: a file or a line of it cannot be read.
     """
     files, left_out = expand_files([resolve_data(str(path)) for path in paths])
     if left_out:
         _LOG.info("%s", f"unlabelled: {len(left_out)} files are of no format, e.g. {left_out[0]}")
     for path in files:
-        labelled = path.is_file() and is_labelled(path)
-        if path.suffix == ".xz":
-            for number, line in raw_lines(path):
-                if text := line.strip():
-                    yield Document(text, id=f"{path.name}:{number}")
-            continue
-        if labelled:
+        if path.is_file() and is_labelled(path):
             _LOG.info("%s", f"unlabelled: {path}: what it is labelled with is not read")
         for document in read_files([path], join=join):
             if document.text.strip():

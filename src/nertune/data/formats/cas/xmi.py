@@ -46,6 +46,7 @@ from nertune.data.formats.xml_parsing import (
 )
 from nertune.errors import DataError
 from nertune.storage.archives import UNPACKING_ERRORS
+from nertune.storage.compression import unpacked_name
 from nertune.types import Document, Entity
 
 __all__ = ["CasXmi", "read_type_system", "read_views"]
@@ -74,7 +75,7 @@ class CasXmi(Format):
     def recognise(self, seen: Glimpse) -> str | None:
         """Whether it is XMI with UIMA's types, an archive that holds some, or a folder with it."""
         if seen.files:
-            names = [name.removesuffix(".gz") for name in seen.files]
+            names = [unpacked_name(name) for name in seen.files]
             top = any(name.endswith(".xmi") and "/" not in name for name in names)
             if top or (seen.holds_only(".xmi", ".xml") and ".xmi" in {n[-4:] for n in names}):
                 return "the folder has .xmi files"

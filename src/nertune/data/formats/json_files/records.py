@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from nertune.data.formats.source import Source
 from nertune.data.formats.values import RepeatedKeyError, unique_keys
 from nertune.errors import DataError
+from nertune.storage.compression import unpacking_errors
 from nertune.storage.files import refuse_foreign, shorten
 
 __all__ = ["Record", "stream_records"]
@@ -126,13 +126,14 @@ class _Window:
 
     def _read_on(self) -> bool:
         """Read the next part, at least as long as what is left of this one; False at the end."""
+        failures = (OSError, ValueError, *unpacking_errors())
         try:
             size = min(_CHUNK, self._source.part_bytes)
             data = self._stream.read(max(size, len(self._text) - self.position))
             if self._is_first:
                 refuse_foreign(data, self._source.path)
             text = self._decoder.decode(data, final=not data)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except failures as error:
             self._source.read_text()  # says what is wrong, and in which line
             raise DataError(f"cannot be read: {error}", path=self._source.path) from error
         if "\0" in text or (self._is_first and not data):
