@@ -42,7 +42,8 @@ class PretrainSettings(Section):
 
     files: tuple[Path, ...] = Field(
         min_length=1,
-        description="Text files, one sentence or paragraph per line, packed (.gz, .xz, .zst) or not.",
+        description="Text files, one sentence or paragraph per line, packed (.gz, .xz, .zst) or "
+        "not.",
     )
     output: Path = Field(description="Folder of the run; the encoder is in its `model/`.")
     encoder: str = Field("", description="Encoder to continue with.")

@@ -166,7 +166,12 @@ class Source:
 
         A pipe is read whole, since nothing can be read from it twice.
         """
-        failures = (NertuneError, OSError, ValueError, *unpacking_errors())
+        failures: tuple[type[Exception], ...] = (
+            NertuneError,
+            OSError,
+            ValueError,
+            *unpacking_errors(),
+        )
         try:
             if self.path.is_dir():
                 return self._glimpse_folder()

@@ -126,7 +126,7 @@ class _Window:
 
     def _read_on(self) -> bool:
         """Read the next part, at least as long as what is left of this one; False at the end."""
-        failures = (OSError, ValueError, *unpacking_errors())
+        failures: tuple[type[Exception], ...] = (OSError, ValueError, *unpacking_errors())
         try:
             size = min(_CHUNK, self._source.part_bytes)
             data = self._stream.read(max(size, len(self._text) - self.position))
