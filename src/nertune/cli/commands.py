@@ -19,6 +19,7 @@ from nertune.cli.log import show_warnings
 from nertune.cli.options import stderr
 from nertune.cli.reference import encoders, formats, settings
 from nertune.cli.remote import tag
+from nertune.cli.scaling import annotate
 from nertune.cli.semisupervised.auditing import audit
 from nertune.cli.semisupervised.distilling import distill
 from nertune.cli.semisupervised.selecting import select
@@ -42,8 +43,8 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app)
 for _command in (
-    train, evaluate, calibrate, predict, serve, tag, pretrain, extend, export, compare, sweep,
-    advise, select, self_train, distill, init, settings, encoders,
+    train, evaluate, calibrate, predict, annotate, serve, tag, pretrain, extend, export, compare,
+    sweep, advise, select, self_train, distill, init, settings, encoders,
 ):  # fmt: skip
     app.command()(_command)
 for _data_command in (inspect, convert, split, merge, map_, dedupe, audit, view, formats):

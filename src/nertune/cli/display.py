@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nertune.pretraining.loop import PretrainProgress
+from nertune.scale.annotate import Progress as AnnotationProgress
 from nertune.semisupervised.selection.pool import Pool
 from nertune.training.observer import Observer
 from nertune.training.progress import EpochReport
 
-__all__ = ["PoolBar", "PretrainingBar", "TrainingBar"]
+__all__ = ["AnnotationBar", "PoolBar", "PretrainingBar", "TrainingBar"]
+
+_EVERY_SECONDS = 30.0
 
 
 class _Bar:
@@ -129,3 +132,39 @@ class PoolBar(_Bar):
         seconds = time.perf_counter() - self._start_seconds
         numbers = f"{pool.documents:,} texts  {pool.units / max(seconds, 1e-9):,.0f} units/s"
         self._progress.update(self._task, numbers=numbers)
+
+
+class AnnotationBar(_Bar):
+    """A bar for an annotation; use as a context manager around it.
+
+    Where there is no terminal, a line is printed every half minute.
+
+    Args:
+        console: the one that shows the log.
+    """
+
+    def __init__(self, console: Console):
+        super().__init__(console, "tagging")
+        self._console = console
+        self._printed = 0.0
+
+    def __enter__(self) -> AnnotationBar:
+        self._start()
+        return self
+
+    def on_progress(self, progress: AnnotationProgress) -> None:
+        """Show how far it is."""
+        rate = progress.units / progress.seconds if progress.seconds else 0.0
+        each = " ".join(f"{n:,}" for _, n in sorted(progress.by_worker.items()))
+        numbers = (
+            f"{progress.done:,} of {progress.num_documents:,} documents  {rate:,.0f} units/s  "
+            f"by worker: {each}"
+        )
+        self._progress.update(
+            self._task, completed=progress.done, total=progress.num_documents, numbers=numbers
+        )
+        if not self._is_live and progress.seconds - self._printed >= _EVERY_SECONDS:
+            self._printed = progress.seconds
+            left = (progress.num_documents - progress.done) * progress.seconds
+            left /= max(1, sum(progress.by_worker.values()))
+            self._console.print(f"{numbers}  {left:,.0f} s left", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -64,6 +64,7 @@ def read_files(
     join: Join = "auto",
     whole: bool = False,
     options: Mapping[str, str] | None = None,
+    reject: Callable[[DataError], None] | None = None,
 ) -> Iterator[Document]:
     """The documents of files, one file after the other.
 
@@ -75,6 +76,8 @@ def read_files(
         input_format, join: as for `read_inputs`.
         whole: a text file is one document, not one a line.
         options: the format's own.
+        reject: is told of what cannot be read, a line where the format allows (`ReadOptions`), else
+            the rest of a file; and reading goes on. `None`: the error is raised.
 
     Raises:
         DataError: a file or a line of it cannot be read.
@@ -83,22 +86,31 @@ def read_files(
     sources = [source for path in paths for source in sources_of(resolve_data(str(path)))[0]]
     for source in sources:
         path = source.path
-        format = _input_format(source, input_format)
-        documents: Iterable[Document]
-        if whole and format.holds.entities:
-            raise ConfigError(f"{path} is read as {format.name}: --whole is for text files")
-        if whole:
-            documents = [Document(source.read_text(), id=str(path))]
-        else:
-            check_options(format, options or {})
-            how = ReadOptions(join=join, ignore_tags=True, more=options or {})
-            documents = format.read(source, how, Findings())
-        for document in documents:
-            if len(sources) > 1 and "id" not in document.meta:
-                own = document.id.startswith(f"{path.name}:")
-                name = f"{path}{document.id[len(path.name) :]}" if own else document.id
-                document = replace(document, id=name, meta={"id": name, **document.meta})
-            yield document
+        how = ReadOptions(join=join, ignore_tags=True, more=options or {}, reject=reject)
+        try:
+            for document in _read_source(source, input_format, how, whole=whole):
+                if len(sources) > 1 and "id" not in document.meta:
+                    own = document.id.startswith(f"{path.name}:")
+                    name = f"{path}{document.id[len(path.name) :]}" if own else document.id
+                    document = replace(document, id=name, meta={"id": name, **document.meta})
+                yield document
+        except DataError as error:
+            if reject is None:
+                raise
+            reject(error)
+
+
+def _read_source(
+    source: Source, input_format: str, how: ReadOptions, *, whole: bool
+) -> Iterator[Document]:
+    format = _input_format(source, input_format)
+    if whole and format.holds.entities:
+        raise ConfigError(f"{source.path} is read as {format.name}: --whole is for text files")
+    if whole:
+        yield Document(source.read_text(), id=str(source.path))
+        return
+    check_options(format, how.more)
+    yield from format.read(source, how, Findings())
 
 
 def expand_files(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:

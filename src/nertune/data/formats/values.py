@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from nertune.data.formats.offsets import Offsets
+from nertune.errors import DataError
 from nertune.labels.schemes import Scheme
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
@@ -111,6 +112,8 @@ class ReadOptions:
         ignore_tags: give the texts (and source tokens) alone, whatever they are labelled.
         like: how the training file was read: what `auto` takes where it fits.
         more: the format's own options, whose names are in `Format.options`.
+        reject: is told of a record that cannot be read, after which the next one is read, where
+            the format has a record a line (`lines`, `jsonl`); `None`: the error is raised.
     """
 
     scheme: SchemeChoice = "auto"
@@ -120,6 +123,7 @@ class ReadOptions:
     ignore_tags: bool = False
     like: Reading = Reading()
     more: Mapping[str, str] = field(default_factory=dict)
+    reject: Callable[[DataError], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,11 @@ from nertune.data.formats.offsets import (
     explain_misfit,
     place,
 )
+from nertune.data.formats.source import Part
 from nertune.data.formats.values import Reading, name_by_id, plural
 from nertune.data.statistics import has_overlap
 from nertune.errors import DataError
-from nertune.storage.files import shorten, split_lines
+from nertune.storage.files import decode_text, shorten, split_lines
 from nertune.types import Document, Entity, Fragments, Scope
 
 __all__ = ["documents", "read_scope", "read_tokens"]
@@ -45,7 +46,7 @@ def documents(source: Source, options: ReadOptions, findings: Findings) -> Itera
     Raises:
         DataError: a line is not such an object, or there is none.
     """
-    records = _Records(source.reopenable(), ignore_tags=options.ignore_tags)
+    records = _Records(source.reopenable(), ignore_tags=options.ignore_tags, reject=options.reject)
     choice = UnitChoice(options.offsets)
     if options.offsets == "auto" and not options.ignore_tags and source.may_hold_astral():
         vote = UnitVote("auto", options.like.offsets)
@@ -70,8 +71,14 @@ def documents(source: Source, options: ReadOptions, findings: Findings) -> Itera
 class _Records:
     """The records of a file, which can be gone through again and again; a small file is held."""
 
-    def __init__(self, source: Source, *, ignore_tags: bool):
-        self._source, self._ignore_tags = source, ignore_tags
+    def __init__(
+        self,
+        source: Source,
+        *,
+        ignore_tags: bool,
+        reject: Callable[[DataError], None] | None = None,
+    ):
+        self._source, self._ignore_tags, self._reject = source, ignore_tags, reject
         self._held: list[Record] | None = None
         self._num_rejected = self._first_rejected = 0  # records that are no gold; a line
 
@@ -81,7 +88,7 @@ class _Records:
     def _read(self) -> Iterator[Record]:
         held: list[Record] | None = None
         num_read = num_rejected = first_rejected = 0
-        for part in self._source.text_parts(by_line=True):
+        for part in self._parts():
             held = [] if part.is_whole else None
             for number, line in enumerate(split_lines(part.text), part.first):
                 if not line.strip(" \t\r"):
@@ -89,7 +96,12 @@ class _Records:
                 try:
                     record = read_record(line, number, ignore_tags=self._ignore_tags)
                 except Problem as problem:
-                    raise self._refuse(problem, number) from problem.__cause__
+                    refusal = self._refuse(problem, number)
+                    if self._reject is None:
+                        raise refusal from problem.__cause__
+                    self._reject(refusal)
+                    num_read += 1
+                    continue
                 if not self._ignore_tags and record.meta.get("answer") in _NOT_GOLD:
                     num_rejected += 1
                     first_rejected = first_rejected or number
@@ -103,6 +115,21 @@ class _Records:
             why = f": all {num_rejected} records are rejected or ignored" if num_rejected else ""
             raise DataError(f"the file holds no sentence{why}", path=self._source.path)
         self._held = held
+
+    def _parts(self) -> Iterator[Part]:
+        """Parts of the text; where lines are rejected, those that are UTF-8."""
+        if self._reject is None:
+            yield from self._source.text_parts(by_line=True)
+            return
+        for number, line in enumerate(self._source.stream_lines(), 1):
+            try:
+                text = decode_text(line, self._source.path, first_line=number)
+            except DataError as error:
+                if error.line is None:
+                    raise
+                self._reject(error)
+                text = ""
+            yield Part(text, number, is_last=False)
 
     def counted(self, record: Record) -> Counted:
         """A record with its spans checked.

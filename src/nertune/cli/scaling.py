@@ -1,0 +1,137 @@
+"""The command that annotates any number of documents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from nertune.cli.log import show_log
+from nertune.cli.options import (
+    BackendOption,
+    Device,
+    EncoderOption,
+    FormatOptions,
+    InputFormat,
+    Json,
+    MinScore,
+    Resume,
+    Sentences,
+    Whole,
+    interruptible,
+    parse_options,
+    print_json,
+    stderr,
+    stdout,
+)
+from nertune.errors import ConfigError
+
+__all__ = ["annotate"]
+
+
+def annotate(
+    input: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Text (a text a line) or files of any format, packed or not; folders, patterns.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder: a file for each shard.")
+    ],
+    model: Annotated[str, typer.Option(help="A trained model's folder or hub name.")],
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that tag; 0: as many as there are cores.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; or ray.")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(help="Of a Ray cluster, e.g. auto; by default Ray starts here.")
+    ] = "",
+    format: Annotated[str, typer.Option(help="Of the shards: jsonl or parquet.")] = "jsonl",
+    shard_documents: Annotated[
+        int, typer.Option(min=1, help="Documents of a shard, at most.")
+    ] = 10_240,
+    input_format: InputFormat = "auto",
+    option: FormatOptions = None,
+    whole: Whole = False,
+    sentences: Sentences = False,
+    min_score: MinScore = 0.0,
+    device: Device = "auto",
+    backend: BackendOption = "torch",
+    encoder: EncoderOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how much there is and how long it will take.")
+    ] = False,
+    resume: Resume = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the shards of an earlier annotation.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find the entities in any number of documents, in several processes, shard by shard."""
+    from nertune.artifacts.manifest import trained_reading
+    from nertune.cli.display import AnnotationBar
+    from nertune.data.inputs import expand_files
+    from nertune.models.onnx import Backend
+    from nertune.reports.annotation import print_annotation, print_forecast
+    from nertune.scale.annotate import Work, check_engine, output_format
+    from nertune.scale.annotate import annotate as run
+    from nertune.scale.chunks import Reading
+    from nertune.scale.forecast import forecast
+    from nertune.scale.tasks import Tagging
+
+    if backend not in (known := get_args(Backend)):
+        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
+    if address and engine != "ray":
+        raise ConfigError("--address is that of a Ray cluster: add --engine ray")
+    files, left_out = expand_files(input)
+    if left_out:
+        told = f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})"
+        stderr().print(told, soft_wrap=True)
+    tagging = Tagging(
+        model=model,
+        device=device,
+        backend=cast("Backend", backend),
+        encoder=encoder,
+        threads=threads,
+        by_sentence=sentences,
+        min_score=min_score,
+        format=output_format(format),
+    )
+    work = Work(
+        tuple(files),
+        output,
+        tagging,
+        Reading(input_format, trained_reading(model).join, whole, parse_options(option)),
+        workers or default_workers(threads),
+        check_engine(engine),
+        address,
+        shard_documents,
+    )
+    with show_log(stderr()), interruptible():
+        if dry_run:
+            expected = forecast(work)
+            if as_json:
+                print_json(expected.to_dict())
+            else:
+                print_forecast(expected, stdout())
+            return
+        with AnnotationBar(stderr()) as bar:
+            done = run(work, resume=resume, overwrite=overwrite, observer=bar.on_progress)
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        print_annotation(done, output, stdout())
+
+
+def default_workers(threads: int) -> int:
+    """As many as the cores that this process may use, each with so many threads."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // threads)

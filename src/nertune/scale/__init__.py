@@ -1,0 +1,1 @@
+"""More than one process: annotate any number of documents, on one machine or on Ray."""
