@@ -7,6 +7,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from helpers.tiny import SENTENCES, write_jsonl
 from nertune.errors import CheckpointError, ConfigError, DataError, NertuneError
 from nertune.inference.predictor import Predictor
 from nertune.scale.annotate import Annotation, Progress, Work, annotate
-from nertune.scale.chunks import cut_chunks
+from nertune.scale.chunks import Reading, cut_chunks
 from nertune.scale.tasks import Reject
 from nertune.types import Document
 
@@ -146,6 +147,21 @@ def test_what_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds other files \(e\.g\. mine\.txt\)"):
         annotated(make_work(other, texts))
     assert contents(other) == {"mine.txt": b"mine"}
+
+
+def test_a_start_that_failed_at_once_is_no_annotation(tmp_path: Path) -> None:
+    """What was wrong can be put right without another option."""
+    texts = write_texts(tmp_path / "texts.txt", 20)
+    work = make_work(tmp_path / "out", texts)
+    with pytest.raises(ConfigError, match="nope"):
+        annotated(replace(work, reading=Reading("nope")))
+    annotated(work)
+    assert len(records(work.output)) == 20
+    manifest = work.output / "manifest.json"
+    for content, message in (("{", "is damaged"), ("{}", "is not of an annotation")):
+        manifest.write_text(content)
+        with pytest.raises(CheckpointError, match=message):
+            annotated(work, resume=True)
 
 
 def test_another_model_is_refused_but_not_another_score(tmp_path: Path) -> None:

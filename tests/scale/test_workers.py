@@ -91,6 +91,7 @@ def test_the_parent_is_killed(tmp_path: Path) -> None:
     assert contents(work.output) == contents(expected.output)
 
 
+@pytest.mark.slow
 def test_a_document_that_kills_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(SITE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))

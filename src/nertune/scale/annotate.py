@@ -165,7 +165,7 @@ def _begin(
                 f"--output: {folder.folder} holds other files (e.g. {foreign[0]}): name a new or "
                 "empty folder"
             )
-    elif overwrite:
+    elif overwrite or not _is_begun(folder, path):
         _remove(folder.folder)
     elif not resume:
         raise CheckpointError(
@@ -187,11 +187,20 @@ def _begin(
     return found
 
 
+def _is_begun(folder: ShardFolder, manifest: Path) -> bool:
+    """Whether there is anything to lose: a start that failed at once leaves a manifest alone."""
+    complete = _read_manifest(manifest).get("complete") is not False
+    return complete or any(True for _ in folder.finished())
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: is damaged ({error}); use --overwrite") from error
+        raise CheckpointError(f"{path}: is damaged ({error}); use another folder") from error
+    if not isinstance(values, dict) or "version" not in values:
+        raise CheckpointError(f"{path}: is not of an annotation; use another folder")
+    return values
 
 
 def _remove(folder: Path) -> None:

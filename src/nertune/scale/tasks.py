@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nertune.types import Document
+
+if TYPE_CHECKING:
+    from nertune.models.onnx import Backend
 
 __all__ = ["OutputFormat", "Reject", "Tagged", "Tagging", "join_tagged", "pack_documents",
            "unpack_documents"]  # fmt: skip
 
 OutputFormat = Literal["jsonl", "parquet"]
-Backend = Literal["torch", "onnx", "onnx-int8"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,20 @@ class _Supervisor(threading.Thread):
         self._start()
 
     def _start(self) -> None:
+        """Start the worker and have it load the model; again, if it is killed meanwhile."""
+        for _ in range(_MOST_DEATHS):
+            self._spawn()
+            try:
+                self._exchange(self._tagging.to_dict())
+                return
+            except _Died:
+                if self._is_stopped:
+                    raise
+                told = self._last_words()
+                self._end()
+        raise WorkerError(f"worker {self._number + 1} ended while it loaded the model{told}")
+
+    def _spawn(self) -> None:
         with self._lock:
             if self._is_stopped:
                 raise _Died
@@ -210,14 +224,6 @@ class _Supervisor(threading.Thread):
                 stderr=self._log,
                 env=_environment(),
             )
-        try:
-            self._exchange(self._tagging.to_dict())
-        except _Died:
-            if self._is_stopped:
-                raise
-            raise WorkerError(
-                f"worker {self._number + 1} ended while it loaded the model{self._last_words()}"
-            ) from None
 
     def _last_words(self) -> str:
         """How the worker ended, and what it wrote last."""
