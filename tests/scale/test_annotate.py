@@ -295,7 +295,7 @@ def test_a_full_disk_is_told_and_gone_on_with(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts.txt", 3000)
     command = [
         sys.executable, "-m", "nertune", "annotate", str(texts), "-o", str(tmp_path / "out"),
-        "--model", str(tiny_model()), "--workers", "1", "--shard-documents", "1000",
+        "--model", str(tiny_model()), "--workers", "1", "--shard-size", "1000",
     ]  # fmt: skip
 
     def limit() -> None:

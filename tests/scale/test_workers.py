@@ -65,7 +65,7 @@ def test_the_parent_is_killed(tmp_path: Path) -> None:
     work = make_work(tmp_path / "out", texts, shard_documents=200)
     command = [
         sys.executable, "-m", "nertune", "annotate", str(texts), "-o", str(work.output),
-        "--model", str(tiny_model()), "--workers", "2", "--shard-documents", "200", "--device",
+        "--model", str(tiny_model()), "--workers", "2", "--shard-size", "200", "--device",
         "cpu", "--resume",
     ]  # fmt: skip
     for wanted in (1, 8):
@@ -125,7 +125,7 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-m", "nertune", "annotate", str(texts), "-o", str(out), "--model",
-         str(tiny_model()), "--workers", "2", "--shard-documents", "200", "--device", "cpu"],
+         str(tiny_model()), "--workers", "2", "--shard-size", "200", "--device", "cpu"],
         env=environment_of_children(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until = time.monotonic() + 120

@@ -14,7 +14,6 @@ from nertune.cli.options import (
     Device,
     EncoderOption,
     FormatOptions,
-    InputFormat,
     Json,
     MinScore,
     Resume,
@@ -54,10 +53,10 @@ def annotate(
         str, typer.Option(help="Of a Ray cluster, e.g. auto; by default Ray starts here.")
     ] = "",
     format: Annotated[str, typer.Option(help="Of the shards: jsonl or parquet.")] = "jsonl",
-    shard_documents: Annotated[
-        int, typer.Option(min=1, help="Documents of a shard, at most.")
-    ] = 10_240,
-    input_format: InputFormat = "auto",
+    shard_size: Annotated[int, typer.Option(min=1, help="Documents of a shard.")] = 10_240,
+    input_format: Annotated[
+        str, typer.Option(help="auto, lines (a text a line), or a format, e.g. conll or jsonl.")
+    ] = "auto",
     option: FormatOptions = None,
     whole: Whole = False,
     sentences: Sentences = False,
@@ -109,10 +108,10 @@ def annotate(
         output,
         tagging,
         Reading(input_format, trained_reading(model).join, whole, parse_options(option)),
-        workers or default_workers(threads),
+        workers or _default_workers(threads),
         check_engine(engine),
         address,
-        shard_documents,
+        shard_size,
     )
     with show_log(stderr()), interruptible():
         if dry_run:
@@ -130,7 +129,7 @@ def annotate(
         print_annotation(done, output, stdout())
 
 
-def default_workers(threads: int) -> int:
+def _default_workers(threads: int) -> int:
     """As many as the cores that this process may use, each with so many threads."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1

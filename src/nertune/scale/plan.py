@@ -17,7 +17,7 @@ from nertune.storage.files import hash_file
 from nertune.storage.hashing import hash_once
 from nertune.types import Document
 
-__all__ = ["Input", "Survey", "describe_plan", "hash_model", "survey"]
+__all__ = ["Input", "Survey", "describe_plan", "hash_inputs", "hash_model", "survey"]
 
 _ASIDE = ("metrics", "data")  # of a model's manifest: they decide no answer
 _SAMPLE_DOCUMENTS = 512

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RayTagger"]
 
+_OUTPUT = "entities"
+
 
 class RayTagger:
     """A callable class for `ray.data.Dataset.map_batches`: adds the entities of a column of texts.
+
+    The new column `entities` holds for each text a list of `{start, end, label, text, score}`.
 
     The model is loaded once in each actor. Batches are Arrow tables (`batch_format="pyarrow"`) or
     dicts of arrays; other columns stay as they are.
@@ -24,7 +28,6 @@ class RayTagger:
     Args:
         model: a folder or hub name.
         column: that of the texts.
-        output: the new column: of each text a list of `{start, end, label, text, score}`.
         device, backend, encoder: as for `Predictor.load`.
         min_score: leave out entities that are less probable.
         threads: of an actor on a CPU; give `map_batches` the same number as `num_cpus`.
@@ -44,7 +47,6 @@ class RayTagger:
         model: str,
         *,
         column: str = "text",
-        output: str = "entities",
         device: str = "auto",
         backend: str = "torch",
         encoder: str | None = None,
@@ -59,7 +61,7 @@ class RayTagger:
         self._predictor = Predictor.load(
             model, device=device, backend=cast("Backend", backend), encoder=encoder
         )
-        self._column, self._output, self._min_score = column, output, min_score
+        self._column, self._min_score = column, min_score
 
     def __call__(self, batch: Any) -> Any:
         """Tag a batch.
@@ -72,14 +74,14 @@ class RayTagger:
         """
         if isinstance(batch, Mapping):
             rows = self._tag(list(batch[self._column]) if self._column in batch else None, batch)
-            return {**batch, self._output: _as_array(rows)}
+            return {**batch, _OUTPUT: _as_array(rows)}
         pa = import_arrow()
         names = batch.column_names
         texts = batch.column(self._column).to_pylist() if self._column in names else None
         entities = pa.array(self._tag(texts, names), type=entities_type())
-        if self._output in names:
-            batch = batch.drop_columns([self._output])
-        return batch.append_column(self._output, entities)
+        if _OUTPUT in names:
+            batch = batch.drop_columns([_OUTPUT])
+        return batch.append_column(_OUTPUT, entities)
 
     def _tag(self, texts: list[Any] | None, names: Any) -> list[list[dict[str, Any]]]:
         if texts is None:
