@@ -115,8 +115,13 @@ def ratio_interval(
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each corpus and decoder: means over seeds, the widest interval of the ratio."""
-    headings = ("corpus", "decoder", "seeds", "F1", "ECE before", "ECE after", "ratio", "95 %")
+    """A line for each corpus and decoder: means over seeds, the widest interval of the ratio.
+
+    `by chance` is what exact scores would show of as many entities.
+    """
+    headings = (
+        "corpus", "decoder", "seeds", "F1", "ECE before", "ECE after", "ratio", "95 %", "by chance",
+    )  # fmt: skip
     lines = [headings, ["---"] * len(headings)]
     for corpus, decoder in dict.fromkeys((row["corpus"], row["decoder"]) for row in rows):
         own = [r for r in rows if (r["corpus"], r["decoder"]) == (corpus, decoder)]
@@ -125,7 +130,9 @@ def summarise(rows: Sequence[dict[str, Any]]) -> str:
         low, high = (pick(r["ratio_ci95"][i] for r in own) for i, pick in ((0, min), (1, max)))
         f1 = statistics.mean(r["after"]["thresholds"][0]["f1"] for r in own)
         cells = [f"{f1:.3f}", f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"]
-        lines.append([corpus, decoder, str(len(own)), *cells, f"[{low:.2f}, {high:.2f}]"])
+        chance = statistics.mean(r["after"]["ece_by_chance"] for r in own)
+        cells += [f"[{low:.2f}, {high:.2f}]", f"{chance:.3f}"]
+        lines.append([corpus, decoder, str(len(own)), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

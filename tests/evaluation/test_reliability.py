@@ -65,3 +65,20 @@ def test_predictions_that_gold_cannot_judge_do_not_count() -> None:
     measured = measure_reliability(gold, found)
     assert measured is not None
     assert (measured.num_entities, measured.thresholds[0].precision) == (1, 1.0)
+
+
+def test_what_exact_scores_would_show() -> None:
+    """Outcomes drawn as scores say: the error is that by chance, and falls with their number."""
+    generator = np.random.default_rng(1)
+    measured = []
+    for count in (200, 5000):
+        scores = generator.beta(4, 1, count)
+        right = generator.random(count) < scores
+        gold = [Document("a", (Entity(0, 1, "A" if one else "B"),)) for one in right]
+        found = [Document("a", (Entity(0, 1, "A", score),)) for score in scores]
+        one = measure_reliability(gold, found, num_resamples=0)
+        assert one is not None
+        assert one.ece == pytest.approx(one.ece_by_chance, rel=0.6)
+        measured.append(one.ece_by_chance)
+    assert 0.03 < measured[0] < 0.09
+    assert measured[1] == pytest.approx(measured[0] / 5, rel=0.3)  # √(200 / 5000)

@@ -26,6 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """The scores at which precision and recall are shown."""
 _NUM_BINS = 10
+_NUM_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Reliability:
     Attributes:
         ece: expected calibration error in [0, 1]: the mean distance between score and precision,
             over ten bins of equal size (Naeini et al., 2015, with the bins of Nguyen & O'Connor,
-            2015). It cannot be 0: of n entities chance alone makes about 0.8 √(10 p (1 − p) / n).
+            2015).
+        ece_by_chance: what it would be on average if all scores were exact probabilities: with
+            few entities, far from 0.
         ece_ci95: 95 % bootstrap interval over documents; `None` with fewer than two.
         brier: mean squared distance between score and outcome.
         log_loss: mean negative log-likelihood of the outcomes, in nats.
@@ -80,6 +83,7 @@ class Reliability:
     """
 
     ece: float
+    ece_by_chance: float
     ece_ci95: tuple[float, float] | None
     brier: float
     log_loss: float
@@ -123,6 +127,7 @@ def measure_reliability(
     losses_N = np.where(right_N, -np.log(sure_N), -np.log1p(-sure_N))
     return Reliability(
         ece=calibration_error(score_N, right_N),
+        ece_by_chance=_error_by_chance(score_N, seed),
         ece_ci95=_interval(outcome, gold, num_resamples, seed),
         brier=float(((score_N - right_N) ** 2).mean()),
         log_loss=float(losses_N.mean()),
@@ -149,6 +154,13 @@ def calibration_error(
     bin_N = np.minimum((middle_N / total * _NUM_BINS).astype(np.intp), _NUM_BINS - 1)
     gap_N = weights_N * (right_N[order_N] - score_N[order_N])
     return float(np.abs(np.bincount(bin_N, gap_N, _NUM_BINS)).sum() / total)
+
+
+def _error_by_chance(score_N: Floats, seed: int) -> float:
+    """The mean error of exact scores: outcomes are drawn as the scores say."""
+    rng = np.random.default_rng(seed)
+    drawn = (rng.random(len(score_N)) < score_N for _ in range(_NUM_DRAWS))
+    return float(np.mean([calibration_error(score_N, right_N) for right_N in drawn]))
 
 
 @dataclass(frozen=True, slots=True)
