@@ -80,6 +80,19 @@ def test_what_is_refused(
     assert not list(out.rglob("shard-*"))
 
 
+def test_nothing_is_tagged_twice(folder: Path, tmp_path: Path) -> None:
+    inside = run("annotate", folder, "-o", folder / "out", "--model", tiny_model())
+    assert inside.code == 2
+    assert "lies in the input" in inside.error
+    command = ("annotate", folder / "a.txt", folder / "*.txt", "-o", tmp_path / "out", "--model")
+    twice = run(*command, tiny_model())
+    assert twice.code == 2
+    assert "a.txt is named twice" in twice.error
+    own = run("annotate", tmp_path / "out", "-o", tmp_path / "out", "--model", tiny_model())
+    assert own.code == 2
+    assert not (folder / "out").exists()
+
+
 def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("annotate", folder / "none.txt", "-o", out, "--model", tiny_model())

@@ -87,6 +87,12 @@ def annotate(
 
     if backend not in (known := get_args(Backend)):
         raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
+    for path in input:
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise ConfigError(
+                f"--output: {output} lies in the input {path}, so the next start would tag what "
+                "this one writes; name a folder outside of it"
+            )
     if address and engine != "ray":
         raise ConfigError("--address is that of a Ray cluster: add --engine ray")
     files, left_out = expand_files(input)

@@ -125,7 +125,8 @@ def annotate(
     Raises:
         CheckpointError: the folder holds an annotation, or that of another model, other input or
             other options.
-        ConfigError: an option is unknown, or another process is at work in the folder.
+        ConfigError: an option is unknown, a file is named twice or lies in the output folder, or
+            another process is at work there.
         DataError: the input cannot be found, or the output cannot be written.
         NertuneError: the model cannot be loaded.
     """
@@ -133,6 +134,7 @@ def annotate(
         raise ConfigError("--resume and --overwrite exclude each other")
     if work.tagging.format == "parquet":
         import_arrow()
+    _check_files(work)
     inputs = hash_inputs(work.files)
     plan = describe_plan(
         work.tagging, work.reading, inputs,
@@ -151,6 +153,18 @@ def annotate(
     except OSError as error:
         told = f"cannot be written: {error.strerror or error}"
         raise DataError(told, path=error.filename or work.output) from error
+
+
+def _check_files(work: Work) -> None:
+    """Refuse what would tag a document twice."""
+    output, seen = work.output.resolve(), set()
+    for path in work.files:
+        real = path.resolve()
+        if real in seen:
+            raise ConfigError(f"{path} is named twice, so its documents would be there twice")
+        seen.add(real)
+        if real.is_relative_to(output) or (real.is_dir() and output.is_relative_to(real)):
+            raise ConfigError(f"--output: {work.output} and the input {path} lie in each other")
 
 
 def _begin(
