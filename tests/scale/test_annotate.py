@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.annotation import InProcess, contents, make_work, tiny_model, write_texts
+from helpers.artifacts import edit_json
 from helpers.commands import environment_of_children, run
 from helpers.tiny import SENTENCES, write_jsonl
 from nertune.errors import CheckpointError, ConfigError, DataError, NertuneError
@@ -21,6 +23,7 @@ from nertune.inference.predictor import Predictor
 from nertune.scale.annotate import Annotation, Progress, Work, annotate
 from nertune.scale.chunks import Reading, cut_chunks
 from nertune.scale.tasks import Reject
+from nertune.scale.workers import LocalWorkers
 from nertune.types import Document
 
 
@@ -165,8 +168,6 @@ def test_a_start_that_failed_at_once_is_no_annotation(tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_but_not_another_score(tmp_path: Path) -> None:
-    import shutil
-
     texts = write_texts(tmp_path / "texts.txt", 20)
     model = Path(shutil.copytree(tiny_model(), tmp_path / "model"))
     work = make_work(tmp_path / "out", texts)
@@ -232,6 +233,23 @@ def test_a_document_that_the_model_cannot_tag(tmp_path: Path) -> None:
     assert done.manifest["documents"] == 39
     assert [r["id"] for r in records(work.output)] == [
         f"{texts}:{n}" for n in range(1, 41) if n != 8
+    ]
+
+
+def test_warnings_of_workers_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join("王" * n + "\n" for n in range(1000, 2200)))
+    model = Path(shutil.copytree(tiny_model(), tmp_path / "model"))
+    edit_json(model / "nertune.json", lambda v: v["data"].update(train={"p95_characters": 9}))
+    work = make_work(tmp_path / "out", texts)
+    work = replace(work, tagging=replace(work.tagging, model=str(model)))
+    with caplog.at_level("WARNING", logger="nertune"):
+        annotate(work, workers=LocalWorkers(work.tagging, 1))
+    assert [r.getMessage() for r in caplog.records if "95 % of" in r.getMessage()] == [
+        "a text of 1511 characters, while 95 % of the training texts have 9 or fewer: --sentences "
+        "tags a sentence at a time"
     ]
 
 

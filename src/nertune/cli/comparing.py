@@ -47,6 +47,9 @@ def compare(
             "--other-training-data", help="Let configurations be trained on different data."
         ),
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time; they share the cores.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train configurations with several seeds; say which is better, and how sure that is."""
@@ -68,6 +71,7 @@ def compare(
                 first_seed=first_seed,
                 fresh=fresh,
                 other_training_data=other_training_data,
+                workers=workers,
             ),
         )
     save_report(comparison, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -26,6 +25,7 @@ from nertune.cli.options import (
     stdout,
 )
 from nertune.errors import ConfigError
+from nertune.storage.processes import num_cores
 
 __all__ = ["annotate"]
 
@@ -114,7 +114,7 @@ def annotate(
         output,
         tagging,
         Reading(input_format, trained_reading(model).join, whole, parse_options(option)),
-        workers or _default_workers(threads),
+        workers or max(1, num_cores() // threads),
         check_engine(engine),
         address,
         shard_size,
@@ -133,10 +133,3 @@ def annotate(
         print_json(done.to_dict())
     else:
         print_annotation(done, output, stdout())
-
-
-def _default_workers(threads: int) -> int:
-    """As many as the cores that this process may use, each with so many threads."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, cores // threads)

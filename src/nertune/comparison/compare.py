@@ -322,7 +322,13 @@ def _say_many(configurations: Sequence[Configuration]) -> list[str]:
 
 
 def _say_machines(configurations: Sequence[Configuration]) -> list[str]:
-    machines = {(r.get("device"), r.get("threads")) for c in configurations for r in c.records}
+    records = [record for one in configurations for record in one.records]
+    if any(record.get("side_by_side", 1) > 1 for record in records):
+        return [
+            "Runs were trained side by side, each with a part of the cores: times and memory "
+            "cannot be compared."
+        ]
+    machines = {(record.get("device"), record.get("threads")) for record in records}
     if len(machines) < 2:
         return []
     return [

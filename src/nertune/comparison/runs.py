@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,12 @@ from nertune.evaluation.metrics import document_counts
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import first_difference
 from nertune.experiments.start import open_start
-from nertune.experiments.subprocess import Runner, RunRequest, run_in_subprocess
+from nertune.experiments.subprocess import (
+    Runner,
+    RunRequest,
+    run_in_subprocess,
+    stop_runs,
+)
 from nertune.storage.atomic import write_json
 from nertune.storage.encoders import resolve_encoder
 from nertune.types import Document
@@ -42,7 +48,8 @@ class RunOptions:
         longer: factor for every recipe's number of epochs.
         fresh: train again what is finished or was killed.
         other_training_data: let the configurations be trained on different data.
-        run: does one run.
+        run: does one run; in several threads if there are several workers.
+        workers: runs that are trained at the same time, and share the cores.
     """
 
     overrides: Sequence[str] = ()
@@ -51,6 +58,7 @@ class RunOptions:
     fresh: bool = False
     other_training_data: bool = False
     run: Runner = run_in_subprocess
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +225,36 @@ def complete_runs(runs: Sequence[PlannedRun], options: RunOptions) -> list[Recor
     with ExitStack() as locks:  # other configurations may be trained beside these
         for folder in folders:
             locks.enter_context(RunFolder(folder, "output").locked())
-        return [
-            _complete_run(run, options, f"[{number}/{len(runs)}] {run.name}, seed {run.seed}")
+        positions = [
+            f"[{number}/{len(runs)}] {run.name}, seed {run.seed}"
             for number, run in enumerate(runs, start=1)
         ]
+        if options.workers > 1:
+            return _complete_side_by_side(runs, options, positions)
+        return [
+            _complete_run(run, options, position)
+            for run, position in zip(runs, positions, strict=True)
+        ]
+
+
+def _complete_side_by_side(
+    runs: Sequence[PlannedRun], options: RunOptions, positions: Sequence[str]
+) -> list[Record]:
+    """Several at a time. Where one fails, the others are stopped, and resumed by the next start."""
+    with ThreadPoolExecutor(options.workers, "nertune-run") as pool:
+        futures = [
+            pool.submit(_complete_run, run, options, position)
+            for run, position in zip(runs, positions, strict=True)
+        ]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:  # raises the first failure
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_runs(at_once=not isinstance(error, KeyboardInterrupt))
+            raise
 
 
 def _complete_run(run: PlannedRun, options: RunOptions, position: str) -> Record:
@@ -258,6 +292,7 @@ def _complete_run(run: PlannedRun, options: RunOptions, position: str) -> Record
         overrides=run.overrides,
         start="resume" if is_resumed else "new",
         score_test=run.split == "test",
+        side_by_side=options.workers,
     )
     options.run(request)
     return _read_finished(run, stamp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import IO, Literal
 
 from nertune.errors import TrainingError
+from nertune.storage.processes import SIDE_BY_SIDE, num_cores
 
-__all__ = ["RunRequest", "Runner", "run_in_subprocess"]
+__all__ = ["RunRequest", "Runner", "run_in_subprocess", "share_cores", "stop_runs"]
 
 _GRACE_SECONDS = 10.0
+_lock = threading.Lock()
+_running: list[tuple[subprocess.Popen[bytes], threading.Event]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class RunRequest:
         overrides: `section.key=value`, without seed and folder.
         start: `"new"`; or `"resume"` a killed run, or a finished one that has to be scored on test.
         score_test: also score `data.test`; without it that file is not read.
+        side_by_side: so many runs are trained at the same time, and share the cores.
     """
 
     name: str
@@ -42,6 +47,7 @@ class RunRequest:
     overrides: tuple[str, ...]
     start: Literal["new", "resume"]
     score_test: bool = False
+    side_by_side: int = 1
 
 
 Runner = Callable[[RunRequest], None]
@@ -68,20 +74,59 @@ def run_in_subprocess(request: RunRequest) -> None:
         command.append("--resume")
     if request.score_test:
         command.append("--test")
-    code, last_line = _run(command)
+    beside = request.side_by_side
+    prefix = f"{request.name}, seed {request.seed}: " if beside > 1 else ""
+    code, last_line = _run(command, share_cores(beside), prefix)
     if code:
         raise TrainingError(f"{request.name}, seed {request.seed}: {_reason(code, last_line)}")
 
 
-def _run(command: Sequence[str]) -> tuple[int, str]:
+def share_cores(runs: int) -> dict[str, str]:
+    """The environment of one of several runs at the same time: its threads, and how many there are.
+
+    The user's own `OMP_NUM_THREADS` stays.
+    """
+    if runs == 1:
+        return dict(os.environ)
+    own = {"OMP_NUM_THREADS": str(max(1, num_cores() // runs))}
+    return {**own, **os.environ, SIDE_BY_SIDE: str(runs)}
+
+
+def stop_runs(*, at_once: bool) -> None:
+    """End all runs that this process has started; each keeps what it has written.
+
+    For runs in threads: an interrupt reaches the main thread alone.
+
+    Args:
+        at_once: otherwise they have some seconds first, since a terminal's Ctrl-C has reached them.
+    """
+    with _lock:
+        children = list(_running)
+    for child, hushed in children:
+        hushed.set()
+        if at_once:
+            child.terminate()
+    for child, _ in children:
+        _stop(child)
+
+
+def _run(command: Sequence[str], environment: dict[str, str], prefix: str) -> tuple[int, str]:
     """Exit code and last line on standard error, which is passed on meanwhile."""
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
     ) as child:
         assert child.stderr is not None
         tail: list[str] = []
         hushed = threading.Event()
-        pump = threading.Thread(target=_pass_on, args=(child.stderr, tail, hushed), daemon=True)
+        pump = threading.Thread(
+            target=_pass_on, args=(child.stderr, tail, hushed, prefix), daemon=True
+        )
+        with _lock:
+            _running.append((child, hushed))
         pump.start()
         try:
             code = child.wait()
@@ -90,17 +135,25 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
             _stop(child)
             raise
         finally:
+            with _lock:
+                _running.remove((child, hushed))
             pump.join(timeout=5.0)
     lines = [line.strip() for line in "".join(tail).splitlines()]
     return code, next((line for line in reversed(lines) if line), "")
 
 
-def _pass_on(stream: IO[bytes], tail: list[str], hushed: threading.Event) -> None:
+def _pass_on(stream: IO[bytes], tail: list[str], hushed: threading.Event, prefix: str) -> None:
+    """Write what a run says; with a prefix, whole lines, since other runs say something too."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    begun = ""
     while chunk := getattr(stream, "read1", stream.read)(8192):
         text = decoder.decode(chunk)
-        if not hushed.is_set():
-            sys.stderr.write(text)
+        shown = text
+        if prefix:
+            *lines, begun = (begun + text).split("\n")
+            shown = "".join(f"{prefix}{line}\n" for line in lines)
+        if shown and not hushed.is_set():
+            sys.stderr.write(shown)
             sys.stderr.flush()
         tail[:] = ["".join((*tail, text))[-20_000:]]
 

@@ -34,7 +34,7 @@ from nertune.experiments.record import describe_data, peak_memory_bytes, softwar
 from nertune.experiments.run_data import RunData, load_run_data, log_coverage
 from nertune.experiments.start import open_start
 from nertune.inference.predictor import Predictor, load_model
-from nertune.storage.processes import refuse_many_processes
+from nertune.storage.processes import num_side_by_side, refuse_many_processes
 from nertune.training.examples import measure_coverage
 from nertune.training.observer import Observer
 from nertune.training.soft_targets import SoftSource
@@ -310,6 +310,7 @@ def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any
         "versions": software_versions(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "side_by_side": num_side_by_side(),
         "data": {
             split: describe_data(corpus) if corpus is not None else None
             for split, corpus in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -300,6 +301,7 @@ class _Course:
     _sent: dict[int, Chunk] = field(default_factory=dict)
     _answers: dict[int, Done] = field(default_factory=dict)
     _order: list[int] = field(default_factory=list)  # numbers of chunks, in the order of the input
+    _told: set[str] = field(default_factory=set)
 
     def follow(self) -> None:
         rejects: list[Reject] = []
@@ -326,6 +328,8 @@ class _Course:
         progress.units += answer.tagged.num_units
         progress.by_worker[answer.worker] += answer.tagged.num_documents
         progress.seconds = time.perf_counter() - self.started
+        for notice in answer.tagged.notices:
+            self._tell(notice)
         while self._order and self._order[0] in self._answers:
             number = self._order.pop(0)
             chunk, found = self._sent.pop(number), self._answers.pop(number)
@@ -335,6 +339,13 @@ class _Course:
             if shard is not None:
                 self.done[shard.number] = shard
         self.observer(progress)
+
+    def _tell(self, notice: str) -> None:
+        """Warn once of each kind: most differ in a number alone."""
+        kind = re.sub(r"\d+", "", notice)
+        if kind not in self._told:
+            self._told.add(kind)
+            _LOG.warning("%s", notice)
 
 
 def output_format(name: str) -> OutputFormat:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from nertune.types import Document
 
 __all__ = ["ChunkTagger"]
 
+_LOG = logging.getLogger("nertune")
 _WRITE = WriteOptions(scores=True, predicted=True)
 
 
@@ -50,7 +52,10 @@ class ChunkTagger:
         """Tag and write documents, in order; those that cannot be are rejected."""
         found = Tagged()
         kept = []
-        for tagged in self._tag(documents):
+        with _Warnings() as warnings:
+            answers = self._tag(documents)
+        found.notices = warnings.messages
+        for tagged in answers:
             if isinstance(tagged, Reject):
                 found.rejects.append(tagged)
                 continue
@@ -95,6 +100,24 @@ class ChunkTagger:
         stream = io.StringIO()
         self._jsonl.write(documents, stream, _WRITE)
         return stream.getvalue().encode()
+
+
+class _Warnings(logging.Handler):
+    """Collects what the library warns of, which nobody would see in a worker."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+    def __enter__(self) -> _Warnings:
+        _LOG.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _LOG.removeHandler(self)
 
 
 def _unwritable(fitted: Fitted) -> str:

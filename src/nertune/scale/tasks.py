@@ -73,6 +73,7 @@ class Tagged:
         entities: how many of each label.
         losses: how many of each kind the format could not hold, see `formats.values.LossKind`.
         rejects: documents that are not in it.
+        notices: warnings for the user.
     """
 
     data: bytes = b""
@@ -81,15 +82,18 @@ class Tagged:
     entities: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """All but `data`, as plain JSON values."""
+        notices = {"notices": self.notices} if self.notices else {}
         return {
             "documents": self.num_documents,
             "units": self.num_units,
             "entities": dict(self.entities),
             "losses": dict(self.losses),
             "rejects": [reject.to_dict() for reject in self.rejects],
+            **notices,
         }
 
     @classmethod
@@ -102,6 +106,7 @@ class Tagged:
             Counter(values["entities"]),
             Counter(values["losses"]),
             [Reject(**reject) for reject in values["rejects"]],
+            values.get("notices", []),
         )
 
 
@@ -114,6 +119,7 @@ def join_tagged(parts: Sequence[Tagged]) -> Tagged:
         whole.entities.update(part.entities)
         whole.losses.update(part.losses)
         whole.rejects += part.rejects
+        whole.notices += part.notices
     return whole
 
 
