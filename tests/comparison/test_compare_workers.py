@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from helpers.commands import environment_of_children, run
 from helpers.tiny import write_jsonl
@@ -54,7 +55,8 @@ def test_the_same_as_one_after_the_other(tmp_path: Path) -> None:
         made[workers]["epochs"] = [[e["loss"] for e in r["epochs"]] for r in records]
         assert ("times and memory cannot be compared" in done.stdout) == (workers == 2)
     assert "a, seed 1: epoch" in done.stderr.replace("  ", " ")
-    assert made[1]["epochs"] == made[2]["epochs"]
+    for one, other in zip(made[1]["epochs"], made[2]["epochs"], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)  # the number of threads may differ
     reused = run("compare", *recipes, "--seeds", 1, "-o", tmp_path / "2")
     assert "times and memory cannot be" in " ".join(reused.stdout.split())
 
@@ -62,8 +64,7 @@ def test_the_same_as_one_after_the_other(tmp_path: Path) -> None:
 def test_one_that_fails_stops_the_others(tmp_path: Path) -> None:
     slow = recipe(tmp_path, "slow", epochs=100_000)
     bad = recipe(tmp_path, "bad")
-    bad.write_text(bad.read_text().replace("learning_rate = 0.02", "learning_rate = 1e9"))
-    bad.write_text(bad.read_text() + "checkpoint_steps = 1\nnoise = 0.5\n")
+    bad.write_text(bad.read_text() + '[run]\ndevice = "mps"\n')
     done = run("compare", slow, bad, "--seeds", 1, "-o", tmp_path / "out", "--workers", 2)
     assert done.code == 2
     assert "bad, seed 1: " in done.error
