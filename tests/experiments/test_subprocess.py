@@ -29,9 +29,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> list[list[str]]:
     asked: list[list[str]] = []
     run = child._run
 
-    def replaced(command: list[str]) -> tuple[int, str]:
+    def replaced(command: list[str], environment: dict[str, str], prefix: str) -> tuple[int, str]:
         asked.append(command)
-        return run([sys.executable, "-c", code])
+        return run([sys.executable, "-c", code], environment, prefix)
 
     monkeypatch.setattr(child, "_run", replaced)
     return asked
