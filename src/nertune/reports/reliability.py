@@ -23,8 +23,8 @@ def print_reliability(found: Reliability, *, is_calibrated: bool, console: Conso
     interval = found.ece_ci95
     told = f", 95 % interval [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
     kind = "calibrated scores" if is_calibrated else "scores as the model gives them"
-    exact = f"exact scores would show about {found.ece_by_chance:.3f}"
-    print_lines([f"{kind}: expected calibration error {found.ece:.3f}{told}; {exact}"], console)
+    exact = f"exact scores would show about {found.ece_by_chance:.3f} with as many entities"
+    print_lines([f"{kind}: expected calibration error {found.ece:.3f}{told}", exact], console)
     rows = [
         [
             f"{row.threshold:g}",
