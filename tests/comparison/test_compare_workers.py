@@ -15,6 +15,10 @@ import pytest
 
 from helpers.commands import environment_of_children, run
 from helpers.tiny import write_jsonl
+from nertune.comparison.compare import compare
+from nertune.comparison.runs import RunOptions
+from nertune.errors import TrainingError
+from nertune.experiments.subprocess import RunRequest, run_in_subprocess
 
 RECIPE = """
 [data]
@@ -68,7 +72,26 @@ def test_one_that_fails_stops_the_others(tmp_path: Path) -> None:
     done = run("compare", slow, bad, "--seeds", 1, "-o", tmp_path / "out", "--workers", 2)
     assert done.code == 2
     assert "bad, seed 1: " in done.error
-    assert not [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+    left = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
+    assert not [line for line in left if str(tmp_path) in line]
+
+
+def test_one_that_is_about_to_start_when_another_fails(tmp_path: Path) -> None:
+    """It starts after the others have been stopped, and must not go on to its end."""
+    started: list[str] = []
+
+    def do(request: RunRequest) -> None:
+        if request.name == "bad":
+            raise TrainingError("bad: fails")
+        time.sleep(0.3)
+        started.append(request.name)
+        run_in_subprocess(request)
+
+    paths = [recipe(tmp_path, "late", epochs=100_000), recipe(tmp_path, "bad")]
+    options = RunOptions(run=do, workers=2)
+    with pytest.raises(TrainingError, match="bad: fails"):
+        compare(paths, seeds=1, output=tmp_path / "out", options=options)
+    assert started == ["late"]
 
 
 def test_ctrl_c_ends_all(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nertune.errors import CheckpointError, ConfigError, DataError, NertuneError
 from nertune.inference.predictor import Predictor
 from nertune.scale.annotate import Annotation, Progress, Work, annotate
 from nertune.scale.chunks import Reading, cut_chunks
-from nertune.scale.tasks import Reject
+from nertune.scale.tasks import Reject, Tagging
 from nertune.scale.workers import LocalWorkers
 from nertune.types import Document
 
@@ -284,6 +284,79 @@ def test_labelled_files_are_read_without_their_labels(tmp_path: Path) -> None:
     work = make_work(tmp_path / "out", path, min_score=1.0)
     annotated(work)
     assert [r["entities"] for r in records(work.output)] == [[]] * len(SENTENCES)
+
+
+def test_input_that_changes_meanwhile(tmp_path: Path) -> None:
+    """Its hash was taken before: the manifest would name what was not tagged."""
+    texts = write_texts(tmp_path / "texts.txt", 1500)
+    work = make_work(tmp_path / "out", texts)
+
+    def change(progress: Progress) -> None:
+        with texts.open("a", encoding="utf-8") as stream:
+            stream.write("王小明。\n")
+
+    with pytest.raises(CheckpointError, match=r"texts\.txt was changed while it was annotated"):
+        annotated(work, observer=change)
+    assert not json.loads((work.output / "manifest.json").read_text())["complete"]
+
+
+def test_what_is_not_its_own_stays(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts.txt", 20)
+    work = make_work(tmp_path / "out", texts)
+    annotated(work)
+    own = {"shards/shard-notes.jsonl": b"mine", "shards/.shard-mine.part": b"too"}
+    for name, content in own.items():
+        (work.output / name).write_bytes(content)
+    annotated(work, overwrite=True)
+    assert contents(work.output).items() >= own.items()
+    other = tmp_path / "other"
+    other.mkdir()
+    for content in ('{"version": 3, "name": "an extension"}', "no json"):
+        (other / "manifest.json").write_text(content)
+        for options in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(CheckpointError, match="use another folder"):
+                annotated(make_work(other, texts), **options)
+            assert (other / "manifest.json").read_text() == content
+
+
+def test_workers_that_are_given_are_closed(tmp_path: Path) -> None:
+    """Also where nothing is to be done, or where it cannot begin."""
+    texts = write_texts(tmp_path / "texts.txt", 20)
+    work = make_work(tmp_path / "out", texts)
+
+    class Counted(InProcess):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    annotated(work)
+    workers = Counted(work.tagging)
+    annotate(work, workers=workers, resume=True)
+    assert workers.closed
+    for options in ({}, {"resume": True, "overwrite": True}):
+        workers = Counted(work.tagging)
+        with pytest.raises(NertuneError):
+            annotate(work, workers=workers, **options)  # type: ignore[arg-type]
+        assert workers.closed
+
+
+def test_long_documents_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be many chunks of few documents."""
+    path = tmp_path / "long.jsonl"
+    text = "王小明在北京。" * 150_000
+    path.write_text("".join(json.dumps({"text": text, "id": n}) + "\n" for n in range(6)))
+    work = make_work(tmp_path / "out", path)
+    numbers: list[int] = []
+
+    def opened(tagging: Tagging, number: int) -> InProcess:
+        numbers.append(number)
+        raise NertuneError("enough")
+
+    monkeypatch.setattr("nertune.scale.annotate.LocalWorkers", opened)
+    with pytest.raises(NertuneError, match="enough"):
+        annotate(replace(work, workers=2))
+    assert numbers == [2]
 
 
 def test_no_documents(tmp_path: Path) -> None:

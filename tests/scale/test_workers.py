@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from helpers.annotation import InProcess, contents, make_work, tiny_model, write_texts
 from helpers.commands import environment_of_children
 from nertune.scale.annotate import Progress, annotate
 from nertune.scale.tasks import Tagging
-from nertune.scale.workers import LocalWorkers, WorkerError
+from nertune.scale.workers import LocalWorkers, WorkerError, default_workers
 from nertune.types import Document
 
 POISON = "毒"
@@ -118,6 +120,16 @@ def test_workers_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(WorkerError, match=r"ended while it loaded the model \(exit code 7\)"):
         workers.wait()
     workers.close()
+
+
+def test_one_worker_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nertune.scale.workers.num_cores", lambda: 8)
+    tagging = Tagging("m", threads=2)
+    assert default_workers(replace(tagging, device="cpu")) == 4
+    monkeypatch.setattr("nertune.models.device.choose_device", lambda name: torch.device("cuda"))
+    assert default_workers(tagging) == 1
+    assert default_workers(tagging, on_ray=True) == 4
+    assert default_workers(replace(tagging, backend="onnx")) == 4
 
 
 def test_ctrl_c_ends_all(tmp_path: Path) -> None:

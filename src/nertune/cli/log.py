@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-__all__ = ["notify", "show_log", "show_warnings"]
+__all__ = ["notify", "show_left_out", "show_log", "show_warnings"]
 
 
 def notify(console: Console, message: str) -> None:
@@ -35,6 +36,13 @@ class _ToConsole(logging.Handler):
                 f"warning: {line}",
                 style="bold yellow", markup=False, emoji=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
+
+
+def show_left_out(files: Sequence[Path], console: Console) -> None:
+    """Say which files of folders are not read, since they are of no format."""
+    if files:
+        told = f"{len(files)} files left out, which are of no format (first: {files[0]})"
+        console.print(told, markup=False, soft_wrap=True)
 
 
 def show_warnings(console: Console) -> None:

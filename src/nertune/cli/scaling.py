@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from nertune.cli.log import show_log
+from nertune.cli.log import show_left_out, show_log
 from nertune.cli.options import (
     BackendOption,
     Device,
@@ -25,7 +25,6 @@ from nertune.cli.options import (
     stdout,
 )
 from nertune.errors import ConfigError
-from nertune.storage.processes import num_cores
 
 __all__ = ["annotate"]
 
@@ -43,7 +42,7 @@ def annotate(
     ],
     model: Annotated[str, typer.Option(help="A trained model's folder or hub name.")],
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that tag; 0: as many as there are cores.")
+        int, typer.Option(min=0, help="Processes that tag; 0: one per core, one on a GPU.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     engine: Annotated[
@@ -84,6 +83,7 @@ def annotate(
     from nertune.scale.chunks import Reading
     from nertune.scale.forecast import forecast
     from nertune.scale.tasks import Tagging
+    from nertune.scale.workers import default_workers
 
     if backend not in (known := get_args(Backend)):
         raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
@@ -96,9 +96,7 @@ def annotate(
     if address and engine != "ray":
         raise ConfigError("--address is that of a Ray cluster: add --engine ray")
     files, left_out = expand_files(input)
-    if left_out:
-        told = f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})"
-        stderr().print(told, soft_wrap=True)
+    show_left_out(left_out, stderr())
     tagging = Tagging(
         model=model,
         device=device,
@@ -114,7 +112,7 @@ def annotate(
         output,
         tagging,
         Reading(input_format, trained_reading(model).join, whole, parse_options(option)),
-        workers or max(1, num_cores() // threads),
+        workers or default_workers(tagging, on_ray=engine == "ray"),
         check_engine(engine),
         address,
         shard_size,

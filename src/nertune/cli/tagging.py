@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from nertune.cli.log import show_log
+from nertune.cli.log import show_left_out, show_log
 from nertune.cli.options import (
     BackendOption,
     Device,
@@ -212,11 +212,7 @@ def given_documents(
         batches = in_batches(read_inputs(texts, None, input_format))
     elif file:
         paths, left_out = expand_files(file)
-        if left_out:
-            stderr().print(
-                f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})",
-                soft_wrap=True,
-            )
+        show_left_out(left_out, stderr())
         own = parse_options(option)
         batches = in_batches(read_files(paths, input_format, join=join, whole=whole, options=own))
     else:

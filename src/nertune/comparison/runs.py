@@ -253,7 +253,10 @@ def _complete_side_by_side(
             return [future.result() for future in futures]
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop_runs(at_once=not isinstance(error, KeyboardInterrupt))
+            at_once = not isinstance(error, KeyboardInterrupt)
+            while wait(futures, timeout=0.1).not_done:  # some may have been about to start
+                stop_runs(at_once=at_once)
+                at_once = True
             raise
 
 

@@ -65,6 +65,7 @@ def read_files(
     whole: bool = False,
     options: Mapping[str, str] | None = None,
     reject: Callable[[DataError], None] | None = None,
+    with_ids: bool = False,
 ) -> Iterator[Document]:
     """The documents of files, one file after the other.
 
@@ -78,6 +79,7 @@ def read_files(
         options: the format's own.
         reject: is told of what cannot be read, a line where the format allows (`ReadOptions`), else
             the rest of a file; and reading goes on. `None`: the error is raised.
+        with_ids: documents of a single file say their `id`, too.
 
     Raises:
         DataError: a file or a line of it cannot be read.
@@ -89,7 +91,7 @@ def read_files(
         how = ReadOptions(join=join, ignore_tags=True, more=options or {}, reject=reject)
         try:
             for document in _read_source(source, input_format, how, whole=whole):
-                if len(sources) > 1 and "id" not in document.meta:
+                if (with_ids or len(sources) > 1) and "id" not in document.meta:
                     own = document.id.startswith(f"{path.name}:")
                     name = f"{path}{document.id[len(path.name) :]}" if own else document.id
                     document = replace(document, id=name, meta={"id": name, **document.meta})

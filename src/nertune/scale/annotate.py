@@ -13,19 +13,19 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from filelock import FileLock, Timeout
 
+from nertune.data.formats.tables.parquet import import_arrow
 from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.experiments.record import first_difference
 from nertune.scale.chunks import Chunk, Reading, cut_chunks, read_input
 from nertune.scale.plan import Survey, describe_plan, hash_inputs, hash_model, survey
-from nertune.scale.shards import JOURNAL, MANIFEST, REJECTS, SHARDS, Shard, ShardFolder
-from nertune.scale.table import import_arrow
+from nertune.scale.shards import MANIFEST, Shard, ShardFolder
 from nertune.scale.tasks import OutputFormat, Reject, Tagging
 from nertune.scale.workers import Done, LocalWorkers, Workers
 
@@ -35,6 +35,7 @@ __all__ = ["Annotation", "Engine", "Progress", "Work", "annotate", "check_engine
 _LOG = logging.getLogger("nertune")
 _AHEAD = 4  # chunks for each worker that are read and not yet written
 _VERSION = 1
+_MARKS = {"version", "complete", "model", "options", "inputs"}  # a manifest of ours has them
 
 Engine = Literal["local", "ray"]
 
@@ -131,11 +132,25 @@ def annotate(
         DataError: the input cannot be found, or the output cannot be written.
         NertuneError: the model cannot be loaded.
     """
-    if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
-    if work.tagging.format == "parquet":
-        import_arrow()
-    _check_files(work)
+    with ExitStack() as stack:
+        if workers is not None:
+            stack.callback(workers.close)
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other")
+        if work.tagging.format == "parquet":
+            import_arrow()
+        _check_files(work)
+        return _annotate(work, observer, workers, resume=resume, overwrite=overwrite)
+
+
+def _annotate(
+    work: Work,
+    observer: Callable[[Progress], None],
+    workers: Workers | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Annotation:
     inputs = hash_inputs(work.files)
     plan = describe_plan(
         work.tagging, work.reading, inputs,
@@ -144,8 +159,7 @@ def annotate(
     folder = ShardFolder(work.output, work.tagging.format)
     try:
         work.output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work.output / ".lock", timeout=0.2)
-        with lock:
+        with FileLock(work.output / ".lock", timeout=0.2):
             done = _begin(folder, plan, resume=resume, overwrite=overwrite)
             return _run(work, folder, plan, done, observer, workers)
     except Timeout as error:
@@ -173,22 +187,22 @@ def _begin(
 ) -> dict[int, Shard]:
     """The shards that are there already, after what must not be there has been refused."""
     path = folder.folder / MANIFEST
-    if not path.exists():
+    before = _read_manifest(path) if path.exists() else None
+    if before is None:
         foreign = [p.name for p in folder.folder.iterdir() if p.name[0] != "."]
         if foreign:
             raise CheckpointError(
                 f"--output: {folder.folder} holds other files (e.g. {foreign[0]}): name a new or "
                 "empty folder"
             )
-    elif overwrite or not _is_begun(folder, path):
-        _remove(folder.folder)
+    elif overwrite or not _is_begun(folder, before):
+        folder.remove()
     elif not resume:
         raise CheckpointError(
             f"--output: {folder.folder} holds an annotation: use --resume to continue it, "
             "--overwrite to begin anew, or another folder"
         )
     else:
-        before = _read_manifest(path)
         kept = {key: before.get(key) for key in plan}
         if told := first_difference(kept, json.loads(json.dumps(plan))):
             raise CheckpointError(
@@ -202,10 +216,9 @@ def _begin(
     return found
 
 
-def _is_begun(folder: ShardFolder, manifest: Path) -> bool:
+def _is_begun(folder: ShardFolder, manifest: Mapping[str, Any]) -> bool:
     """Whether there is anything to lose: a start that failed at once leaves a manifest alone."""
-    complete = _read_manifest(manifest).get("complete") is not False
-    return complete or any(True for _ in folder.finished())
+    return manifest["complete"] is not False or any(True for _ in folder.finished())
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -213,19 +226,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: is damaged ({error}); use another folder") from error
-    if not isinstance(values, dict) or "version" not in values:
+    if not isinstance(values, dict) or not values.keys() >= _MARKS:
         raise CheckpointError(f"{path}: is not of an annotation; use another folder")
     return values
-
-
-def _remove(folder: Path) -> None:
-    """What an annotation writes; the manifest, which says whose the rest is, goes last."""
-    for pattern in ("shard-*.jsonl", "shard-*.parquet", ".shard-*.part"):
-        for path in (folder / SHARDS).glob(pattern):
-            path.unlink()
-    for name in (JOURNAL, REJECTS):
-        (folder / name).unlink(missing_ok=True)
-    (folder / MANIFEST).unlink()
 
 
 def _run(
@@ -251,6 +254,7 @@ def _run(
             course = _Course(work, folder, workers, done, progress, observer, started)
             course.follow()
         progress.seconds = time.perf_counter() - started
+    _check_unchanged(work, plan)
     folder.repair(done)  # in order, also if shards were made again
     folder.write_rejects(done)
     manifest = {"version": _VERSION, "complete": True, **plan, **_counts(done)}
@@ -258,13 +262,27 @@ def _run(
     return Annotation(manifest, progress.seconds, progress.units)
 
 
+def _check_unchanged(work: Work, plan: Mapping[str, Any]) -> None:
+    """The input was hashed first and read afterwards.
+
+    Raises:
+        CheckpointError: it was changed meanwhile, so nobody knows what was tagged.
+    """
+    before = {one["path"]: one["sha256"] for one in plan["inputs"]}
+    after = {one.path: one.sha256 for one in hash_inputs(work.files)}
+    changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    if changed:
+        raise CheckpointError(
+            f"{changed[0]} was changed while it was annotated: use --overwrite to begin anew"
+        )
+
+
 def _open_workers(work: Work, found: Survey) -> Workers:
     if work.engine == "ray":
         from nertune.scale.ray_workers import RayWorkers
 
         return RayWorkers(work.tagging, work.workers, address=work.address)
-    chunks = max(1, -(-found.num_documents // 512))
-    return LocalWorkers(work.tagging, min(work.workers, chunks))
+    return LocalWorkers(work.tagging, min(work.workers, max(1, found.num_chunks)))
 
 
 def _counts(done: Mapping[int, Shard]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nertune.data.formats.values import Join
@@ -61,19 +61,11 @@ def read_input(
         where = error.path if error.line is None else f"{error.path}:{error.line}"
         reject(Reject(str(where), str(error)))
 
-    for path in files:
-        if path.is_file() and not path.stat().st_size:
-            continue
-        found = read_files(
-            [path], how.input_format, join=how.join, whole=how.whole, options=how.options,
-            reject=refuse,
-        )  # fmt: skip
-        for document in found:
-            if "id" not in document.meta:
-                own = document.id.startswith(f"{path.name}:")
-                name = f"{path}{document.id[len(path.name) :]}" if own else document.id
-                document = replace(document, id=name, meta={"id": name, **document.meta})
-            yield document
+    filled = [path for path in files if not path.is_file() or path.stat().st_size]
+    return read_files(
+        filled, how.input_format, join=how.join, whole=how.whole, options=how.options,
+        reject=refuse, with_ids=True,
+    )  # fmt: skip
 
 
 def cut_chunks(

@@ -37,13 +37,14 @@ class Survey:
     """What a first reading of the input finds.
 
     Attributes:
-        num_documents, num_characters, num_rejects, num_shards: counts.
+        num_documents, num_characters, num_rejects, num_chunks, num_shards: counts.
         sample: some documents, evenly drawn.
     """
 
     num_documents: int
     num_characters: int
     num_rejects: int
+    num_chunks: int
     num_shards: int
     sample: tuple[Document, ...]
 
@@ -62,7 +63,7 @@ def hash_inputs(files: Sequence[Path]) -> list[Input]:
                 told = "is no file but a pipe or device: write it to a file, it is read twice"
                 raise DataError(told, path=file)
             try:
-                found.append(Input(str(file), file.stat().st_size, hash_file(file)))
+                found.append(Input(str(file), file.stat().st_size, hash_once(file)))
             except FileNotFoundError as error:
                 raise DataError("no such file", path=file) from error
             except OSError as error:
@@ -123,14 +124,14 @@ def survey(files: Sequence[Path], reading: Reading, *, shard_documents: int) -> 
     """
     rejects: list[Reject] = []
     sampler = _Sampler()
-    num_documents = num_characters = num_rejects = num_shards = 0
+    num_documents = num_characters = num_rejects = num_chunks = num_shards = 0
     documents = sampler.watch(read_input(files, reading, rejects.append))
     for chunk in cut_chunks(documents, rejects, shard_documents=shard_documents):
         num_documents += len(chunk.documents)
         num_characters += sum(len(document.text) for document in chunk.documents)
         num_rejects += len(chunk.rejects)
-        num_shards = chunk.shard + 1
-    return Survey(num_documents, num_characters, num_rejects, num_shards, sampler.drawn)
+        num_chunks, num_shards = chunk.number + 1, chunk.shard + 1
+    return Survey(num_documents, num_characters, num_rejects, num_chunks, num_shards, sampler.drawn)
 
 
 class _Sampler:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from nertune.data.formats.tables.parquet import import_arrow
 from nertune.errors import ConfigError
-from nertune.scale.table import entities_type, entity_rows, import_arrow
+from nertune.scale.table import entities_type, entity_rows
 from nertune.types import Document
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class RayTagger:
         if isinstance(batch, Mapping):
             rows = self._tag(list(batch[self._column]) if self._column in batch else None, batch)
             return {**batch, _OUTPUT: _as_array(rows)}
-        pa = import_arrow()
+        pa, _ = import_arrow()
         names = batch.column_names
         texts = batch.column(self._column).to_pylist() if self._column in names else None
         entities = pa.array(self._tag(texts, names), type=entities_type())

@@ -1,7 +1,7 @@
 """The files of an annotated corpus: one a shard, a journal of those that are done, and a manifest.
 
-shard-00001.jsonl   tagged documents; appears when it is complete and on the disk
-shards.jsonl        a line for each shard that is done: counts, hash, rejects
+shards/shard-00001.jsonl  tagged documents; appears when it is complete and on the disk
+journal.jsonl       a line for each shard that is done: counts, hash, rejects
 rejects.jsonl       in the end: what has no answer, and why
 manifest.json       hashes of model and input, options, counts
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ __all__ = ["JOURNAL", "MANIFEST", "REJECTS", "SHARDS", "Shard", "ShardFolder"]
 
 MANIFEST, JOURNAL, REJECTS = "manifest.json", "journal.jsonl", "rejects.jsonl"
 SHARDS = "shards"
+_OWN = re.compile(r"shard-\d{5,}\.(jsonl|parquet)|\.shard-\d{5,}\.(jsonl|parquet)\.part")
 
 
 @dataclass(slots=True)
@@ -136,7 +138,16 @@ class ShardFolder:
         write_whole(self.folder / JOURNAL, write)
         (self.folder / SHARDS).mkdir(exist_ok=True)
         for left in (self.folder / SHARDS).glob(".shard-*.part"):
-            left.unlink()
+            if _OWN.fullmatch(left.name):
+                left.unlink()
+
+    def remove(self) -> None:
+        """Remove what an annotation writes; the manifest, which says whose it is, goes last."""
+        for path in (self.folder / SHARDS).glob("*"):
+            if _OWN.fullmatch(path.name):
+                path.unlink()
+        for name in (JOURNAL, REJECTS, MANIFEST):
+            (self.folder / name).unlink(missing_ok=True)
 
     def write_rejects(self, shards: Mapping[int, Shard]) -> int:
         """Write what has no answer, in the order of the input; gives how many."""

@@ -14,28 +14,15 @@ import json
 from collections.abc import Sequence
 from typing import IO, Any
 
-from nertune.errors import MissingDependencyError
+from nertune.data.formats.tables.parquet import import_arrow
 from nertune.types import Document
 
-__all__ = ["TableWriter", "entities_type", "entity_rows", "import_arrow", "to_table"]
-
-
-def import_arrow() -> Any:
-    """Arrow.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise MissingDependencyError("pyarrow", extra="parquet", purpose="parquet") from error
-    return pyarrow
+__all__ = ["TableWriter", "entities_type", "entity_rows", "to_table"]
 
 
 def entities_type() -> Any:
     """The Arrow type of the entities of a document."""
-    pa = import_arrow()
+    pa, _ = import_arrow()
     names = {"start": pa.int64(), "end": pa.int64(), "label": pa.string(), "text": pa.string(),
              "score": pa.float64()}  # fmt: skip
     return pa.list_(pa.struct(list(names.items())))
@@ -52,7 +39,7 @@ def entity_rows(document: Document) -> list[dict[str, Any]]:
 
 def to_table(documents: Sequence[Document]) -> bytes:
     """An Arrow stream of one table."""
-    pa = import_arrow()
+    pa, _ = import_arrow()
     schema = pa.schema(
         [("id", pa.string()), ("text", pa.string()), ("entities", entities_type()),
          ("metadata", pa.string())]
@@ -87,14 +74,12 @@ class TableWriter:
 
     def add(self, data: bytes) -> None:
         """Add what `to_table` gave, one stream or several."""
-        pa = import_arrow()
+        pa, _ = import_arrow()
         source = pa.BufferReader(data)
         while source.tell() < len(data):
             self._tables.append(pa.ipc.open_stream(source).read_all())
 
     def close(self) -> None:
         """Write them."""
-        pa = import_arrow()
-        from pyarrow import parquet
-
+        pa, parquet = import_arrow()
         parquet.write_table(pa.concat_tables(self._tables).combine_chunks(), self._stream)

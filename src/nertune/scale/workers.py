@@ -22,14 +22,33 @@ import nertune
 from nertune.errors import NertuneError
 from nertune.scale.frames import read_frame, write_frame
 from nertune.scale.tasks import Reject, Tagged, Tagging, join_tagged, pack_documents
+from nertune.storage.processes import num_cores
 from nertune.types import Document
 
-__all__ = ["Done", "LocalWorkers", "WorkerError", "Workers"]
+__all__ = ["Done", "LocalWorkers", "WorkerError", "Workers", "default_workers"]
 
 _MOST_DEATHS = 3
 """So often a chunk is given to a worker that dies of it before its documents are tried alone."""
 _MOST_DEATHS_IN_A_ROW = 20
 _SHOWN = 600  # characters of what a dead worker wrote last
+
+
+def default_workers(tagging: Tagging, *, on_ray: bool = False) -> int:
+    """As many as there are cores for; one on a GPU, which several would only crowd.
+
+    Args:
+        tagging: what they do.
+        on_ray: Ray's actors get a GPU only where `tagging` names one.
+
+    Raises:
+        ModelError: the device is not there.
+    """
+    if tagging.backend == "torch" and tagging.device != "cpu" and not on_ray:
+        from nertune.models.device import choose_device
+
+        if choose_device(tagging.device).type != "cpu":
+            return 1
+    return max(1, num_cores() // tagging.threads)
 
 
 class WorkerError(NertuneError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from nertune.cli.log import show_left_out
 from nertune.cli.options import (
     Device,
     FormatOptions,
@@ -99,9 +100,7 @@ def select(
     chosen = _strategy(strategy, model, encoder)
     files, left_out = expand_files(pool)
     known, _ = expand_files(labelled or [])
-    if left_out:
-        told = f"{len(left_out)} files left out, which are of no format (first: {left_out[0]})"
-        stderr().print(told, soft_wrap=True)
+    show_left_out(left_out, stderr())
     if output is not None:
         refuse_existing([output], overwrite=overwrite, sources=[*files, *known])
         _output_format(output, to)

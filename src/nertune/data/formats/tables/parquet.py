@@ -45,7 +45,7 @@ from nertune.errors import DataError, MissingDependencyError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity
 
-__all__ = ["Parquet"]
+__all__ = ["Parquet", "import_arrow"]
 
 _ID, _TOKENS, _TAGS, _META = "id", "tokens", "ner_tags", "metadata_json"
 _BATCH = 1000  # rows held at once when reading
@@ -74,13 +74,13 @@ class Parquet(Format):
 
     def read(self, source: Source, options: ReadOptions, findings: Findings) -> Iterator[Document]:
         """The rows; the scheme and what joins tokens are those of the whole file."""
-        _pyarrow()
+        import_arrow()
         rows = partial(_rows, source.reopenable(), options, findings)
         return documents_of_rows(rows, options, findings, source.path)
 
     def write(self, documents: Iterable[Document], target: Any, options: WriteOptions) -> None:
         """One table, a row group as soon as its rows are there."""
-        pa, pq = _pyarrow()
+        pa, pq = import_arrow()
         names = parse_names(options.more["tags"]) if options.more.get("tags") else None
         schema = _schema(names)
         rest = iter(documents)
@@ -120,7 +120,12 @@ def _look_up(reasons: Mapping[Entity, str], entity: Entity) -> str:
     return reasons.get(entity, "")
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def import_arrow() -> tuple[Any, Any]:
+    """Arrow, and its part for parquet.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import pyarrow
         from pyarrow import parquet
@@ -132,7 +137,7 @@ def _pyarrow() -> tuple[Any, Any]:
 @contextmanager
 def _opened(source: Source) -> Iterator[Any]:
     """The file; what its library cannot read is a `DataError`."""
-    pa, pq = _pyarrow()
+    pa, pq = import_arrow()
     failures = (pa.ArrowException, OSError, EOFError, ValueError, ArithmeticError, MemoryError)
     try:
         with source.open() as stream:
@@ -197,7 +202,7 @@ def _other_columns(schema: Any, known: tuple[str, str], findings: Findings) -> l
 
 def _is_plain(kind: Any) -> bool:
     """Whether the values of an Arrow type are those of JSON."""
-    pa, _ = _pyarrow()
+    pa, _ = import_arrow()
     types = pa.types
     if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind):
         return _is_plain(kind.value_type)
@@ -225,7 +230,7 @@ def _meta(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema(names: Sequence[str] | None) -> Any:
-    pa, _ = _pyarrow()
+    pa, _ = import_arrow()
     schema = pa.schema(
         {
             _ID: pa.string(),
