@@ -237,7 +237,7 @@ def test_refused_before_training(
         run(tmp_path, "full", overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list((tmp_path / "run").glob("*")) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -18,7 +18,7 @@ TORCHRUN = {
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_under_torchrun_a_run_says_so_at_once(rank: str, tmp_path: Path) -> None:
+def test_under_torchrun_other_commands_say_so_at_once(rank: str, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         f'[run]\ndir = "{tmp_path}/run"\n[data]\ntrain = "sample:train"\n'
@@ -27,12 +27,30 @@ def test_under_torchrun_a_run_says_so_at_once(rank: str, tmp_path: Path) -> None
     ranks = {"RANK": rank, "LOCAL_RANK": rank}
     # Nothing heavy is imported before: it is said at once, and no process group can be waited for.
     before = "import sys; sys.modules['torch'] = sys.modules['accelerate'] = None"
-    done = run_process("train", recipe, environment=TORCHRUN | ranks, before=before)
+    done = run_process("compare", recipe, environment=TORCHRUN | ranks, before=before)
     assert done.code == 2
     assert done.stderr.count("\n") == 1
-    assert "nertune trains in one process, but WORLD_SIZE=2 is set" in done.error
+    assert "this works in one process, but WORLD_SIZE=2 is set" in done.error
     assert "unset WORLD_SIZE" in done.error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set, but not RANK: start several processes with"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE=2 is set: start several processes"),
+    ],
+)
+def test_a_number_of_processes_without_a_launcher(
+    environment: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    """They would wait for each other in vain."""
+    before = "import sys; sys.modules['torch'] = sys.modules['accelerate'] = None"
+    done = run_process("train", tmp_path / "x.toml", environment=environment, before=before)
+    assert done.code == 2
+    assert done.stderr.count("\n") == 1
+    assert message in done.error
 
 
 @pytest.mark.parametrize(

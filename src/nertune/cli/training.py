@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -20,7 +21,7 @@ from nertune.cli.options import (
     stdout,
 )
 from nertune.errors import ConfigError
-from nertune.storage.processes import refuse_many_processes
+from nertune.storage.processes import check_launcher, process_rank, refuse_many_processes
 
 __all__ = ["extend", "init", "pretrain", "train"]
 
@@ -36,7 +37,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a tagger, save it, score it on dev; on test only when asked."""
-    refuse_many_processes()
+    check_launcher()
     from nertune.config.run import load_settings
 
     settings = load_settings(recipe, set_ or [])
@@ -44,8 +45,11 @@ def train(
     from nertune.experiments.train import train as run
     from nertune.reports.terminal import print_record
 
-    with interruptible(), show_log(console := stderr()), TrainingBar(console) as bar:
+    level = logging.INFO if process_rank() == 0 else logging.ERROR  # the first of several tells
+    with interruptible(), show_log(console := stderr(), level), TrainingBar(console) as bar:
         record = run(settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite)
+    if process_rank():
+        return
     if as_json:
         print_json(record)
     else:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,8 @@ from nertune.artifacts.load import load_base, load_own_tokenizer
 from nertune.artifacts.manifest import hash_encoder
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus
-from nertune.errors import MissingDependencyError
-from nertune.evaluation.metrics import score
+from nertune.errors import MissingDependencyError, NotFiniteError
+from nertune.evaluation.metrics import Score, score
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.progress import EpochLines, RunLog
 from nertune.experiments.run_data import RunData, log_coverage
@@ -39,6 +40,7 @@ from nertune.training.hidden_state_cache import StateStore, count_state_bytes, s
 from nertune.training.noise import TokenNoise, is_pseudo
 from nertune.training.observer import Observer, Observers
 from nertune.training.optimizer import group_parameters, group_rates
+from nertune.training.process_group import ProcessGroup
 from nertune.training.soft_targets import SoftSource, SoftTargets
 from nertune.training.trainer import FitResult, Trainer
 from nertune.types import Document
@@ -46,7 +48,7 @@ from nertune.types import Document
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Learner", "build_learner", "fit"]
+__all__ = ["Learner", "build_learner", "fit", "open_accelerator"]
 
 _LOG = logging.getLogger("nertune")
 
@@ -91,7 +93,11 @@ class Learner:
 
 
 def build_learner(
-    settings: Settings, start: Start | None, corpus: Corpus, soft: SoftSource | None = None
+    settings: Settings,
+    start: Start | None,
+    corpus: Corpus,
+    soft: SoftSource | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Learner:
     """The tagger as it begins, seeded by `run.seed`.
 
@@ -100,11 +106,12 @@ def build_learner(
         start: the trained model that it starts from, if it does (`start.open_start`).
         corpus: the training data, which gives labels, unit and an LSTM's vocabulary.
         soft: unlabelled text with a teacher, which gives them too.
+        accelerator: from `open_accelerator`; opened here by default.
 
     Raises:
         NertuneError: the settings do not fit the model, or it cannot be loaded.
     """
-    accelerator = _accelerator(settings)
+    accelerator = accelerator or open_accelerator(settings)
     torch.manual_seed(settings.run.seed)
     documents: Iterable[Document] = corpus.documents
     tagset = TagSet.from_labels([*corpus.labels, *(() if soft is None else soft.labels)])
@@ -142,7 +149,14 @@ class _Chained:
         yield from self.soft.documents()
 
 
-def _accelerator(settings: Settings) -> Accelerator:
+def open_accelerator(settings: Settings) -> Accelerator:
+    """Device and precision of a run, and the other processes of it if there are any.
+
+    Raises:
+        ConfigError: the precision does not fit the device.
+        MissingDependencyError: a tracker is not installed.
+        ModelError: the device is not there.
+    """
     device = choose_device(settings.run.device)
     if settings.train.tensorboard:
         try:
@@ -183,8 +197,14 @@ def fit(
         NertuneError: data or settings cannot be used, or training diverged.
     """
     settings, accelerator = learner.settings, learner.accelerator
+    group = ProcessGroup(accelerator)
     examples = _prepare(learner, data)
-    folder.begin(overwrite=overwrite)
+    hashes = {split: corpus.sha256 for split, corpus in data.items()}
+    hashes |= {} if soft is None else {"soft": soft.key}
+    fingerprint = _fingerprint(learner, hashes, group.size)
+    group.refuse_different(fingerprint, "data, settings or encoder")
+    if group.is_first:
+        folder.begin(overwrite=overwrite)
     if soft is not None:
         examples = replace(examples, soft=_prepare_soft(learner, soft, folder))
     _announce(learner, examples)
@@ -193,23 +213,23 @@ def fit(
         accelerator.init_trackers("tensorboard")
         tracker = accelerator.log
     log = RunLog(folder.log, track=tracker)
+    told = Observers([EpochLines(), log, *observers] if group.is_first else [])
     states = None
     try:
         noise = _noise(learner, examples, data.train.documents)
         states, frozen = _states(learner, examples, folder, has_noise=noise is not None)
-        hashes = {split: corpus.sha256 for split, corpus in data.items()}
-        hashes |= {} if soft is None else {"soft": soft.key}
-        told = Observers([EpochLines(), log, *observers])
         told.on_begin(settings.run.name, settings.train.epochs)
         trainer = Trainer(
             learner.predictor.tagger,
             _batches(learner, examples, states, noise),
             settings.train,
             accelerator,
-            evaluate=None if (dev := data.dev) is None else lambda: _scores(learner.predictor, dev),
+            evaluate=None
+            if data.dev is None
+            else partial(_scores, learner.predictor, data.dev, group),
             observer=told,
             checkpoints=Checkpoints(
-                CheckpointStore(folder.checkpoints), _fingerprint(learner, hashes), resume=resume
+                CheckpointStore(folder.checkpoints), fingerprint, resume=resume
             ),
         )
         return trainer.fit(), frozen
@@ -217,7 +237,8 @@ def fit(
         log.close()
         if states is not None:
             states.close()
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # `end_training` would part the processes, too
+            tracker.finish()
 
 
 def _prepare(learner: Learner, data: RunData) -> Examples:
@@ -258,6 +279,12 @@ def _announce(learner: Learner, examples: Examples) -> None:
         "%s: %s of %s parameters train, unit %s, %s", settings.run.name, f"{trainable:,}",
         f"{total:,}", predictor.segmenter.unit, learner.accelerator.device,
     )  # fmt: skip
+    if (processes := learner.accelerator.num_processes) > 1:
+        _LOG.info(
+            "%s",
+            f"{processes} processes train together: a step holds {processes} x "
+            f"{settings.train.accumulate} batches of {settings.train.batch_tokens} tokens",
+        )
     told = ", ".join(f"{name} {rate:.3g}" for name, rate in learner.rates.items())
     _LOG.info("learning rates: %s", told)
     for message in find_training_warnings(settings, examples, predictor.tagger):
@@ -343,7 +370,9 @@ def _states(
     return states, {"run_once": True, "seconds": seconds, "bytes": needed}
 
 
-def _fingerprint(learner: Learner, data_hashes: Mapping[str, str]) -> dict[str, Any]:
+def _fingerprint(
+    learner: Learner, data_hashes: Mapping[str, str], processes: int
+) -> dict[str, Any]:
     """What a resumed run must share with the killed one to end with the same weights."""
     start = learner.start
     values = learner.settings.to_dict()
@@ -359,14 +388,33 @@ def _fingerprint(learner: Learner, data_hashes: Mapping[str, str]) -> dict[str, 
         flat["encoder"] = hash_encoder(encoder)
     if start is not None:
         flat["start_from"] = start.sha256
+    flat["processes"] = processes
     return flat | soft | {"tokenizer": learner.predictor.segmenter.tokenizer.fingerprint()}
 
 
-def _scores(predictor: Predictor, corpus: Corpus) -> dict[str, float]:
-    predicted = list(predictor.tag_documents(corpus.documents, with_scores=False))
-    micro = score(corpus.documents, predicted, num_resamples=0).micro
+def _scores(predictor: Predictor, corpus: Corpus, group: ProcessGroup) -> dict[str, float]:
+    """Micro scores; each process tags its share of the documents.
+
+    Raises:
+        NotFiniteError: in any process.
+    """
+    own = corpus.documents[group.rank :: group.size]
+    counts, failure = [0, 0, 0], None
+    try:
+        if own:
+            predicted = list(predictor.tag_documents(own, with_scores=False))
+            micro = score(own, predicted, num_resamples=0).micro
+            counts = [micro.support, micro.predicted, micro.correct]
+    except NotFiniteError as error:
+        failure = error
+    support, found, correct, failed = group.sum([*counts, failure is not None])
+    if failed:
+        raise failure or NotFiniteError("in another process")
+    whole = Score.from_counts(
+        support=int(support), predicted=int(found), correct=int(correct), found=int(correct)
+    )
     return {
-        "precision": micro.precision or 0.0,
-        "recall": micro.recall or 0.0,
-        "f1": micro.f1 or 0.0,
+        "precision": whole.precision or 0.0,
+        "recall": whole.recall or 0.0,
+        "f1": whole.f1 or 0.0,
     }

@@ -9,8 +9,9 @@ import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,18 +29,22 @@ from nertune.errors import (
 from nertune.evaluation.calibration import FittedCalibration
 from nertune.evaluation.metrics import Scores, score
 from nertune.experiments.calibrate import calibrate
-from nertune.experiments.fitting import Learner, build_learner, fit
+from nertune.experiments.fitting import Learner, build_learner, fit, open_accelerator
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import describe_data, peak_memory_bytes, software_versions
 from nertune.experiments.run_data import RunData, load_run_data, log_coverage
 from nertune.experiments.start import open_start
 from nertune.inference.predictor import Predictor, load_model
-from nertune.storage.processes import num_side_by_side, refuse_many_processes
+from nertune.storage.processes import check_launcher, num_side_by_side, refuse_many_processes
 from nertune.training.examples import measure_coverage
 from nertune.training.observer import Observer
+from nertune.training.process_group import ProcessGroup
 from nertune.training.soft_targets import SoftSource
 from nertune.training.trainer import FitResult
 from nertune.types import Document
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["train"]
 
@@ -87,23 +92,27 @@ def train(
         soft: unlabelled text with a teacher, learned beside the training data, which may be empty.
 
     Returns:
-        The record, as in `record.json`.
+        The record, as in `record.json`. Where several processes train together (torchrun,
+        `accelerate launch`), the first one alone writes and returns it, the others return `{}`.
 
     Raises:
         NertuneError: settings, data, encoder or folder cannot be used.
     """
     _refuse_unusable(settings, score_test=score_test)
-    refuse_many_processes()
+    check_launcher() if soft is None else refuse_many_processes()
     folder = RunFolder(settings.run.dir)
     run = _Run(settings, folder, tuple(observers), corpora, score_test, resume, overwrite, soft)
     if torch.cuda.is_available():  # what earlier runs of this process left in cycles
         gc.collect()
         torch.cuda.empty_cache()
-    with folder.locked():
+    group = ProcessGroup(accelerator := open_accelerator(settings))
+    with ExitStack() as stack:
         try:
-            if finished := folder.check(settings, resume=resume, overwrite=overwrite):
+            if not group.is_first:
+                return _train(run, accelerator) if group.any(False) else {}
+            if finished := _open_folder(run, stack, group):
                 return _complete(run, finished)
-            return _train(run)
+            return _train(run, accelerator)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -114,6 +123,22 @@ def train(
         f"out of memory: lower train.batch_tokens ({settings.train.batch_tokens}; train.accumulate "
         'keeps the steps as large), set train.precision = "bf16", or train less of the encoder'
     )
+
+
+def _open_folder(run: _Run, stack: ExitStack, group: ProcessGroup) -> dict[str, Any] | None:
+    """Lock the folder and see what is there; the other processes hear whether to train.
+
+    Returns:
+        The record of a finished run that is resumed.
+    """
+    trains = False
+    try:
+        stack.enter_context(run.folder.locked())
+        finished = run.folder.check(run.settings, resume=run.resume, overwrite=run.overwrite)
+        trains = finished is None
+        return finished
+    finally:
+        group.any(trains)
 
 
 def _refuse_unusable(settings: Any, *, score_test: bool) -> None:
@@ -136,18 +161,20 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _train(run: _Run) -> dict[str, Any]:
+def _train(run: _Run, accelerator: Accelerator) -> dict[str, Any]:
     started = time.perf_counter()
     settings = run.settings
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     start = open_start(settings)  # refused before the data are read
     data = load_run_data(settings, run.given, with_test=run.score_test, soft=run.soft)
-    learner = build_learner(settings, start, data.train, run.soft)
+    learner = build_learner(settings, start, data.train, run.soft, accelerator)
     result, frozen = fit(
         learner, data, run.folder, run.observers,
         resume=run.resume, overwrite=run.overwrite, soft=run.soft,
     )  # fmt: skip
+    if not accelerator.is_main_process:
+        return {}
     fitted = None
     if data.dev is not None and settings.train.calibrate:
         fitted = calibrate(learner.predictor, data.dev.documents)
@@ -311,6 +338,7 @@ def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any
         "device": device,
         "threads": torch.get_num_threads(),
         "side_by_side": num_side_by_side(),
+        "processes": learner.accelerator.num_processes,
         "data": {
             split: describe_data(corpus) if corpus is not None else None
             for split, corpus in (

@@ -6,13 +6,21 @@ import os
 
 from nertune.errors import ConfigError
 
-__all__ = ["SIDE_BY_SIDE", "num_cores", "num_side_by_side", "refuse_many_processes"]
+__all__ = [
+    "SIDE_BY_SIDE",
+    "check_launcher",
+    "num_cores",
+    "num_side_by_side",
+    "process_rank",
+    "refuse_many_processes",
+]
 
 SIDE_BY_SIDE = "NERTUNE_SIDE_BY_SIDE"
 """The environment variable that tells a run how many others are trained at the same time."""
 
 # What torchrun, `accelerate launch` and the MPIs set, and accelerate reads.
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what the first two set beside it
 
 
 def num_cores() -> int:
@@ -28,15 +36,49 @@ def num_side_by_side() -> int:
 
 
 def refuse_many_processes() -> None:
-    """Say at once that training takes one process; a process group would wait for the others.
+    """Say at once that this takes one process; a process group would wait for the others.
 
     Raises:
         ConfigError: a launcher has started several.
     """
     for name in _SIZES:
-        size = os.environ.get(name, "").strip()
-        if size.isdecimal() and int(size) > 1:
+        if _several(name):
+            size = os.environ[name]
             raise ConfigError(
-                f"nertune trains in one process, but {name}={size} is set: run it without torchrun "
-                f"(accelerate launch, mpirun), or unset {name}"
+                f"this works in one process, but {name}={size} is set: run it without torchrun "
+                f"(accelerate launch, mpirun), or unset {name}; of nertune's commands train alone "
+                "takes several processes"
             )
+
+
+def process_rank() -> int:
+    """Which process of those that train together this is, from 0."""
+    rank = os.environ.get("RANK", "").strip()
+    return int(rank) if rank.isdecimal() and _several("WORLD_SIZE") else 0
+
+
+def check_launcher() -> None:
+    """Say at once what would have processes wait for each other in vain.
+
+    Raises:
+        ConfigError: a number of processes is set, but not by torchrun or `accelerate launch`.
+    """
+    if _several("WORLD_SIZE"):
+        lacking = [name for name in _LAUNCHED if not os.environ.get(name, "").strip()]
+        if lacking:
+            raise ConfigError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not {lacking[0]}: start "
+                "several processes with torchrun or accelerate launch, or unset WORLD_SIZE"
+            )
+        return
+    for name in _SIZES:
+        if _several(name):
+            raise ConfigError(
+                f"{name}={os.environ[name]} is set: start several processes with torchrun or "
+                f"accelerate launch in the place of mpirun, or unset {name}"
+            )
+
+
+def _several(name: str) -> bool:
+    size = os.environ.get(name, "").strip()
+    return size.isdecimal() and int(size) > 1

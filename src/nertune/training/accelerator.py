@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def build_accelerator(
     project_dir: Path,
     log_with: str | None = None,
 ) -> Accelerator:
-    """An accelerator of one process.
+    """The accelerator of this process; one of several if a launcher has started them.
 
     Args:
         device: where to compute.
@@ -31,7 +32,7 @@ def build_accelerator(
         log_with: a tracker.
 
     Raises:
-        ConfigError: fp16 without a GPU, or several processes.
+        ConfigError: fp16 without a GPU.
         MissingDependencyError: accelerate is not installed.
     """
     try:
@@ -53,8 +54,19 @@ def build_accelerator(
         project_dir=str(project_dir),
     )
     if accelerator.num_processes > 1:
-        raise ConfigError(
-            f"nertune trains in one process; it was started in {accelerator.num_processes}: run "
-            "without `accelerate launch`"
-        )
+        _leave_at_exit()
     return accelerator
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Part the processes in order: threads of a group that is still there end the process badly."""
+    import atexit
+
+    from accelerate import PartialState
+
+    def leave() -> None:
+        if torch.distributed.is_initialized():
+            PartialState().destroy_process_group()
+
+    atexit.register(leave)

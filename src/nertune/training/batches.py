@@ -38,6 +38,7 @@ class TrainingBatches:
     Attributes:
         num_batches: of an epoch; 0: one pass over the examples. Passes follow each other without a
             break, so an epoch may end within one.
+        seed: that was given.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TrainingBatches:
     ):
         assert states is None or noise is None, "states of masked tokens are not kept"
         self._examples, self._windows = examples, examples.all_windows
-        self._budget_tokens, self._seed, self._pad_id = budget_tokens, seed, pad_id
+        self._budget_tokens, self.seed, self._pad_id = budget_tokens, seed, pad_id
         self._continuation, self.states, self._noise = continuation, states, noise
         self._lengths = examples.lengths
         self._units = examples.count_units()
@@ -66,7 +67,7 @@ class TrainingBatches:
         return order_of_epoch(
             self._lengths,
             budget_tokens=self._budget_tokens,
-            seed=self._seed,
+            seed=self.seed,
             epoch=epoch,
             num_batches=self.num_batches,
             sizes=self._sizes,

@@ -125,7 +125,7 @@ class ProgressKeeper:
         accelerator: whose device and loss scale are part of the state.
         settings: when.
         ranks: of AdaLoRA.
-        checkpoints: where to; `None` keeps nothing.
+        checkpoints: where to; `None` keeps nothing. Of several processes the first one writes.
     """
 
     def __init__(
@@ -142,7 +142,8 @@ class ProgressKeeper:
         self._tagger, self._optimizer, self._names = tagger, optimizer, names
         self._accelerator, self._ranks = accelerator, ranks
         self._settings, self._checkpoints = settings, checkpoints
-        self._store = None if checkpoints is None else checkpoints.store
+        writes = checkpoints is not None and accelerator.is_main_process
+        self._store = checkpoints.store if writes and checkpoints is not None else None
         self._fingerprint = None if checkpoints is None else checkpoints.fingerprint
         clock = time.monotonic if checkpoints is None else checkpoints.clock
         self._timer = CheckpointTimer(settings.checkpoint_steps, settings.checkpoint_minutes, clock)
@@ -164,7 +165,7 @@ class ProgressKeeper:
             return None
         if (saved := self._checkpoints.store.latest()) is None:
             return None
-        refuse_other_run(saved, self._fingerprint)
+        refuse_other_run(saved, self._fingerprint, defaults={"processes": 1})
         trained = {n: p for n, p in self._tagger.named_parameters() if p.requires_grad}
         restore_weights(replace(saved, weights=without_ranks(saved.weights)), trained)
         restore_optimizer(self._optimizer, self._names, saved.optimizer)

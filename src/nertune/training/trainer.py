@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints
 from nertune.training.observer import Observer, Pause
 from nertune.training.optimizer import build_optimizer, rate_factor
+from nertune.training.process_group import ProcessGroup
 from nertune.training.progress import EpochReport, Progress, ProgressKeeper, trainable_tensors
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FitResult", "Trainer"]
 
+_Item = TypeVar("_Item")
 _CHECK_EVERY = 20  # batches between looks at the loss, each of which waits for the device
 
 
@@ -53,11 +55,13 @@ class Trainer:
         tagger: on the accelerator's device.
         batches: what to train on.
         settings: rates, epochs and the like.
-        accelerator: device and precision.
+        accelerator: device and precision. Where it is one of several processes, each takes its
+            share of a step, which then holds so many times `settings.accumulate` batches.
         evaluate: scores the tagger on the dev set; needs the key `f1`. Without it the last
             epoch counts as the best.
         observer: is told about progress.
-        checkpoints: where to keep them, and whether to resume; `None` keeps none.
+        checkpoints: where to keep them, and whether to resume; `None` keeps none. Of several
+            processes the first one writes them, and all read them.
 
     Raises:
         TrainingError: there is nothing to train on.
@@ -82,8 +86,10 @@ class Trainer:
             )
         self._tagger, self._batches, self._settings = tagger, batches, settings
         self._accelerator, self._evaluate, self._observer = accelerator, evaluate, observer
+        self._group = ProcessGroup(accelerator)
+        self._step_batches = settings.accumulate * self._group.size
         optimizer, names = build_optimizer(tagger, settings)
-        total_steps = settings.epochs * math.ceil(len(first) / settings.accumulate)
+        total_steps = settings.epochs * math.ceil(len(first) / self._step_batches)
         self._ranks = RankSchedule.of(tagger, total_steps)
         self._keeper = ProgressKeeper(
             tagger, optimizer, names, accelerator,
@@ -104,12 +110,15 @@ class Trainer:
             TrainingError: the loss, the weights or what the tagger gives on dev are no longer
                 finite.
             CheckpointError: the checkpoint belongs to other settings or data.
+            ConfigError: the processes have not the same checkpoint.
             Pause: the observer asked for it.
         """
         if (found := self._keeper.resume()) is not None:
             self._progress, self._best = found
             if self._observer is not None:
                 self._observer.on_resume(self._progress.epoch, self._progress.batch)
+        self._group.refuse_different({"step": self._progress.step}, "their checkpoint")
+        self._group.share(p.detach() for p in self._parameters)
         earlier = self._progress.elapsed
         if self._settings.compile and self._batches.states is None:  # which replaces layers
             self._tagger.emitter.compile(dynamic=True)  # in place: names and modules stay
@@ -138,33 +147,47 @@ class Trainer:
         if device.type != "mps":  # which has no float64
             self._loss_sum = self._loss_sum.to(device)
         self._started = time.perf_counter() - progress.seconds
-        remaining = self._batches.load(order[progress.batch :], device, epoch=progress.epoch)
-        for number, batch in enumerate(remaining, start=progress.batch):
-            first = number - number % self._settings.accumulate
-            group = order[first : first + self._settings.accumulate]
-            progress.batch = number + 1
-            is_step = progress.batch - first == len(group)
-            self._learn(batch, order[number], group, is_step=is_step)
-            if is_step:
-                self._step(first, len(group), len(order))
-            self._look(len(order), is_step=is_step)
+        steps = [
+            (first, order[first : first + self._step_batches])
+            for first in range(progress.batch, len(order), self._step_batches)
+        ]
+        own = [chosen for _, group in steps for chosen in self._own(group)]
+        batches = self._batches.load(own, device, epoch=progress.epoch)
+        for first, group in steps:
+            self._group.seed_step(self._batches.seed, progress.epoch, first)
+            loss_sum = self._learn(batches, group)
+            progress.batch = first + len(group)
+            self._loss_sum = self._loss_sum + loss_sum.to(self._loss_sum.device)
+            self._step(first, len(group), len(order))
+            self._look(first, len(order))
 
-    def _learn(
-        self, batch: Batch, chosen: Sequence[int], group: Sequence[Sequence[int]], *, is_step: bool
-    ) -> None:
-        """Add a batch's gradients to those of the other batches of its step."""
-        num_targets = self._batches.count_targets(chosen)
+    def _own(self, group: Sequence[_Item]) -> Sequence[_Item]:
+        """Of the batches of a step those that this process computes; there may be none."""
+        return group[self._group.rank :: self._group.size]
+
+    def _learn(self, batches: Iterator[Batch], group: Sequence[Sequence[int]]) -> Tensor:
+        """The gradients of a step: those of its batches, added up.
+
+        Returns:
+            The sum of the loss over the step's targets, in nats, float64.
+        """
+        counts = [self._batches.count_targets(chosen) for chosen in group]
         # The group's loss is the mean over all that it holds, as if it were one batch.
-        share = num_targets / max(1, sum(map(self._batches.count_targets, group)))
-        with self._accelerator.autocast():
-            loss = self._tagger(batch)
-        penalty = self._ranks.penalty() if self._ranks is not None and is_step else 0.0
-        self._accelerator.backward(share * loss + penalty)
-        self._loss_sum = (
-            self._loss_sum + loss.detach().to(self._loss_sum.device).double() * num_targets
-        )
-        self._progress.targets += num_targets
-        self._progress.units += self._batches.count_units(chosen)
+        total = max(1, sum(counts))
+        loss_sum = torch.zeros((), dtype=self._loss_sum.dtype, device=self._loss_sum.device)
+        own = self._own(range(len(group)))
+        for index in own:
+            batch = next(batches)
+            with self._accelerator.autocast():
+                loss = self._tagger(batch)
+            penalty: Tensor | float = 0.0
+            if self._ranks is not None and self._group.is_first and index == own[-1]:
+                penalty = self._ranks.penalty()  # once a step
+            self._accelerator.backward(counts[index] / total * loss + penalty)
+            loss_sum = loss_sum + loss.detach().to(loss_sum.device).double() * counts[index]
+        self._progress.targets += sum(counts)
+        self._progress.units += sum(map(self._batches.count_units, group))
+        return self._group.sum_gradients(self._parameters, loss_sum)
 
     def _step(self, first: int, group_size: int, num_batches: int) -> None:
         """Change the weights by what a group of batches has given."""
@@ -192,12 +215,13 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 
-    def _look(self, num_batches: int, *, is_step: bool) -> None:
-        """Now and then look at the loss, tell the observer, write a checkpoint."""
+    def _look(self, first: int, num_batches: int) -> None:
+        """Now and then, behind a step, look at the loss, tell the observer, write a checkpoint."""
         progress = self._progress
         is_last = progress.batch == num_batches
-        is_due = is_step and not is_last and self._keeper.is_due(progress.step)
-        if not (is_due or is_last or progress.batch % _CHECK_EVERY == 0):
+        is_due = not is_last and self._keeper.is_due(progress.step)
+        is_time = first // _CHECK_EVERY < progress.batch // _CHECK_EVERY
+        if not (is_due or is_last or is_time):
             return
         progress.loss_sum = float(self._loss_sum)
         progress.seconds = time.perf_counter() - self._started
@@ -227,6 +251,8 @@ class Trainer:
         progress.finished = self._is_done()
         progress.begin_epoch()
         self._keeper.mark(progress, self._best)
+        if self._group.any(pause is not None) and pause is None:
+            pause = Pause()  # another process leaves
         leaves = pause is not None and not progress.finished
         if leaves or self._keeper.is_due_after_epoch(progress.step):
             self._keeper.save()

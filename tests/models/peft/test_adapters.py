@@ -115,7 +115,7 @@ def test_only_what_should_train_does(method: str, tmp_path: Path) -> None:
         assert set(groups) <= {"head", "adapter", "adapter_b"}
         assert len(groups) > 1
     settings = settings_of(method, tmp_path, epochs=1)
-    accelerator = fitting._accelerator(settings)
+    accelerator = fitting.open_accelerator(settings)
     examples = fitting.prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     fit(predictor.tagger, examples, settings.train, accelerator=accelerator, seed=1, pad_id=0)
     changed = {
