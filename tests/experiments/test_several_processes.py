@@ -29,6 +29,7 @@ from pathlib import Path
 from nertune.config.run import parse_settings
 from nertune.errors import NertuneError
 from nertune.experiments.train import train
+from nertune.storage.processes import leave_group
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 told = []
@@ -41,6 +42,7 @@ for values in json.loads((folder / "runs.json").read_text()):
     except NertuneError as error:
         told.append([type(error).__name__, str(error)])
 (folder / f"told-{rank}.json").write_text(json.dumps(told))
+leave_group()
 """
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"tuning": "full"},

@@ -204,7 +204,7 @@ def test_the_store(on_disk: bool, tmp_path: Path) -> None:
 def size_of(folder: Path, variant: str) -> int:
     predictor = make_predictor(settings_of(folder, variant))
     examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
-    return count_state_bytes(predictor.tagger, examples.windows)
+    return count_state_bytes(predictor.tagger, examples.lengths)
 
 
 def test_how_much_it_takes(tmp_path: Path) -> None:

@@ -21,7 +21,12 @@ from nertune.cli.options import (
     stdout,
 )
 from nertune.errors import ConfigError
-from nertune.storage.processes import check_launcher, process_rank, refuse_many_processes
+from nertune.storage.processes import (
+    check_launcher,
+    leave_group,
+    process_rank,
+    refuse_many_processes,
+)
 
 __all__ = ["extend", "init", "pretrain", "train"]
 
@@ -48,12 +53,12 @@ def train(
     level = logging.INFO if process_rank() == 0 else logging.ERROR  # the first of several tells
     with interruptible(), show_log(console := stderr(), level), TrainingBar(console) as bar:
         record = run(settings, observers=[bar], score_test=test, resume=resume, overwrite=overwrite)
-    if process_rank():
-        return
-    if as_json:
-        print_json(record)
-    else:
-        print_record(record, settings.run.dir, stdout())
+    if process_rank() == 0:
+        if as_json:
+            print_json(record)
+        else:
+            print_record(record, settings.run.dir, stdout())
+    leave_group()
 
 
 def extend(

@@ -143,6 +143,12 @@ class DataSettings(Section):
         default_factory=dict,
         description='Options of the format itself, e.g. columns = "0,3" of conll.',
     )
+    storage: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description="Where the training documents are held; disk: in a cache that runs share "
+        "(NERTUNE_CACHE), so that memory does not depend on their number; auto: on disk if the "
+        "file is larger than 64 MiB. Several training files are always held in memory.",
+    )
     train_share: float = Field(
         1.0,
         gt=0,

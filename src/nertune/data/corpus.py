@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from nertune.types import Document
 
 __all__ = [
     "Corpus",
+    "CorpusFacts",
     "Reading",
     "load_alike",
     "load_corpus",
@@ -45,12 +46,28 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class CorpusFacts:
+    """What is known of documents without reading them.
+
+    Attributes:
+        num_entities: in all of them.
+        labels: those that occur, sorted.
+        is_full: whether none of them is partially labelled.
+    """
+
+    num_entities: int
+    labels: tuple[str, ...]
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Corpus:
     """The documents of one file.
 
     Attributes:
         path: the file.
-        documents: its documents, in order; at least one.
+        documents: its documents, in order; at least one. A tuple, or on the disk
+            (`document_store`).
         format: the format's name, e.g. `conll` or `jsonl`.
         reading: how the file was read: what was asked for, or decided where that was `auto`.
         style: the layout, as the format's reader left it; `None` where it has none.
@@ -59,10 +76,11 @@ class Corpus:
         sha256: hash over texts and entities, see `content_hash`.
         reason: why it was read as this format.
         files: of a corpus of several files, what a record says of each.
+        facts: of documents on the disk.
     """
 
     path: Path
-    documents: tuple[Document, ...]
+    documents: Sequence[Document]
     format: str
     reading: Reading
     style: Any
@@ -71,6 +89,7 @@ class Corpus:
     sha256: str
     reason: str = ""
     files: tuple[Mapping[str, Any], ...] = ()
+    facts: CorpusFacts | None = None
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document], *, name: str = "<documents>") -> Corpus:
@@ -111,11 +130,15 @@ class Corpus:
 
     @property
     def num_entities(self) -> int:
+        if self.facts is not None:
+            return self.facts.num_entities
         return sum(len(document.entities) for document in self.documents)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that occur, sorted."""
+        if self.facts is not None:
+            return self.facts.labels
         return tuple(sorted({e.label for document in self.documents for e in document.entities}))
 
     def take_share(self, share: float, seed: int) -> Corpus:
@@ -130,8 +153,9 @@ class Corpus:
         order = list(range(len(self.documents)))
         random.Random(seed).shuffle(order)
         chosen = sorted(order[: max(1, round(share * len(order)))])
-        documents = tuple(self.documents[i] for i in chosen)
-        return replace(self, documents=documents, sha256=content_hash(documents))
+        take = getattr(self.documents, "take", None)
+        documents = take(chosen) if take else tuple(self.documents[i] for i in chosen)
+        return replace(self, documents=documents, sha256=content_hash(documents), facts=None)
 
 
 def load_corpus(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from nertune.config.run import DataSettings
 from nertune.data.corpus import Corpus, Reading, load_with
+from nertune.data.document_store import is_large, load_stored
 from nertune.data.formats.base import ReadOptions
 from nertune.data.label_sets import join_files
 from nertune.data.samples import resolve_data
@@ -55,20 +57,30 @@ def load_splits(
             files = [_load(file.file, data, Reading(), cache) for file in data.train]
             corpora[split] = join_files(files, data.train)
         elif name := getattr(data, split):
-            corpora[split] = _load(name, data, like, cache)
+            corpora[split] = _load(name, data, like, cache, may_store=split == "train")
         if split == "train":
             like = corpora[split].reading
     return corpora
 
 
-def _load(name: str, data: DataSettings, like: Reading, cache: CorpusCache) -> Corpus:
-    """One file, read like another; the cache is asked first, and gets it."""
+def _load(
+    name: str, data: DataSettings, like: Reading, cache: CorpusCache, *, may_store: bool = False
+) -> Corpus:
+    """One file, read like another; the cache is asked first, and gets it.
+
+    A large training file is put on the disk, if that is not forbidden.
+    """
     own = tuple(sorted(data.options.items()))
     how = (name, data.format, data.scheme, data.join, data.offsets, data.strict, own)
     if (*how, like) not in cache:
         options = ReadOptions(
             data.scheme, data.join, data.offsets, data.strict, like=like, more=data.options
         )
-        corpus = load_with(resolve_data(name), options, format=data.format)
+        path = Path(resolve_data(name))
+        stores = may_store and path.is_file() and data.storage != "memory"
+        if stores and (data.storage == "disk" or is_large(path)):
+            corpus = load_stored(path, options, format=data.format)
+        else:
+            corpus = load_with(path, options, format=data.format)
         cache[*how, like] = cache[*how, corpus.reading] = corpus
     return cache[*how, like]

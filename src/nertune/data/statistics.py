@@ -116,10 +116,25 @@ def content_hash(documents: Iterable[Document]) -> str:
 
     Ids, tokens and scores do not count; a scope does where a document has one.
     """
-    digest = hashlib.sha256()
+    content = ContentHash()
     for document in documents:
+        content.add(document)
+    return content.hexdigest()
+
+
+class ContentHash:
+    """`content_hash`, one document after the other."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, document: Document) -> None:
+        """The next document."""
         content: list[Any] = [document.text, [entity.key for entity in document.entities]]
         if document.scope != Scope():
             content.append(document.scope.to_dict())
-        digest.update(_ENCODER.encode(content).encode() + b"\n")
-    return digest.hexdigest()
+        self._digest.update(_ENCODER.encode(content).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        """Of all so far."""
+        return self._digest.hexdigest()

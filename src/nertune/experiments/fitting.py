@@ -15,6 +15,7 @@ from nertune.artifacts.load import load_base, load_own_tokenizer
 from nertune.artifacts.manifest import hash_encoder
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus
+from nertune.data.document_store import StoredDocuments
 from nertune.errors import MissingDependencyError, NotFiniteError
 from nertune.evaluation.metrics import Score, score
 from nertune.experiments.folder import RunFolder
@@ -35,6 +36,7 @@ from nertune.training.accelerator import build_accelerator
 from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.entity_ratio import choose_entity_ratio
+from nertune.training.example_store import store_examples
 from nertune.training.examples import Examples, measure_coverage, prepare_examples
 from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.noise import TokenNoise, is_pseudo
@@ -246,10 +248,17 @@ def _prepare(learner: Learner, data: RunData) -> Examples:
     segmenter, head = learner.predictor.segmenter, learner.predictor.tagger.head
     train, dev = data.train, data.dev
     dev_documents = () if dev is None else dev.documents
+    is_full = train.facts is not None and train.facts.is_full
     learner.predictor.tagger.entity_ratio = choose_entity_ratio(
-        learner.settings.train, train.documents, dev_documents, segmenter, head
+        learner.settings.train, () if is_full else train.documents, dev_documents, segmenter, head
     )
-    examples = prepare_examples(train.documents, segmenter, head)
+    examples = None
+    if isinstance(train.documents, StoredDocuments):
+        examples = store_examples(train, segmenter, head)
+        if examples is None:
+            _LOG.info("the training examples are held in memory: their targets cannot be stored")
+    if examples is None:
+        examples = prepare_examples(train.documents, segmenter, head)
     examples.coverage.refuse_if_mostly_lost(train.path, train.documents, segmenter, head)
     coverages = {"train": examples.coverage}
     if dev is not None:
@@ -337,7 +346,7 @@ def _states(
     """
     predictor, settings = learner.predictor, learner.settings.train
     none = {"run_once": False, "seconds": 0.0, "bytes": 0}
-    needed = count_state_bytes(predictor.tagger, examples.all_windows)
+    needed = count_state_bytes(predictor.tagger, examples.lengths)
     limit = settings.cache_gib * 2**30
     if not needed or not limit:
         return None, none

@@ -22,7 +22,7 @@ __all__ = ["RunFolder"]
 # What decides nothing about the result.
 _FREE = (
     ("run", "dir"), ("run", "name"), ("train", "checkpoint_steps"), ("train", "checkpoint_minutes"),
-    ("pretrain", "output"),
+    ("pretrain", "output"), ("data", "storage"),
 )  # fmt: skip
 
 _PATIENCE_SECONDS = 0.2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from nertune.errors import ConfigError
 
 __all__ = [
     "SIDE_BY_SIDE",
     "check_launcher",
+    "leave_group",
     "num_cores",
     "num_side_by_side",
     "process_rank",
@@ -77,6 +79,19 @@ def check_launcher() -> None:
                 f"{name}={os.environ[name]} is set: start several processes with torchrun or "
                 f"accelerate launch in the place of mpirun, or unset {name}"
             )
+
+
+def leave_group() -> None:
+    """End this process now, with success, if it is one of several that trained together.
+
+    Interpreters that end while threads of a process group are there are aborted now and then by
+    PyTorch's C++ part ("terminate called without an active exception"), which a launcher takes for
+    a failure. All files are written when this is called.
+    """
+    if _several("WORLD_SIZE"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _several(name: str) -> bool:

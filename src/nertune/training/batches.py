@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class TrainingBatches:
         self._sizes: list[int] = []
         self._targets = examples.count_targets(all_pieces=continuation is not None)
 
-    def order(self, epoch: int) -> list[list[int]]:
+    def order(self, epoch: int) -> Sequence[list[int]]:
         """The windows of each batch of an epoch, which counts from 1."""
         return order_of_epoch(
             self._lengths,
@@ -82,7 +82,7 @@ class TrainingBatches:
         return sum(self._units[i] for i in chosen)
 
     def load(
-        self, order: Sequence[Sequence[int]], device: torch.device, *, epoch: int
+        self, order: Iterable[Sequence[int]], device: torch.device, *, epoch: int
     ) -> Iterator[Batch]:
         """The batches on a device; elsewhere than on the CPU each is made ready ahead.
 
@@ -136,7 +136,7 @@ def order_of_epoch(
     epoch: int,
     num_batches: int = 0,
     sizes: list[int] | None = None,
-) -> list[list[int]]:
+) -> Sequence[list[int]]:
     """The batches of an epoch; see `tokens.batching.epoch_batches`.
 
     Args:
@@ -161,13 +161,13 @@ def order_of_epoch(
     return found[:num_batches]
 
 
-def _map_ahead(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+def _map_ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """Like `map`, the next result computed by another thread while this one is used."""
     with ThreadPoolExecutor(1, "nertune-batches") as pool:
-        coming = pool.submit(function, items[0]) if items else None
-        for item in (*items[1:], None):
-            if coming is None:
-                return
-            result = coming.result()
-            coming = None if item is None else pool.submit(function, item)
-            yield result
+        coming: Future[_Result] | None = None
+        for item in items:
+            before, coming = coming, pool.submit(function, item)
+            if before is not None:
+                yield before.result()
+        if coming is not None:
+            yield coming.result()

@@ -17,7 +17,15 @@ from nertune.tokens.windows import Segmenter, Window
 from nertune.training.soft_targets import SoftTargets
 from nertune.types import Document
 
-__all__ = ["Coverage", "Examples", "measure_coverage", "prepare_examples"]
+__all__ = [
+    "Coverage",
+    "ExampleCounts",
+    "Examples",
+    "count_known",
+    "count_known_pieces",
+    "measure_coverage",
+    "prepare_examples",
+]
 
 _NUM_SHOWN = 5
 
@@ -99,6 +107,23 @@ def _name(item: LostEntity) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleCounts:
+    """The sizes of windows, parallel lists.
+
+    Attributes:
+        lengths: tokens.
+        units: owned units.
+        known: those of them that enter the loss.
+        known_pieces: their tokens.
+    """
+
+    lengths: list[int]
+    units: list[int]
+    known: list[int]
+    known_pieces: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     """Windows with what their owned units are to learn.
 
@@ -108,12 +133,14 @@ class Examples:
         coverage: what became of the gold entities.
         soft: windows without gold, and what a teacher says of them; they are counted behind
             `windows`.
+        counts: of windows on the disk, which are not read to be counted.
     """
 
-    windows: list[Window]
-    targets: list[Sequence[Any]]
+    windows: Sequence[Window]
+    targets: Sequence[Sequence[Any]]
     coverage: Coverage
     soft: SoftTargets | None = None
+    counts: ExampleCounts | None = None
 
     @property
     def num_units(self) -> int:
@@ -128,12 +155,14 @@ class Examples:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each of `all_windows`."""
-        lengths = [len(window.piece_ids) for window in self.windows]
+        held = self.counts
+        lengths = [len(w.piece_ids) for w in self.windows] if held is None else held.lengths
         return lengths if self.soft is None else lengths + self.soft.windows.lengths
 
     def count_units(self) -> list[int]:
         """How many units each of `all_windows` owns."""
-        counts = [window.num_units for window in self.windows]
+        held = self.counts
+        counts = [w.num_units for w in self.windows] if held is None else held.units
         return counts if self.soft is None else counts + self.soft.windows.num_units
 
     def count_targets(self, *, all_pieces: bool = False) -> list[int]:
@@ -145,14 +174,12 @@ class Examples:
         return counts + (stored.num_owned_pieces if all_pieces else stored.num_units)
 
     def _count_gold(self, *, all_pieces: bool) -> list[int]:
+        if self.counts is not None:
+            return self.counts.known_pieces if all_pieces else self.counts.known
         if not all_pieces:
-            return [_count_known(values) for values in self.targets]
-        counts = []
-        for window, tags in zip(self.windows, self.targets, strict=True):
-            ends = [*window.positions[1:], window.owned_end]
-            spans = zip(window.positions, ends, tags, strict=True)
-            counts.append(sum(end - start for start, end, tag in spans if tag != UNKNOWN))
-        return counts
+            return [count_known(values) for values in self.targets]
+        examples = zip(self.windows, self.targets, strict=True)
+        return [count_known_pieces(window, tags) for window, tags in examples]
 
 
 class _Joined(Sequence[Window]):
@@ -197,7 +224,15 @@ def prepare_examples(documents: Sequence[Document], segmenter: Segmenter, head: 
     return Examples(windows, targets, coverage)
 
 
-def _count_known(values: Sequence[Any]) -> int:
+def count_known_pieces(window: Window, tags: Sequence[Any]) -> int:
+    """How many tokens the window's units with a known tag have."""
+    ends = [*window.positions[1:], window.owned_end]
+    spans = zip(window.positions, ends, tags, strict=True)
+    return sum(end - start for start, end, tag in spans if tag != UNKNOWN)
+
+
+def count_known(values: Sequence[Any]) -> int:
+    """How many units enter the loss."""
     if isinstance(values, list):
         return len(values) - values.count(UNKNOWN)
     known = np.asarray(values) != UNKNOWN

@@ -87,10 +87,15 @@ class StateStore:
             self._file.close()
 
 
-def count_state_bytes(tagger: Tagger, windows: Sequence[Window]) -> int:
-    """How much the states of windows take; 0 where no layer is frozen from below."""
+def count_state_bytes(tagger: Tagger, lengths: Sequence[int]) -> int:
+    """How much the states of windows take; 0 where no layer is frozen from below.
+
+    Args:
+        tagger: whose layers run.
+        lengths: tokens of each window.
+    """
     prefix = tagger.emitter.prefix if isinstance(tagger.emitter, EncoderEmitter) else None
-    return 0 if prefix is None else 4 * prefix.width * sum(len(w.piece_ids) for w in windows)
+    return 0 if prefix is None else 4 * prefix.width * sum(lengths)
 
 
 def store_states(

@@ -147,13 +147,11 @@ class Trainer:
         if device.type != "mps":  # which has no float64
             self._loss_sum = self._loss_sum.to(device)
         self._started = time.perf_counter() - progress.seconds
-        steps = [
-            (first, order[first : first + self._step_batches])
-            for first in range(progress.batch, len(order), self._step_batches)
-        ]
-        own = [chosen for _, group in steps for chosen in self._own(group)]
-        batches = self._batches.load(own, device, epoch=progress.epoch)
-        for first, group in steps:
+        firsts = range(progress.batch, len(order), self._step_batches)
+        own = (i for f in firsts for i in self._own(range(len(order))[f : f + self._step_batches]))
+        batches = self._batches.load((order[i] for i in own), device, epoch=progress.epoch)
+        for first in firsts:
+            group = order[first : first + self._step_batches]
             self._group.seed_step(self._batches.seed, progress.epoch, first)
             loss_sum = self._learn(batches, group)
             progress.batch = first + len(group)
