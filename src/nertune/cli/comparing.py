@@ -98,6 +98,9 @@ def sweep(
     confirm: Annotated[
         int, typer.Option(min=0, help="Train recipe and winner again with so many seeds.")
     ] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Trials at the same time; times are not kept then.")
+    ] = 1,
     resume: Resume = False,
     set_: Sets = None,
     as_json: Json = False,
@@ -114,7 +117,7 @@ def sweep(
         result = run(
             space,
             output=folder,
-            budget=SweepBudget(trials=trials, minutes=minutes, confirm=confirm),
+            budget=SweepBudget(trials, minutes, confirm, workers),
             resume=resume,
             overrides=set_ or [],
         )

@@ -8,8 +8,8 @@ import sys
 from typing import BinaryIO
 
 from nertune.errors import NertuneError
-from nertune.scale.frames import read_frame, write_frame
 from nertune.scale.tasks import Tagging, unpack_documents
+from nertune.storage.frames import read_frame, write_frame
 
 __all__ = ["main"]
 

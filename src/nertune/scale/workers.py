@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 import nertune
 from nertune.errors import NertuneError
-from nertune.scale.frames import read_frame, write_frame
 from nertune.scale.tasks import Reject, Tagged, Tagging, join_tagged, pack_documents
+from nertune.storage.frames import read_frame, write_frame
 from nertune.storage.processes import num_cores
 from nertune.types import Document
 

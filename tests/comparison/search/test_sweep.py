@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import warnings
@@ -158,7 +159,8 @@ def test_time_does_not_undo_a_run_in_its_last_epoch() -> None:
         def should_prune(self) -> bool:
             return False
 
-    watch = module._Watch(Asked(), optuna, deadline=0.0, may_prune=True)
+    begun = module._Begun(Asked(), {}, may_prune=True)
+    watch = module._Watch(begun, optuna, 0.0, threading.RLock())
     watch.last = 2
     dev = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     with pytest.raises(optuna.TrialPruned):
@@ -187,11 +189,13 @@ def test_a_failing_confirmation_leaves_the_winner(
 ) -> None:
     real = module._train
 
-    def fail(values: Any, chosen: Any, folder: Path, watch: Any = None, seed: Any = None) -> Any:
+    def fail(
+        values: Any, chosen: Any, folder: Path, watch: Any = None, *, seed: Any = None, **more: Any
+    ) -> Any:
         if seed == 989:
             assert (tmp_path / "out" / "best.toml").exists()
             raise TrainingError("the loss is no longer finite")
-        return real(values, chosen, folder, watch, seed)
+        return real(values, chosen, folder, watch, seed=seed, **more)
 
     monkeypatch.setattr(module, "_train", fail)
     with logged() as said:

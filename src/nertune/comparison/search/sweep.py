@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ import tomli_w
 from nertune.comparison.results import count_dev
 from nertune.comparison.search.runs import refuse_other, train_quietly
 from nertune.comparison.search.space import Range, Space, read_space
+from nertune.comparison.search.trial_process import TrialProcesses
 from nertune.comparison.search.trials import SweepResult, Trial
 from nertune.config.run import (
     Settings,
@@ -53,11 +55,15 @@ class SweepBudget:
         trials: how many runs end, in all; lost ones do not count.
         minutes: no trial but the first begins or goes on after so long; 0: no limit.
         confirm: seeds with which recipe and winner are trained again.
+        workers: trials that are trained at the same time, in processes that share the cores. Their
+            times and memory are not kept, and which values are tried depends on which trial ends
+            first.
     """
 
     trials: int = 20
     minutes: float = 0
     confirm: int = 0
+    workers: int = 1
 
 
 def sweep(
@@ -90,15 +96,25 @@ def sweep(
         raise ConfigError(f"{output}: holds no sweep to resume")
     with RunFolder(output, "output").locked():
         _prepare(question, resume)
-        search = _Search(question, _open_study(question, optuna), optuna)
+        search = _Search(question, _open_study(question, optuna), optuna, budget.workers)
         search.run(budget.trials, deadline)
         result = _result(search.study, question, optuna)
         _save(result, output)  # before anything else can fail
         if budget.confirm:
             first = question.settings.run.seed + 1
-            result = _confirm(result, question, range(first, first + budget.confirm))
+            seeds = range(first, first + budget.confirm)
+            result = _confirm(result, question, seeds, budget.workers)
             _save(result, output)
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A trial that is to be trained: Optuna's, its values, and whether it may be stopped early."""
+
+    trial: Any
+    chosen: dict[str, Any]
+    may_prune: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +153,60 @@ def _open_study(question: _Question, optuna: Any) -> Any:
 class _Search:
     """Trials of one study; `run` is their course."""
 
-    def __init__(self, question: _Question, study: Any, optuna: Any):
+    def __init__(self, question: _Question, study: Any, optuna: Any, workers: int = 1):
         self.study = study
         self._question, self._optuna = question, optuna
         self._states = optuna.trial.TrialState
+        self._processes = TrialProcesses(workers) if workers > 1 else None
+        self._lock = threading.RLock()  # around all that the study is asked and told
+        self._num_running = 0
+        self._runs_base = False
 
     def run(self, trials: int, deadline: float) -> None:
         """Train until so many trials have ended, or the monotonic clock is past the deadline."""
-        while (done := self._count_done()) < trials or not self._has_base():
-            if done and time.monotonic() > deadline:
-                break
+        if self._processes is None:
+            self._work(trials, deadline)
+            return
+        self._processes.map(lambda _: self._work(trials, deadline), range(self._processes.workers))
+
+    def _work(self, trials: int, deadline: float) -> None:
+        """One trial after the other, as long as there are any to do."""
+        while (begun := self._begin(trials, deadline)) is not None:
+            try:
+                self._run_trial(begun, deadline)
+            finally:
+                with self._lock:
+                    self._num_running -= 1
+                    self._runs_base = self._runs_base and begun.may_prune
+
+    def _begin(self, trials: int, deadline: float) -> _Begun | None:
+        """The next trial, the first of the recipe as it stands; `None` if there is none to do."""
+        if self._processes is not None and self._processes.is_stopped:
+            return None
+        with self._lock:
+            done = self._count_done()
+            has_base = self._has_base() or self._runs_base
+            num_begun = done + self._num_running
+            if (num_begun >= trials and has_base) or (num_begun and time.monotonic() > deadline):
+                return None
             # A seed of its own at each step: a resumed sweep goes on as an uninterrupted one.
             self.study.sampler = self._optuna.samplers.TPESampler(
-                seed=self._question.settings.run.seed + done, n_startup_trials=_STARTUP
-            )
-            self._run_trial(deadline, f"{done + 1}/{trials}")
+                seed=self._question.settings.run.seed + num_begun, n_startup_trials=_STARTUP,
+                constant_liar=self._processes is not None,
+            )  # fmt: skip
+            self._num_running += 1
+            self._runs_base = self._runs_base or not has_base
+            trial = self.study.ask()
+            chosen: dict[str, Any] = {}
+            if has_base:
+                space = self._question.space
+                chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
+            trial.set_user_attr("base", not has_base)
+            trial.set_user_attr("values", json.dumps(chosen))
+            told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items())
+            told = told or "the recipe as it stands"
+            _LOG.info("%s", f"[{num_begun + 1}/{trials}] trial {trial.number}: {told}")
+            return _Begun(trial, chosen, has_base)
 
     def _trials(self, *states: Any) -> list[Any]:
         return list(self.study.get_trials(deepcopy=False, states=states))
@@ -164,45 +219,44 @@ class _Search:
         broken = [t for t in self._trials(self._states.FAIL) if "error" in t.user_attrs]
         return len(self._trials(self._states.COMPLETE, self._states.PRUNED)) + len(broken)
 
-    def _run_trial(self, deadline: float, position: str) -> None:
-        """One trial, the first of the recipe as it stands."""
-        has_base = self._has_base()
-        trial = self.study.ask()
-        chosen: dict[str, Any] = {}
-        if has_base:
-            space = self._question.space
-            chosen = {key: _suggest(trial, key, choice) for key, choice in space.items()}
-        trial.set_user_attr("base", not has_base)
-        trial.set_user_attr("values", json.dumps(chosen))
-        told = ", ".join(f"{k} {_brief(v)}" for k, v in chosen.items()) or "the recipe as it stands"
-        _LOG.info("%s", f"[{position}] trial {trial.number}: {told}")
-        watch = _Watch(trial, self._optuna, deadline, may_prune=has_base)
+    def _run_trial(self, begun: _Begun, deadline: float) -> None:
+        trial = begun.trial
+        watch = _Watch(begun, self._optuna, deadline, self._lock)
         folder = self._question.trial_folder(trial.number)
         shutil.rmtree(folder, ignore_errors=True)
+        name = f"trial {trial.number}: " if self._processes is not None else ""
         try:
-            record = _train(self._question.values, chosen, folder, watch)
+            record = _train(
+                self._question.values, begun.chosen, folder, watch, processes=self._processes
+            )
         except self._optuna.TrialPruned:
-            self.study.tell(trial, state=self._states.PRUNED)
-            _LOG.info("%s", f"    stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
+            with self._lock:
+                self.study.tell(trial, state=self._states.PRUNED)
+            _LOG.info("%s", f"    {name}stopped in epoch {watch.epoch}: dev F1 {watch.best:.4f}")
             shutil.rmtree(folder, ignore_errors=True)
         except NertuneError as error:
-            trial.set_user_attr("error", str(error))
-            self.study.tell(trial, state=self._states.FAIL)
+            if self._processes is not None and self._processes.is_stopped:
+                return  # it did not fail; the next start finds it lost
+            with self._lock:
+                trial.set_user_attr("error", str(error))
+                self.study.tell(trial, state=self._states.FAIL)
             shutil.rmtree(folder, ignore_errors=True)
-            if not has_base:
+            if not begun.may_prune:
                 raise
-            _LOG.info("%s", f"    failed: {error}")
+            _LOG.info("%s", f"    {name}failed: {error}")
         else:
-            self._finish(trial, record, watch.best, folder)
+            with self._lock:
+                self._finish(trial, record, watch.best, folder)
+            _LOG.info("%s", f"    {name}dev F1 {watch.best:.4f}")
 
     def _finish(self, trial: Any, record: Mapping[str, Any], f1: float, folder: Path) -> None:
         """Keep the figures of a complete trial, and of its files only those that cost nothing."""
         seconds = sum(epoch["seconds"] for epoch in record["epochs"])
         trial.set_user_attr("trainable", record["parameters"]["trainable"])
-        trial.set_user_attr("seconds", round(seconds, 2))
-        trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
+        if self._processes is None:  # else they are of a shared machine
+            trial.set_user_attr("seconds", round(seconds, 2))
+            trial.set_user_attr("peak_bytes", record["peak_memory_bytes"])
         self.study.tell(trial, f1)
-        _LOG.info("%s", f"    dev F1 {f1:.4f}")
         shutil.rmtree(folder / "model", ignore_errors=True)  # best.toml trains it again
         for predictions in folder.glob("*.predictions.jsonl"):
             predictions.unlink()
@@ -246,9 +300,9 @@ def _prepare(question: _Question, resume: bool) -> None:
 class _Watch(Observer):
     """Reports each epoch, and ends a run that is behind or out of time."""
 
-    def __init__(self, trial: Any, optuna: Any, deadline: float, *, may_prune: bool):
-        self._trial, self._optuna, self._deadline = trial, optuna, deadline
-        self._may_prune = may_prune
+    def __init__(self, begun: _Begun, optuna: Any, deadline: float, lock: threading.RLock):
+        self._trial, self._optuna, self._deadline = begun.trial, optuna, deadline
+        self._may_prune, self._lock = begun.may_prune, lock
         self.last = 0  # the run's last epoch
         self.best = 0.0
         self.epoch = 0
@@ -257,10 +311,11 @@ class _Watch(Observer):
         assert report.dev is not None
         self.epoch = report.epoch
         self.best = max(self.best, report.dev["f1"])
-        self._trial.report(self.best, report.epoch)
         is_late = time.monotonic() > self._deadline and report.epoch < self.last
-        if self._may_prune and (is_late or self._trial.should_prune()):
-            raise self._optuna.TrialPruned
+        with self._lock:
+            self._trial.report(self.best, report.epoch)
+            if self._may_prune and (is_late or self._trial.should_prune()):
+                raise self._optuna.TrialPruned
 
 
 def _train(
@@ -268,7 +323,9 @@ def _train(
     chosen: Mapping[str, Any],
     folder: Path,
     watch: _Watch | None = None,
+    *,
     seed: int | None = None,
+    processes: TrialProcesses | None = None,
 ) -> dict[str, Any]:
     run: dict[str, Any] = {"run.dir": str(folder), "run.name": folder.name, "data.test": ""}
     if seed is not None:
@@ -278,6 +335,8 @@ def _train(
     settings = parse_settings(changed, source=f"trial {folder.name}")
     if watch is not None:
         watch.last = settings.train.epochs
+    if processes is not None:
+        return processes.train(changed, watch)
     forget_peak_memory()
     return train_quietly(settings, watch)
 
@@ -341,33 +400,47 @@ def _save(result: SweepResult, output: Path) -> None:
     write_json(path, {**described, **found})
 
 
-def _confirm(result: SweepResult, question: _Question, seeds: Sequence[int]) -> SweepResult:
+def _confirm(
+    result: SweepResult, question: _Question, seeds: Sequence[int], workers: int
+) -> SweepResult:
     """Recipe and winner again with further seeds; a seed that fails is left out."""
     confirmed: dict[str, list[float]] = {"base": [], "best": []}
     folders: dict[str, list[Path]] = {"base": [], "best": []}
-    for seed in seeds:
-        found = {}
-        for name, trial in (("base", result.base), ("best", result.best)):
-            folder = question.output / "confirm" / f"{trial.number:04d}-{seed}"
-            try:
-                if not (folder / "record.json").exists():
-                    _LOG.info("%s", f"{name} again, seed {seed}")
-                    shutil.rmtree(folder, ignore_errors=True)
-                    _train(question.values, trial.values, folder, seed=seed)
-            except NertuneError as error:
+    processes = TrialProcesses(workers) if workers > 1 else None
+
+    def train_again(job: tuple[int, str, Trial]) -> Path | None:
+        seed, name, trial = job
+        folder = question.output / "confirm" / f"{trial.number:04d}-{seed}"
+        try:
+            if not (folder / "record.json").exists():
+                _LOG.info("%s", f"{name} again, seed {seed}")
+                shutil.rmtree(folder, ignore_errors=True)
+                _train(question.values, trial.values, folder, seed=seed, processes=processes)
+        except NertuneError as error:
+            if processes is None or not processes.is_stopped:
                 _LOG.info("%s", f"{name}, seed {seed}, is left out: {error}")
-                break
-            found[name] = folder
-        if found.keys() == folders.keys():
-            for name, folder in found.items():
-                record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-                confirmed[name].append(record["dev"]["micro"]["f1"] or 0.0)
-                folders[name].append(folder)
+            return None
+        return folder
+
+    pair = {"base": result.base, "best": result.best}
+    alone = {trial.number: name for name, trial in pair.items()}  # which may be one
+    jobs = [(seed, name, pair[name]) for seed in seeds for name in alone.values()]
+    made = list(map(train_again, jobs) if processes is None else processes.map(train_again, jobs))
+    places = {(seed, t.number): path for (seed, _, t), path in zip(jobs, made, strict=True)}
+    for seed in seeds:
+        found = {name: places[seed, trial.number] for name, trial in pair.items()}
+        if None in found.values():
+            continue
+        for name, folder in found.items():
+            assert folder is not None
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            confirmed[name].append(record["dev"]["micro"]["f1"] or 0.0)
+            folders[name].append(folder)
     if not folders["best"]:
         return result
     dev = load_splits(question.settings.data, ("train", "dev"))["dev"]
-    best, base = (count_dev(dev, folders[name]) for name in ("best", "base"))
-    return replace(result, confirmed=confirmed, difference=compare_counts(best, base))
+    of_best, of_base = (count_dev(dev, folders[name]) for name in ("best", "base"))
+    return replace(result, confirmed=confirmed, difference=compare_counts(of_best, of_base))
 
 
 def _importance(study: Any, optuna: Any) -> dict[str, float]:
