@@ -14,7 +14,7 @@ from nertune.data.corpus import Corpus, load_corpus, save_documents
 from nertune.data.document_store import StoredDocuments, is_large, load_stored
 from nertune.data.formats.base import ReadOptions
 from nertune.data.splits import load_splits
-from nertune.errors import DataError
+from nertune.errors import ConfigError, DataError
 from nertune.storage import cache
 from nertune.types import Document, Entity, Scope
 
@@ -138,6 +138,15 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.cache_folder() == Path("/x/nertune")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.cache_folder() == Path.home() / ".cache" / "nertune"
+
+
+def test_what_cannot_go_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = write_jsonl(tmp_path / "in" / "data.jsonl")
+    for train in (str(tmp_path / "in"), [{"file": str(path)}, {"file": str(path)}]):
+        settings = make_settings(tmp_path, "lstm", {"data": {"train": train, "storage": "disk"}})
+        with pytest.raises(ConfigError, match=r'"disk" is for one training file'):
+            load_splits(settings.data, ("train",))
 
 
 def test_which_files_go_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def load_splits(
             corpora[split] = given[split]
             continue
         if split == "train" and not isinstance(data.train, str):
+            _refuse_disk(data, "there are several training files")
             files = [_load(file.file, data, Reading(), cache) for file in data.train]
             corpora[split] = join_files(files, data.train)
         elif name := getattr(data, split):
@@ -77,6 +78,8 @@ def _load(
             data.scheme, data.join, data.offsets, data.strict, like=like, more=data.options
         )
         path = Path(resolve_data(name))
+        if may_store and path.exists() and not path.is_file():
+            _refuse_disk(data, f"{name} is a folder")
         stores = may_store and path.is_file() and data.storage != "memory"
         if stores and (data.storage == "disk" or is_large(path)):
             corpus = load_stored(path, options, format=data.format)
@@ -84,3 +87,16 @@ def _load(
             corpus = load_with(path, options, format=data.format)
         cache[*how, like] = cache[*how, corpus.reading] = corpus
     return cache[*how, like]
+
+
+def _refuse_disk(data: DataSettings, reason: str) -> None:
+    """What is asked for is not left undone without a word.
+
+    Raises:
+        ConfigError: the documents were to be held on the disk.
+    """
+    if data.storage == "disk":
+        raise ConfigError(
+            f'data.storage = "disk" is for one training file, and {reason}: put them into one '
+            'with nertune data merge, or use "auto"'
+        )

@@ -296,7 +296,9 @@ def _announce(learner: Learner, examples: Examples) -> None:
         )
     told = ", ".join(f"{name} {rate:.3g}" for name, rate in learner.rates.items())
     _LOG.info("learning rates: %s", told)
-    for message in find_training_warnings(settings, examples, predictor.tagger):
+    for message in find_training_warnings(
+        settings, examples, predictor.tagger, processes=processes
+    ):
         _LOG.warning("%s", message)
 
 

@@ -47,12 +47,21 @@ def find_data_warnings(
     return found
 
 
-def find_training_warnings(settings: Settings, examples: Examples, tagger: Tagger) -> list[str]:
-    """Of the settings, held against the data and the tagger that they are for."""
-    return _step_warnings(settings, examples) + _rank_warnings(tagger)
+def find_training_warnings(
+    settings: Settings, examples: Examples, tagger: Tagger, *, processes: int = 1
+) -> list[str]:
+    """Of the settings, held against the data and the tagger that they are for.
+
+    Args:
+        settings: of the run.
+        examples: what it trains on.
+        tagger: what it trains.
+        processes: that train together.
+    """
+    return _step_warnings(settings, examples, processes) + _rank_warnings(tagger)
 
 
-def _step_warnings(settings: Settings, examples: Examples) -> list[str]:
+def _step_warnings(settings: Settings, examples: Examples, processes: int) -> list[str]:
     train = settings.train
     lengths = examples.lengths
     if not lengths:
@@ -65,7 +74,7 @@ def _step_warnings(settings: Settings, examples: Examples) -> list[str]:
         num_batches=train.epoch_batches,
     )
     batches = len(order)
-    steps = math.ceil(batches / train.accumulate)
+    steps = math.ceil(batches / (train.accumulate * processes))
     total = train.epochs * steps
     in_all = f"{total:,} optimizer step{'s' * (total != 1)} in the whole run"
     found = []
