@@ -50,8 +50,8 @@ from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.training.batches import TrainingBatches
 from nertune.training.examples import Examples, prepare_examples
-from nertune.training.hidden_state_cache import StateStore, store_states
 from nertune.training.optimizer import build_optimizer
+from nertune.training.stores.hidden_state_cache import StateStore, store_states
 from nertune.training.trainer import Trainer
 from nertune.types import Document
 

@@ -11,8 +11,8 @@ from nertune.models.tagger import Tagger
 from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.examples import Examples
-from nertune.training.hidden_state_cache import StateStore
 from nertune.training.observer import Observer
+from nertune.training.stores.hidden_state_cache import StateStore
 from nertune.training.trainer import FitResult, Trainer
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from nertune.models.heads.base import Head, soft_head
 from nertune.models.heads.decoding import Chain
 from nertune.models.heads.marginals import Marginals, find_marginals
 from nertune.tokens.windows import Segmenter
-from nertune.training.soft_store import SoftStore, SoftStoreWriter
 from nertune.training.soft_targets import SoftTargets
+from nertune.training.stores.soft_store import SoftStore, SoftStoreWriter
 from nertune.types import Document
 
 __all__ = ["FixedTeacher", "random_emissions"]

@@ -315,7 +315,7 @@ def test_a_killed_student_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "out").rename(tmp_path / "whole")
 
     from nertune.semisupervised.distillation import text as module
-    from nertune.training.soft_store import SoftStoreWriter
+    from nertune.training.stores.soft_store import SoftStoreWriter
 
     add, calls = SoftStoreWriter.add, []
 

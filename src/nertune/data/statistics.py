@@ -14,6 +14,7 @@ from typing import Any
 from nertune.types import Document, Scope
 
 __all__ = [
+    "ContentHash",
     "Lengths",
     "Statistics",
     "content_hash",

@@ -38,12 +38,12 @@ from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.entity_ratio import choose_entity_ratio
 from nertune.training.example_store import store_examples
 from nertune.training.examples import Examples, measure_coverage, prepare_examples
-from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.noise import TokenNoise, is_pseudo
 from nertune.training.observer import Observer, Observers
 from nertune.training.optimizer import group_parameters, group_rates
 from nertune.training.process_group import ProcessGroup
 from nertune.training.soft_targets import SoftSource, SoftTargets
+from nertune.training.stores.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.trainer import FitResult, Trainer
 from nertune.types import Document
 
@@ -201,10 +201,7 @@ def fit(
     settings, accelerator = learner.settings, learner.accelerator
     group = ProcessGroup(accelerator)
     examples = _prepare(learner, data)
-    hashes = {split: corpus.sha256 for split, corpus in data.items()}
-    hashes |= {} if soft is None else {"soft": soft.key}
-    fingerprint = _fingerprint(learner, hashes, group.size)
-    group.refuse_different(fingerprint, "data, settings or encoder")
+    fingerprint = _agree(learner, data, soft, group)
     if group.is_first:
         folder.begin(overwrite=overwrite)
     if soft is not None:
@@ -216,7 +213,8 @@ def fit(
         tracker = accelerator.log
     log = RunLog(folder.log, track=tracker)
     told = Observers([EpochLines(), log, *observers] if group.is_first else [])
-    states = None
+    checkpoints = Checkpoints(CheckpointStore(folder.checkpoints), fingerprint, resume=resume)
+    dev, states = data.dev, None
     try:
         noise = _noise(learner, examples, data.train.documents)
         states, frozen = _states(learner, examples, folder, has_noise=noise is not None)
@@ -226,21 +224,28 @@ def fit(
             _batches(learner, examples, states, noise),
             settings.train,
             accelerator,
-            evaluate=None
-            if data.dev is None
-            else partial(_scores, learner.predictor, data.dev, group),
+            evaluate=dev and partial(_scores, learner.predictor, dev, group),
             observer=told,
-            checkpoints=Checkpoints(
-                CheckpointStore(folder.checkpoints), fingerprint, resume=resume
-            ),
+            checkpoints=checkpoints,
         )
         return trainer.fit(), frozen
     finally:
         log.close()
         if states is not None:
             states.close()
-        for tracker in accelerator.trackers:  # `end_training` would part the processes, too
-            tracker.finish()
+        for opened in accelerator.trackers:  # `end_training` would part the processes, too
+            opened.finish()
+
+
+def _agree(
+    learner: Learner, data: RunData, soft: SoftSource | None, group: ProcessGroup
+) -> dict[str, Any]:
+    """The fingerprint of the run, which is that of all its processes."""
+    hashes = {split: corpus.sha256 for split, corpus in data.items()}
+    hashes |= {} if soft is None else {"soft": soft.key}
+    fingerprint = _fingerprint(learner, hashes, group.size)
+    group.refuse_different(fingerprint, "data, settings or encoder")
+    return fingerprint
 
 
 def _prepare(learner: Learner, data: RunData) -> Examples:

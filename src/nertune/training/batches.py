@@ -14,8 +14,8 @@ from nertune.labels.align import UNKNOWN
 from nertune.tokens.batching import Batch, collate, epoch_batches
 from nertune.tokens.windows import Window
 from nertune.training.examples import Examples
-from nertune.training.hidden_state_cache import StateStore
 from nertune.training.noise import TokenNoise
+from nertune.training.stores.hidden_state_cache import StateStore
 
 __all__ = ["TrainingBatches", "order_of_epoch"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nertune.models.heads.base import Head
 from nertune.tokens.batching import Batch, SoftBatch
 from nertune.tokens.windows import Segmenter, Window
-from nertune.training.soft_store import SoftStore, StoredWindows
+from nertune.training.stores.soft_store import SoftStore, StoredWindows
 from nertune.types import Document
 
 __all__ = ["SoftSource", "SoftTargets"]

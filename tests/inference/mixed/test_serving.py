@@ -35,7 +35,8 @@ def keys(found: Sequence[Document | NertuneError]) -> list[Any]:
     return [[e.key for e in f.entities] if isinstance(f, Document) else f for f in found]
 
 
-def assert_close(one: Document | NertuneError, other: Document, *, within: float = 1e-5) -> None:
+def assert_close(one: Document | NertuneError, other: Document, *, within: float = 1e-4) -> None:
+    """The same entities; scores to the rounding of float32 logits, which are large here."""
     assert isinstance(one, Document), one
     assert [e.key for e in one.entities] == [e.key for e in other.entities]
     for a, b in zip(one.entities, other.entities, strict=True):

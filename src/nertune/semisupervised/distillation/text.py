@@ -19,8 +19,8 @@ from nertune.errors import ConfigError, DataError
 from nertune.models.heads.base import Head, soft_head
 from nertune.semisupervised.distillation.teachers import Teachers
 from nertune.tokens.windows import Segmenter
-from nertune.training.soft_store import SoftStore, SoftStoreWriter
 from nertune.training.soft_targets import SoftTargets
+from nertune.training.stores.soft_store import SoftStore, SoftStoreWriter
 from nertune.types import Document
 
 __all__ = ["TaughtText", "UnlabelledText"]

@@ -24,8 +24,8 @@ from nertune.inference.predictor import Predictor
 from nertune.models.encoder import EncoderEmitter
 from nertune.models.frozen_layers import FrozenPrefix
 from nertune.training.examples import prepare_examples
-from nertune.training.hidden_state_cache import StateStore, count_state_bytes, store_states
 from nertune.training.progress import trainable_tensors
+from nertune.training.stores.hidden_state_cache import StateStore, count_state_bytes, store_states
 
 TOP = {"layers": "top-1", "dropout": 0.2, "targets": ["query", "value"]}
 

@@ -16,7 +16,7 @@ from nertune.errors import CheckpointError
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.marginals import Marginals
 from nertune.tokens.windows import Window
-from nertune.training.soft_store import SoftStore, SoftStoreWriter
+from nertune.training.stores.soft_store import SoftStore, SoftStoreWriter
 
 TAGSET = TagSet.from_labels(["LOC", "PER"])
 
