@@ -224,7 +224,7 @@ def fit(
             _batches(learner, examples, states, noise),
             settings.train,
             accelerator,
-            evaluate=dev and partial(_scores, learner.predictor, dev, group),
+            evaluate=None if dev is None else partial(_scores, learner.predictor, dev, group),
             observer=told,
             checkpoints=checkpoints,
         )
