@@ -388,3 +388,15 @@ def test_checkpoints_go_when_all_else_is_on_the_disk(
     monkeypatch.setattr(shutil, "rmtree", rmtree)
     run(tmp_path, "lora-crf", merged(FAST, {"train": {"checkpoint_minutes": 0}}))
     assert seen == [set()]
+
+
+def test_a_finished_run_needs_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been trained on another machine."""
+    record = train(make_settings(tmp_path, "lstm", {"train": {"epochs": 1}}))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the device is opened")
+
+    monkeypatch.setattr("nertune.experiments.fitting.choose_device", refuse)
+    again = train(make_settings(tmp_path, "lstm", {"train": {"epochs": 1}}), resume=True)
+    assert again == json.loads(json.dumps(record))

@@ -35,7 +35,12 @@ from nertune.experiments.record import describe_data, peak_memory_bytes, softwar
 from nertune.experiments.run_data import RunData, load_run_data, log_coverage
 from nertune.experiments.start import open_start
 from nertune.inference.predictor import Predictor, load_model
-from nertune.storage.processes import check_launcher, num_side_by_side, refuse_many_processes
+from nertune.storage.processes import (
+    check_launcher,
+    is_one_of_several,
+    num_side_by_side,
+    refuse_many_processes,
+)
 from nertune.training.examples import measure_coverage
 from nertune.training.observer import Observer
 from nertune.training.process_group import ProcessGroup
@@ -105,10 +110,12 @@ def train(
     if torch.cuda.is_available():  # what earlier runs of this process left in cycles
         gc.collect()
         torch.cuda.empty_cache()
-    group = ProcessGroup(accelerator := open_accelerator(settings))
+    # One process alone needs no device to return a finished run.
+    accelerator = open_accelerator(settings) if is_one_of_several() else None
+    group = None if accelerator is None else ProcessGroup(accelerator)
     with ExitStack() as stack:
         try:
-            if not group.is_first:
+            if group is not None and not group.is_first:
                 return _train(run, accelerator) if group.any(False) else {}
             if finished := _open_folder(run, stack, group):
                 return _complete(run, finished)
@@ -125,7 +132,7 @@ def train(
     )
 
 
-def _open_folder(run: _Run, stack: ExitStack, group: ProcessGroup) -> dict[str, Any] | None:
+def _open_folder(run: _Run, stack: ExitStack, group: ProcessGroup | None) -> dict[str, Any] | None:
     """Lock the folder and see what is there; the other processes hear whether to train.
 
     Returns:
@@ -138,7 +145,8 @@ def _open_folder(run: _Run, stack: ExitStack, group: ProcessGroup) -> dict[str, 
         trains = finished is None
         return finished
     finally:
-        group.any(trains)
+        if group is not None:
+            group.any(trains)
 
 
 def _refuse_unusable(settings: Any, *, score_test: bool) -> None:
@@ -161,7 +169,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _train(run: _Run, accelerator: Accelerator) -> dict[str, Any]:
+def _train(run: _Run, accelerator: Accelerator | None) -> dict[str, Any]:
     started = time.perf_counter()
     settings = run.settings
     if settings.run.threads:
@@ -173,7 +181,7 @@ def _train(run: _Run, accelerator: Accelerator) -> dict[str, Any]:
         learner, data, run.folder, run.observers,
         resume=run.resume, overwrite=run.overwrite, soft=run.soft,
     )  # fmt: skip
-    if not accelerator.is_main_process:
+    if not learner.accelerator.is_main_process:
         return {}
     fitted = None
     if data.dev is not None and settings.train.calibrate:

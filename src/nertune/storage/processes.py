@@ -10,6 +10,7 @@ from nertune.errors import ConfigError
 __all__ = [
     "SIDE_BY_SIDE",
     "check_launcher",
+    "is_one_of_several",
     "leave_group",
     "num_cores",
     "num_side_by_side",
@@ -81,6 +82,11 @@ def check_launcher() -> None:
             )
 
 
+def is_one_of_several() -> bool:
+    """Whether a launcher has started this process beside others."""
+    return _several("WORLD_SIZE")
+
+
 def leave_group() -> None:
     """End this process now, with success, if it is one of several that trained together.
 
@@ -88,7 +94,7 @@ def leave_group() -> None:
     PyTorch's C++ part ("terminate called without an active exception"), which a launcher takes for
     a failure. All files are written when this is called.
     """
-    if _several("WORLD_SIZE"):
+    if is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
