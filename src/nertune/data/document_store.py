@@ -33,7 +33,7 @@ __all__ = ["StoredDocuments", "is_large", "load_stored"]
 
 _VERSION = 1
 _LARGE_BYTES = 64 << 20
-_PACKED = 5  # a packed file is about so many times as large
+_PACKED = 5  # estimated ratio of unpacked to packed size
 
 
 def is_large(path: Path) -> bool:

@@ -34,7 +34,7 @@ class ArrayFileWriter:
         self.num_rows = 0
 
     def append(self, rows: ArrayLike) -> None:
-        """Append rows: so many numbers that they are whole."""
+        """Append whole rows: a multiple of `width` numbers."""
         values = np.asarray(rows, dtype=self._dtype)
         self._stream.write(values.tobytes())
         self.num_rows += values.size // self._width

@@ -66,7 +66,6 @@ def _leave_at_exit() -> None:
     from accelerate import PartialState
 
     def leave() -> None:
-
         if torch.distributed.is_initialized():
             PartialState().destroy_process_group()
 

@@ -56,7 +56,7 @@ class Trainer:
         batches: what to train on.
         settings: rates, epochs and the like.
         accelerator: device and precision. Where it is one of several processes, each takes its
-            share of a step, which then holds so many times `settings.accumulate` batches.
+            share of a step of N × `settings.accumulate` batches, N being their number.
         evaluate: scores the tagger on the dev set; needs the key `f1`. Without it the last
             epoch counts as the best.
         observer: is told about progress.

@@ -35,8 +35,7 @@ def keys(found: Sequence[Document | NertuneError]) -> list[Any]:
     return [[e.key for e in f.entities] if isinstance(f, Document) else f for f in found]
 
 
-def assert_close(one: Document | NertuneError, other: Document, *, within: float = 1e-4) -> None:
-    """The same entities; scores to the rounding of float32 logits, which are large here."""
+def assert_close(one: Document | NertuneError, other: Document, *, within: float = 1e-5) -> None:
     assert isinstance(one, Document), one
     assert [e.key for e in one.entities] == [e.key for e in other.entities]
     for a, b in zip(one.entities, other.entities, strict=True):
@@ -65,7 +64,8 @@ def test_any_batch_gives_what_each_model_finds_alone(
     documents = [Document(text, id=str(i)) for i, (_, text) in enumerate(jobs)]
     found = few_slots.tag(documents, [name for name, _ in jobs])
     for one, document, (name, _) in zip(found, documents, jobs, strict=True):
-        assert_close(one, next(predictors[name].tag_documents([document])))
+        # A plain predictor differs from itself by 1.6e-5 between batches of such random texts.
+        assert_close(one, next(predictors[name].tag_documents([document])), within=5e-5)
         assert isinstance(one, Document)
         assert one.id == document.id
 
