@@ -67,7 +67,11 @@ def main() -> None:
         )
     path = ROOT / "benchmarks" / "results" / f"annotation-{arguments.what}.json"
     told = {k: str(v) for k, v in vars(arguments).items() if k not in ("model", "texts")}
-    write_json(path, {"arguments": told, "machine": describe_machine(), **found})
+    found = {"arguments": told, "machine": describe_machine(), **found}
+    if arguments.what == "kills" and path.exists():  # what was measured of other engines stays
+        earlier = json.loads(path.read_text(encoding="utf-8"))["engines"]
+        found["engines"] = earlier | found["engines"]
+    write_json(path, found)
     print(json.dumps(found, indent=1))
 
 
@@ -92,26 +96,26 @@ def kills(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     small = ("--shard-size", 1000)
     run(command(arguments, folder / "expected", *small, "--workers", 1))
     expected = digest(folder / "expected")
-    rows = []
+    engines = {}
     for engine in arguments.engines:
+        rows: list[dict[str, Any]] = []
         how = (*small, "--workers", arguments.workers, "--engine", engine)
         seconds = run(command(arguments, folder / f"{engine}-whole", *how))
         same = digest(folder / f"{engine}-whole") == expected
-        rows.append({"engine": engine, "killed": "nothing", "same": same, "seconds": seconds})
+        rows.append({"killed": "nothing", "same": same, "seconds": seconds})
         for victim in ("worker", "parent"):
             number = 0
-            while sum(row["hit"] for row in rows if row["killed"] == victim
-                      and row["engine"] == engine) < arguments.times:  # fmt: skip
+            while sum(r["hit"] for r in rows if r["killed"] == victim) < arguments.times:
                 number += 1
                 output = folder / f"{engine}-{victim}-{number}"
                 moment = draw.uniform(0, seconds)
                 hit = kill_once(command(arguments, output, *how, "--resume"), victim, moment, draw)
                 run(command(arguments, output, *how, "--resume"))  # goes on, or has nothing to do
                 same = digest(output) == expected
-                rows.append({"engine": engine, "killed": victim, "moment": moment, "hit": hit,
-                             "same": same})  # fmt: skip
-                print(rows[-1], flush=True)
-    return {"runs": rows, "all_same": all(row["same"] for row in rows)}
+                rows.append({"killed": victim, "moment": moment, "hit": hit, "same": same})
+                print(engine, rows[-1], flush=True)
+        engines[engine] = {"all_same": all(row["same"] for row in rows), "runs": rows}
+    return {"engines": engines}
 
 
 def kill_once(parts: list[str], victim: str, moment: float, draw: random.Random) -> bool:
