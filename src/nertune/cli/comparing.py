@@ -9,6 +9,8 @@ import typer
 
 from nertune.cli.log import notify, show_log
 from nertune.cli.options import (
+    Address,
+    EngineOption,
     Json,
     Resume,
     Sets,
@@ -50,16 +52,23 @@ def compare(
     workers: Annotated[
         int, typer.Option(min=1, help="Runs at the same time; they share the cores.")
     ] = 1,
+    engine: EngineOption = "local",
+    address: Address = "",
     as_json: Json = False,
 ) -> None:
     """Train configurations with several seeds; say which is better, and how sure that is."""
     refuse_many_processes()
     from nertune.comparison.runs import RunOptions
     from nertune.comparison.sizes import compare_sizes as run
+    from nertune.experiments.engines import open_engine
     from nertune.reports.comparison import print_comparison, save_report
 
     hint = "interrupted; the same command (without --fresh) continues it"
-    with interruptible(hint), show_log(stderr()):
+    with (
+        interruptible(hint),
+        show_log(stderr()),
+        open_engine(engine, workers, address) as computes,
+    ):
         comparison = run(
             recipes,
             _read_shares(sizes),
@@ -72,6 +81,7 @@ def compare(
                 fresh=fresh,
                 other_training_data=other_training_data,
                 workers=workers,
+                engine=computes,
             ),
         )
     save_report(comparison, output)
@@ -101,6 +111,8 @@ def sweep(
     workers: Annotated[
         int, typer.Option(min=1, help="Trials at the same time; times are not kept then.")
     ] = 1,
+    engine: EngineOption = "local",
+    address: Address = "",
     resume: Resume = False,
     set_: Sets = None,
     as_json: Json = False,
@@ -109,15 +121,20 @@ def sweep(
     refuse_many_processes()
     from nertune.comparison.search.sweep import SweepBudget
     from nertune.comparison.search.sweep import sweep as run
+    from nertune.experiments.engines import open_engine
     from nertune.reports.figures import save_sweep_figure
     from nertune.reports.terminal import print_sweep
 
     folder = output or Path("sweeps") / space.stem
-    with interruptible(), show_log(stderr()):
+    with (
+        interruptible(),
+        show_log(stderr()),
+        open_engine(engine, workers, address) as computes,
+    ):
         result = run(
             space,
             output=folder,
-            budget=SweepBudget(trials, minutes, confirm, workers),
+            budget=SweepBudget(trials, minutes, confirm, workers, computes),
             resume=resume,
             overrides=set_ or [],
         )

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from nertune.types import Document
 
 __all__ = [
+    "Address",
     "AllowLoss",
     "BackendOption",
     "Check",
     "Device",
     "EncoderOption",
+    "EngineOption",
     "Files",
     "Format",
     "FormatOptions",
@@ -95,6 +97,10 @@ FormatOptions = Annotated[
     typer.Option(
         "--option", metavar="KEY=VALUE", help="Of the file's format, e.g. columns=0,3; repeatable."
     ),
+]
+EngineOption = Annotated[str, typer.Option("--engine", help="local: this machine; or ray.")]
+Address = Annotated[
+    str, typer.Option(help="Of a Ray cluster, e.g. auto; by default Ray starts here.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[

@@ -9,9 +9,11 @@ import typer
 
 from nertune.cli.log import show_left_out, show_log
 from nertune.cli.options import (
+    Address,
     BackendOption,
     Device,
     EncoderOption,
+    EngineOption,
     FormatOptions,
     Json,
     MinScore,
@@ -45,12 +47,8 @@ def annotate(
         int, typer.Option(min=0, help="Processes that tag; 0: one per core, one on a GPU.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="local: processes of this machine; or ray.")
-    ] = "local",
-    address: Annotated[
-        str, typer.Option(help="Of a Ray cluster, e.g. auto; by default Ray starts here.")
-    ] = "",
+    engine: EngineOption = "local",
+    address: Address = "",
     format: Annotated[str, typer.Option(help="Of the shards: jsonl or parquet.")] = "jsonl",
     shard_size: Annotated[int, typer.Option(min=1, help="Documents of a shard.")] = 10_240,
     input_format: Annotated[
@@ -76,9 +74,10 @@ def annotate(
     from nertune.artifacts.manifest import trained_reading
     from nertune.cli.display import AnnotationBar
     from nertune.data.inputs import expand_files
+    from nertune.experiments.engines import check_engine
     from nertune.models.onnx import Backend
     from nertune.reports.annotation import print_annotation, print_forecast
-    from nertune.scale.annotate import Work, check_engine, output_format
+    from nertune.scale.annotate import Work, output_format
     from nertune.scale.annotate import annotate as run
     from nertune.scale.chunks import Reading
     from nertune.scale.forecast import forecast
@@ -93,8 +92,7 @@ def annotate(
                 f"--output: {output} lies in the input {path}, so the next start would tag what "
                 "this one writes; name a folder outside of it"
             )
-    if address and engine != "ray":
-        raise ConfigError("--address is that of a Ray cluster: add --engine ray")
+    engine_name = check_engine(engine, address)
     files, left_out = expand_files(input)
     show_left_out(left_out, stderr())
     tagging = Tagging(
@@ -113,7 +111,7 @@ def annotate(
         tagging,
         Reading(input_format, trained_reading(model).join, whole, parse_options(option)),
         workers or default_workers(tagging, on_ray=engine == "ray"),
-        check_engine(engine),
+        engine_name,
         address,
         shard_size,
     )

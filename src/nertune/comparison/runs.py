@@ -20,6 +20,7 @@ from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.splits import CorpusCache, load_splits
 from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.evaluation.metrics import document_counts
+from nertune.experiments.engines import LOCAL, RunEngine
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import first_difference
 from nertune.experiments.start import open_start
@@ -50,6 +51,7 @@ class RunOptions:
         other_training_data: let the configurations be trained on different data.
         run: does one run; in several threads if there are several workers.
         workers: runs that are trained at the same time, and share the cores.
+        engine: computes them.
     """
 
     overrides: Sequence[str] = ()
@@ -59,6 +61,7 @@ class RunOptions:
     other_training_data: bool = False
     run: Runner = run_in_subprocess
     workers: int = 1
+    engine: RunEngine = LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +299,7 @@ def _complete_run(run: PlannedRun, options: RunOptions, position: str) -> Record
         start="resume" if is_resumed else "new",
         score_test=run.split == "test",
         side_by_side=options.workers,
+        engine=options.engine,
     )
     options.run(request)
     return _read_finished(run, stamp)

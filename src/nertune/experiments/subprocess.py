@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import IO, Literal
 
 from nertune.errors import TrainingError
-from nertune.storage.processes import SIDE_BY_SIDE, num_cores
+from nertune.experiments.engines import LOCAL, RunEngine
 
-__all__ = ["RunRequest", "Runner", "run_in_subprocess", "share_cores", "stop_runs"]
+__all__ = ["RunRequest", "Runner", "run_in_subprocess", "stop_runs"]
 
 _GRACE_SECONDS = 10.0
 _lock = threading.Lock()
@@ -38,6 +37,7 @@ class RunRequest:
         start: `"new"`; or `"resume"` a killed run, or a finished one that has to be scored on test.
         score_test: also score `data.test`; without it that file is not read.
         side_by_side: so many runs are trained at the same time, and share the cores.
+        engine: computes it.
     """
 
     name: str
@@ -48,6 +48,7 @@ class RunRequest:
     start: Literal["new", "resume"]
     score_test: bool = False
     side_by_side: int = 1
+    engine: RunEngine = LOCAL
 
 
 Runner = Callable[[RunRequest], None]
@@ -76,20 +77,10 @@ def run_in_subprocess(request: RunRequest) -> None:
         command.append("--test")
     beside = request.side_by_side
     prefix = f"{request.name}, seed {request.seed}: " if beside > 1 else ""
-    code, last_line = _run(command, share_cores(beside), prefix)
+    environment = request.engine.environment(beside)
+    code, last_line = _run(request.engine.command(command, environment), environment, prefix)
     if code:
         raise TrainingError(f"{request.name}, seed {request.seed}: {_reason(code, last_line)}")
-
-
-def share_cores(runs: int) -> dict[str, str]:
-    """The environment of one of several runs at the same time: its threads, and how many there are.
-
-    The user's own `OMP_NUM_THREADS` stays.
-    """
-    if runs == 1:
-        return dict(os.environ)
-    own = {"OMP_NUM_THREADS": str(max(1, num_cores() // runs))}
-    return {**own, **os.environ, SIDE_BY_SIDE: str(runs)}
 
 
 def stop_runs(*, at_once: bool) -> None:

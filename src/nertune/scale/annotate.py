@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
 from nertune.data.formats.tables.parquet import import_arrow
 from nertune.errors import CheckpointError, ConfigError, DataError
+from nertune.experiments.engines import EngineName
 from nertune.experiments.record import first_difference
 from nertune.scale.chunks import Chunk, Reading, cut_chunks, read_input
 from nertune.scale.plan import Survey, describe_plan, hash_inputs, hash_model, survey
@@ -29,15 +30,12 @@ from nertune.scale.shards import MANIFEST, Shard, ShardFolder
 from nertune.scale.tasks import OutputFormat, Reject, Tagging
 from nertune.scale.workers import Done, LocalWorkers, Workers
 
-__all__ = ["Annotation", "Engine", "Progress", "Work", "annotate", "check_engine",
-           "output_format"]  # fmt: skip
+__all__ = ["Annotation", "Progress", "Work", "annotate", "output_format"]
 
 _LOG = logging.getLogger("nertune")
 _AHEAD = 4  # chunks for each worker that are read and not yet written
 _VERSION = 1
 _MARKS = {"version", "complete", "model", "options", "inputs"}  # a manifest of ours has them
-
-Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Work:
     tagging: Tagging
     reading: Reading = field(default_factory=Reading)
     workers: int = 1
-    engine: Engine = "local"
+    engine: EngineName = "local"
     address: str = ""
     shard_documents: int = 10_240
 
@@ -375,14 +373,3 @@ def output_format(name: str) -> OutputFormat:
     if name not in ("jsonl", "parquet"):
         raise ConfigError(f"--format {name!r}: expected jsonl or parquet")
     return cast("OutputFormat", name)
-
-
-def check_engine(name: str) -> Engine:
-    """The engine of a name.
-
-    Raises:
-        ConfigError: it is unknown.
-    """
-    if name not in ("local", "ray"):
-        raise ConfigError(f"--engine {name!r}: expected local or ray")
-    return cast("Engine", name)

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from nertune.errors import MissingDependencyError
 from nertune.scale.tasks import Reject, Tagged, Tagging, join_tagged, pack_documents
 from nertune.scale.workers import Done, WorkerError
+from nertune.storage.ray_cluster import RayCluster
 from nertune.types import Document
 
-__all__ = ["RayWorkers", "import_ray"]
+__all__ = ["RayWorkers"]
 
 _MOST_DEATHS = 3
 """So often a chunk is tried on actors that die before its documents are tried alone."""
 _QUEUED = 2  # chunks that an actor holds, so that it does not wait for the next one
-
-
-def import_ray() -> Any:
-    """Ray.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError("ray", extra="ray", purpose="the engine ray") from error
-    return ray
 
 
 class _Actor:
@@ -63,25 +49,14 @@ class RayWorkers:
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        WorkerError: the cluster cannot be reached.
+        ConfigError: the cluster cannot be reached.
         NertuneError: the model cannot be loaded.
     """
 
     def __init__(self, tagging: Tagging, num_workers: int, *, address: str = ""):
-        self._ray = ray = import_ray()
+        self._cluster = RayCluster(address, num_cpus=max(1, num_workers * tagging.threads))
+        self._ray = ray = self._cluster.ray
         self.num_workers = num_workers
-        self._is_own = not ray.is_initialized()
-        if self._is_own:
-            try:
-                ray.init(
-                    address=address or "local",
-                    num_cpus=None if address else max(1, num_workers * tagging.threads),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise WorkerError(f"--address {address}: {' '.join(str(error).split())}") from error
         remote = ray.remote(_Actor)
         gpus = 1 if tagging.device.startswith("cuda") else 0
         self._actors = [
@@ -121,8 +96,7 @@ class RayWorkers:
         """See `scale.workers.Workers`; Ray itself is stopped where it was started here."""
         for actor in self._actors:
             self._ray.kill(actor)
-        if self._is_own:
-            self._ray.shutdown()
+        self._cluster.close()
 
     def _check(self) -> None:
         """Wait until every actor has loaded the model."""

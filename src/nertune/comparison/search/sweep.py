@@ -33,6 +33,7 @@ from nertune.config.run import (
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_counts
+from nertune.experiments.engines import LOCAL, RunEngine
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.record import forget_peak_memory
 from nertune.storage.atomic import write_json, write_text
@@ -58,12 +59,20 @@ class SweepBudget:
         workers: trials that are trained at the same time, in processes that share the cores. Their
             times and memory are not kept, and which values are tried depends on which trial ends
             first.
+        engine: computes them, if there are several workers or it is Ray.
     """
 
     trials: int = 20
     minutes: float = 0
     confirm: int = 0
     workers: int = 1
+    engine: RunEngine = LOCAL
+
+    def processes(self) -> TrialProcesses | None:
+        """What trains the trials; nothing if they are trained in this process."""
+        if self.workers == 1 and not self.engine.cluster:
+            return None
+        return TrialProcesses(self.workers, self.engine)
 
 
 def sweep(
@@ -96,14 +105,14 @@ def sweep(
         raise ConfigError(f"{output}: holds no sweep to resume")
     with RunFolder(output, "output").locked():
         _prepare(question, resume)
-        search = _Search(question, _open_study(question, optuna), optuna, budget.workers)
+        search = _Search(question, _open_study(question, optuna), optuna, budget.processes())
         search.run(budget.trials, deadline)
         result = _result(search.study, question, optuna)
         _save(result, output)  # before anything else can fail
         if budget.confirm:
             first = question.settings.run.seed + 1
             seeds = range(first, first + budget.confirm)
-            result = _confirm(result, question, seeds, budget.workers)
+            result = _confirm(result, question, seeds, budget.processes())
             _save(result, output)
         return result
 
@@ -153,11 +162,13 @@ def _open_study(question: _Question, optuna: Any) -> Any:
 class _Search:
     """Trials of one study; `run` is their course."""
 
-    def __init__(self, question: _Question, study: Any, optuna: Any, workers: int = 1):
+    def __init__(
+        self, question: _Question, study: Any, optuna: Any, processes: TrialProcesses | None
+    ):
         self.study = study
         self._question, self._optuna = question, optuna
         self._states = optuna.trial.TrialState
-        self._processes = TrialProcesses(workers) if workers > 1 else None
+        self._processes = processes
         self._lock = threading.RLock()  # around all that the study is asked and told
         self._num_running = 0
         self._runs_base = False
@@ -401,12 +412,14 @@ def _save(result: SweepResult, output: Path) -> None:
 
 
 def _confirm(
-    result: SweepResult, question: _Question, seeds: Sequence[int], workers: int
+    result: SweepResult,
+    question: _Question,
+    seeds: Sequence[int],
+    processes: TrialProcesses | None,
 ) -> SweepResult:
     """Recipe and winner again with further seeds; a seed that fails is left out."""
     confirmed: dict[str, list[float]] = {"base": [], "best": []}
     folders: dict[str, list[Path]] = {"base": [], "best": []}
-    processes = TrialProcesses(workers) if workers > 1 else None
 
     def train_again(job: tuple[int, str, Trial]) -> Path | None:
         seed, name, trial = job

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import nertune
 from nertune.errors import NertuneError, TrainingError
-from nertune.experiments.subprocess import share_cores
+from nertune.experiments.engines import LOCAL, RunEngine
 from nertune.storage.frames import read_frame, write_frame
 from nertune.training.observer import Observer
 from nertune.training.progress import EpochReport
@@ -39,9 +38,11 @@ class TrialProcesses:
 
     Attributes:
         workers: how many, which share the cores.
+        engine: computes them.
     """
 
     workers: int
+    engine: RunEngine = LOCAL
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_stopped: bool = False
@@ -108,15 +109,13 @@ class TrialProcesses:
                 process.kill()
 
     def _start(self, log: Any) -> subprocess.Popen[bytes]:
-        home = str(Path(nertune.__file__).parents[1])
-        environment = share_cores(self.workers)
-        path = environment.get("PYTHONPATH", "")
-        environment["PYTHONPATH"] = f"{home}{os.pathsep}{path}" if path else home
+        environment = self.engine.environment(self.workers)
+        command = [sys.executable, "-m", "nertune.comparison.search.trial_process"]
         with self._lock:
             if self._is_stopped:
                 raise TrainingError("the search was stopped")
             process = subprocess.Popen(
-                [sys.executable, "-m", "nertune.comparison.search.trial_process"],
+                self.engine.command(command, environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
