@@ -18,8 +18,8 @@ from nertune.config.pretrain import missing_settings, parse_pretrain_settings
 from nertune.config.run import load_settings, settings_of_record
 from nertune.data.corpus import load_corpus
 from nertune.errors import CheckpointError, TrainingError
+from nertune.experiments.processes.subprocess import RunRequest
 from nertune.experiments.record import first_difference
-from nertune.experiments.subprocess import RunRequest
 from nertune.inference.predictor import Predictor
 from nertune.training.checkpoint import Checkpoint, refuse_other_run
 

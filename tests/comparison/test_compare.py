@@ -20,7 +20,7 @@ from nertune.data.corpus import load_corpus, save_documents
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.subprocess import RunRequest
+from nertune.experiments.processes.subprocess import RunRequest
 from nertune.reports.comparison import comparison_page, print_comparison
 from nertune.reports.html import to_html
 from nertune.reports.markdown import to_markdown

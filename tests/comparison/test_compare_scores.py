@@ -17,7 +17,7 @@ from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison
 from nertune.comparison.sizes import compare_sizes
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.subprocess import RunRequest
+from nertune.experiments.processes.subprocess import RunRequest
 
 
 class Shop:

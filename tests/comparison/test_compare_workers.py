@@ -18,7 +18,7 @@ from helpers.tiny import write_jsonl
 from nertune.comparison.compare import compare
 from nertune.comparison.runs import RunOptions
 from nertune.errors import TrainingError
-from nertune.experiments.subprocess import RunRequest, run_in_subprocess
+from nertune.experiments.processes.subprocess import RunRequest, run_in_subprocess
 
 RECIPE = """
 [data]

@@ -16,7 +16,7 @@ import pytest
 from helpers.commands import environment_of_children, run
 from helpers.tiny import write_jsonl
 from nertune.errors import ConfigError
-from nertune.experiments.engines import LOCAL, RunEngine, open_engine
+from nertune.experiments.processes.engines import LOCAL, RunEngine, open_engine
 
 RECIPE = """
 [data]

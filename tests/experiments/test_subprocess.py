@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nertune.errors import TrainingError
-from nertune.experiments import subprocess as child
-from nertune.experiments.subprocess import RunRequest, run_in_subprocess
+from nertune.experiments.processes import subprocess as child
+from nertune.experiments.processes.subprocess import RunRequest, run_in_subprocess
 
 
 def request(folder: Path, **changes: object) -> RunRequest:

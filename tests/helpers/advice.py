@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nertune.comparison.search.advice import Advice
 from nertune.config.run import load_settings
 from nertune.experiments.notices import keep_quiet
-from nertune.experiments.subprocess import RunRequest
+from nertune.experiments.processes.subprocess import RunRequest
 from nertune.experiments.train import train
 
 Ask = Callable[..., Advice]

@@ -16,8 +16,8 @@ from nertune.config.run import Settings, load_settings
 from nertune.data.corpus import save_documents
 from nertune.data.splits import load_splits
 from nertune.evaluation.metrics import score
+from nertune.experiments.processes.subprocess import RunRequest
 from nertune.experiments.record import describe_data
-from nertune.experiments.subprocess import RunRequest
 from nertune.types import Document, Entity
 
 __all__ = ["Bench", "FakeTrainer", "documents"]

@@ -60,7 +60,7 @@ def compare(
     refuse_many_processes()
     from nertune.comparison.runs import RunOptions
     from nertune.comparison.sizes import compare_sizes as run
-    from nertune.experiments.engines import open_engine
+    from nertune.experiments.processes.engines import open_engine
     from nertune.reports.comparison import print_comparison, save_report
 
     hint = "interrupted; the same command (without --fresh) continues it"
@@ -121,7 +121,7 @@ def sweep(
     refuse_many_processes()
     from nertune.comparison.search.sweep import SweepBudget
     from nertune.comparison.search.sweep import sweep as run
-    from nertune.experiments.engines import open_engine
+    from nertune.experiments.processes.engines import open_engine
     from nertune.reports.figures import save_sweep_figure
     from nertune.reports.terminal import print_sweep
 
@@ -161,6 +161,11 @@ def advise(
         Path | None,
         typer.Option("--output", "-o", help="The advice's folder; by default advice/NAME."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time; they share the cores.")
+    ] = 1,
+    engine: EngineOption = "local",
+    address: Address = "",
     resume: Resume = False,
     set_: Sets = None,
     as_json: Json = False,
@@ -169,17 +174,23 @@ def advise(
     refuse_many_processes()
     from nertune.comparison.search.advise import Question
     from nertune.comparison.search.advise import advise as run
+    from nertune.experiments.processes.engines import open_engine
     from nertune.reports.advice import print_advice, save_advice
 
     name = Path(data).name.partition(".")[0].replace(":", "-") or "data"
     folder = output or Path("advice") / name
     with interruptible():
-        with show_log(stderr()):
-            advice = run(
-                Question(data, minutes, dev=dev, encoder=encoder, overrides=set_ or []),
-                output=folder,
-                resume=resume,
+        with show_log(stderr()), open_engine(engine, workers, address) as computes:
+            question = Question(
+                data,
+                minutes,
+                dev=dev,
+                encoder=encoder,
+                overrides=set_ or [],
+                workers=workers,
+                engine=computes,
             )
+            advice = run(question, output=folder, resume=resume)
         save_advice(advice, folder)
     if as_json:
         print_json(advice.to_dict())

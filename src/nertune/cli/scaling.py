@@ -74,7 +74,7 @@ def annotate(
     from nertune.artifacts.manifest import trained_reading
     from nertune.cli.display import AnnotationBar
     from nertune.data.inputs import expand_files
-    from nertune.experiments.engines import check_engine
+    from nertune.experiments.processes.engines import check_engine
     from nertune.models.onnx import Backend
     from nertune.reports.annotation import print_annotation, print_forecast
     from nertune.scale.annotate import Work, output_format

@@ -20,16 +20,16 @@ from nertune.data.corpus import Corpus, load_corpus
 from nertune.data.splits import CorpusCache, load_splits
 from nertune.errors import ConfigError, DataError, ModelError, TrainingError
 from nertune.evaluation.metrics import document_counts
-from nertune.experiments.engines import LOCAL, RunEngine
 from nertune.experiments.folder import RunFolder
-from nertune.experiments.record import first_difference
-from nertune.experiments.start import open_start
-from nertune.experiments.subprocess import (
+from nertune.experiments.processes.engines import LOCAL, RunEngine
+from nertune.experiments.processes.subprocess import (
     Runner,
     RunRequest,
     run_in_subprocess,
     stop_runs,
 )
+from nertune.experiments.record import first_difference
+from nertune.experiments.start import open_start
 from nertune.storage.atomic import write_json
 from nertune.storage.encoders import resolve_encoder
 from nertune.types import Document

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from nertune.data.formats.tables.parquet import import_arrow
 from nertune.errors import CheckpointError, ConfigError, DataError
-from nertune.experiments.engines import EngineName
+from nertune.experiments.processes.engines import EngineName
 from nertune.experiments.record import first_difference
 from nertune.scale.chunks import Chunk, Reading, cut_chunks, read_input
 from nertune.scale.plan import Survey, describe_plan, hash_inputs, hash_model, survey

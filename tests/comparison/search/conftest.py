@@ -34,7 +34,9 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
             "encoder": str(tiny_bert()),
             "overrides": ["run.device=cpu", "run.threads=1", "train.batch_tokens=40"],
         }
-        asked |= {key: options.pop(key) for key in (*asked, "dev") if key in options}
+        asked |= {
+            key: options.pop(key) for key in (*asked, "dev", "workers", "engine") if key in options
+        }
         question = search.Question(**asked | {"data": str(asked["data"])})
         return search.advise(question, **{"output": tmp_path / "out"} | options)
 

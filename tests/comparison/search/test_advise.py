@@ -30,7 +30,7 @@ from nertune.comparison.search import advise as module
 from nertune.comparison.search.advice import Outcome
 from nertune.comparison.search.candidates import Plan
 from nertune.config.run import load_settings
-from nertune.errors import ConfigError, DataError, ModelError, NertuneError
+from nertune.errors import ConfigError, DataError, ModelError, NertuneError, TrainingError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.train import train
 from nertune.reports.advice import advice_page, print_advice, save_advice
@@ -84,6 +84,36 @@ def test_it_tries_chooses_confirms_and_writes_a_recipe(ask: Ask, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_several_workers_find_the_same(ask: Ask, tmp_path: Path) -> None:
+    found = {}
+    for workers in (1, 2):
+        advice = ask(workers=workers, output=tmp_path / str(workers))
+        at_first = [o for o in advice.outcomes if o.candidate.method == "full"]
+        found[workers] = [(o.candidate.name, o.dev_f1) for o in at_first]
+        assert [len(run.folders) for run in advice.runs.values()] == [2, 2]
+        told = "2 runs were trained at the same time" in " ".join(advice.notices)
+        assert told == (workers == 2)
+        assert {len(o.dev_f1) for o in advice.outcomes} == {2, 6}
+    assert found[1] == found[2]
+
+
+def test_a_worker_that_dies(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its candidate has failed, and the search goes on."""
+    train_beside = module.TrialProcesses.train
+
+    def die(self: Any, settings: Any, *arguments: Any, **options: Any) -> Any:
+        if settings["run"]["name"] == "lora-0.001-8-all-all-linear":
+            raise TrainingError("its process has ended (signal 9): ")
+        return train_beside(self, settings, *arguments, **options)
+
+    monkeypatch.setattr(module.TrialProcesses, "train", die)
+    advice = ask(workers=2)
+    reasons = {o.candidate.name: o.reason for o in advice.outcomes if o.reason}
+    assert reasons == {"lora-0.001-8-all-all-linear": "its process has ended (signal 9): "}, [
+        o.candidate.name for o in advice.outcomes
+    ]
+
+
 def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     advice = ask()
     console = Console(width=80, record=True, file=io.StringIO())

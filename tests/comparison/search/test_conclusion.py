@@ -9,7 +9,7 @@ from nertune.comparison.results import Configuration, ScoreEstimate
 from nertune.comparison.search import advise as module
 from nertune.comparison.search.candidates import Plan
 from nertune.errors import NertuneError
-from nertune.experiments.subprocess import RunRequest
+from nertune.experiments.processes.subprocess import RunRequest
 
 
 @pytest.mark.slow

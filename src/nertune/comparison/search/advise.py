@@ -18,16 +18,16 @@ moment it resumes; the minutes count the time before and after.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 
@@ -50,12 +50,14 @@ from nertune.comparison.search.candidates import (
     try_shapes,
 )  # fmt: skip
 from nertune.comparison.search.runs import refuse_other, train_quietly
+from nertune.comparison.search.trial_process import TrialProcesses
 from nertune.config.run import apply_override, parse_settings, upgrade_values, with_changes
 from nertune.errors import ConfigError, ModelError, NertuneError
 from nertune.evaluation.significance import chance_of_keeping_up, compare_counts
 from nertune.experiments.folder import RunFolder
+from nertune.experiments.processes.engines import LOCAL, RunEngine
+from nertune.experiments.processes.subprocess import RunRequest, run_in_subprocess
 from nertune.experiments.progress import read_log
-from nertune.experiments.subprocess import RunRequest, run_in_subprocess
 from nertune.models.encoder import read_config
 from nertune.storage.atomic import write_json, write_text
 from nertune.training.checkpoint import CheckpointStore
@@ -65,6 +67,7 @@ from nertune.training.progress import EpochReport
 __all__ = ["Question", "advise"]
 
 _LOG = logging.getLogger("nertune")
+_Item = TypeVar("_Item")
 
 _SEARCH_SEED = 1  # of the runs that choose; the last comparison takes the ones after it
 _MOST_SEEDS = 5
@@ -96,6 +99,8 @@ class Question:
             documents is set aside.
         encoder: bundled name, folder (also of an adapter that nertune saved) or hub name.
         overrides: `section.key=value`, for every run.
+        workers: runs that are trained at the same time, in processes that share the cores.
+        engine: computes them, if there are several workers or it is Ray.
     """
 
     data: str
@@ -103,6 +108,8 @@ class Question:
     dev: str = ""
     encoder: str = "mini-zh"
     overrides: Sequence[str] = ()
+    workers: int = 1
+    engine: RunEngine = LOCAL
 
     def read(self) -> tuple[dict[str, Any], list[str]]:
         """The settings of every run, by section, and what has to be said of them.
@@ -167,7 +174,12 @@ def advise(
         data.save()
         for notice in (*notices, data.notice):
             state.note(notice)
-        search = _Search(values, data, output, state)
+        if question.workers > 1:
+            state.note(
+                f"{question.workers} runs were trained at the same time: their seconds and memory "
+                "are not those of a run alone"
+            )
+        search = _Search(values, data, output, state, question)
         search.run(config)
         return _conclude(search)
 
@@ -213,6 +225,7 @@ class _State:
             self.kept |= {**kept, "spent": spent}
         self.notices: list[str] = list(self.kept.get("notices", []))
         self.minutes: float = asked["minutes"]
+        self._lock = threading.RLock()
         self._started: float = time.monotonic() - self.kept["spent"]
         self.keep()
 
@@ -234,14 +247,21 @@ class _State:
 
     def keep(self, **values: Any) -> None:
         """Write these, the seconds and the notices to the disk."""
-        self.kept |= {"spent": self.spent, "notices": self.notices, **values}
-        write_json(self._path, self.kept)
+        with self._lock:
+            self.kept |= {"spent": self.spent, "notices": self.notices, **values}
+            write_json(self._path, self.kept)
+
+    def keep_failure(self, name: str, reason: str) -> None:
+        """Why a candidate could not be trained."""
+        with self._lock:
+            self.keep(failures={**self.failures, name: reason})
 
     def note(self, notice: str) -> None:
         """Tell the user and, in the end, the reader; once, also after a kill."""
-        if notice and notice not in self.notices:
-            self.notices.append(notice)
-            _LOG.info("%s", notice)
+        with self._lock:
+            if notice and notice not in self.notices:
+                self.notices.append(notice)
+                _LOG.info("%s", notice)
 
 
 class _Until(Observer):
@@ -279,8 +299,20 @@ class _Search:
     plan: Plan
     seed_seconds: float
 
-    def __init__(self, values: Mapping[str, Any], data: AdviceData, output: Path, state: _State):
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        data: AdviceData,
+        output: Path,
+        state: _State,
+        question: Question,
+    ):
         self.values, self.data, self.output, self.state = values, data, output, state
+        self.workers, self.engine = question.workers, question.engine
+        self._processes: TrialProcesses | None = None
+        if self.workers > 1 or self.engine.cluster:
+            self._processes = TrialProcesses(self.workers, self.engine)
+        self._lock = threading.Lock()
         self.num_documents = len(data.train.documents)
         self.outcomes: dict[Candidate, Outcome] = {}
         self._skipped: dict[str, None] = {}  # a rate may be skipped twice, and is told once
@@ -293,30 +325,44 @@ class _Search:
         self._speeds = speeds = self._pilot(rates[: len(METHODS)])
         self.plan = plan = self._plan()
         documents = plan.documents(self.num_documents)
-        self.seed_seconds = sum(s.seed(plan.epochs, documents) for s in speeds.values())
+        together = min(self.workers, len(speeds))
+        self.seed_seconds = sum(s.seed(plan.epochs, documents) for s in speeds.values()) / together
         reserve = self.seed_seconds if plan.seeds else 0.0
         rest = {m: s.epochs(plan.epochs - plan.first, documents) for m, s in speeds.items()}
         # What goes beyond the three rates must leave the finalists their time.
         reserve_all = reserve + sum(plan.finalists(method) * rest[method] for method in speeds)
 
-        for candidate in rates:
-            if candidate.method in speeds:
-                self._weigh(candidate, reserve)
-        for method in speeds:
-            while (further := self._further_rate(method)) and self._weigh(further, reserve_all):
+        def weigh(candidate: Candidate) -> bool:
+            return self._weigh(candidate, reserve_all)
+
+        def weigh_further_rates(method: Method) -> None:
+            while (further := self._further_rate(method)) and weigh(further):
                 pass
+
+        def train_to_the_end(candidate: Candidate) -> None:
+            is_begun = len(self._logged(candidate)) > plan.first
+            if is_begun or self.state.left - reserve >= rest[candidate.method]:
+                self._train(candidate, plan.epochs)
+            else:
+                self._skipped[f"{candidate.title} to the end"] = None
+
+        at_first = [candidate for candidate in rates if candidate.method in speeds]
+        self._for_each(lambda candidate: self._weigh(candidate, reserve), at_first)
+        self._for_each(weigh_further_rates, list(speeds))
         if plan.shapes and (best := self.ranked("lora")):
-            for candidate in try_shapes(best[0].candidate, config):
-                self._weigh(candidate, reserve_all)
-        for method in speeds:
-            for outcome in self.ranked(method)[: plan.finalists(method)]:
-                is_begun = len(self._logged(outcome.candidate)) > plan.first
-                if is_begun or self.state.left - reserve >= rest[method]:
-                    self._train(outcome.candidate, plan.epochs)
-                else:
-                    self._skipped[f"{outcome.candidate.title} to the end"] = None
+            self._for_each(weigh, list(try_shapes(best[0].candidate, config)))
+        finalists = [o for m in speeds for o in self.ranked(m)[: plan.finalists(m)]]
+        self._for_each(train_to_the_end, [outcome.candidate for outcome in finalists])
         if self._skipped:
             self.state.note(f"no time was left to train {'; '.join(self._skipped)}")
+
+    def _for_each(self, function: Callable[[_Item], Any], items: Sequence[_Item]) -> None:
+        """Call a function that trains with each item; several at a time if there are workers."""
+        if self._processes is not None:
+            self._processes.map(function, items)
+            return
+        for item in items:
+            function(item)
 
     def folder(self, candidate: Candidate) -> RunFolder:
         """Of the search's run."""
@@ -346,21 +392,32 @@ class _Search:
         if not kept:
             count = min(self.num_documents, _PILOT_DOCUMENTS)
             _LOG.info("%s", f"two epochs of either method on {count:,} documents, to see the cost")
-            for candidate in candidates:
+
+            def measure(pilot: tuple[int, Candidate]) -> None:
+                number, candidate = pilot
                 try:
-                    kept[candidate.method] = self._measure(candidate, count)
+                    found = self._measure(candidate, count, number)
                 except NertuneError as error:
                     failures.append(error.with_traceback(None))  # which holds the model
                     name = NAMES[candidate.method]
                     self.state.note(f"{name} could not be trained: {error}")
+                    return
+                with self._lock:
+                    other = kept.get(candidate.method, found)
+                    kept[candidate.method] = {k: max(found[k], other[k]) for k in found}
+
+            # As many at a time as later, so that they take as long as later.
+            copies = -(-self.workers // len(candidates))
+            self._for_each(measure, list(enumerate([*candidates] * copies)))
+            kept = {c.method: kept[c.method] for c in candidates if c.method in kept}
             if not kept:
                 raise failures[0]
             self.state.keep(speeds=kept)
         return {name: Speed(**values) for name, values in kept.items()}
 
-    def _measure(self, candidate: Candidate, count: int) -> dict[str, float]:
+    def _measure(self, candidate: Candidate, count: int, number: int) -> dict[str, float]:
         """The fields of a method's `Speed`."""
-        folder = RunFolder(self.output / "runs" / f"pilot-{candidate.method}")
+        folder = RunFolder(self.output / "runs" / f"pilot-{candidate.method}-{number}")
         shutil.rmtree(folder.path, ignore_errors=True)
         plan, watch = Plan(count / self.num_documents, 2, 2, False, 0, 0.0), _Until(2)
         started = time.monotonic()
@@ -378,19 +435,21 @@ class _Search:
         if (kept := self.state.kept.get("plan")) is not None:
             return Plan(**kept)
         plans = list(possible_plans(self.num_documents, self._speeds))
-        room = _SLACK * self.state.left
+        # Of either method one runs at any time, if there are workers; what is beyond that is slack.
+        room = _SLACK * self.state.left * min(self.workers, len(self._speeds))
         plan = next((p for p in plans if p.seconds <= room), plans[-1])
         ideal = ideal_epochs(self.num_documents)
+        minutes = plan.seconds / 60 / min(self.workers, len(self._speeds))
         if plan.seconds > room:
             self.state.note(
                 f"{self.state.minutes:g} minutes are too few for a sound answer here: the "
-                f"shortest plan takes {plan.seconds / 60:.0f}"
+                f"shortest plan takes {minutes:.0f}"
             )
         _LOG.info(
             "%s",
             f"plan: {plan.documents(self.num_documents):,} of {self.num_documents:,} training "
             f"documents, {plan.epochs} epochs, weighed after {plan.first}, {plan.seeds} seeds or "
-            f"more as time allows; about {plan.seconds / 60:.0f} minutes",
+            f"more as time allows; about {minutes:.0f} minutes",
         )
         if plan.share < 1:
             self.state.note(
@@ -419,11 +478,13 @@ class _Search:
         first, speed = self.plan.first, self._speeds[candidate.method]
         seconds = speed.run + speed.epochs(first, self.plan.documents(self.num_documents))
         # One candidate of either method runs in any case; so does what was begun before a kill.
-        is_first = all(tried.method != candidate.method for tried in self.outcomes)
         is_begun = bool(self._logged(candidate)) or candidate.name in self.state.failures
-        if not (is_first or is_begun) and self.state.left - reserve < seconds:
-            self._skipped[candidate.title] = None
-            return False
+        with self._lock:
+            is_first = all(tried.method != candidate.method for tried in self.outcomes)
+            if not (is_first or is_begun) and self.state.left - reserve < seconds:
+                self._skipped[candidate.title] = None
+                return False
+            self.outcomes.setdefault(candidate, Outcome(candidate))  # its place in the order
         outcome = self._train(candidate, first)
         epochs = min(first, len(outcome.dev_f1))
         reached = f"dev F1 {outcome.best(epochs):.4f} after {epochs} epoch{'s' * (epochs != 1)}"
@@ -444,7 +505,9 @@ class _Search:
                 watch = _Until(until, self.state)
                 self._call_train(candidate, self.plan, folder, watch, resume=resume)
             except NertuneError as error:
-                self.state.keep(failures={**self.state.failures, candidate.name: str(error)})
+                if self._processes is not None and self._processes.is_stopped:
+                    raise  # it did not fail
+                self.state.keep_failure(candidate.name, str(error))
             shutil.rmtree(folder.model, ignore_errors=True)
         self.outcomes[candidate] = self._read(candidate)
         self.state.keep()
@@ -457,7 +520,10 @@ class _Search:
         values = self.recipe(candidate, plan, dir=str(folder.path), name=candidate.name)
         settings = parse_settings(values, source=f"advise: {candidate.name}")
         with contextlib.suppress(Pause):
-            train_quietly(settings, watch, resume=resume)
+            if self._processes is not None:
+                self._processes.train(values, watch, resume=resume)
+            else:
+                train_quietly(settings, watch, resume=resume)
 
     def _logged(self, candidate: Candidate) -> list[dict[str, Any]]:
         """The epochs that a run has finished, with a checkpoint or a record behind them."""
@@ -572,12 +638,14 @@ def _confirm(search: _Search, chosen: Mapping[Method, Candidate]) -> tuple[Compa
 
     def run(request: RunRequest) -> None:
         state.keep()
-        _run_quietly(request)
+        run_in_subprocess(replace(request, quiet=True))
         state.keep()
 
     comparison = None
     output = search.output / "confirm"
-    options = RunOptions(first_seed=_SEARCH_SEED + 1, run=run)
+    options = RunOptions(
+        first_seed=_SEARCH_SEED + 1, run=run, workers=search.workers, engine=search.engine
+    )
     for seeds in range(1, _MOST_SEEDS + 1):
         is_done = state.kept.get("seeds", 0) >= seeds
         if not is_done and state.left < seed_seconds:
@@ -593,12 +661,6 @@ def _confirm(search: _Search, chosen: Mapping[Method, Candidate]) -> tuple[Compa
                 seed_seconds = time.monotonic() - started  # what the next one will take, too
             state.keep(seeds=seeds)
     return comparison, ""
-
-
-def _run_quietly(request: RunRequest) -> None:
-    """As `compare` does it, without the run's own messages."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        run_in_subprocess(request)
 
 
 def _remarks(comparison: Comparison | None, broken: str) -> list[str]:

@@ -33,8 +33,8 @@ from nertune.config.run import (
 from nertune.data.splits import load_splits
 from nertune.errors import ConfigError, MissingDependencyError, NertuneError
 from nertune.evaluation.significance import compare_counts
-from nertune.experiments.engines import LOCAL, RunEngine
 from nertune.experiments.folder import RunFolder
+from nertune.experiments.processes.engines import LOCAL, RunEngine
 from nertune.experiments.record import forget_peak_memory
 from nertune.storage.atomic import write_json, write_text
 from nertune.training.observer import Observer

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nertune.errors import NertuneError, TrainingError
-from nertune.experiments.engines import LOCAL, RunEngine
+from nertune.experiments.processes.engines import LOCAL, RunEngine
 from nertune.storage.frames import read_frame, write_frame
-from nertune.training.observer import Observer
+from nertune.training.observer import Observer, Pause
 from nertune.training.progress import EpochReport
 
 __all__ = ["TrialProcesses", "main"]
@@ -47,23 +47,28 @@ class TrialProcesses:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_stopped: bool = False
 
-    def train(self, settings: dict[str, Any], watch: Observer | None = None) -> dict[str, Any]:
+    def train(
+        self, settings: dict[str, Any], watch: Observer | None = None, *, resume: bool = False
+    ) -> dict[str, Any]:
         """Train in another process; may be called by several threads.
 
         Args:
             settings: by section, as `parse_settings` takes them.
-            watch: is told of every epoch, here; what it raises ends the run.
+            watch: is told of every epoch, here; what it raises ends the run, and `Pause` leaves
+                it with a checkpoint.
+            resume: go on with a killed run.
 
         Returns:
             The run's record.
 
         Raises:
             NertuneError: the run cannot be trained, or its process has ended.
+            Pause: `watch` asked for it.
         """
         with tempfile.TemporaryFile() as log:
             process = self._start(log)
             try:
-                return _follow(process, settings, watch)
+                return _follow(process, {"settings": settings, "resume": resume}, watch)
             except (OSError, EOFError) as error:
                 process.kill()
                 log.seek(0)
@@ -126,21 +131,27 @@ class TrialProcesses:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], settings: dict[str, Any], watch: Observer | None
+    process: subprocess.Popen[bytes], job: dict[str, Any], watch: Observer | None
 ) -> dict[str, Any]:
     assert process.stdin is not None
     assert process.stdout is not None
-    write_frame(process.stdin, settings)
+    write_frame(process.stdin, job)
     while True:
         told, _ = read_frame(process.stdout)
         if "error" in told:
             raise TrainingError(told["error"])
+        if "paused" in told:
+            raise Pause
         if "record" in told:
             record: dict[str, Any] = told["record"]
             return record
+        answer = {"pause": False}
         if watch is not None:
-            watch.on_epoch(EpochReport(**told["epoch"]), is_best=told["is_best"])
-        write_frame(process.stdin, {})
+            try:
+                watch.on_epoch(EpochReport(**told["epoch"]), is_best=told["is_best"])
+            except Pause:
+                answer["pause"] = True
+        write_frame(process.stdin, answer)
 
 
 class _Reporter(Observer):
@@ -151,7 +162,8 @@ class _Reporter(Observer):
 
     def on_epoch(self, report: EpochReport, *, is_best: bool) -> None:
         write_frame(self._target, {"epoch": report.to_dict(), "is_best": is_best})
-        self._answers.get()
+        if self._answers.get()["pause"]:
+            raise Pause
 
 
 def main() -> None:
@@ -161,13 +173,16 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no frame
     frames: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_read, args=(frames,), daemon=True).start()
-    values = frames.get()
+    job = frames.get()
+    values = job["settings"]
     try:
         from nertune.comparison.search.runs import train_quietly
         from nertune.config.run import parse_settings
 
         settings = parse_settings(values, source=f"trial {Path(values['run']['dir']).name}")
-        record = train_quietly(settings, _Reporter(target, frames))
+        record = train_quietly(settings, _Reporter(target, frames), resume=job["resume"])
+    except Pause:
+        write_frame(target, {"paused": True})
     except NertuneError as error:
         write_frame(target, {"error": str(error)})
     else:

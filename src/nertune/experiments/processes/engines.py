@@ -41,7 +41,7 @@ class RunEngine:
         """The command to start here.
 
         With Ray it is one that starts `command` on a node and passes on what it reads and writes
-        (`experiments.ray_relay`).
+        (`experiments.processes.ray_relay`).
         """
         if not self.cluster:
             return list(command)
@@ -58,7 +58,7 @@ class RunEngine:
             "environment": kept,
             "folder": str(Path.cwd()),
         }
-        return [sys.executable, "-m", "nertune.experiments.ray_relay", json.dumps(job)]
+        return [sys.executable, "-m", "nertune.experiments.processes.ray_relay", json.dumps(job)]
 
     def environment(self, runs: int) -> dict[str, str]:
         """That of one of several runs at the same time: its threads, and how many there are.

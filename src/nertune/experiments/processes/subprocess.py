@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from nertune.errors import TrainingError
-from nertune.experiments.engines import LOCAL, RunEngine
+from nertune.experiments.processes.engines import LOCAL, RunEngine
 
 __all__ = ["RunRequest", "Runner", "run_in_subprocess", "stop_runs"]
 
@@ -38,6 +38,7 @@ class RunRequest:
         score_test: also score `data.test`; without it that file is not read.
         side_by_side: so many runs are trained at the same time, and share the cores.
         engine: computes it.
+        quiet: what it says is not passed on.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RunRequest:
     score_test: bool = False
     side_by_side: int = 1
     engine: RunEngine = LOCAL
+    quiet: bool = False
 
 
 Runner = Callable[[RunRequest], None]
@@ -57,8 +59,8 @@ Runner = Callable[[RunRequest], None]
 def run_in_subprocess(request: RunRequest) -> None:
     """Does a run as `python -m nertune train` in a process of its own.
 
-    The run's messages go on to our standard error as they come. Ctrl-C ends the run too; what it
-    had written stays, so that the next comparison resumes it.
+    The run's messages go on to our standard error as they come, unless it is quiet. Ctrl-C ends the
+    run too; what it had written stays, so that the next comparison resumes it.
 
     Raises:
         TrainingError: the run failed.
@@ -78,7 +80,8 @@ def run_in_subprocess(request: RunRequest) -> None:
     beside = request.side_by_side
     prefix = f"{request.name}, seed {request.seed}: " if beside > 1 else ""
     environment = request.engine.environment(beside)
-    code, last_line = _run(request.engine.command(command, environment), environment, prefix)
+    command = request.engine.command(command, environment)
+    code, last_line = _run(command, environment, None if request.quiet else prefix)
     if code:
         raise TrainingError(f"{request.name}, seed {request.seed}: {_reason(code, last_line)}")
 
@@ -101,8 +104,10 @@ def stop_runs(*, at_once: bool) -> None:
         _stop(child)
 
 
-def _run(command: Sequence[str], environment: dict[str, str], prefix: str) -> tuple[int, str]:
-    """Exit code and last line on standard error, which is passed on meanwhile."""
+def _run(
+    command: Sequence[str], environment: dict[str, str], prefix: str | None
+) -> tuple[int, str]:
+    """Exit code and last line on standard error, which is passed on meanwhile if it may be."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -113,8 +118,10 @@ def _run(command: Sequence[str], environment: dict[str, str], prefix: str) -> tu
         assert child.stderr is not None
         tail: list[str] = []
         hushed = threading.Event()
+        if prefix is None:
+            hushed.set()
         pump = threading.Thread(
-            target=_pass_on, args=(child.stderr, tail, hushed, prefix), daemon=True
+            target=_pass_on, args=(child.stderr, tail, hushed, prefix or ""), daemon=True
         )
         with _lock:
             _running.append((child, hushed))
