@@ -124,11 +124,11 @@ def test_int8_of_another_kind_of_processor(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "has_int8_instructions", lambda: True)
     _, folder = saved(tmp_path, "lstm")
     export(folder, int8=True, tolerance=100.0)
-    monkeypatch.setattr(nertune.artifacts.load, "has_int8_instructions", lambda: False)
+    monkeypatch.setattr(nertune.artifacts.graphs, "has_int8_instructions", lambda: False)
     with pytest.raises(ArtifactError, match=r"checked on a processor with int8 instructions"):
         Predictor.load(folder, backend="onnx-int8")
     Predictor.load(folder, backend="onnx")
-    monkeypatch.setattr(nertune.artifacts.load, "has_int8_instructions", lambda: None)
+    monkeypatch.setattr(nertune.artifacts.graphs, "has_int8_instructions", lambda: None)
     Predictor.load(folder, backend="onnx-int8")
 
 
@@ -276,13 +276,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.code == 0, shown.stderr
     assert "float32: " in shown.stderr
     assert "onnx-int8" in shown.stdout
-    assert f"nertune predict {folder} --backend onnx-int8" in shown.stdout
+    assert f"nertune predict {folder} 'some text'" in shown.stdout
+    assert "fastest here: onnx-int8" in shown.stdout
     plain = run("evaluate", folder, gold, "--json")
     fast = run("evaluate", folder, gold, "--json", "--backend", "onnx")
     assert json.loads(fast.stdout)["micro"] == json.loads(plain.stdout)["micro"]
     text = SENTENCES[0].text
     assert run("predict", folder, text, "--backend", "onnx").stdout == (
-        run("predict", folder, text).stdout
+        run("predict", folder, text, "--backend", "torch").stdout
     )
     as_json = run("export", folder, "--to", "onnx", "--json")
     assert json.loads(as_json.stdout)["onnx"]["agreement"]["differing"] == 0
@@ -293,7 +294,7 @@ def test_refusals_of_the_command(tmp_path: Path) -> None:
     assert "--to 'tflite': expected onnx" in run("export", folder, "--to", "tflite").error
     refused = run("predict", folder, "x", "--backend", "tpu")
     assert refused.code == 2
-    assert "--backend 'tpu': expected torch, onnx, onnx-int8" in refused.error
+    assert "backend 'tpu': expected auto, torch, onnx, onnx-int8, openvino" in refused.error
     assert "was not exported" in run("predict", folder, "x", "--backend", "onnx").error
     (tmp_path / "empty").mkdir()
     foreign = run("export", tmp_path / "empty", "--to", "onnx")

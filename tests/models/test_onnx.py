@@ -16,11 +16,11 @@ from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 from nertune.models.encoder import EncoderEmitter
 from nertune.models.onnx import (
     OnnxEmitter,
-    has_int8_instructions,
     list_layers,
     quantize,
     write_onnx,
 )
+from nertune.models.processor import has_int8_instructions
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import nertune
 from nertune.artifacts.card import extended_card, model_card
-from nertune.artifacts.load import EXPORT_FOLDER, HEAD_FILE
+from nertune.artifacts.graphs import EXPORT_FOLDER
+from nertune.artifacts.load import HEAD_FILE
 from nertune.artifacts.manifest import (
     ADAPTED,
     HEAD_ALONE_FORMAT,

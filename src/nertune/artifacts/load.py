@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from nertune.artifacts.graphs import open_graph
 from nertune.artifacts.manifest import (
     ADAPTED,
     MANIFEST,
@@ -19,7 +19,6 @@ from nertune.artifacts.manifest import (
     base_encoder,
     own_folder,
     read_manifest,
-    weight_hashes,
 )
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
@@ -43,21 +42,17 @@ from nertune.models.heads.transfer import (
     read_head_weights,
     read_weights,
 )
-from nertune.models.onnx import Backend, OnnxEmitter, has_int8_instructions
+from nertune.models.onnx import Backend
 from nertune.models.peft.adapters import refuse_incomplete
 from nertune.models.tagger import Tagger
-from nertune.storage.files import hash_file
 from nertune.storage.paths import user_path
 from nertune.tokens.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.windows import Segmenter
 
 __all__ = [
-    "EXPORTED",
-    "EXPORT_FOLDER",
     "HEAD_FILE",
     "LoadedTagger",
     "assemble",
-    "find_graph",
     "load_base",
     "load_head",
     "load_own_tokenizer",
@@ -67,12 +62,8 @@ __all__ = [
     "merge_emitter",
 ]
 
-EXPORT_FOLDER = "onnx"
-"""Where in a tagger's folder `nertune export` puts what it makes."""
 HEAD_FILE = "head.safetensors"
 """What stands on the encoder, in a folder that holds a head alone."""
-EXPORTED: dict[Backend, str] = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
-"""The file of each backend in there."""
 
 _FOREIGN_ADAPTER = (
     "{name}: holds a plain peft adapter: no nertune.json says its tags and its base encoder; merge "
@@ -231,51 +222,12 @@ def _load_exported(name: str, folder: Path | None, backend: Backend, device: str
             "this one is not"
         )
     manifest = read_manifest(folder)
-    graph = find_graph(folder, manifest, backend)
     chosen = "cpu" if device == "auto" else str(choose_device(device))
+    emitter = open_graph(folder, manifest, backend, chosen)
     tagset = TagSet(manifest.tags, manifest.scheme)
     tokenizer = load_own_tokenizer(folder, manifest)
-    emitter = OnnxEmitter(graph, device=chosen, quantized=backend == "onnx-int8")
     tagger = Tagger(emitter, load_head(folder, manifest, tagset)).eval()
     return assemble(folder, manifest, tagger, tokenizer, tagset)
-
-
-def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
-    """The file that `nertune export` wrote for a backend.
-
-    Raises:
-        ArtifactError: there is none, it was refused, it is of other weights, or it is damaged.
-    """
-    file = EXPORTED[backend]
-    wanted = f"nertune export {folder} --to onnx{' --int8' if backend == 'onnx-int8' else ''}"
-    path = folder / EXPORT_FOLDER / "parity.json"
-    if not path.is_file():
-        raise ArtifactError(f"{folder}: was not exported; do it once: {wanted}")
-    try:
-        parity = json.loads(path.read_text(encoding="utf-8"))
-        expected = parity["files"].get(file)
-        weights = parity["weights"]
-        had_instructions = parity["machine"]["int8_instructions"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path}: is damaged ({error}); export again: {wanted}") from error
-    if expected is None:
-        raise ArtifactError(
-            f"{folder}: holds no {file}: it was not exported so, or was refused ({path} says why); "
-            f"to try again: {wanted}"
-        )
-    if weights != weight_hashes(manifest):
-        raise ArtifactError(
-            f"{path}: is of other weights than the folder's; export again: {wanted}"
-        )
-    if backend == "onnx-int8" and had_instructions and has_int8_instructions() is False:
-        raise ArtifactError(
-            f"{folder}: its int8 graph was checked on a processor with int8 instructions (VNNI), "
-            f"which this one lacks, so that it may find other entities; export here: {wanted}"
-        )
-    graph = path.with_name(file)
-    if not graph.is_file() or hash_file(graph) != expected:
-        raise ArtifactError(f"{graph}: missing or damaged; export again: {wanted}")
-    return graph
 
 
 def load_base(encoder: str, tagset: TagSet) -> Base:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from nertune.cli.log import notify
 from nertune.errors import ConfigError
 
 if TYPE_CHECKING:
     from nertune.data.formats import ReadOptions, WriteOptions
     from nertune.data.formats.values import Reading
+    from nertune.models.onnx import Backend
     from nertune.types import Document
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "parse_options",
     "print_json",
     "reading_options",
+    "resolve_backend",
     "stderr",
     "stdout",
     "writing_options",
@@ -104,7 +107,11 @@ Address = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackendOption = Annotated[
-    str, typer.Option("--backend", help="torch; or onnx or onnx-int8, after `nertune export`.")
+    str,
+    typer.Option(
+        "--backend",
+        help="torch; after `nertune export` also onnx, onnx-int8 or openvino; auto: the fastest.",
+    ),
 ]
 EncoderOption = Annotated[
     str | None,
@@ -217,6 +224,20 @@ def check_unit(unit: str) -> None:
     """
     if unit not in ("auto", "char", "word"):
         raise ConfigError(f"--unit {unit!r}: expected auto, char or word")
+
+
+def resolve_backend(name: str, model: str, device: str) -> Backend:
+    """The backend of a name; what `auto` takes for an exported model is said.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    from nertune.artifacts.graphs import resolve_backend as resolve
+
+    choice = resolve(name, model, device)
+    if choice.reason:
+        notify(stderr(), f"backend: {choice.reason}")
+    return choice.backend
 
 
 def stdout() -> Console:

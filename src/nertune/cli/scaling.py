@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ from nertune.cli.options import (
     interruptible,
     parse_options,
     print_json,
+    resolve_backend,
     stderr,
     stdout,
 )
@@ -59,7 +60,7 @@ def annotate(
     sentences: Sentences = False,
     min_score: MinScore = 0.0,
     device: Device = "auto",
-    backend: BackendOption = "torch",
+    backend: BackendOption = "auto",
     encoder: EncoderOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how much there is and how long it will take.")
@@ -75,7 +76,6 @@ def annotate(
     from nertune.cli.display import AnnotationBar
     from nertune.data.inputs import expand_files
     from nertune.experiments.processes.engines import check_engine
-    from nertune.models.onnx import Backend
     from nertune.reports.annotation import print_annotation, print_forecast
     from nertune.scale.annotate import Work, output_format
     from nertune.scale.annotate import annotate as run
@@ -84,8 +84,6 @@ def annotate(
     from nertune.scale.tasks import Tagging
     from nertune.scale.workers import default_workers
 
-    if backend not in (known := get_args(Backend)):
-        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
     for path in input:
         if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
             raise ConfigError(
@@ -98,7 +96,7 @@ def annotate(
     tagging = Tagging(
         model=model,
         device=device,
-        backend=cast("Backend", backend),
+        backend=resolve_backend(backend, model, device),
         encoder=encoder,
         threads=threads,
         by_sentence=sentences,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 
 from nertune.cli.log import notify
-from nertune.cli.options import BackendOption, Device, EncoderOption, stderr
+from nertune.cli.options import Device, EncoderOption, stderr
 from nertune.errors import ConfigError
 
 __all__ = ["serve"]
@@ -38,7 +38,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     device: Device = "auto",
-    backend: BackendOption = "torch",
+    backend: Annotated[str, typer.Option(help="torch, onnx or onnx-int8.")] = "torch",
     slots: Annotated[
         int, typer.Option(min=1, help="Adapters in memory at once; the others wait on disk.")
     ] = 16,
@@ -68,7 +68,7 @@ def serve(
     ] = 60.0,
 ) -> None:
     """Answer requests for entities over HTTP; a page to try it stands at /."""
-    from nertune.models.onnx import Backend
+    from nertune.inference.mixed.encoder import MIXED_BACKENDS
     from nertune.serving.limits import Limits
     from nertune.serving.start import (
         Computing,
@@ -79,12 +79,12 @@ def serve(
         serve_models,
     )
 
-    if backend not in (known := get_args(Backend)):
-        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
+    if backend not in MIXED_BACKENDS:
+        raise ConfigError(f"--backend {backend!r}: expected {', '.join(MIXED_BACKENDS)}")
     serve_models(
         name_models(models),
         Place(host, port),
-        Computing(encoder, device, cast("Backend", backend), slots, threads),
+        Computing(encoder, device, backend, slots, threads),
         keys=read_keys(admin_key),
         limits=Limits(
             max_body_bytes=max_body, max_characters=max_text, max_texts=max_texts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,7 @@ from nertune.cli.options import (
     parse_options,
     print_json,
     reading_options,
+    resolve_backend,
     stderr,
     stdout,
 )
@@ -161,7 +162,7 @@ def predict(
         ),
     ] = 0.0,
     device: Device = "auto",
-    backend: BackendOption = "torch",
+    backend: BackendOption = "auto",
     encoder: EncoderOption = None,
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
@@ -226,8 +227,8 @@ def export(
         str,
         typer.Option(
             "--to",
-            help="onnx: a faster graph, checked against the tagger; or transformers: a folder of "
-            "merged weights.",
+            help="onnx: a faster graph, checked against the tagger; openvino: that, and computed "
+            "by OpenVINO; or transformers: a folder of merged weights.",
         ),
     ],
     output: Annotated[
@@ -266,8 +267,8 @@ def export(
             stdout().print(f"{made['folder']}: AutoModelForTokenClassification loads it, and "
                             "nertune does", soft_wrap=True)  # fmt: skip
         return
-    if to != "onnx":
-        raise ConfigError(f"--to {to!r}: expected onnx or transformers")
+    if to not in ("onnx", "openvino"):
+        raise ConfigError(f"--to {to!r}: expected onnx, openvino or transformers")
     if output is not None or overwrite:
         wrong = "--overwrite" if output is None else "--output"
         raise ConfigError(f"{wrong} belongs to --to transformers: graphs lie in the model's folder")
@@ -275,7 +276,14 @@ def export(
     from nertune.reports.terminal import print_export
 
     with show_log(stderr()):
-        report = run(model, dev=dev, int8=int8, tolerance=tolerance, encoder=encoder)
+        report = run(
+            model,
+            dev=dev,
+            int8=int8,
+            openvino=to == "openvino",
+            tolerance=tolerance,
+            encoder=encoder,
+        )
     if as_json:
         print_json(report)
     else:
@@ -284,11 +292,9 @@ def export(
 
 def _load(model: str, device: str, backend: str, encoder: str | None) -> Predictor:
     from nertune.inference.predictor import Predictor
-    from nertune.models.onnx import Backend
 
-    if backend not in (known := get_args(Backend)):
-        raise ConfigError(f"--backend {backend!r}: expected {', '.join(known)}")
-    return Predictor.load(model, device=device, backend=cast("Backend", backend), encoder=encoder)
+    chosen = resolve_backend(backend, model, device)
+    return Predictor.load(model, device=device, backend=chosen, encoder=encoder)
 
 
 def _peek(batches: Iterable[list[Document]]) -> Iterator[list[Document]]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import nertune
-from nertune.artifacts.load import EXPORT_FOLDER, EXPORTED
+from nertune.artifacts.graphs import EXPORT_FOLDER, EXPORTED, PARITY
 from nertune.artifacts.manifest import MANIFEST, Manifest, own_folder, parse_manifest, weight_hashes
 from nertune.data.corpus import Corpus, Reading, load_with
 from nertune.data.formats.base import ReadOptions
@@ -31,14 +31,16 @@ from nertune.export.parity import (
     micro_f1,
 )
 from nertune.inference.predictor import Predictor, load_model
+from nertune.models.graph_emitter import GraphEmitter
 from nertune.models.onnx import (
     Backend,
     OnnxEmitter,
-    has_int8_instructions,
     list_layers,
     quantize,
     write_onnx,
 )
+from nertune.models.openvino import openvino_precision
+from nertune.models.processor import has_bf16_instructions, has_int8_instructions
 from nertune.models.tagger import Tagger
 from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
@@ -55,22 +57,23 @@ def export(
     *,
     dev: str = "",
     int8: bool = False,
+    openvino: bool = False,
     tolerance: float = 0.3,
     rounds: int = 5,
     encoder: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write a tagger's folder `onnx/`: `model.onnx`, `model-int8.onnx`, `parity.json`.
 
-    The float32 graph must find every entity that the tagger finds. The int8 graph must not lose
-    more than `tolerance`, with texts side by side and one by one (its scales follow from all that
-    is computed together), and must be faster here; where it loses more, the layers that suffer most
-    stay in float32, one after the other, up to half of them.
+    The float32 graph must find every entity that the tagger finds. int8, and OpenVINO in bfloat16,
+    must not lose more than `tolerance`, with texts side by side and one by one, and must be faster
+    here; where int8 loses more, up to half of the layers stay in float32, the worst first.
 
     Args:
         model: a folder that nertune wrote.
         dev: labelled documents to compare on; by default those that chose the model's epoch.
         int8: also write the graph whose matrix products are in int8.
-        tolerance: points of micro-F1 that int8 may lose.
+        openvino: also hold against the tagger what OpenVINO makes of the float32 graph.
+        tolerance: points of micro-F1 that int8 and bfloat16 may lose.
         rounds: how often each backend is timed, in turn.
         encoder: where an adapter's base encoder is now (`artifacts.load.load_tagger`).
 
@@ -80,14 +83,11 @@ def export(
     Raises:
         ArtifactError: the float32 graph is not the tagger, or the folder cannot be written to.
         ConfigError: there are no documents with entities to compare on.
-        MissingDependencyError: the extra `onnx` is not installed.
+        MissingDependencyError: the extra `onnx`, or `openvino`, is not installed.
     """
-    folder = own_folder(str(model))
-    if folder is None:
-        raise ArtifactError(
-            f"{model}: is not a folder that nertune wrote; only those can be exported (of another "
-            "token-classification model, optimum's exporter makes an ONNX graph)"
-        )
+    if openvino:
+        openvino_precision()  # or say at once that it is not installed
+    folder = _own_folder(model)
     manifest = parse_manifest(folder / MANIFEST)  # refuses an extended model, which has several
     predictor = load_model(folder, device="cpu", merge=True, encoder=encoder)
     corpus = _documents(manifest, dev)
@@ -98,17 +98,28 @@ def export(
     try:
         with _draft(folder) as draft:
             exporter = _Exporter(predictor, corpus, draft, tolerance, rounds)
-            report = exporter.run(int8=int8) | {"weights": weight_hashes(manifest)}
-            write_json(draft / "parity.json", report)
+            report = exporter.run(int8=int8, openvino=openvino)
+            report |= {"weights": weight_hashes(manifest)}
+            write_json(draft / PARITY, report)
             replace_folder(draft, folder / EXPORT_FOLDER)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     if not report["files"]:
         raise ArtifactError(
             f"{folder}: the exported graph is not the model: {report['onnx']['reason']}; nothing "
-            f"was kept but {folder / EXPORT_FOLDER / 'parity.json'}"
+            f"was kept but {folder / EXPORT_FOLDER / PARITY}"
         )
     return report
+
+
+def _own_folder(model: str | Path) -> Path:
+    folder = own_folder(str(model))
+    if folder is None:
+        raise ArtifactError(
+            f"{model}: is not a folder that nertune wrote; only those can be exported (of another "
+            "token-classification model, optimum's exporter makes an ONNX graph)"
+        )
+    return folder
 
 
 @contextmanager
@@ -160,7 +171,7 @@ class _Exporter:
         predictor: the tagger.
         corpus: labelled documents to compare on.
         draft: the folder that is written to.
-        tolerance: points of micro-F1 that int8 may lose.
+        tolerance: points of micro-F1 that int8 and bfloat16 may lose.
         rounds: how often each backend is timed.
     """
 
@@ -170,30 +181,37 @@ class _Exporter:
     tolerance: float
     rounds: int
 
-    def run(self, *, int8: bool) -> dict[str, Any]:
-        """Write what holds; the report names its files."""
+    def run(self, *, int8: bool, openvino: bool) -> dict[str, Any]:
+        """Write what holds; the report names its files, and the fastest backend."""
         corpus = self.corpus
         report: dict[str, Any] = {
             "nertune": nertune.__version__,
             "dev": {"path": str(corpus.path), "sha256": corpus.sha256,
                     "documents": len(corpus.documents), "entities": corpus.num_entities},
             "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(),
-                        "int8_instructions": has_int8_instructions(), "versions": _versions()},
+                        "int8_instructions": has_int8_instructions(),
+                        "bf16_instructions": has_bf16_instructions(), "versions": _versions()},
             "files": {},
             "torch": {"f1": micro_f1(self.predictor, corpus)},
         }  # fmt: skip
         exact, report["onnx"] = self._export_exact()
         if exact is None:
             return report
-        backends: dict[str, Predictor] = {"torch": self.predictor, "onnx": exact}
+        backends: dict[Backend, Predictor] = {"torch": self.predictor, "onnx": exact}
         if int8:
             small, report["onnx-int8"] = self._export_int8(exact)
             if small is not None:
                 backends["onnx-int8"] = small
-        made = [self._graph(backend) for backend in EXPORTED if backend in backends]
-        report["files"] = {graph.name: hash_file(graph) for graph in made}
-        for name, speed in measure_speeds(backends, corpus.documents, self.rounds).items():
+        if openvino:
+            rounded, report["openvino"] = self._try_openvino(exact)
+            if rounded is not None:
+                backends["openvino"] = rounded
+        made = {self._graph(backend) for backend in EXPORTED if backend in backends}
+        report["files"] = {graph.name: hash_file(graph) for graph in sorted(made)}
+        speeds = measure_speeds(backends, corpus.documents, self.rounds)
+        for name, speed in speeds.items():
             report[name]["units_per_second"] = round(speed)
+        report["fastest"] = max(speeds, key=lambda name: speeds[name])
         return report
 
     def _graph(self, backend: Backend) -> Path:
@@ -208,7 +226,7 @@ class _Exporter:
         documents = self.corpus.documents
         texts = [*documents, *cut_all_lengths(self.predictor, documents)]
         try:
-            exact = _with_graph(self.predictor, graph)
+            exact = _with_graph(self.predictor, OnnxEmitter(graph))
             agreement = compare_entities(self.predictor, exact, texts)
             found |= {"f1": micro_f1(exact, self.corpus), "agreement": asdict(agreement)}
         except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
@@ -283,23 +301,56 @@ class _Exporter:
         target = self._graph("onnx-int8")
         nodes = [node for own in left_out.values() for node in own]
         quantize(self._graph("onnx"), target, leave_out=nodes)
-        small = _with_graph(self.predictor, target)
-        side_by_side = micro_f1(small, self.corpus)
-        one_by_one = micro_f1(small, self.corpus, one_by_one=True)
-        f1 = min(side_by_side, one_by_one)
-        lost = 100 * (f1_exact - f1)
-        backends = {"onnx": exact, "onnx-int8": small}
-        speeds = measure_speeds(backends, self.corpus.documents, self.rounds)
-        ratio = speeds["onnx-int8"] / speeds["onnx"]
+        small = _with_graph(self.predictor, OnnxEmitter(target, quantized=True))
         names = [f"layer {layer}" if layer else "what is in no layer" for layer in left_out]
         without = f" without {', '.join(names)}" if names else ""
+        found = self._measure("onnx-int8", f"int8{without}", small, (exact, f1_exact))
+        return small, {"left_out": names, **found}
+
+    def _measure(
+        self, backend: Backend, title: str, rounded: Predictor, exact: tuple[Predictor, float]
+    ) -> dict[str, Any]:
+        """What a graph that is not exact loses against the float32 one, and how fast it is."""
+        side_by_side = micro_f1(rounded, self.corpus)
+        one_by_one = micro_f1(rounded, self.corpus, one_by_one=True)
+        f1 = min(side_by_side, one_by_one)
+        lost = 100 * (exact[1] - f1)
+        backends: dict[Backend, Predictor] = {"onnx": exact[0], backend: rounded}
+        speeds = measure_speeds(backends, self.corpus.documents, self.rounds)
+        ratio = speeds[backend] / speeds["onnx"]
         _LOG.info(
-            "%s", f"int8{without}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed"
+            "%s", f"{title}: F1 {f1:.4f} ({-lost:+.2f} points), {ratio:.2f} x float32's speed"
         )
-        return small, {
-            "left_out": names, "f1": side_by_side, "f1_one_by_one": one_by_one,
-            "points_lost": lost, "speed_against_float32": ratio,
-        }  # fmt: skip
+        return {"f1": side_by_side, "f1_one_by_one": one_by_one, "points_lost": lost,
+                "speed_against_float32": ratio}  # fmt: skip
+
+    def _try_openvino(self, exact: Predictor) -> tuple[Predictor | None, dict[str, Any]]:
+        """OpenVINO on the float32 graph, if that is good enough and faster."""
+        from nertune.models.openvino import OpenVinoEmitter
+
+        found: dict[str, Any] = {"bytes": self._graph("openvino").stat().st_size}
+        try:
+            emitter = OpenVinoEmitter(self._graph("openvino"))
+            found["precision"] = emitter.precision
+            rounded = _with_graph(self.predictor, emitter)
+            f1_exact = micro_f1(exact, self.corpus)
+            found |= self._measure(
+                "openvino", f"OpenVINO in {emitter.precision}", rounded, (exact, f1_exact)
+            )
+            agreement = compare_entities(self.predictor, rounded, self.corpus.documents)
+        except (ModelError, ValueError) as error:
+            reason = str(error)
+        else:
+            found |= {"tolerance_points": self.tolerance, "agreement": asdict(agreement)}
+            if found["points_lost"] <= self.tolerance and found["speed_against_float32"] > 1:
+                return rounded, found | {"status": "exported"}
+            reason = (
+                f"it loses {found['points_lost']:.2f} points, more than {self.tolerance:g}"
+                if found["points_lost"] > self.tolerance
+                else "it is not faster than float32 on this machine"
+            )
+        _LOG.info("%s", f"OpenVINO is refused: {reason}")
+        return None, found | {"status": "refused", "reason": reason}
 
     def _sensitive_layers(self, exact: Predictor, layers: Mapping[str, Sequence[str]]) -> list[str]:
         """Layers by how much the logits change when they alone are in int8; the worst first."""
@@ -310,15 +361,15 @@ class _Exporter:
         for layer in layers:
             others = [node for other, nodes in layers.items() if other != layer for node in nodes]
             quantize(self._graph("onnx"), trial, leave_out=others)
-            _, found = _with_graph(exact, trial).emissions(some)
+            _, found = _with_graph(exact, OnnxEmitter(trial, quantized=True)).emissions(some)
             squares = [float(((a - b) ** 2).sum()) for a, b in zip(expected, found, strict=True)]
             change[layer] = sum(squares)
         trial.unlink(missing_ok=True)
         return sorted(change, key=lambda layer: -change[layer])
 
 
-def _with_graph(predictor: Predictor, graph: Path) -> Predictor:
-    tagger = Tagger(OnnxEmitter(graph), predictor.tagger.head)
+def _with_graph(predictor: Predictor, emitter: GraphEmitter) -> Predictor:
+    tagger = Tagger(emitter, predictor.tagger.head)
     return Predictor(
         tagger.eval(),
         predictor.segmenter,

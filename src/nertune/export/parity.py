@@ -15,6 +15,7 @@ from nertune.data.corpus import Corpus
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
+from nertune.models.onnx import Backend
 from nertune.types import Document
 
 __all__ = ["Agreement", "compare_entities", "cut_all_lengths", "measure_speeds", "micro_f1"]
@@ -136,11 +137,11 @@ def micro_f1(predictor: Predictor, corpus: Corpus, *, one_by_one: bool = False) 
 
 
 def measure_speeds(
-    backends: Mapping[str, Predictor], documents: Sequence[Document], rounds: int
-) -> dict[str, float]:
+    backends: Mapping[Backend, Predictor], documents: Sequence[Document], rounds: int
+) -> dict[Backend, float]:
     """Units per second of each, the median of several rounds in which they take turns."""
     some = documents[:_MOST_TIMED]
-    seconds: dict[str, list[float]] = {name: [] for name in backends}
+    seconds: dict[Backend, list[float]] = {name: [] for name in backends}
     units = 0
     for round_number in range(rounds + 1):
         for name, predictor in backends.items():

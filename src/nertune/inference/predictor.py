@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from nertune.artifacts.extended import find_parts
+from nertune.artifacts.graphs import resolve_backend
 from nertune.artifacts.load import load_tagger
 from nertune.artifacts.manifest import MANIFEST, Manifest, agreed_reading, own_folder
 from nertune.artifacts.parts import Overlap, parse_extended
@@ -24,7 +25,7 @@ from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import decode
 from nertune.models.heads.calibration import Calibration, has_chain
-from nertune.models.onnx import Backend
+from nertune.models.onnx import AnyBackend
 from nertune.models.tagger import Tagger
 from nertune.tokens.batching import collate, sorted_batches
 from nertune.tokens.tokenizer import Encoding
@@ -85,7 +86,7 @@ class Predictor:
         model: str | Path,
         *,
         device: str = "auto",
-        backend: Backend = "torch",
+        backend: AnyBackend = "torch",
         encoder: str | Path | None = None,
     ) -> Predictor:
         """Load a nertune folder, or any token-classification model from a folder or the hub.
@@ -95,13 +96,15 @@ class Predictor:
         Args:
             model: the folder or hub name.
             device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
-            backend: `torch`; or `onnx` or `onnx-int8`, what `nertune export` made of it.
+            backend: `torch`; or `onnx`, `onnx-int8` or `openvino`, what `nertune export` made of
+                it; `auto` takes what was the fastest then.
             encoder: where an adapter's base encoder is now, if not where it was; its hash decides.
 
         Raises:
             ModelError: nothing can be loaded from there.
             ArtifactError: the folder is damaged, its base encoder is another one, or it was not
                 exported.
+            ConfigError: the backend is unknown, or cannot compute on the device.
             MissingDependencyError: the backend's library is not installed.
         """
         return load_model(model, device=device, backend=backend, merge=True, encoder=encoder)
@@ -389,11 +392,19 @@ def load_model(
     model: str | Path,
     *,
     device: str = "auto",
-    backend: Backend = "torch",
+    backend: AnyBackend = "torch",
     merge: bool = False,
     encoder: str | Path | None = None,
 ) -> Predictor:
-    """The predictor of a tagger; arguments and errors are those of `artifacts.load.load_tagger`."""
+    """The predictor of a tagger; arguments and errors are those of `artifacts.load.load_tagger`.
+
+    Raises:
+        ConfigError: the backend is unknown.
+    """
+    choice = resolve_backend(backend, model, device)
+    if choice.reason:
+        _LOG.info("backend: %s", choice.reason)
+    backend = choice.backend
     folder = own_folder(str(model), graphs=backend != "torch")
     if folder is not None and (extended := parse_extended(folder / MANIFEST)) is not None:
         parts = find_parts(folder)

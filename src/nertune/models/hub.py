@@ -110,7 +110,7 @@ def _fetch_graphs(name: str, folder: Path, place: str = "") -> None:
         hf_hub_download(name, parity, revision=folder.name)
         graphs = json.loads((folder / parity).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # `artifacts.load.find_graph` says what is missing
+        return  # `artifacts.graphs.find_graph` says what is missing
     for file in graphs:
         if Path(file).name == file:
             _fetch(name, f"{place}onnx/{file}", folder.name)

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
+from nertune.models.graph_emitter import INPUTS, GraphEmitter, brief
 
 __all__ = [
+    "AnyBackend",
     "Backend",
     "OnnxEmitter",
-    "has_int8_instructions",
     "list_layers",
     "need_onnx",
     "open_session",
@@ -33,27 +34,25 @@ __all__ = [
     "write_onnx",
 ]
 
-Backend = Literal["torch", "onnx", "onnx-int8"]
+Backend = Literal["torch", "onnx", "onnx-int8", "openvino"]
 """What computes the logits."""
+AnyBackend = Literal["auto", "torch", "onnx", "onnx-int8", "openvino"]
+"""The same, or the fastest that `nertune export` has admitted."""
 
 
-_INPUTS = ("piece_ids", "attention")
 _OUTPUT = "emissions"
 _OPSET = 17
 _MOST_BYTES = 2_000_000_000  # of weights; the graph around them takes some too
 _LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
 _LARGE_BYTES = 48 << 20  # an int8 graph from this size on gives one batch all threads
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 _QUANTIZED = ("MatMul", "Gemm", "LSTM")
 
 
-class OnnxEmitter(nn.Module):
-    """Calls an ONNX graph the way that a tagger calls its emitter.
+class OnnxEmitter(GraphEmitter):
+    """Emissions by ONNX Runtime.
 
-    On the CPU, several batches are computed beside each other with one thread each (`map_batches`),
-    which leaves no core waiting for another; a single one with all threads. Each way has a session
-    of its own, made when it is first needed, so a process that uses both holds the weights twice.
+    Each way to compute (`GraphEmitter`) has a session of its own, so a process that uses both holds
+    the weights twice.
 
     Args:
         path: the graph.
@@ -65,64 +64,29 @@ class OnnxEmitter(nn.Module):
         MissingDependencyError: onnxruntime is not installed.
         ArtifactError: the file is damaged.
         ConfigError: this build of ONNX Runtime, or this machine, cannot compute on the device.
-
-    Shape legend:
-        B windows, L tokens, K tags.
     """
 
     def __init__(self, path: Path, *, device: str = "cpu", quantized: bool = False):
-        super().__init__()
-        self._path = path
-        self._device = device
-        self._lock = threading.Lock()
-        self._inside = threading.local()
         threads = torch.get_num_threads()
-        self._num_workers = threads if device == "cpu" else 1
-        self.batch_tokens = 512 if device == "cpu" else 8192  # of one call; see `Predictor`
         is_small = path.is_file() and path.stat().st_size < _LARGE_BYTES
-        self._alone = 1 if quantized and is_small else threads
-        self._sessions = {self._alone: self._open(self._alone)}
+        super().__init__(
+            path,
+            workers=threads if device == "cpu" else 1,
+            alone=1 if quantized and is_small else threads,
+        )
+        self._device = device
+        if device != "cpu":
+            self.batch_tokens = 8192
+        self._opened[False] = self._open(beside=False)
 
-    def _open(self, threads: int) -> Any:
+    def _open(self, *, beside: bool) -> Any:
+        threads = 1 if beside else self._alone
         return open_session(self._path, device=self._device, threads=threads)
 
-    def _session(self) -> Any:
-        """The one for this thread: a worker of `map_batches` computes with one thread."""
-        threads = 1 if getattr(self._inside, "worker", False) else self._alone
-        with self._lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = self._open(threads)
-            return self._sessions[threads]
-
-    def map_batches(
-        self, function: Callable[[_Item], _Result], items: list[_Item]
-    ) -> list[_Result]:
-        """Call a function that calls this emitter on every item, several at a time; in order."""
-        if self._num_workers == 1 or len(items) == 1:
-            return [function(item) for item in items]
-
-        def mark() -> None:
-            self._inside.worker = True
-
-        with ThreadPoolExecutor(self._num_workers, "nertune-onnx", mark) as pool:
-            return list(pool.map(function, items))
-
-    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
-        """Emissions `[B, L, K]`, on the CPU.
-
-        Raises:
-            ArtifactError: the graph cannot take windows of this number and length.
-        """
-        arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
-        inputs = dict(zip(_INPUTS, arrays, strict=True))
-        try:
-            (emissions_BLK,) = self._session().run([_OUTPUT], inputs)
-        except Exception as error:  # see above
-            raise ArtifactError(
-                f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "
-                f"{piece_ids_BL.shape[1]} tokens ({_brief(error)})"
-            ) from error
-        return torch.from_numpy(emissions_BLK)
+    def _compute(self, opened: Any, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        (emissions_BLK,) = opened.run([_OUTPUT], inputs)
+        found: NDArray[np.float32] = emissions_BLK
+        return found
 
 
 def _provider_options(kind: str, number: str) -> dict[str, str | int]:
@@ -170,7 +134,7 @@ def open_session(path: Path, *, device: str, threads: int) -> Any:
         )
     except Exception as error:  # its errors have no common base but this one
         raise ArtifactError(
-            f"{path}: cannot be read by ONNX Runtime ({_brief(error)}); export again"
+            f"{path}: cannot be read by ONNX Runtime ({brief(error)}); export again"
         ) from error
     if session.get_providers()[0] != provider:  # it goes to the CPU without a word
         raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
@@ -192,8 +156,8 @@ def write_onnx(emitter: nn.Module, path: Path) -> None:
     ids_BL = torch.ones((2, 7), dtype=torch.int64)
     attention_BL = torch.ones_like(ids_BL)
     attention_BL[1, 4:] = 0  # or a model that looks for padding would be traced without a mask
-    axes = {name: {0: "windows", 1: "pieces"} for name in (*_INPUTS, _OUTPUT)}
-    trace_onnx(emitter, dict(zip(_INPUTS, (ids_BL, attention_BL), strict=True)), path, axes)
+    axes = {name: {0: "windows", 1: "pieces"} for name in (*INPUTS, _OUTPUT)}
+    trace_onnx(emitter, dict(zip(INPUTS, (ids_BL, attention_BL), strict=True)), path, axes)
 
 
 def trace_onnx(
@@ -233,7 +197,7 @@ def trace_onnx(
                 dynamo=False,  # the newer exporter fixes the length of an LSTM's rows
             )
     except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ArtifactError(f"this model cannot be exported to ONNX: {_brief(error)}") from error
+        raise ArtifactError(f"this model cannot be exported to ONNX: {brief(error)}") from error
 
 
 def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> None:
@@ -265,7 +229,7 @@ def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> No
                 weight_type=QuantType.QInt8,
             )
     except Exception as error:  # its errors have no common base but this one
-        raise ArtifactError(f"{source}: cannot be quantized ({_brief(error)})") from error
+        raise ArtifactError(f"{source}: cannot be quantized ({brief(error)})") from error
 
 
 @contextmanager
@@ -286,21 +250,6 @@ def _unchanged_root_logger() -> Iterator[None]:
         root.removeFilter(_no_preprocessing_hint)
         if stand_in is not None:
             root.removeHandler(stand_in)
-
-
-def has_int8_instructions() -> bool | None:
-    """Whether the processor multiplies int8 exactly; `None` where the system does not say.
-
-    Without such instructions (VNNI on x86) sums of two products may be cut off, so that an int8
-    graph gives other emissions than where it was checked.
-    """
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    if not (found := re.search(r"^(?:flags|Features)\s*:(.*)$", flags, re.MULTILINE)):
-        return None
-    return bool({"avx512_vnni", "avx_vnni", "asimddp"} & set(found[1].split()))
 
 
 def list_layers(path: Path) -> dict[str, list[str]]:
@@ -333,7 +282,3 @@ def need_onnx() -> None:
         raise MissingDependencyError(
             error.name or "onnx", extra="onnx", purpose="exporting a model"
         ) from error
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

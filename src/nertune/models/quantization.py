@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nertune.errors import ArtifactError
-from nertune.models.onnx import has_int8_instructions, need_onnx
+from nertune.models.onnx import need_onnx
+from nertune.models.processor import has_int8_instructions
 
 __all__ = ["quantize_rows"]
 

@@ -209,7 +209,8 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
     dev = report["dev"]
     counts = f"{counted(dev['documents'], 'document')}, {counted(dev['entities'], 'entity')}"
     print_lines([f"{dev['path']} ({counts})"], console)
-    backends = {name: report[name] for name in ("torch", "onnx", "onnx-int8") if name in report}
+    names = ("torch", "onnx", "onnx-int8", "openvino")
+    backends = {name: report[name] for name in names if name in report}
     rows = []
     for name, row in backends.items():
         if "units_per_second" in row:
@@ -221,8 +222,11 @@ def print_export(report: Mapping[str, Any], model: str, console: Console) -> Non
     console.print(to_rich(Table(headings, [rows]), look="wide"))
     refused = {n: row["reason"] for n, row in backends.items() if row.get("status") == "refused"}
     print_lines((f"{name}: refused, since {why}" for name, why in refused.items()), console)
-    best = "onnx-int8" if report.get("onnx-int8", {}).get("status") == "exported" else "onnx"
-    print_lines([f"next:  nertune predict {model} --backend {best} 'some text'"], console)
+    lines = [
+        f"fastest here: {report['fastest']}; predict and annotate take it",
+        f"next:  nertune predict {model} 'some text'",
+    ]
+    print_lines(lines, console)
 
 
 def print_sweep(console: Console, result: SweepResult) -> None:

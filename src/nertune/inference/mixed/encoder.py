@@ -30,7 +30,10 @@ from nertune.models.heads.transfer import find_classifier
 from nertune.models.onnx import Backend
 from nertune.models.weights import name_some
 
-__all__ = ["MixedEncoder"]
+__all__ = ["MIXED_BACKENDS", "MixedEncoder"]
+
+MIXED_BACKENDS: tuple[Backend, ...] = ("torch", "onnx", "onnx-int8")
+"""What can compute rows of different adapters."""
 
 _LOG = logging.getLogger("nertune")
 
@@ -180,6 +183,10 @@ class MixedEncoder:
     """
 
     def __init__(self, name: str, device: torch.device, backend: Backend = "torch"):
+        if backend not in MIXED_BACKENDS:
+            raise ConfigError(
+                f"backend {backend}: mixed batches are computed by {', '.join(MIXED_BACKENDS)}"
+            )
         if backend != "torch" and device.type != "cpu":
             raise ConfigError(
                 f"device {device}: mixed batches of an ONNX graph are computed on the CPU; "

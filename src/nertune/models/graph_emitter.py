@@ -1,0 +1,99 @@
+"""What computes a tagger's emissions outside of PyTorch, several batches beside each other."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nertune.errors import ArtifactError
+
+__all__ = ["INPUTS", "GraphEmitter", "brief"]
+
+INPUTS = ("piece_ids", "attention")
+"""What a graph takes."""
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class GraphEmitter(nn.Module):
+    """Calls a graph the way that a tagger calls its emitter.
+
+    On the CPU, several batches are computed beside each other with one thread each (`map_batches`),
+    which leaves no core waiting for another; a single one with `alone` threads.
+
+    Args:
+        path: the graph.
+        workers: batches that `map_batches` computes beside each other.
+        alone: threads that share a batch which is computed alone.
+
+    Shape legend:
+        B windows, L tokens, K tags.
+    """
+
+    def __init__(self, path: Path, *, workers: int, alone: int):
+        super().__init__()
+        self.batch_tokens = 512  # of one call; see `Predictor`
+        self._path, self._num_workers, self._alone = path, workers, alone
+        self._inside = threading.local()
+        self._lock = threading.Lock()
+        self._opened: dict[bool, Any] = {}
+
+    @abstractmethod
+    def _open(self, *, beside: bool) -> Any:
+        """What computes: batches beside each other, or one alone."""
+
+    @abstractmethod
+    def _compute(self, opened: Any, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Emissions `[B, L, K]`; any exception says that the graph cannot take these windows."""
+
+    def _get(self) -> Any:
+        """What this thread computes with; each way is opened when it is first needed."""
+        beside = bool(getattr(self._inside, "worker", False)) and self._alone != 1
+        with self._lock:
+            if beside not in self._opened:
+                self._opened[beside] = self._open(beside=beside)
+            return self._opened[beside]
+
+    def map_batches(
+        self, function: Callable[[_Item], _Result], items: list[_Item]
+    ) -> list[_Result]:
+        """Call a function that calls this emitter on every item, several at a time; in order."""
+        if self._num_workers == 1 or len(items) == 1:
+            return [function(item) for item in items]
+
+        def mark() -> None:
+            self._inside.worker = True
+
+        with ThreadPoolExecutor(self._num_workers, "nertune-graph", mark) as pool:
+            return list(pool.map(function, items))
+
+    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
+        """Emissions `[B, L, K]`, on the CPU.
+
+        Raises:
+            ArtifactError: the graph cannot take windows of this number and length.
+        """
+        arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
+        inputs = dict(zip(INPUTS, arrays, strict=True))
+        try:
+            emissions_BLK = self._compute(self._get(), inputs)
+        except Exception as error:  # the errors of these libraries have no common base but this one
+            raise ArtifactError(
+                f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "
+                f"{piece_ids_BL.shape[1]} tokens ({brief(error)})"
+            ) from error
+        return torch.from_numpy(emissions_BLK)
+
+
+def brief(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:300]
