@@ -9,8 +9,8 @@ threads, sentences of peoples' test file in the order of the file. Tokens are pi
 and without [CLS] and [SEP]; the peers cut texts at the tokenizer's limit and are credited with all
 of them. The outputs are compared: where both cut a text into the same pieces, every piece must get
 the same tag, or nothing is written. The int8 graph is not the one that `nertune export` admits,
-which may keep layers in float32. On a GPU ONNX Runtime stays out, and the pipeline's batches are
-larger. Writes benchmarks/results/tagging-SHAPE[-cuda].json.
+which may keep layers in float32. OpenVINO computes in bfloat16 where the processor has it. On a GPU
+ONNX Runtime and OpenVINO stay out, and the pipeline's batches are larger. Writes benchmarks/results/tagging-SHAPE[-cuda].json.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.onnx import OnnxEmitter, quantize, write_onnx
+from nertune.models.openvino import OpenVinoEmitter
 from nertune.models.tagger import Tagger
 
 LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")
@@ -77,8 +78,11 @@ def run(arguments: argparse.Namespace, texts: list[str], folder: Path) -> dict[s
         graphs.mkdir()
         write_onnx(predictor.tagger.emitter, graphs / "model.onnx")
         quantize(graphs / "model.onnx", graphs / "model-int8.onnx")
-        backends["nertune onnx"] = with_graph(predictor, graphs / "model.onnx")
-        backends["nertune onnx-int8"] = with_graph(predictor, graphs / "model-int8.onnx")
+        exact, small = graphs / "model.onnx", graphs / "model-int8.onnx"
+        openvino = OpenVinoEmitter(exact)
+        backends["nertune onnx"] = with_emitter(predictor, OnnxEmitter(exact))
+        backends["nertune onnx-int8"] = with_emitter(predictor, OnnxEmitter(small, quantized=True))
+        backends[f"nertune openvino {openvino.precision}"] = with_emitter(predictor, openvino)
     predictor.tagger.to(device)
     documents = [document(text) for text in texts]
     encodings, emissions = predictor.emissions(documents)
@@ -148,8 +152,7 @@ def document(text: str) -> Any:
     return Document(text)
 
 
-def with_graph(predictor: Predictor, graph: Path) -> Predictor:
-    emitter = OnnxEmitter(graph, quantized="int8" in graph.name)
+def with_emitter(predictor: Predictor, emitter: Any) -> Predictor:
     tagger = Tagger(emitter, predictor.tagger.head).eval()
     return Predictor(tagger, predictor.segmenter, predictor.tagset)
 
