@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint format bench bench-scores clean
+.PHONY: demo test test-slow lint format bench results clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nertune compare recipes/sample/bert.toml recipes/sample/lora.toml recipes/sample/lstm.toml \
@@ -40,10 +40,12 @@ bench: $(VENV)/.installed-test
 	for shape in bundled 6x384 bert-base; do for part in "" --cache --memory; do \
 		$(BIN)/python benchmarks/training_speed.py $$shape $$part || exit 1; done; done
 
-# The scores of docs/results.md; many hours on 2 cores.
-bench-scores: $(VENV)/.installed-test
-	$(BIN)/python benchmarks/peoples.py
+# The scores of docs/results.md that depend on the bundled encoder; many hours on 2 cores.
+results: $(VENV)/.installed-test
 	for part in datasets sizes adapt; do $(BIN)/python benchmarks/encoders.py $$part || exit 1; done
+	$(BIN)/python benchmarks/methods.py search
+	for data in peoples resume weibo; do $(BIN)/python benchmarks/methods.py compare $$data || exit 1; done
+	$(BIN)/python benchmarks/peoples.py
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
