@@ -30,9 +30,10 @@ def main() -> None:
     arguments = parser.parse_args()
     record = json.loads(arguments.record.read_text(encoding="utf-8"))
     settings = record["settings"]["pretrain"]
-    for key in ("files", "word_tags"):
+    for key in ("files", "word_tags", "exclude"):
         settings[key] = [Path(file).name for file in settings.get(key, ())]
-    settings["teacher"] = Path(settings.get("teacher", "")).name
+    for key in ("teacher", "encoder"):
+        settings[key] = Path(settings.get(key, "")).name
     settings["output"] = Path(settings["output"]).name
     kept = {"settings": settings, **{key: record.get(key) for key in KEPT}}
     history = "[\n " + ",\n ".join(json.dumps(rounded(line)) for line in record["history"]) + "\n]"
@@ -54,8 +55,8 @@ def draw(history: list[dict[str, float]], path: Path) -> None:
     millions = [line["tokens"] / 1e6 for line in history]
     figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
     left.plot(millions, [line["loss"] for line in history], color="tab:blue")
-    left.set_xlabel("million pieces")
-    left.set_ylabel("hidden pieces, nats", color="tab:blue")
+    left.set_xlabel("million tokens")
+    left.set_ylabel("masked tokens, nats", color="tab:blue")
     if any(line["tag_loss"] for line in history):
         right = left.twinx()
         right.plot(millions, [line["tag_loss"] for line in history], color="tab:orange")

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Makes a Chinese encoder from raw text (its figures: docs/results.md):
 #
-#     benchmarks/encoder.sh cpu TEXT FOLDER            # 10.5 million tokens with jieba's tags, the
-#                                                      # bundled encoder: 70 minutes on one core
+#     benchmarks/encoder.sh cpu TEXT FIRST             # 10.5 million tokens with jieba's tags:
+#                                                      # 70 minutes on one core
+#     benchmarks/encoder.sh further TEXT FOLDER TAGS FIRST/model    # then 20 million with word tags
+#                                                      # from a file: the bundled encoder, 46
+#                                                      # minutes on two cores
 #     benchmarks/encoder.sh silver TEXT FOLDER TAGS    # 100 million tokens with word tags from a file
 #     benchmarks/encoder.sh prepare TEXT FOLDER TAGS   # the text in tokens, for gpu; needs no GPU
 #     benchmarks/encoder.sh gpu TEXT FOLDER TAGS       # as many tokens as a GPU trains in 6 minutes
@@ -11,7 +14,7 @@
 # encoder is FOLDER/model, the curve FOLDER/log.jsonl, the settings and held-out losses
 # FOLDER/record.json; benchmarks/curve.py draws it. cpu needs nertune[words].
 #
-# cpu, silver and prepare run at the lowest priority. Linux may weigh sessions (autogroups) against
+# cpu, further, silver and prepare run at the lowest priority. Linux may weigh sessions (autogroups) against
 # each other, and then `nice` counts only within one: so the training gets a session of its own with
 # the lowest weight. Between containers or systemd slices (cgroups) neither counts.
 #
@@ -29,7 +32,8 @@
 set -euo pipefail
 
 usage() {
-  echo "expected: $0 cpu TEXT FOLDER, or $0 silver|prepare|gpu TEXT FOLDER TAGS" >&2
+  echo "expected: $0 cpu TEXT FOLDER, $0 silver|prepare|gpu TEXT FOLDER TAGS," \
+    "or $0 further TEXT FOLDER TAGS ENCODER" >&2
   exit 2
 }
 
@@ -54,7 +58,13 @@ machine=$1 text=$2 folder=$3 tags=${4:-}
 [[ $machine == cpu || -n $tags ]] || usage
 read -ra command <<<"${NERTUNE:-nertune}"
 read -ra more <<<"${MORE:-}"
-options=(--from-scratch small --set storage=fp16 --set seed=1 --output "$folder" --resume)
+options=(--set storage=fp16 --output "$folder" --resume)
+if [[ $machine == further ]]; then
+  [[ $# -ge 5 ]] || usage
+  options+=(--encoder "$5" --set seed=2)
+else
+  options+=(--from-scratch small --set seed=1)
+fi
 long_rows=(--set long_length=256 --set long_share=0.1)  # so that windows may be as long
 # bf16 is twice as fast as fp32 where the processor has it, and tens of times slower where not.
 precision=fp32
@@ -64,6 +74,12 @@ case $machine in
     # Three lines of five are more than the budget reads.
     options+=(--words jieba --tokens 10500000 --set sample=0.6 --set batch_tokens=4096
               --set ramp=0.25 --set precision="$precision")
+    ;;
+  further)
+    options+=(--word-tags "$tags" --tokens 20000000 --set sample=0.75 --set batch_tokens=4096
+              --set ramp=0.25 --set optimizer=muon --set muon_rate=0.012 --set rate=0.002
+              --set embedding_factor=2 --set weight_decay=0.1 --set tag_weight=1
+              --set precision="$precision" "${long_rows[@]}")
     ;;
   silver)
     options+=(--word-tags "$tags" --tokens 100000000 --set batch_tokens=8192 --set ramp=0.25

@@ -38,7 +38,7 @@ def test_a_bundled_encoder_is_small_and_loads_as_it_is(name: str) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     tokenizer = load_tokenizer(name)
     assert tokenizer.vocabulary_size == plain.config.vocab_size
-    assert tokenizer.max_pieces == 128  # what it was trained on
+    assert tokenizer.max_pieces == 256  # what it was trained on
     unknown = tokenizer.backend.unk_token_id
     pieces = tokenizer.encode_units([*"王小明1998年在北京大学（Linux）工作。"])
     assert all(len(ids) == 1 and ids[0] != unknown for ids in pieces)

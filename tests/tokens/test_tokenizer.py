@@ -162,7 +162,7 @@ def test_the_bundled_tokenizer(mini_zh: EncoderTokenizer) -> None:
     assert mini_zh.prefix_ids == [marks.cls_token_id]
     assert mini_zh.suffix_ids == [marks.sep_token_id]
     assert mini_zh.pad_id == marks.pad_token_id
-    assert mini_zh.max_pieces == 128
+    assert mini_zh.max_pieces == 256
 
 
 def test_dropped_characters_have_no_piece(mini_zh: EncoderTokenizer) -> None:

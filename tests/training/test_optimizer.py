@@ -121,11 +121,11 @@ def test_rates_that_are_not_given_follow_from_the_encoder() -> None:
         return {str(group): found[group] for group in group_parameters(tagger) if group != "crf"}
 
     assert rates(encoder("full")) == {"encoder": 1e-4, "head": 1e-3}
-    assert rates(encoder("full", modern=True)) == {"encoder": 4e-4, "head": 1e-3}
+    assert rates(encoder("full", modern=True)) == {"encoder": 2e-4, "head": 1e-3}
     assert rates(encoder("frozen")) == {"head": 1e-3}
     assert rates(encoder("lora")) == {"adapter": 5e-4, "adapter_b": 5e-4, "head": 2e-3}
     modern = rates(encoder("lora", modern=True))
-    assert modern == {"adapter": 2e-3, "adapter_b": 2e-3, "head": 2e-3}
+    assert modern == {"adapter": 1e-3, "adapter_b": 1e-3, "head": 2e-3}
     assert rates(encoder("lora"), lora_plus=4) == {
         "adapter": 1.25e-4, "adapter_b": 5e-4, "head": 2e-3
     }  # fmt: skip

@@ -12,7 +12,7 @@ from nertune.training.learning_rates import suggest_rates
     ("width", "kind", "wanted"),
     [
         (511, "bert", 1e-4),
-        (511, "modernbert", 4e-4),
+        (511, "modernbert", 2e-4),
         (512, "modernbert", 5e-5),
         (768, "bert", 5e-5),
     ],

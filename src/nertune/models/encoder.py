@@ -20,6 +20,7 @@ from nertune.storage.encoders import resolve_encoder
 
 __all__ = [
     "EncoderEmitter",
+    "has_rotary_positions",
     "load_encoder",
     "loading_errors",
     "position_limit",
@@ -219,6 +220,12 @@ def refuse_missing_embeddings(name: str, model: Any, vocabulary_size: int) -> No
             f"{name}: its tokenizer has {vocabulary_size} ids but the model {rows} embeddings; "
             "tokenizer and weights do not belong together"
         )
+
+
+def has_rotary_positions(model: Any) -> bool:
+    """Whether positions are angles (Su et al., 2021), so that none has weights of its own."""
+    learned = any("position_embeddings" in name for name, _ in model.named_parameters())
+    return not learned and bool(getattr(model.config, "rope_parameters", None))
 
 
 def position_limit(model: Any) -> int | None:

@@ -54,7 +54,7 @@ def suggest_rates(config: Any) -> SuggestedRates:
     if config.hidden_size >= _WIDE:
         return SuggestedRates(encoder=5e-5, adapter=5e-4)
     if config.model_type in _NORM_FIRST:
-        return SuggestedRates(encoder=4e-4, adapter=2e-3)
+        return SuggestedRates(encoder=2e-4, adapter=1e-3)
     return SuggestedRates(encoder=1e-4, adapter=5e-4)
 
 

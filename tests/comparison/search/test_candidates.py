@@ -48,7 +48,7 @@ def test_candidates_are_settings_that_hold() -> None:
         assert settings.train.learning_rate == candidate.rate
         if candidate.method == "full":
             assert float(candidate.told.removeprefix("rate ")) == candidate.rate
-    assert [c.title for c in shapes][-1] == "LoRA, rank 8, rate 1e-3, upper 2 layers"
+    assert [c.title for c in shapes][-1] == "LoRA, rank 8, rate 5e-4, upper 2 layers"
 
 
 def test_where_rates_begin_follows_from_width_and_norms(tmp_path: Path) -> None:

@@ -1099,3 +1099,17 @@ def test_every_refusal_is_a_nertune_error(tmp_path: Path) -> None:
         run(settings)
     with pytest.raises(NertuneError):
         parse_pretrain_settings({})
+
+
+def test_rows_longer_than_rotary_positions_were_trained_for(tmp_path: Path) -> None:
+    """No position has weights of its own, so the encoder reads them from then on."""
+    first = settings_in(tmp_path / "1", architecture="modernbert", tokens=600)
+    run(first)
+    then = settings_in(
+        tmp_path / "2", encoder=str(first.output / "model"), tokens=600, long_length=40,
+        long_share=0.5,
+    )  # fmt: skip
+    run(then)
+    config = json.loads((then.output / "model" / "config.json").read_text())
+    assert config["max_position_embeddings"] == 40
+    assert load_tokenizer(str(then.output / "model")).max_pieces == 40

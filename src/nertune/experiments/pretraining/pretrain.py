@@ -29,6 +29,7 @@ from nertune.experiments.progress import PretrainLog
 from nertune.experiments.record import peak_memory_bytes, software_versions
 from nertune.models.device import choose_device
 from nertune.models.encoder import (
+    has_rotary_positions,
     position_limit,
     quiet_transformers,
     refuse_missing_embeddings,
@@ -380,7 +381,12 @@ def _build_encoder(settings: PretrainSettings, tokenizer: EncoderTokenizer) -> t
     encoder, has_new_head = _load(settings.encoder)
     refuse_missing_embeddings(settings.encoder, encoder, tokenizer.vocabulary_size)
     limit = position_limit(encoder)
-    if limit is not None and settings.longest > limit:
+    if limit is not None and settings.longest > limit and has_rotary_positions(encoder):
+        # Angles are computed, not learned: it reads longer rows, and learns what they mean.
+        encoder.config.max_position_embeddings = settings.longest
+        backend = tokenizer.backend
+        backend.model_max_length = max(backend.model_max_length, settings.longest)
+    elif limit is not None and settings.longest > limit:
         key = "long_length" if settings.long_length else "length"
         raise ConfigError(
             f"{key} = {settings.longest}, but {settings.encoder} reads {limit} tokens at most"
