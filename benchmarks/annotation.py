@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--engines", nargs="*", default=["local", "ray"])
+    parser.add_argument("--victims", nargs="*", default=["worker", "parent"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--seed", type=int, default=1)
@@ -103,7 +104,7 @@ def kills(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         seconds = run(command(arguments, folder / f"{engine}-whole", *how))
         same = digest(folder / f"{engine}-whole") == expected
         rows.append({"killed": "nothing", "same": same, "seconds": seconds})
-        for victim in ("worker", "parent"):
+        for victim in arguments.victims:
             number = 0
             while sum(r["hit"] for r in rows if r["killed"] == victim) < arguments.times:
                 number += 1

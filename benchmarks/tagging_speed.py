@@ -10,7 +10,8 @@ and without [CLS] and [SEP]; the peers cut texts at the tokenizer's limit and ar
 of them. The outputs are compared: where both cut a text into the same pieces, every piece must get
 the same tag, or nothing is written. The int8 graph is not the one that `nertune export` admits,
 which may keep layers in float32. OpenVINO computes in bfloat16 where the processor has it. On a GPU
-ONNX Runtime and OpenVINO stay out, and the pipeline's batches are larger. Writes benchmarks/results/tagging-SHAPE[-cuda].json.
+ONNX Runtime and OpenVINO stay out, and the pipeline's batches are larger. Writes
+benchmarks/results/tagging-SHAPE[-cuda].json.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from helpers.commands import environment_of_children, run
 from helpers.tiny import write_jsonl
 from nertune.errors import ConfigError
 from nertune.experiments.processes.engines import LOCAL, RunEngine, open_engine
+from nertune.experiments.processes.ray_relay import passed_on
 
 RECIPE = """
 [data]
@@ -57,13 +58,17 @@ def test_the_environment_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setenv("SECRET", "x")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    *_, job = on_ray.command(["python", "-c", "0"], on_ray.environment(2))
+    given = on_ray.environment(2)
+    assert given["OMP_NUM_THREADS"] == "5"
+    *_, job = on_ray.command(["python", "-c", "0"])
     told = json.loads(job)
     assert (told["address"], told["cpus"], told["gpus"]) == ("10.0.0.1:6379", 3, 1)
-    assert told["environment"]["OMP_NUM_THREADS"] == "5"
-    assert told["environment"]["HF_HUB_OFFLINE"] == "1"
-    assert "SECRET" not in told["environment"]
-    assert LOCAL.command(["python", "-c", "0"], {}) == ["python", "-c", "0"]
+    assert "environment" not in told  # other users see the command
+    there = passed_on(given)
+    assert there["HF_HUB_OFFLINE"] == "1"
+    assert there["OMP_NUM_THREADS"] == "5"
+    assert "SECRET" not in there
+    assert LOCAL.command(["python", "-c", "0"]) == ["python", "-c", "0"]
 
 
 @pytest.mark.slow

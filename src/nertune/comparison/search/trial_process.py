@@ -120,7 +120,7 @@ class TrialProcesses:
             if self._is_stopped:
                 raise TrainingError("the search was stopped")
             process = subprocess.Popen(
-                self.engine.command(command, environment),
+                self.engine.command(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,6 @@ from nertune.storage.processes import SIDE_BY_SIDE, num_cores
 __all__ = ["LOCAL", "EngineName", "RunEngine", "check_engine", "open_engine"]
 
 EngineName = Literal["local", "ray"]
-
-_PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "TOKENIZERS_PARALLELISM")
-_PASSED_ON_OF = ("NERTUNE_", "HF_", "TRANSFORMERS_")  # names that begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +34,19 @@ class RunEngine:
     cpus: int = 1
     gpus: int = 0
 
-    def command(self, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-        """The command to start here.
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The command to start here, with the environment of `environment`.
 
         With Ray it is one that starts `command` on a node and passes on what it reads and writes
         (`experiments.processes.ray_relay`).
         """
         if not self.cluster:
             return list(command)
-        kept = {
-            name: value
-            for name, value in environment.items()
-            if name in _PASSED_ON or name.startswith(_PASSED_ON_OF)
-        }
         job = {
             "address": self.cluster,
             "cpus": self.cpus,
             "gpus": self.gpus,
             "command": list(command),
-            "environment": kept,
             "folder": str(Path.cwd()),
         }
         return [sys.executable, "-m", "nertune.experiments.processes.ray_relay", json.dumps(job)]

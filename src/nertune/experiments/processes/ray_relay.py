@@ -15,26 +15,30 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, Literal
 
 from nertune.storage.ray_cluster import import_ray
 
-__all__ = ["main"]
+__all__ = ["main", "passed_on"]
 
 _SIZE = 65_536  # bytes at once
+# Of the environment, what goes to the node; not in JOB, which other users of the machine see.
+_PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "TOKENIZERS_PARALLELISM")
+_PASSED_ON_OF = ("NERTUNE_", "HF_", "TRANSFORMERS_")  # names that begin so
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see prctl(2)
 
 
 class _Process:
     """What Ray runs: a process on a node, and its pipes."""
 
-    def __init__(self, job: dict[str, Any]):
+    def __init__(self, job: dict[str, Any], environment: dict[str, str]):
         command = [sys.executable, *job["command"][1:]]
         self._child = subprocess.Popen(
             command,
             cwd=job["folder"],
-            env={**os.environ, **job["environment"]},
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,7 +81,7 @@ def main() -> None:
     ray = import_ray()
     ray.init(address=job["address"], log_to_driver=False, logging_level=logging.ERROR)
     options = {"num_cpus": job["cpus"], "num_gpus": job["gpus"], "max_concurrency": 5}
-    actor = ray.remote(_Process).options(**options).remote(job)
+    actor = ray.remote(_Process).options(**options).remote(job, passed_on(os.environ))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: actor.end.remote())
     threading.Thread(target=_feed, args=(ray, actor), daemon=True).start()
@@ -96,6 +100,15 @@ def main() -> None:
     for pump in pumps:
         pump.join()
     _leave(code)
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a run on another node needs."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_OF)
+    }
 
 
 def _wait(ray: Any, actor: Any) -> int:

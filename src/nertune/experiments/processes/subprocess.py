@@ -80,7 +80,7 @@ def run_in_subprocess(request: RunRequest) -> None:
     beside = request.side_by_side
     prefix = f"{request.name}, seed {request.seed}: " if beside > 1 else ""
     environment = request.engine.environment(beside)
-    command = request.engine.command(command, environment)
+    command = request.engine.command(command)
     code, last_line = _run(command, environment, None if request.quiet else prefix)
     if code:
         raise TrainingError(f"{request.name}, seed {request.seed}: {_reason(code, last_line)}")
