@@ -63,7 +63,7 @@ def test_a_dry_run(folder: Path, tmp_path: Path) -> None:
     [
         (("--engine", "spark"), "--engine 'spark': expected local or ray"),
         (("--format", "csv"), "--format 'csv': expected jsonl or parquet"),
-        (("--backend", "tf"), "--backend 'tf': expected torch"),
+        (("--backend", "tf"), "backend 'tf': expected auto, torch"),
         (("--address", "auto"), "add --engine ray"),
         (("--input-format", "nope"), "nope"),
         (("--option", "x=1"), "format lines has no option 'x'"),

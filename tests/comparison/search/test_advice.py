@@ -27,11 +27,11 @@ def test_with_no_entity_found_the_lower_loss_is_the_better() -> None:
 @pytest.mark.parametrize(
     ("choice", "lead", "told"),
     [
-        ("full", -0.02, "full fine-tuning (rate 4e-4): dev micro-F1 0.6200 against 0.6000 of LoRA "
-         "(rank 8, rate 2e-3), +2.0 points [+0.5, +3.5], 2 seeds; confidence 97% that it is not "
+        ("full", -0.02, "full fine-tuning (rate 2e-4): dev micro-F1 0.6200 against 0.6000 of LoRA "
+         "(rank 8, rate 1e-3), +2.0 points [+0.5, +3.5], 2 seeds; confidence 97% that it is not "
          "more than a point worse"),
-        ("lora", 0.02, "LoRA (rank 8, rate 2e-3): dev micro-F1 0.6200 against 0.6000 of full "
-         "fine-tuning (rate 4e-4), +2.0 points [+0.5, +3.5], 2 seeds; confidence 97% that it is "
+        ("lora", 0.02, "LoRA (rank 8, rate 1e-3): dev micro-F1 0.6200 against 0.6000 of full "
+         "fine-tuning (rate 2e-4), +2.0 points [+0.5, +3.5], 2 seeds; confidence 97% that it is "
          "not more than a point worse"),
     ],
 )  # fmt: skip

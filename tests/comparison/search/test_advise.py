@@ -97,6 +97,7 @@ def test_several_workers_find_the_same(ask: Ask, tmp_path: Path) -> None:
     assert found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its candidate has failed, and the search goes on."""
     train_beside = module.TrialProcesses.train
@@ -114,6 +115,7 @@ def test_a_worker_that_dies(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_it_is_shown_and_kept(ask: Ask, tmp_path: Path) -> None:
     advice = ask()
     console = Console(width=80, record=True, file=io.StringIO())
