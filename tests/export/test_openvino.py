@@ -18,6 +18,7 @@ from nertune.export import onnx as module
 from nertune.export.onnx import export
 from nertune.inference.predictor import Predictor
 from nertune.models.onnx import OnnxEmitter, write_onnx
+from nertune.types import Entity
 
 
 @pytest.fixture
@@ -98,6 +99,17 @@ class TestOpenVino:
             Predictor.load(folder, backend="openvino")
         assert choose_backend(folder).backend != "openvino"
         Predictor.load(folder, backend="onnx")
+
+    def test_a_model_that_finds_nothing_is_not_admitted(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "measure_speeds", order("openvino"))
+        other = [d.with_entities([Entity(0, 1, "NONE")]) for d in SENTENCES]
+        dev = write_jsonl(tmp_path / "other.jsonl", other)
+        report = export(folder, dev=str(dev), openvino=True, int8=True, tolerance=100.0)
+        for backend in ("openvino", "onnx-int8"):
+            assert report[backend]["status"] == "refused"
+            assert "finds none of the entities" in report[backend]["reason"]
 
     def test_a_damaged_graph(self, tmp_path: Path) -> None:
         from nertune.models.openvino import OpenVinoEmitter

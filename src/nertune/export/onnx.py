@@ -264,9 +264,7 @@ class _Exporter:
         layers = list_layers(self._graph("onnx"))
         order: list[str] = []
         attempts: list[dict[str, Any]] = []
-        f1_exact = micro_f1(exact, self.corpus)
-        if not f1_exact:
-            raise ModelError("the model finds none of the entities, so what int8 loses is unknown")
+        f1_exact = self._f1_to_lose(exact)
         for count in range(len(layers) // 2 + 1):
             if count == 1:
                 _LOG.info("%s", "looking for the layers that suffer most from int8")
@@ -307,6 +305,17 @@ class _Exporter:
         found = self._measure("onnx-int8", f"int8{without}", small, (exact, f1_exact))
         return small, {"left_out": names, **found}
 
+    def _f1_to_lose(self, exact: Predictor) -> float:
+        """Of the float32 graph.
+
+        Raises:
+            ModelError: it is 0, so that nothing can be seen of what rounding loses.
+        """
+        f1 = micro_f1(exact, self.corpus)
+        if not f1:
+            raise ModelError("the model finds none of the entities, so what it loses is unknown")
+        return f1
+
     def _measure(
         self, backend: Backend, title: str, rounded: Predictor, exact: tuple[Predictor, float]
     ) -> dict[str, Any]:
@@ -333,7 +342,7 @@ class _Exporter:
             emitter = OpenVinoEmitter(self._graph("openvino"))
             found["precision"] = emitter.precision
             rounded = _with_graph(self.predictor, emitter)
-            f1_exact = micro_f1(exact, self.corpus)
+            f1_exact = self._f1_to_lose(exact)
             found |= self._measure(
                 "openvino", f"OpenVINO in {emitter.precision}", rounded, (exact, f1_exact)
             )
