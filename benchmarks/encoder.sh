@@ -4,8 +4,8 @@
 #     benchmarks/encoder.sh cpu TEXT FIRST             # 10.5 million tokens with jieba's tags:
 #                                                      # 70 minutes on one core
 #     benchmarks/encoder.sh further TEXT FOLDER TAGS FIRST/model    # then 20 million with word tags
-#                                                      # from a file: the bundled encoder, 46
-#                                                      # minutes on two cores
+#                                                      # from a file: the bundled encoder, 72
+#                                                      # minutes on two cores beside other work
 #     benchmarks/encoder.sh silver TEXT FOLDER TAGS    # 100 million tokens with word tags from a file
 #     benchmarks/encoder.sh prepare TEXT FOLDER TAGS   # the text in tokens, for gpu; needs no GPU
 #     benchmarks/encoder.sh gpu TEXT FOLDER TAGS       # as many tokens as a GPU trains in 6 minutes
@@ -14,8 +14,7 @@
 # encoder is FOLDER/model, the curve FOLDER/log.jsonl, the settings and held-out losses
 # FOLDER/record.json; benchmarks/curve.py draws it. cpu needs nertune[words].
 #
-# cpu, further, silver and prepare run at the lowest priority. Linux may weigh sessions (autogroups) against
-# each other, and then `nice` counts only within one: so the training gets a session of its own with
+# All but gpu run at the lowest priority. Linux may weigh sessions (autogroups) against each other, and then `nice` counts only within one: so the training gets a session of its own with
 # the lowest weight. Between containers or systemd slices (cgroups) neither counts.
 #
 # gpu: bf16, compiled, word tags from a file, rows of 256 in the last tenth. The budget follows from
