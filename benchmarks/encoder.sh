@@ -14,8 +14,9 @@
 # encoder is FOLDER/model, the curve FOLDER/log.jsonl, the settings and held-out losses
 # FOLDER/record.json; benchmarks/curve.py draws it. cpu needs nertune[words].
 #
-# All but gpu run at the lowest priority. Linux may weigh sessions (autogroups) against each other, and then `nice` counts only within one: so the training gets a session of its own with
-# the lowest weight. Between containers or systemd slices (cgroups) neither counts.
+# All but gpu run at the lowest priority. Linux may weigh sessions (autogroups) against each other,
+# and then `nice` counts only within one: so the training gets a session of its own with the lowest
+# weight. Between containers or systemd slices (cgroups) neither counts.
 #
 # gpu: bf16, compiled, word tags from a file, rows of 256 in the last tenth. The budget follows from
 # the speed that is measured first. `prepare` takes minutes on one core and may be done on another
