@@ -69,10 +69,11 @@ def main() -> None:
 
 def stream(size: int, backend: str) -> dict[str, Any]:
     """Tag so many texts as they come."""
-    from tagging_speed import make_predictor, with_graph
+    from tagging_speed import make_predictor, with_emitter
 
     from nertune.experiments.record import peak_memory_bytes
-    from nertune.models.onnx import quantize, write_onnx
+    from nertune.models.graphs.onnx import OnnxEmitter, quantize
+    from nertune.models.graphs.tracing import write_onnx
 
     texts = [document.text for document in load_documents("train", 2000)]
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +84,8 @@ def stream(size: int, backend: str) -> dict[str, Any]:
             if backend == "onnx-int8":
                 quantize(graph, graph.with_name("model-int8.onnx"))
                 graph = graph.with_name("model-int8.onnx")
-            predictor = with_graph(predictor, graph)
+            emitter = OnnxEmitter(graph, quantized=backend == "onnx-int8")
+            predictor = with_emitter(predictor, emitter)
         for _ in predictor.tag_texts(texts[:512]):
             pass
         started, units, entities = time.perf_counter(), 0, 0

@@ -30,8 +30,8 @@ from nertune.evaluation.metrics import score
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
+from nertune.models.graphs.onnx import Backend
 from nertune.models.heads.base import build_head
-from nertune.models.onnx import Backend
 from nertune.models.tagger import Tagger
 from nertune.types import Document, Entity
 

@@ -20,7 +20,7 @@ from machine import settings_for, write_result
 from nertune.data.corpus import load_corpus
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
-from nertune.tokens.batching import epoch_batches
+from nertune.tokens.grouping import epoch_batches
 from nertune.training.examples import prepare_examples
 
 SETS = ("peoples/train", "weibo/train.conll", "resume/train.conll", "cluener/train.conll")

@@ -40,13 +40,14 @@ from machine import (
 )
 from safetensors.torch import save_file
 
+from nertune.artifacts.exported import under_head
 from nertune.artifacts.save import Description, save_model
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
-from nertune.models.onnx import OnnxEmitter, quantize, write_onnx
-from nertune.models.openvino import OpenVinoEmitter
-from nertune.models.tagger import Tagger
+from nertune.models.graphs.onnx import OnnxEmitter, quantize
+from nertune.models.graphs.openvino import OpenVinoEmitter
+from nertune.models.graphs.tracing import write_onnx
 
 LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")
 BATCHES = (4, 8, 16, 32)
@@ -154,8 +155,9 @@ def document(text: str) -> Any:
 
 
 def with_emitter(predictor: Predictor, emitter: Any) -> Predictor:
-    tagger = Tagger(emitter, predictor.tagger.head).eval()
-    return Predictor(tagger, predictor.segmenter, predictor.tagset)
+    return Predictor(
+        under_head(emitter, predictor.tagger.head), predictor.segmenter, predictor.tagset
+    )
 
 
 def same_tags(emissions: list[Any], others: list[Any]) -> float:

@@ -30,7 +30,7 @@ from nertune.evaluation.metrics import Scores, score
 from nertune.experiments.train import train as train_run
 from nertune.inference.predictor import Predictor
 from nertune.labels.schemes import Scheme
-from nertune.models.onnx import AnyBackend
+from nertune.models.graphs.onnx import AnyBackend
 from nertune.reports.corpora.corpus_page import corpus_page
 from nertune.reports.html import to_html
 from nertune.storage.files import open_for_writing

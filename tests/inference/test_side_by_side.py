@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
+from nertune.artifacts.exported import under_head
 from nertune.inference.predictor import Predictor
-from nertune.models.onnx import OnnxEmitter, write_onnx
-from nertune.models.tagger import Tagger
+from nertune.models.graphs.onnx import OnnxEmitter
+from nertune.models.graphs.tracing import write_onnx
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def threads() -> object:
 def exported(predictor: Predictor, path: Path, *, quantized: bool = False) -> Predictor:
     predictor.tagger.eval()
     write_onnx(predictor.tagger.emitter, path)
-    tagger = Tagger(OnnxEmitter(path, quantized=quantized), predictor.tagger.head)
+    tagger = under_head(OnnxEmitter(path, quantized=quantized), predictor.tagger.head)
     return Predictor(tagger, predictor.segmenter, predictor.tagset, batch_tokens=12)
 
 
@@ -66,7 +67,7 @@ def test_several_users_may_call_at_once(predictor: Predictor, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("threads")
 def test_an_error_in_a_worker_is_raised(predictor: Predictor, tmp_path: Path) -> None:
-    emitter = exported(predictor, tmp_path / "model.onnx").tagger.emitter
+    emitter = exported(predictor, tmp_path / "model.onnx").computer.emitter
     assert isinstance(emitter, OnnxEmitter)
 
     def fail(item: int) -> int:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nertune.labels.align import IGNORED, continuation_ids
-from nertune.tokens.batching import collate, epoch_batches, sorted_batches
+from nertune.tokens.batching import collate
+from nertune.tokens.grouping import epoch_batches, sorted_batches
 from nertune.tokens.windows import Window
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=200)

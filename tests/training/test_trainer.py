@@ -34,7 +34,8 @@ from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import UNKNOWN, continuation_ids
 from nertune.models.heads.softmax import SoftmaxHead
-from nertune.tokens.batching import collate, epoch_batches
+from nertune.tokens.batching import collate
+from nertune.tokens.grouping import epoch_batches
 from nertune.training.batches import _map_ahead
 from nertune.training.examples import Examples, prepare_examples
 from nertune.training.observer import Observer, Pause

@@ -10,10 +10,13 @@ from typing import Any, cast, get_args
 
 from nertune.artifacts.manifest import MANIFEST, Manifest, parse_manifest, weight_hashes
 from nertune.errors import ArtifactError, ConfigError, NertuneError
-from nertune.models.device import choose_device
-from nertune.models.graph_emitter import GraphEmitter
-from nertune.models.onnx import Backend, OnnxEmitter
-from nertune.models.processor import has_bf16_instructions, has_int8_instructions
+from nertune.models.graphs.emitter import GraphEmitter
+from nertune.models.graphs.onnx import Backend, OnnxEmitter
+from nertune.models.graphs.processor import (
+    has_bf16_instructions,
+    has_int8_instructions,
+    may_have_gpu,
+)
 from nertune.storage.files import hash_file
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "Choice",
     "choose_backend",
     "find_graph",
+    "is_read_plain",
     "open_graph",
     "resolve_backend",
 ]
@@ -77,7 +81,7 @@ def open_graph(folder: Path, manifest: Manifest, backend: Backend, device: str) 
         return OnnxEmitter(graph, device=device, quantized=backend == "onnx-int8")
     if device != "cpu":
         raise ConfigError(f"device {device}: the backend openvino computes on the CPU")
-    from nertune.models.openvino import OpenVinoEmitter
+    from nertune.models.graphs.openvino import OpenVinoEmitter
 
     return OpenVinoEmitter(graph, precision=_read_parity(folder, backend)["openvino"]["precision"])
 
@@ -113,6 +117,15 @@ def find_graph(folder: Path, manifest: Manifest, backend: Backend) -> Path:
     if not graph.is_file() or hash_file(graph) != expected:
         raise ArtifactError(f"{graph}: missing or damaged; export again: {wanted}")
     return graph
+
+
+def is_read_plain(folder: Path) -> bool:
+    """Whether the export found that the tokenizer's files say all (`tokens.plain`)."""
+    try:
+        parity = json.loads((folder / EXPORT_FOLDER / PARITY).read_text(encoding="utf-8"))
+        return parity.get("plain_tokenizer") is True
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def resolve_backend(name: str, model: str | Path, device: str = "auto") -> Choice:
@@ -179,7 +192,11 @@ def _exported_folder(model: str | Path) -> Path | None:
 
 
 def _is_cpu(device: str) -> bool:
-    return device == "cpu" or (device == "auto" and choose_device().type == "cpu")
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return True
+    from nertune.models.device import choose_device
+
+    return device == "auto" and choose_device().type == "cpu"
 
 
 def _command(folder: Path, backend: Backend) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from nertune.artifacts.graphs import open_graph
 from nertune.artifacts.manifest import (
     ADAPTED,
     MANIFEST,
@@ -42,7 +41,6 @@ from nertune.models.heads.transfer import (
     read_head_weights,
     read_weights,
 )
-from nertune.models.onnx import Backend
 from nertune.models.peft.adapters import refuse_incomplete
 from nertune.models.tagger import Tagger
 from nertune.storage.paths import user_path
@@ -55,6 +53,7 @@ __all__ = [
     "assemble",
     "load_base",
     "load_head",
+    "load_head_with_weights",
     "load_own_tokenizer",
     "load_tagger",
     "load_trained",
@@ -93,7 +92,6 @@ def load_tagger(
     model: str | Path,
     *,
     device: str = "auto",
-    backend: Backend = "torch",
     merge: bool = False,
     encoder: str | Path | None = None,
 ) -> LoadedTagger:
@@ -101,19 +99,16 @@ def load_tagger(
 
     Args:
         model: the folder or hub name.
-        device: `"auto"` takes a GPU where there is one; an exported graph runs on the CPU then.
-        backend: what computes the logits.
+        device: `"auto"` takes a GPU where there is one.
         merge: fold an adapter into the encoder's weights, where its method can do that.
         encoder: where an adapter's base encoder is now; its hash decides whether that is it.
 
     Raises:
         ModelError: nothing can be loaded from there.
-        ArtifactError: the folder is damaged, of an unknown version, was not exported, or its base
-            encoder is not the one that it was trained on.
+        ArtifactError: the folder is damaged, of an unknown version, or its base encoder is not the
+            one that it was trained on.
     """
-    folder = own_folder(str(model), graphs=backend != "torch")
-    if backend != "torch":
-        return _load_exported(str(model), folder, backend, device)
+    folder = own_folder(str(model))
     base = None if encoder is None else str(encoder)
     loaded = _load_foreign(str(model), base) if folder is None else _load_own(folder, base)
     loaded.tagger.to(choose_device(device)).eval()
@@ -191,6 +186,18 @@ def load_head(folder: Path, manifest: Manifest, tagset: TagSet) -> Head:
         raise ArtifactError(f"{folder}: {error}") from error
 
 
+def load_head_with_weights(folder: Path, manifest: Manifest, tagset: TagSet) -> Head:
+    """The head of a tagger's folder, ready to decode.
+
+    Raises:
+        ArtifactError: no head of that name is registered here, or its weights do not fit.
+    """
+    head: Any = load_head(folder, manifest, tagset)
+    if head.state_dict():
+        _load_state(head, folder / f"{manifest.decoder}.safetensors")
+    return cast("Head", head.eval())
+
+
 def assemble(
     folder: Path, manifest: Manifest, tagger: Tagger, tokenizer: Tokenizer, tagset: TagSet
 ) -> LoadedTagger:
@@ -212,22 +219,6 @@ def assemble(
     except ConfigError as error:
         raise ArtifactError(f"{folder}: {error}; the folder is damaged") from error
     return LoadedTagger(tagger, segmenter, tagset, manifest)
-
-
-def _load_exported(name: str, folder: Path | None, backend: Backend, device: str) -> LoadedTagger:
-    """A tagger whose logits an exported graph computes; the encoder itself is not read."""
-    if folder is None:
-        raise ArtifactError(
-            f"{name}: --backend {backend} needs a folder that nertune wrote and exported; "
-            "this one is not"
-        )
-    manifest = read_manifest(folder)
-    chosen = "cpu" if device == "auto" else str(choose_device(device))
-    emitter = open_graph(folder, manifest, backend, chosen)
-    tagset = TagSet(manifest.tags, manifest.scheme)
-    tokenizer = load_own_tokenizer(folder, manifest)
-    tagger = Tagger(emitter, load_head(folder, manifest, tagset)).eval()
-    return assemble(folder, manifest, tagger, tokenizer, tagset)
 
 
 def load_base(encoder: str, tagset: TagSet) -> Base:

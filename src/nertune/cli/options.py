@@ -19,7 +19,7 @@ from nertune.errors import ConfigError
 if TYPE_CHECKING:
     from nertune.data.formats import ReadOptions, WriteOptions
     from nertune.data.formats.values import Reading
-    from nertune.models.onnx import Backend
+    from nertune.models.graphs.onnx import Backend
     from nertune.types import Document
 
 __all__ = [

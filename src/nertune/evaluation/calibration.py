@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nertune.evaluation.reliability import calibration_error
 from nertune.labels.align import spans_to_entities
 from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.base import Head, Scores
+from nertune.models.heads.base import Head
 from nertune.models.heads.calibration import (
     Calibration,
     has_chain,
@@ -20,6 +20,7 @@ from nertune.models.heads.calibration import (
     sequence_log_odds,
     sigmoid,
 )
+from nertune.models.heads.decoder import Decoder, ScoreArrays
 from nertune.models.heads.decoding import log_partitions, sequence_scores
 from nertune.types import Document
 
@@ -79,7 +80,7 @@ class _Evidence:
 
 def fit_calibration(
     head: Head,
-    scores: Scores,
+    scores: ScoreArrays,
     documents: Sequence[Document],
     units: Sequence[Sequence[tuple[int, int]]],
 ) -> FittedCalibration | None:
@@ -140,7 +141,11 @@ _Cut: TypeAlias = tuple[Sequence[Sequence[tuple[int, int]]], Sequence[Sequence[T
 
 
 def _evidence(
-    calibration: Calibration, head: Head, scores: Scores, documents: Sequence[Document], cut: _Cut
+    calibration: Calibration,
+    head: Decoder,
+    scores: ScoreArrays,
+    documents: Sequence[Document],
+    cut: _Cut,
 ) -> _Evidence:
     units, spans = cut
     found = calibration.probabilities(head, scores, spans)
@@ -170,7 +175,7 @@ def _right(
 
 def _fit_temperature(
     head: Head,
-    scores: Scores,
+    scores: ScoreArrays,
     documents: Sequence[Document],
     units: Sequence[Sequence[tuple[int, int]]],
 ) -> float:
@@ -287,7 +292,7 @@ def _unpack(weights_F: Floats, steps: Sequence[str], names: Sequence[str]) -> di
 
 
 def _fit_sequences(
-    head: Head, scores: Scores, documents: Sequence[Document], cut: _Cut, temperature: float
+    head: Decoder, scores: ScoreArrays, documents: Sequence[Document], cut: _Cut, temperature: float
 ) -> dict[str, float]:
     """Slope and bias of the probability that a document's entities are right, all and no more."""
     units, spans = cut

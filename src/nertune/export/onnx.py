@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import nertune
+from nertune.artifacts.exported import graph_tagger
 from nertune.artifacts.graphs import EXPORT_FOLDER, EXPORTED, PARITY
 from nertune.artifacts.manifest import MANIFEST, Manifest, own_folder, parse_manifest, weight_hashes
 from nertune.data.corpus import Corpus, Reading, load_with
@@ -31,19 +32,15 @@ from nertune.export.parity import (
     micro_f1,
 )
 from nertune.inference.predictor import Predictor, load_model
-from nertune.models.graph_emitter import GraphEmitter
-from nertune.models.onnx import (
-    Backend,
-    OnnxEmitter,
-    list_layers,
-    quantize,
-    write_onnx,
-)
-from nertune.models.openvino import openvino_precision
-from nertune.models.processor import has_bf16_instructions, has_int8_instructions
-from nertune.models.tagger import Tagger
+from nertune.models.graphs.emitter import GraphEmitter
+from nertune.models.graphs.onnx import Backend, OnnxEmitter, list_layers, quantize
+from nertune.models.graphs.openvino import openvino_precision
+from nertune.models.graphs.processor import has_bf16_instructions, has_int8_instructions
+from nertune.models.graphs.tracing import write_onnx
 from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file
+from nertune.tokens.plain import is_plain
+from nertune.tokens.tokenizer import EncoderTokenizer
 
 __all__ = ["export"]
 
@@ -97,7 +94,7 @@ def export(
         )
     try:
         with _draft(folder) as draft:
-            exporter = _Exporter(predictor, corpus, draft, tolerance, rounds)
+            exporter = _Exporter(predictor, folder, manifest, corpus, draft, tolerance, rounds)
             report = exporter.run(int8=int8, openvino=openvino)
             report |= {"weights": weight_hashes(manifest)}
             write_json(draft / PARITY, report)
@@ -169,6 +166,7 @@ class _Exporter:
 
     Attributes:
         predictor: the tagger.
+        folder, manifest: of the tagger.
         corpus: labelled documents to compare on.
         draft: the folder that is written to.
         tolerance: points of micro-F1 that int8 and bfloat16 may lose.
@@ -176,6 +174,8 @@ class _Exporter:
     """
 
     predictor: Predictor
+    folder: Path
+    manifest: Manifest
     corpus: Corpus
     draft: Path
     tolerance: float
@@ -192,6 +192,7 @@ class _Exporter:
                         "int8_instructions": has_int8_instructions(),
                         "bf16_instructions": has_bf16_instructions(), "versions": _versions()},
             "files": {},
+            "plain_tokenizer": self._is_plain(),
             "torch": {"f1": micro_f1(self.predictor, corpus)},
         }  # fmt: skip
         exact, report["onnx"] = self._export_exact()
@@ -214,6 +215,10 @@ class _Exporter:
         report["fastest"] = max(speeds, key=lambda name: speeds[name])
         return report
 
+    def _is_plain(self) -> bool:
+        tokenizer = self.predictor.segmenter.tokenizer
+        return isinstance(tokenizer, EncoderTokenizer) and is_plain(self.folder, tokenizer)
+
     def _graph(self, backend: Backend) -> Path:
         return self.draft / EXPORTED[backend]
 
@@ -226,7 +231,7 @@ class _Exporter:
         documents = self.corpus.documents
         texts = [*documents, *cut_all_lengths(self.predictor, documents)]
         try:
-            exact = _with_graph(self.predictor, OnnxEmitter(graph))
+            exact = self._with_graph(OnnxEmitter(graph))
             agreement = compare_entities(self.predictor, exact, texts)
             found |= {"f1": micro_f1(exact, self.corpus), "agreement": asdict(agreement)}
         except (ModelError, ValueError) as error:  # it cannot compute some lengths, or gives NaN
@@ -299,7 +304,7 @@ class _Exporter:
         target = self._graph("onnx-int8")
         nodes = [node for own in left_out.values() for node in own]
         quantize(self._graph("onnx"), target, leave_out=nodes)
-        small = _with_graph(self.predictor, OnnxEmitter(target, quantized=True))
+        small = self._with_graph(OnnxEmitter(target, quantized=True))
         names = [f"layer {layer}" if layer else "what is in no layer" for layer in left_out]
         without = f" without {', '.join(names)}" if names else ""
         found = self._measure("onnx-int8", f"int8{without}", small, (exact, f1_exact))
@@ -335,13 +340,13 @@ class _Exporter:
 
     def _try_openvino(self, exact: Predictor) -> tuple[Predictor | None, dict[str, Any]]:
         """OpenVINO on the float32 graph, if that is good enough and faster."""
-        from nertune.models.openvino import OpenVinoEmitter
+        from nertune.models.graphs.openvino import OpenVinoEmitter
 
         found: dict[str, Any] = {"bytes": self._graph("openvino").stat().st_size}
         try:
             emitter = OpenVinoEmitter(self._graph("openvino"))
             found["precision"] = emitter.precision
-            rounded = _with_graph(self.predictor, emitter)
+            rounded = self._with_graph(emitter)
             f1_exact = self._f1_to_lose(exact)
             found |= self._measure(
                 "openvino", f"OpenVINO in {emitter.precision}", rounded, (exact, f1_exact)
@@ -370,22 +375,22 @@ class _Exporter:
         for layer in layers:
             others = [node for other, nodes in layers.items() if other != layer for node in nodes]
             quantize(self._graph("onnx"), trial, leave_out=others)
-            _, found = _with_graph(exact, OnnxEmitter(trial, quantized=True)).emissions(some)
+            _, found = self._with_graph(OnnxEmitter(trial, quantized=True)).emissions(some)
             squares = [float(((a - b) ** 2).sum()) for a, b in zip(expected, found, strict=True)]
             change[layer] = sum(squares)
         trial.unlink(missing_ok=True)
         return sorted(change, key=lambda layer: -change[layer])
 
-
-def _with_graph(predictor: Predictor, emitter: GraphEmitter) -> Predictor:
-    tagger = Tagger(emitter, predictor.tagger.head)
-    return Predictor(
-        tagger.eval(),
-        predictor.segmenter,
-        predictor.tagset,
-        batch_tokens=predictor.batch_tokens,
-        calibration=predictor.calibration,
-    )
+    def _with_graph(self, emitter: GraphEmitter) -> Predictor:
+        """The tagger as it will be loaded, with a graph that is not in its folder yet."""
+        predictor = self.predictor
+        return Predictor(
+            graph_tagger(emitter, self.folder, self.manifest, predictor.tagset),
+            predictor.segmenter,
+            predictor.tagset,
+            batch_tokens=predictor.batch_tokens,
+            calibration=predictor.calibration,
+        )
 
 
 def _versions() -> dict[str, str]:

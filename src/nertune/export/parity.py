@@ -15,7 +15,7 @@ from nertune.data.corpus import Corpus
 from nertune.evaluation.metrics import score
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
-from nertune.models.onnx import Backend
+from nertune.models.graphs.onnx import Backend
 from nertune.types import Document
 
 __all__ = ["Agreement", "compare_entities", "cut_all_lengths", "measure_speeds", "micro_f1"]
@@ -68,11 +68,11 @@ def compare_entities(one: Predictor, other: Predictor, documents: Sequence[Docum
     """What two taggers with the same tags find in documents."""
     encodings, logits = one.emissions(documents)
     _, others = other.emissions(documents)
-    found = one.tagger.head.spans(logits)
-    found_by_other = other.tagger.head.spans(others)
+    found = one.head.spans(logits)
+    found_by_other = other.head.spans(others)
     union = [sorted({*a, *b}) for a, b in zip(found, found_by_other, strict=True)]
-    chances = one.tagger.head.probabilities(logits, union)
-    chances_of_other = other.tagger.head.probabilities(others, union)
+    chances = one.head.probabilities(logits, union)
+    chances_of_other = other.head.probabilities(others, union)
     equal = differing = 0
     largest = 0.0
     pairs = zip(logits, others, strict=True)

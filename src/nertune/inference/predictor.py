@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from nertune.artifacts.extended import find_parts
+from nertune.artifacts.exported import LoadedGraph, load_exported
 from nertune.artifacts.graphs import resolve_backend
-from nertune.artifacts.load import load_tagger
 from nertune.artifacts.manifest import MANIFEST, Manifest, agreed_reading, own_folder
 from nertune.artifacts.parts import Overlap, parse_extended
 from nertune.data.corpus import Reading
@@ -23,29 +23,62 @@ from nertune.errors import ConfigError, ModelError, NotFiniteError
 from nertune.inference.combination import combine_answers
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.base import decode
+from nertune.models.graphs.onnx import AnyBackend, Backend
+from nertune.models.graphs.tagger import GraphTagger
 from nertune.models.heads.calibration import Calibration, has_chain
-from nertune.models.onnx import AnyBackend
-from nertune.models.tagger import Tagger
-from nertune.tokens.batching import collate, sorted_batches
+from nertune.models.heads.decoder import Decoder, decode
+from nertune.tokens.grouping import sorted_batches
 from nertune.tokens.tokenizer import Encoding
 from nertune.tokens.units import cut_units
 from nertune.tokens.windows import Segmenter, Window
 from nertune.types import Document, Scope
 
-__all__ = ["Predictor", "fast_batch_tokens", "load_model"]
+__all__ = ["Computer", "Predictor", "load_model"]
 
+if TYPE_CHECKING:
+    from nertune.artifacts.load import LoadedTagger
+    from nertune.models.tagger import Tagger
+
+_Scores: TypeAlias = list[NDArray[np.float32]]
 _LOG = logging.getLogger("nertune")
 
 _MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
 
 
+class Computer(Protocol):
+    """What gives the scores of windows: `models.tagger.Tagger`, or a graph without PyTorch."""
+
+    @property
+    def head(self) -> Decoder:
+        """Reads entities from the scores."""
+        ...
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens in a batch that are fast."""
+        ...
+
+    def predicting(self) -> AbstractContextManager[None]:
+        """While windows are computed."""
+        ...
+
+    def emit_windows(self, windows: Sequence[Window], *, pad_id: int) -> list[NDArray[np.float32]]:
+        """The `[U, K]` scores of each window's owned units."""
+        ...
+
+    def emit_batches(
+        self, emit: Callable[[list[int]], _Scores], items: list[list[int]]
+    ) -> Iterable[_Scores]:
+        """Call `emit` on every batch, in order; beside each other where that is faster."""
+        ...
+
+
 class Predictor:
     """Tags texts.
 
     Args:
-        tagger: the model; its device is where it computes.
+        computer: the model, a `Tagger` or what was exported; its device is where it computes.
         segmenter: how it reads text.
         tagset: its tags.
         batch_tokens: padded tokens in a batch, at most; `None` takes what is fast on the device. A
@@ -54,8 +87,8 @@ class Predictor:
 
     Attributes:
         parts: of an extended model (`nertune extend`), a predictor for each part, the oldest first;
-            empty for any other. Such a model has several taggers, so `tagger`, `segmenter`,
-            `tagset` and `emissions` raise `ModelError`; each part has its own.
+            empty for any other. Such a model has several, so `computer`, `tagger`, `head`,
+            `segmenter`, `tagset` and `emissions` raise `ModelError`; each part has its own.
 
     Example:
         >>> predictor = Predictor.load("runs/lora/model")                     # doctest: +SKIP
@@ -66,14 +99,14 @@ class Predictor:
 
     def __init__(
         self,
-        tagger: Tagger,
+        computer: Computer,
         segmenter: Segmenter,
         tagset: TagSet,
         *,
         batch_tokens: int | None = None,
         calibration: Calibration | None = None,
     ):
-        self._only: tuple[Tagger, Segmenter, TagSet] | None = (tagger, segmenter, tagset)
+        self._only: tuple[Computer, Segmenter, TagSet] | None = (computer, segmenter, tagset)
         self.batch_tokens = batch_tokens
         self.calibration = calibration or Calibration()
         self.manifest: Manifest | None = None
@@ -117,13 +150,13 @@ class Predictor:
             parts: at least two; each finds labels that no other finds.
             overlaps: for each part but the first, see `inference.combination`.
         """
-        combined = cls(parts[0].tagger, parts[0].segmenter, parts[0].tagset)
+        combined = cls(parts[0].computer, parts[0].segmenter, parts[0].tagset)
         combined._only = None
         combined.parts = tuple(parts)
         combined._overlaps = tuple(overlaps)
         return combined
 
-    def _alone(self) -> tuple[Tagger, Segmenter, TagSet]:
+    def _alone(self) -> tuple[Computer, Segmenter, TagSet]:
         if self._only is None:
             found = "; ".join(", ".join(part.labels) for part in self.parts)
             raise ModelError(
@@ -134,9 +167,29 @@ class Predictor:
         return self._only
 
     @property
-    def tagger(self) -> Tagger:
-        """The model."""
+    def computer(self) -> Computer:
+        """What computes."""
         return self._alone()[0]
+
+    @property
+    def tagger(self) -> Tagger:
+        """The PyTorch model.
+
+        Raises:
+            ModelError: there is none: it was exported, or it has several parts.
+        """
+        computer = self._alone()[0]
+        if isinstance(computer, GraphTagger):
+            raise ModelError(
+                "an exported graph is no PyTorch model, which is asked for here: load the model "
+                "with the backend torch"
+            )
+        return cast("Tagger", computer)
+
+    @property
+    def head(self) -> Decoder:
+        """Reads entities from the scores that `emissions` gives."""
+        return self.computer.head
 
     @property
     def segmenter(self) -> Segmenter:
@@ -205,16 +258,16 @@ class Predictor:
                 "an extended model has no probability of a whole document, but one of each part, "
                 "so it cannot abstain; --min-score drops single entities"
             )
-        if not has_chain(self.tagger.head):
+        if not has_chain(self.head):
             raise ConfigError(
-                f"a model with the head {type(self.tagger.head).__name__} gives no probability of "
+                f"a model with the head {type(self.head).__name__} gives no probability of "
                 "a whole document, so it cannot abstain; --min-score drops single entities"
             )
         iterator = iter(documents)
         while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
             encodings, scores = self.emissions(chunk)
             tagged = self._decode(chunk, encodings, scores, with_scores=True)
-            sure = self.calibration.confidences(self.tagger.head, scores)
+            sure = self.calibration.confidences(self.head, scores)
             for document, found in zip(tagged, sure, strict=True):
                 yield _answer(document, found, confidence)
 
@@ -325,7 +378,7 @@ class Predictor:
     ) -> list[Document]:
         try:
             decoded = decode(
-                self.tagger.head,
+                self.head,
                 emissions,
                 with_scores=with_scores,
                 probabilities=self.calibration.probabilities,
@@ -346,27 +399,21 @@ class Predictor:
 
     def _emit(self, num_documents: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The `[U, K]` scores of each document, its windows put one behind the other."""
-        device = self.tagger.device
         pad_id = self.segmenter.tokenizer.pad_id
+        computer = self.computer
 
         def emit(chosen: list[int]) -> list[NDArray[np.float32]]:
-            batch = collate([windows[i] for i in chosen], pad_id=pad_id)
-            return self.tagger.emit(batch if device.type == "cpu" else batch.to(device))
+            return computer.emit_windows([windows[i] for i in chosen], pad_id=pad_id)
 
-        was_training = self.tagger.training
-        if was_training:
-            self.tagger.eval()
         parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
         lengths = [len(window.piece_ids) for window in windows]
-        own = getattr(self.tagger.emitter, "batch_tokens", None)
-        budget = self.batch_tokens or own or fast_batch_tokens(device)
+        budget = self.batch_tokens or computer.batch_tokens
         # The longest first: what is computed beside each other then ends at about the same time.
         batches = sorted_batches(lengths, budget_tokens=budget)[::-1]
-        for chosen, found in zip(batches, self.tagger.emit_batches(emit, batches), strict=True):
-            for i, scores_UK in zip(chosen, found, strict=True):
-                parts[i] = scores_UK
-        if was_training:
-            self.tagger.train()
+        with computer.predicting():
+            for chosen, found in zip(batches, computer.emit_batches(emit, batches), strict=True):
+                for i, scores_UK in zip(chosen, found, strict=True):
+                    parts[i] = scores_UK
         by_document: list[list[NDArray[np.float32]]] = [[] for _ in range(num_documents)]
         for window, scores_UK in zip(windows, parts, strict=True):
             by_document[window.document].append(scores_UK)
@@ -383,9 +430,19 @@ def _answer(document: Document, found: float, wanted: float) -> Document:
     return replace(document, entities=(), meta=meta, scope=Scope(complete=False))
 
 
-def fast_batch_tokens(device: torch.device) -> int:
-    """Padded tokens in a batch, as measured with encoders of 4 × 320 to 12 × 768."""
-    return max(512, 256 * torch.get_num_threads()) if device.type == "cpu" else 8192
+def _load(
+    model: str | Path,
+    folder: Path | None,
+    backend: Backend,
+    device: str,
+    merge: bool,
+    encoder: str | Path | None,
+) -> LoadedTagger | LoadedGraph:
+    if backend != "torch":
+        return load_exported(str(model), folder, backend, device=device)
+    from nertune.artifacts.load import load_tagger
+
+    return load_tagger(model, device=device, merge=merge, encoder=encoder)
 
 
 def load_model(
@@ -407,13 +464,15 @@ def load_model(
     backend = choice.backend
     folder = own_folder(str(model), graphs=backend != "torch")
     if folder is not None and (extended := parse_extended(folder / MANIFEST)) is not None:
+        from nertune.artifacts.extended import find_parts
+
         parts = find_parts(folder)
         found = [
             load_model(place, device=device, backend=backend, merge=merge, encoder=base)
             for place, base in zip(parts.folders, parts.encoders(encoder), strict=True)
         ]
         return Predictor.combine(found, extended.overlaps)
-    loaded = load_tagger(model, device=device, backend=backend, merge=merge, encoder=encoder)
+    loaded = _load(model, folder, backend, device, merge, encoder)
     manifest = loaded.manifest
     calibration = None if manifest is None else manifest.calibration
     predictor = Predictor(loaded.tagger, loaded.segmenter, loaded.tagset, calibration=calibration)

@@ -25,7 +25,7 @@ from nertune.models.peft.tuning import add_lora, freeze_encoder, train_biases, t
 from nertune.models.tagger import Tagger
 from nertune.tokens.tokenizer import CharTokenizer, EncoderTokenizer, Tokenizer, load_tokenizer
 from nertune.tokens.units import Unit
-from nertune.tokens.windows import Segmenter
+from nertune.tokens.windows import Segmenter, open_segmenter
 from nertune.types import Document
 
 __all__ = [
@@ -147,12 +147,4 @@ def build_segmenter(
             )
         stated = tokenizer.max_pieces if isinstance(tokenizer, EncoderTokenizer) else None
         limit = min(positions, stated or positions, LONGEST_DEFAULT_WINDOW)
-    longest = max_pieces or limit
-    room = longest - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids)
-    shared = room // 4 if stride < 0 else stride
-    if room < 1 or shared >= room:
-        raise ConfigError(
-            f"model.max_pieces = {longest} with model.stride = {shared} leaves no room: each "
-            f"window holds {max(room, 0)} tokens besides the special ones"
-        )
-    return Segmenter(tokenizer, unit, max_pieces=longest, stride=shared)
+    return open_segmenter(tokenizer, unit, longest=max_pieces or limit, stride=stride)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nertune.labels.align import IGNORED, UNKNOWN
+from nertune.models.device import fast_batch_tokens
 from nertune.models.heads.base import Head
 from nertune.models.heads.entity_ratio import EntityRatio
 from nertune.models.heads.softmax import soft_cross_entropy, unit_loss
-from nertune.tokens.batching import Batch, SoftBatch
+from nertune.tokens.batching import Batch, SoftBatch, collate
+from nertune.tokens.windows import Window
 
 __all__ = ["Tagger", "pick_units"]
 
@@ -42,7 +45,7 @@ class Tagger(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; an exported one takes its batches from the CPU."""
+        """Where it computes."""
         first = next(self.emitter.parameters(), None)
         return torch.device("cpu") if first is None else first.device
 
@@ -122,12 +125,33 @@ class Tagger(nn.Module):
         array_BUK = scores_BUK.cpu().numpy()
         return [row_UK[:length] for row_UK, length in zip(array_BUK, lengths, strict=True)]
 
+    def emit_windows(self, windows: Sequence[Window], *, pad_id: int) -> list[NDArray[np.float32]]:
+        """The `[U, K]` scores of each window's owned units."""
+        batch = collate(windows, pad_id=pad_id)
+        return self.emit(batch if self.device.type == "cpu" else batch.to(self.device))
+
     def emit_batches(
         self, emit: Callable[[_Item], _Result], items: list[_Item]
     ) -> Iterable[_Result]:
-        """Call `emit` on every item, in order; beside each other where the emitter can do that."""
-        side_by_side = getattr(self.emitter, "map_batches", None)
-        return map(emit, items) if side_by_side is None else side_by_side(emit, items)
+        """Call `emit` on every item, in order."""
+        return map(emit, items)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens in a batch that are fast."""
+        return fast_batch_tokens(self.device)
+
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Without dropout; afterwards it trains again, if it did."""
+        was_training = self.training
+        if was_training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if was_training:
+                self.train()
 
 
 def pick_units(emissions_BLK: Tensor, positions_BU: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from nertune.scale.table import entities_type, entity_rows
 from nertune.types import Document
 
 if TYPE_CHECKING:
-    from nertune.models.onnx import Backend
+    from nertune.models.graphs.onnx import Backend
 
 __all__ = ["RayTagger"]
 
@@ -54,11 +54,10 @@ class RayTagger:
         min_score: float = 0.0,
         threads: int = 1,
     ):
-        import torch
-
         from nertune.inference.predictor import Predictor
+        from nertune.models.graphs.threads import set_num_threads
 
-        torch.set_num_threads(threads)
+        set_num_threads(threads)
         self._predictor = Predictor.load(
             model, device=device, backend=cast("Backend", backend), encoder=encoder
         )

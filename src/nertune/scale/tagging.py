@@ -11,12 +11,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from nertune.data.formats.base import Fitted, WriteOptions
 from nertune.data.formats.registry import find_format
 from nertune.errors import NertuneError
 from nertune.inference.predictor import Predictor
+from nertune.models.graphs.threads import set_num_threads
 from nertune.scale.table import to_table
 from nertune.scale.tasks import Reject, Tagged, Tagging
 from nertune.tokens.units import cut_units
@@ -39,7 +38,7 @@ class ChunkTagger:
     """
 
     def __init__(self, tagging: Tagging):
-        torch.set_num_threads(tagging.threads)  # first: a graph is opened for so many
+        set_num_threads(tagging.threads)  # first: a graph is opened for so many
         self._tagging = tagging
         self._predictor = Predictor.load(
             tagging.model, device=tagging.device, backend=tagging.backend, encoder=tagging.encoder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nertune.types import Document
 
 if TYPE_CHECKING:
-    from nertune.models.onnx import Backend
+    from nertune.models.graphs.onnx import Backend
 
 __all__ = ["OutputFormat", "Reject", "Tagged", "Tagging", "join_tagged", "pack_documents",
            "unpack_documents"]  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nertune.errors import ConfigError, MissingDependencyError
-from nertune.models.onnx import Backend
+from nertune.models.graphs.onnx import Backend
 from nertune.serving.access import log_json
 from nertune.serving.engine import Engine
 from nertune.serving.gate import Keys

@@ -1,4 +1,4 @@
-"""Batches by token budget, from length buckets that stay random enough.
+"""Windows as the tensors of a batch.
 
 Tensors are named by their axes: B windows, L tokens, U units.
 """
@@ -7,26 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nertune.labels.align import IGNORED, UNKNOWN
+from nertune.tokens.padding import pad_rows, pad_windows
 from nertune.tokens.windows import Window
 
-__all__ = [
-    "Batch",
-    "SoftBatch",
-    "WindowBatches",
-    "collate",
-    "epoch_batches",
-    "sorted_batches",
-]
-
-_POOL_BATCHES = 32  # windows are sorted by length within pools of about so many batches
+__all__ = ["Batch", "SoftBatch", "collate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,35 +125,23 @@ def collate(
         continuation: what a unit's later tokens learn, by what its first does
             (`align.continuation_ids`, `AllowedTags.continuations`); gives `piece_tags_BL`.
     """
-    piece_ids_BL = _pad([w.piece_ids for w in windows], pad_id)
-    attention_BL = _pad([[1] * len(w.piece_ids) for w in windows], 0)
-    positions_BU = _pad([w.positions for w in windows], 0)
-    mask_BU = _pad([[1] * w.num_units for w in windows], 0).bool()
-    tags_BU = None if tags is None else _pad(tags, IGNORED)
+    padded = pad_windows(windows, pad_id=pad_id)
     piece_tags_BL = None
     if tags is not None and continuation is not None:
         rows = [
             _spread(window, row, continuation) for window, row in zip(windows, tags, strict=True)
         ]
-        piece_tags_BL = _pad(rows, IGNORED)
+        piece_tags_BL = torch.from_numpy(pad_rows(rows, IGNORED))
     return Batch(
-        piece_ids_BL=piece_ids_BL,
-        attention_BL=attention_BL,
-        positions_BU=positions_BU,
-        mask_BU=mask_BU,
+        piece_ids_BL=torch.from_numpy(padded.piece_ids_BL),
+        attention_BL=torch.from_numpy(padded.attention_BL),
+        positions_BU=torch.from_numpy(padded.positions_BU),
+        mask_BU=torch.from_numpy(padded.mask_BU),
         first_B=torch.tensor([w.is_first for w in windows]),
         last_B=torch.tensor([w.is_last for w in windows]),
-        tags_BU=tags_BU,
+        tags_BU=None if tags is None else torch.from_numpy(pad_rows(tags, IGNORED)),
         piece_tags_BL=piece_tags_BL,
     )
-
-
-def _pad(rows: Sequence[Sequence[Any]], value: int) -> Tensor:
-    width = max(map(len, rows))
-    padded = np.full((len(rows), width, *np.shape(rows[0])[1:]), value, dtype=np.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return torch.from_numpy(padded)
 
 
 def _spread(
@@ -176,85 +154,3 @@ def _spread(
         if tag != UNKNOWN:
             row[start:end] = [tag] + [continuation[tag]] * (end - start - 1)
     return row
-
-
-class WindowBatches(Sequence[list[int]]):
-    """Batches of window indices in some bytes each: there may be millions of windows.
-
-    Args:
-        windows_N: int32, those of all batches, one behind the other.
-        ends: where each batch ends.
-        order: of the batches.
-    """
-
-    def __init__(self, windows_N: NDArray[np.int32], ends: Sequence[int], order: Sequence[int]):
-        self._windows_N = windows_N
-        self._ends = np.asarray([0, *ends], dtype=np.int64)
-        self._order = np.asarray(order, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, index: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[int]]: ...
-    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        batch = self._order[index]
-        found: list[int] = self._windows_N[self._ends[batch] : self._ends[batch + 1]].tolist()
-        return found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def epoch_batches(
-    lengths: Sequence[int], *, budget_tokens: int, seed: int, epoch: int
-) -> WindowBatches:
-    """One epoch's batches of window indices: shuffled, bucketed by length, shuffled again.
-
-    The order depends on nothing but the arguments, so a resumed run sees the same batches.
-
-    Args:
-        lengths: tokens of each window.
-        budget_tokens: the padded size of a batch, in tokens, at most; a single window may be
-            longer.
-        seed, epoch: seed the order.
-    """
-    order_N = np.random.default_rng([seed, epoch]).permutation(len(lengths))
-    mean_length = max(1.0, float(np.mean(lengths))) if len(lengths) else 1.0
-    pool_size = max(1, int(_POOL_BATCHES * budget_tokens / mean_length))
-    windows_N = np.empty(len(order_N), dtype=np.int32)
-    ends: list[int] = []
-    for start in range(0, len(order_N), pool_size):
-        pool = sorted(order_N[start : start + pool_size].tolist(), key=lambda i: lengths[i])
-        windows_N[start : start + len(pool)] = pool
-        begin = start
-        for batch in _fill(pool, lengths, budget_tokens):
-            begin += len(batch)
-            ends.append(begin)
-    order = list(range(len(ends)))
-    np.random.default_rng([seed, epoch, 1]).shuffle(order)
-    return WindowBatches(windows_N, ends, order)
-
-
-def sorted_batches(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int]]:
-    """Batches for prediction: by length, nothing random."""
-    return _fill(sorted(range(len(lengths)), key=lambda i: lengths[i]), lengths, budget_tokens)
-
-
-def _fill(order: Sequence[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
-    batches: list[list[int]] = []
-    longest = 0
-    for i in order:
-        longest = max(longest, lengths[i])
-        if batches and (len(batches[-1]) + 1) * longest <= budget_tokens:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-            longest = lengths[i]
-    return batches

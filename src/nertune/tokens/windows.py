@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from nertune.errors import ConfigError
 from nertune.tokens.tokenizer import Encoding, Tokenizer, encode_document
 from nertune.tokens.units import Unit
 from nertune.types import Document
 
-__all__ = ["Segmenter", "Window", "cut_windows"]
+__all__ = ["Segmenter", "Window", "cut_windows", "open_segmenter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +145,25 @@ class Segmenter:
             document=index,
         )
         return encoding, windows
+
+
+def open_segmenter(tokenizer: Tokenizer, unit: Unit, *, longest: int, stride: int) -> Segmenter:
+    """How a model reads text with windows of a length.
+
+    Args:
+        tokenizer: units to tokens.
+        unit: what is labelled.
+        longest: tokens of a window, special ones counted.
+        stride: tokens that neighbouring windows share; below 0: a quarter of a window.
+
+    Raises:
+        ConfigError: a window has no room for text, or no more than the stride.
+    """
+    room = longest - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids)
+    shared = room // 4 if stride < 0 else stride
+    if room < 1 or shared >= room:
+        raise ConfigError(
+            f"model.max_pieces = {longest} with model.stride = {shared} leaves no room: each "
+            f"window holds {max(room, 0)} tokens besides the special ones"
+        )
+    return Segmenter(tokenizer, unit, max_pieces=longest, stride=shared)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from nertune.labels.align import UNKNOWN
-from nertune.tokens.batching import Batch, collate, epoch_batches
+from nertune.tokens.batching import Batch, collate
+from nertune.tokens.grouping import epoch_batches
 from nertune.tokens.windows import Window
 from nertune.training.examples import Examples
 from nertune.training.noise import TokenNoise
@@ -137,7 +138,7 @@ def order_of_epoch(
     num_batches: int = 0,
     sizes: list[int] | None = None,
 ) -> Sequence[list[int]]:
-    """The batches of an epoch; see `tokens.batching.epoch_batches`.
+    """The batches of an epoch; see `tokens.grouping.epoch_batches`.
 
     Args:
         lengths, budget_tokens, seed, epoch: as there.

@@ -15,7 +15,7 @@ from helpers.tiny import SENTENCES, session_folder, tiny_bert
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
-from nertune.models.heads.base import decode
+from nertune.models.heads.decoder import decode
 from nertune.tokens.batching import collate
 from nertune.types import Document
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.base import SequenceHead, decode
+from nertune.models.heads.base import SequenceHead
+from nertune.models.heads.decoder import decode
 from nertune.models.heads.decoding import Chain, log_partitions, span_probabilities, viterbi
 
 

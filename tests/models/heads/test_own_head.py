@@ -28,7 +28,8 @@ from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_tagger
 from nertune.models.heads import base
-from nertune.models.heads.base import Head, Scores, Targets, build_head, register_head
+from nertune.models.heads.base import Head, Targets, build_head, register_head
+from nertune.models.heads.decoder import ScoreArrays
 from nertune.models.heads.transfer import read_head_weights
 from nertune.types import Document, Entity
 
@@ -71,7 +72,7 @@ class LayeredHead(nn.Module, Head):
         """Log-probabilities of the tags, each on its own."""
         return functional.logsigmoid(logits_BUK.float() + self.bias_K)
 
-    def spans(self, scores: Scores) -> list[list[TokenSpan]]:
+    def spans(self, scores: ScoreArrays) -> list[list[TokenSpan]]:
         """For each label where its `B-` is likelier than not, and on while its `I-` is."""
         return [sorted(self._find(np.exp(scores_UK) > 0.5)) for scores_UK in scores]
 
@@ -85,7 +86,7 @@ class LayeredHead(nn.Module, Head):
                 yield TokenSpan(int(first), last, label)
 
     def probabilities(
-        self, scores: Scores, spans: Sequence[Sequence[TokenSpan]]
+        self, scores: ScoreArrays, spans: Sequence[Sequence[TokenSpan]]
     ) -> list[list[float]]:
         """That of the span's tags, as if they were independent."""
         return [

@@ -19,11 +19,12 @@ from nertune.inference.mixed.encoder import MixedEncoder
 from nertune.inference.mixed.models import Mixed, Own
 from nertune.inference.mixed.slots import Held, Slots
 from nertune.inference.mixed.stacks import Rows, Segment
-from nertune.inference.predictor import fast_batch_tokens
 from nertune.labels.align import spans_to_entities
-from nertune.models.heads.base import decode
+from nertune.models.device import fast_batch_tokens
+from nertune.models.heads.decoder import decode
 from nertune.models.tagger import pick_units
-from nertune.tokens.batching import collate, sorted_batches
+from nertune.tokens.batching import collate
+from nertune.tokens.grouping import sorted_batches
 from nertune.tokens.tokenizer import Encoding
 from nertune.tokens.windows import Window
 from nertune.types import Document

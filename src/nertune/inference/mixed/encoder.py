@@ -26,8 +26,8 @@ from nertune.inference.mixed.stacks import Rows
 from nertune.labels.tagset import TagSet
 from nertune.models.build import LONGEST_DEFAULT_WINDOW
 from nertune.models.encoder import EncoderEmitter, load_encoder, position_limit
+from nertune.models.graphs.onnx import Backend
 from nertune.models.heads.transfer import find_classifier
-from nertune.models.onnx import Backend
 from nertune.models.weights import name_some
 
 __all__ = ["MIXED_BACKENDS", "MixedEncoder"]

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from nertune.errors import ArtifactError
 from nertune.inference.mixed.adapters import Adapter
 from nertune.inference.mixed.stacks import NO_ADAPTER, Pair, Rows, Segment, Stacks
-from nertune.models.onnx import open_session, trace_onnx
-from nertune.models.quantization import quantize_rows
+from nertune.models.graphs.onnx import open_session
+from nertune.models.graphs.quantization import quantize_rows
+from nertune.models.graphs.tracing import trace_onnx
 
 __all__ = ["EncoderGraph", "GraphParity", "TracedRows"]
 

@@ -35,9 +35,9 @@ from nertune.inference.mixed.encoder import MixedEncoder
 from nertune.inference.predictor import Predictor, load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.encoder import EncoderEmitter, refuse_missing_embeddings
+from nertune.models.graphs.onnx import Backend
 from nertune.models.heads.base import Head
 from nertune.models.heads.calibration import Calibration
-from nertune.models.onnx import Backend
 from nertune.models.peft.tuning import head_names
 from nertune.models.tagger import Tagger
 from nertune.models.weights import name_some

@@ -15,7 +15,7 @@ from nertune.inference.mixed.cuts import Cuts
 from nertune.inference.mixed.models import Joined, Mixed, Model, Own, Reader, ServedModel
 from nertune.inference.mixed.slots import OwnModels, Slots
 from nertune.models.device import choose_device
-from nertune.models.onnx import Backend
+from nertune.models.graphs.onnx import Backend
 from nertune.types import Document
 
 __all__ = ["MultiPredictor"]

@@ -19,19 +19,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nertune.config.heads import HEAD_ENTRY_POINTS, HEAD_NAMES
 from nertune.errors import ConfigError
 from nertune.labels.align import UNKNOWN, LostEntity, align_entities
-from nertune.labels.schemes import TokenSpan
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.allowed import AllowedTags
-from nertune.models.heads.decoding import Chain, span_probabilities, viterbi
+from nertune.models.heads.decoder import Decoder, SequenceDecoder
 from nertune.tokens.batching import SoftBatch
 from nertune.types import Document
 
@@ -40,17 +37,13 @@ __all__ = [
     "KeptTags",
     "SequenceHead",
     "SoftHead",
-    "SpanProbabilities",
     "Targets",
     "build_head",
-    "decode",
     "find_misfits",
     "register_head",
     "soft_head",
 ]
 
-Scores: TypeAlias = Sequence[NDArray[np.floating]]
-"""One `[U, K]` array a document, as `Head.scores` gives them; U may be 0."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MOST_NAMED = 8
 
@@ -99,17 +92,16 @@ def _shorten(tags: list[str]) -> str:
     return ", ".join(tags[:_MOST_NAMED]) + more
 
 
-class Head(Protocol):
-    """Logits to entities. An implementation is an `nn.Module` too; it may have weights of its own.
+class Head(Decoder, Protocol):
+    """A decoder with the loss that trains it.
 
-    The weights are saved in `<name>.safetensors` beside those of the encoder.
+    An implementation is an `nn.Module` too; it may have weights of its own. The weights are saved
+    in `<name>.safetensors` beside those of the encoder.
 
     Attributes:
-        tagset: the K tags that the classifier's outputs stand for.
         rate_group: whose learning rate its own weights have, `"head"` or `"crf"`.
     """
 
-    tagset: TagSet
     rate_group: str = "head"
 
     @abstractmethod
@@ -146,22 +138,6 @@ class Head(Protocol):
     @abstractmethod
     def scores(self, logits_BUK: Tensor) -> Tensor:
         """What `spans` and `probabilities` take, in nats, float32 `[B, U, K]`."""
-        ...
-
-    @abstractmethod
-    def spans(self, scores: Scores) -> list[list[TokenSpan]]:
-        """The entities of each document, in units.
-
-        Raises:
-            ValueError: a score is NaN or infinite.
-        """
-        ...
-
-    @abstractmethod
-    def probabilities(
-        self, scores: Scores, spans: Sequence[Sequence[TokenSpan]]
-    ) -> list[list[float]]:
-        """The probability in [0, 1] of each span, whether `spans` found it or not."""
         ...
 
     def keep(self, old: Mapping[str, Tensor], kept: KeptTags) -> str:
@@ -225,7 +201,7 @@ def soft_head(head: Head) -> SoftHead:
     return cast("SoftHead", head)
 
 
-class SequenceHead(Head, Protocol):
+class SequenceHead(SequenceDecoder, Head, Protocol):
     """A head under which an entity is a run of tags in a legal sequence: softmax, CRF.
 
     Attributes:
@@ -236,11 +212,6 @@ class SequenceHead(Head, Protocol):
     """
 
     allowed: AllowedTags | None = None
-
-    @abstractmethod
-    def chain(self) -> Chain:
-        """The scores between tags."""
-        ...
 
     def targets(self, document: Document, units: Sequence[tuple[int, int]]) -> Targets:
         """The id of each unit's tag; of overlapping entities the longer, then the earlier.
@@ -254,28 +225,6 @@ class SequenceHead(Head, Protocol):
             for unit, unmarked in alignment.unmarked.items():
                 ids[unit] = self.allowed.find(unmarked)
         return Targets(ids, alignment.lost, alignment.trimmed)
-
-    def spans(self, scores: Scores) -> list[list[TokenSpan]]:
-        """The entities under the most probable legal tag sequence (`decoding.viterbi`)."""
-        return [self.tagset.decode(ids) for ids in viterbi(scores, self.chain())]
-
-    def probabilities(
-        self,
-        scores: Scores,
-        spans: Sequence[Sequence[TokenSpan]],
-        *,
-        temperature: float = 1.0,
-    ) -> list[list[float]]:
-        """That of all legal sequences which hold the entity (`decoding.span_probabilities`).
-
-        Args:
-            scores: one `[U, K]` array a document.
-            spans: in units, of each document.
-            temperature: divides all scores, those between tags too.
-        """
-        if temperature != 1.0:
-            scores = [scores_UK / temperature for scores_UK in scores]
-        return span_probabilities(scores, spans, self.chain().tempered(temperature))
 
 
 def find_misfits(
@@ -296,38 +245,6 @@ def find_misfits(
         lost += found.lost
         trimmed += found.trimmed
     return lost, trimmed
-
-
-SpanProbabilities: TypeAlias = Callable[
-    [Head, Scores, Sequence[Sequence[TokenSpan]]], list[list[float]]
-]
-"""The probability of each span of each document, from a head and its scores."""
-
-
-def decode(
-    head: Head,
-    scores: Scores,
-    *,
-    with_scores: bool = True,
-    probabilities: SpanProbabilities | None = None,
-) -> list[tuple[list[TokenSpan], list[float]]]:
-    """For each document its entities in units, and their probabilities (empty without scores).
-
-    Args:
-        head: what the scores belong to.
-        scores: one `[U, K]` array a document.
-        with_scores: whether probabilities are wanted.
-        probabilities: gives them, e.g. `Calibration.probabilities`; by default the head does.
-
-    Raises:
-        ValueError: a score is NaN or infinite.
-    """
-    spans = head.spans(scores)
-    if not with_scores:
-        return [(found, []) for found in spans]
-    if probabilities is None:
-        return list(zip(spans, head.probabilities(scores, spans), strict=True))
-    return list(zip(spans, probabilities(head, scores, spans), strict=True))
 
 
 _HEADS: dict[str, Callable[[TagSet], Head]] = {}

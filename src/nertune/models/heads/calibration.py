@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from nertune.labels.schemes import TokenSpan
-from nertune.models.heads.base import Head, Scores
+from nertune.models.heads.decoder import Decoder, ScoreArrays
 from nertune.models.heads.decoding import best_log_probabilities
 
 __all__ = ["LOGIT_LIMIT", "Calibration", "has_chain", "logit", "sequence_log_odds", "sigmoid"]
@@ -66,7 +66,7 @@ class Calibration(BaseModel):
         return (self.slope, self.bias, self.length) != (1.0, 0.0, 0.0) or any(self.labels.values())
 
     def probabilities(
-        self, head: Head, scores: Scores, spans: Sequence[Sequence[TokenSpan]]
+        self, head: Decoder, scores: ScoreArrays, spans: Sequence[Sequence[TokenSpan]]
     ) -> list[list[float]]:
         """The calibrated probability of each span, in [0, 1].
 
@@ -93,7 +93,7 @@ class Calibration(BaseModel):
         bent: list[float] = sigmoid(logit_N + self.length * length_N + label_N).tolist()
         return bent
 
-    def confidences(self, head: Head, scores: Scores) -> list[float]:
+    def confidences(self, head: Decoder, scores: ScoreArrays) -> list[float]:
         """For each document the probability in [0, 1] that its entities are right, all and no more.
 
         It is that of the best tag sequence, calibrated. A document without a unit has 1.
@@ -108,12 +108,14 @@ class Calibration(BaseModel):
         return confident
 
 
-def has_chain(head: Head) -> bool:
+def has_chain(head: Decoder) -> bool:
     """Whether a head's entities are runs in a tag sequence, which has a probability of its own."""
     return hasattr(head, "chain")
 
 
-def sequence_log_odds(head: Head, scores: Scores, temperature: float) -> NDArray[np.float64]:
+def sequence_log_odds(
+    head: Decoder, scores: ScoreArrays, temperature: float
+) -> NDArray[np.float64]:
     """The log-odds of each document's best tag sequence, cut off at ± `LOGIT_LIMIT` · 10.
 
     Long documents have tiny probabilities; the limit is wide enough to tell them apart.

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nertune.errors import ConfigError
-from nertune.inference.predictor import Predictor, fast_batch_tokens
+from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter
-from nertune.models.device import choose_device
+from nertune.models.device import choose_device, fast_batch_tokens
 from nertune.models.encoder import EncoderEmitter, load_encoder, refuse_missing_embeddings
 from nertune.models.heads.softmax import SoftmaxHead
 from nertune.models.lstm import BiLstmEmitter
 from nertune.models.tagger import Tagger
-from nertune.tokens.batching import Batch, collate, sorted_batches
+from nertune.tokens.batching import Batch, collate
+from nertune.tokens.grouping import sorted_batches
 from nertune.tokens.tokenizer import load_tokenizer
 from nertune.tokens.units import Unit
 from nertune.tokens.windows import Segmenter, Window

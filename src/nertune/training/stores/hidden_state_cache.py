@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nertune.models.encoder import EncoderEmitter
 from nertune.models.tagger import Tagger
-from nertune.tokens.batching import collate, sorted_batches
+from nertune.tokens.batching import collate
+from nertune.tokens.grouping import sorted_batches
 from nertune.tokens.windows import Window
 
 if TYPE_CHECKING:

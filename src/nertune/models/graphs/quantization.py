@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nertune.errors import ArtifactError
-from nertune.models.onnx import need_onnx
-from nertune.models.processor import has_int8_instructions
+from nertune.models.graphs.onnx import need_onnx
+from nertune.models.graphs.processor import has_int8_instructions
 
 __all__ = ["quantize_rows"]
 

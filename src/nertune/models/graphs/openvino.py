@@ -1,7 +1,7 @@
 """A tagger's graph computed by OpenVINO, in bfloat16 where the processor has it.
 
-The graph is the float32 one of `models.onnx`: OpenVINO reads it as it is, and rounds weights and
-activations while it compiles.
+The graph is the float32 one of `models.graphs.onnx`: OpenVINO reads it as it is, and rounds weights
+and activations while it compiles.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nertune.errors import ArtifactError, MissingDependencyError
-from nertune.models.graph_emitter import GraphEmitter, brief
+from nertune.models.graphs.emitter import GraphEmitter, brief
+from nertune.models.graphs.threads import num_threads
 
 __all__ = ["OpenVinoEmitter", "openvino_precision"]
 
@@ -36,7 +36,7 @@ class OpenVinoEmitter(GraphEmitter):
     """
 
     def __init__(self, path: Path, *, precision: str = ""):
-        threads = torch.get_num_threads()
+        threads = num_threads()
         is_small = path.is_file() and path.stat().st_size < _LARGE_BYTES
         super().__init__(path, workers=threads, alone=1 if is_small else threads)
         self._threads = threads

@@ -1,31 +1,31 @@
-"""What computes a tagger's emissions outside of PyTorch, several batches beside each other."""
+"""What computes a tagger's emissions without PyTorch, several batches beside each other."""
 
 from __future__ import annotations
 
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from nertune.errors import ArtifactError
 
-__all__ = ["INPUTS", "GraphEmitter", "brief"]
+__all__ = ["INPUTS", "OUTPUT", "GraphEmitter", "brief"]
 
 INPUTS = ("piece_ids", "attention")
 """What a graph takes."""
+OUTPUT = "emissions"
+"""What it gives."""
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class GraphEmitter(nn.Module):
-    """Calls a graph the way that a tagger calls its emitter.
+class GraphEmitter(ABC):
+    """Calls a graph as a tagger calls its emitter, but with arrays.
 
     On the CPU, several batches are computed beside each other with one thread each (`map_batches`),
     which leaves no core waiting for another; a single one with `alone` threads.
@@ -40,7 +40,6 @@ class GraphEmitter(nn.Module):
     """
 
     def __init__(self, path: Path, *, workers: int, alone: int):
-        super().__init__()
         self.batch_tokens = 512  # of one call; see `Predictor`
         self._path, self._num_workers, self._alone = path, workers, alone
         self._inside = threading.local()
@@ -76,22 +75,22 @@ class GraphEmitter(nn.Module):
         with ThreadPoolExecutor(self._num_workers, "nertune-graph", mark) as pool:
             return list(pool.map(function, items))
 
-    def forward(self, piece_ids_BL: Tensor, attention_BL: Tensor) -> Tensor:
-        """Emissions `[B, L, K]`, on the CPU.
+    def __call__(
+        self, piece_ids_BL: NDArray[np.int64], attention_BL: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Emissions `[B, L, K]`.
 
         Raises:
             ArtifactError: the graph cannot take windows of this number and length.
         """
-        arrays = (piece_ids_BL.cpu().numpy(), attention_BL.cpu().numpy())
-        inputs = dict(zip(INPUTS, arrays, strict=True))
+        inputs = dict(zip(INPUTS, (piece_ids_BL, attention_BL), strict=True))
         try:
-            emissions_BLK = self._compute(self._get(), inputs)
+            return self._compute(self._get(), inputs)
         except Exception as error:  # the errors of these libraries have no common base but this one
             raise ArtifactError(
                 f"{self._path}: cannot compute {piece_ids_BL.shape[0]} windows of "
                 f"{piece_ids_BL.shape[1]} tokens ({brief(error)})"
             ) from error
-        return torch.from_numpy(emissions_BLK)
 
 
 def brief(error: Exception) -> str:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
-from nertune.models.graph_emitter import INPUTS, GraphEmitter, brief
+from nertune.models.graphs.emitter import OUTPUT, GraphEmitter, brief
+from nertune.models.graphs.threads import num_threads
 
 __all__ = [
     "AnyBackend",
@@ -30,8 +28,6 @@ __all__ = [
     "need_onnx",
     "open_session",
     "quantize",
-    "trace_onnx",
-    "write_onnx",
 ]
 
 Backend = Literal["torch", "onnx", "onnx-int8", "openvino"]
@@ -40,9 +36,6 @@ AnyBackend = Literal["auto", "torch", "onnx", "onnx-int8", "openvino"]
 """The same, or the fastest that `nertune export` has admitted."""
 
 
-_OUTPUT = "emissions"
-_OPSET = 17
-_MOST_BYTES = 2_000_000_000  # of weights; the graph around them takes some too
 _LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
 _LARGE_BYTES = 48 << 20  # an int8 graph from this size on gives one batch all threads
 _QUANTIZED = ("MatMul", "Gemm", "LSTM")
@@ -67,7 +60,7 @@ class OnnxEmitter(GraphEmitter):
     """
 
     def __init__(self, path: Path, *, device: str = "cpu", quantized: bool = False):
-        threads = torch.get_num_threads()
+        threads = num_threads()
         is_small = path.is_file() and path.stat().st_size < _LARGE_BYTES
         super().__init__(
             path,
@@ -84,7 +77,7 @@ class OnnxEmitter(GraphEmitter):
         return open_session(self._path, device=self._device, threads=threads)
 
     def _compute(self, opened: Any, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        (emissions_BLK,) = opened.run([_OUTPUT], inputs)
+        (emissions_BLK,) = opened.run([OUTPUT], inputs)
         found: NDArray[np.float32] = emissions_BLK
         return found
 
@@ -139,65 +132,6 @@ def open_session(path: Path, *, device: str, threads: int) -> Any:
     if session.get_providers()[0] != provider:  # it goes to the CPU without a word
         raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
     return session
-
-
-def write_onnx(emitter: nn.Module, path: Path) -> None:
-    """Trace an emitter, any number of windows of any length, and write the graph.
-
-    Args:
-        emitter: on the CPU; a LoRA adapter must be merged.
-        path: where to.
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
-        ArtifactError: PyTorch cannot express the model as a graph, or it is larger than a file
-            of the format may be (2 GiB).
-    """
-    ids_BL = torch.ones((2, 7), dtype=torch.int64)
-    attention_BL = torch.ones_like(ids_BL)
-    attention_BL[1, 4:] = 0  # or a model that looks for padding would be traced without a mask
-    axes = {name: {0: "windows", 1: "pieces"} for name in (*INPUTS, _OUTPUT)}
-    trace_onnx(emitter, dict(zip(INPUTS, (ids_BL, attention_BL), strict=True)), path, axes)
-
-
-def trace_onnx(
-    module: nn.Module,
-    inputs: Mapping[str, Tensor],
-    path: Path,
-    axes: Mapping[str, Mapping[int, str]],
-) -> None:
-    """Trace a module and write the graph.
-
-    Args:
-        module: on the CPU; gives one tensor.
-        inputs: what it is called with, in order, by the names that they have in the graph.
-        path: where to.
-        axes: of the inputs and of the output, whose name is the last one, those that vary.
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
-        ArtifactError: PyTorch cannot express the model as a graph, or it is larger than a file
-            of the format may be (2 GiB).
-    """
-    need_onnx()
-    if sum(p.numel() * p.element_size() for p in module.parameters()) >= _MOST_BYTES:
-        raise ArtifactError("this model cannot be exported to ONNX: it is larger than 2 GiB")
-    module.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer, about shapes that the test runs check
-            torch.onnx.export(
-                module,
-                tuple(inputs.values()),
-                str(path),
-                input_names=list(inputs),
-                output_names=[[*axes][-1]],
-                dynamic_axes={name: dict(own) for name, own in axes.items()},
-                opset_version=_OPSET,
-                dynamo=False,  # the newer exporter fixes the length of an LSTM's rows
-            )
-    except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ArtifactError(f"this model cannot be exported to ONNX: {brief(error)}") from error
 
 
 def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> None:

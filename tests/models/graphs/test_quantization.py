@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nertune.errors import ArtifactError
-from nertune.models.onnx import open_session, trace_onnx
-from nertune.models.quantization import quantize_rows
+from nertune.models.graphs.onnx import open_session
+from nertune.models.graphs.quantization import quantize_rows
+from nertune.models.graphs.tracing import trace_onnx
 
 WIDTH = 24
 

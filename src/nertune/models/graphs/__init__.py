@@ -1,0 +1,1 @@
+"""Taggers as graphs that are computed without PyTorch."""
