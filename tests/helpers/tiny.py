@@ -135,7 +135,7 @@ def make_settings(
         "model": {"encoder": str(tiny_bert()), "unit": "char", **VARIANTS[variant]},
         "lstm": {"embedding_size": 16, "hidden_size": 16, "layers": 1, "dropout": 0.1},
         "lora": {"targets": ["query", "key", "value", "intermediate", "output"]},
-        "train": {"epochs": 3, "batch_tokens": 40},
+        "train": {"epochs": 3, "batch_tokens": 40, "precision": "fp32"},
     }
     for section, changes in (overrides or {}).items():
         values[section] = {**values.get(section, {}), **changes}

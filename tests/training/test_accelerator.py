@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import nertune.training.accelerator as module
 from helpers.tiny import VARIANTS, make_settings, tiny_rates
 from nertune.errors import ConfigError
 from nertune.experiments.train import train
@@ -20,7 +21,6 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("asked", "given", "computed"),
     [
-        ("auto", "no", torch.float32),
         ("fp32", "no", torch.float32),
         ("bf16", "bf16", torch.bfloat16),
     ],
@@ -31,6 +31,24 @@ def test_precision_on_a_cpu(asked: str, given: str, computed: torch.dtype, tmp_p
     assert accelerator.mixed_precision == given
     with accelerator.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == computed
+
+
+@pytest.mark.parametrize(
+    ("has_instructions", "computed"), [(True, "bf16"), (False, "fp32"), (None, "fp32")]
+)
+def test_auto_on_a_cpu(
+    has_instructions: bool | None,
+    computed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "has_bf16_instructions", lambda: has_instructions)
+    settings = make_settings(tmp_path, "full", {"train": {"precision": "auto", "epochs": 1}})
+    with caplog.at_level("INFO", logger="nertune"):
+        record = train(settings)
+    assert record["precision"] == computed
+    assert f"unit char, cpu, {computed}" in caplog.text
 
 
 def test_runs_of_one_process_may_differ_in_precision(tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ class PretrainSettings(Section):
         "auto", description="Device; auto takes a GPU if there is one."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number format of the computation."
+        "auto",
+        description="Number format of the computation; auto: bf16 on a GPU or CPU with bf16 "
+        "instructions, else fp32.",
     )
     compile: Literal["auto", "yes", "no"] = Field(
         "auto", description="Use torch.compile; auto: on a GPU."

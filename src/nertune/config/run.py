@@ -445,7 +445,8 @@ class TrainSettings(Section):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Number format of the computation; auto: bf16 on a GPU that has it, else fp32.",
+        description="Number format of the computation; auto: bf16 on a GPU or CPU with bf16"
+        " instructions, else fp32.",
     )
     compile: bool = Field(
         False,

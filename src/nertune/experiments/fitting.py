@@ -32,7 +32,7 @@ from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.base import soft_head
 from nertune.models.heads.transfer import Base
 from nertune.tokens.units import choose_unit
-from nertune.training.accelerator import build_accelerator
+from nertune.training.accelerator import build_accelerator, computed_precision
 from nertune.training.batches import TrainingBatches
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.training.entity_ratio import choose_entity_ratio
@@ -290,8 +290,9 @@ def _announce(learner: Learner, examples: Examples) -> None:
     settings, predictor = learner.settings, learner.predictor
     trainable, total = learner.num_parameters
     _LOG.info(
-        "%s: %s of %s parameters train, unit %s, %s", settings.run.name, f"{trainable:,}",
+        "%s: %s of %s parameters train, unit %s, %s, %s", settings.run.name, f"{trainable:,}",
         f"{total:,}", predictor.segmenter.unit, learner.accelerator.device,
+        computed_precision(learner.accelerator),
     )  # fmt: skip
     if (processes := learner.accelerator.num_processes) > 1:
         _LOG.info(

@@ -41,6 +41,7 @@ from nertune.storage.processes import (
     num_side_by_side,
     refuse_many_processes,
 )
+from nertune.training.accelerator import computed_precision
 from nertune.training.examples import measure_coverage
 from nertune.training.observer import Observer
 from nertune.training.process_group import ProcessGroup
@@ -344,6 +345,7 @@ def _record(learner: Learner, data: RunData, outcome: _Outcome) -> dict[str, Any
         "settings": settings.to_dict(),
         "versions": software_versions(),
         "device": device,
+        "precision": computed_precision(learner.accelerator),
         "threads": torch.get_num_threads(),
         "side_by_side": num_side_by_side(),
         "processes": learner.accelerator.num_processes,

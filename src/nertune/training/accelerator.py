@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from nertune.errors import ConfigError, MissingDependencyError
+from nertune.models.graphs.processor import has_bf16_instructions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["build_accelerator"]
+__all__ = ["build_accelerator", "computed_precision"]
 
 
 def build_accelerator(
@@ -27,7 +28,8 @@ def build_accelerator(
 
     Args:
         device: where to compute.
-        precision: `auto` (bf16 on a GPU that has it, else fp32), `fp32`, `bf16` or `fp16`.
+        precision: `auto` (bf16 on a GPU or processor that computes with it, else fp32), `fp32`,
+            `bf16` or `fp16`.
         project_dir: where trackers write.
         log_with: a tracker.
 
@@ -41,8 +43,7 @@ def build_accelerator(
     except ImportError as error:
         raise MissingDependencyError("accelerate", purpose="training") from error
     if precision == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bf16" if has_bf16 else "fp32"
+        precision = "bf16" if _has_bf16(device) else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError('train.precision: "fp16" needs a CUDA device; use "auto"')
     # accelerate keeps one device and precision a process; the run before may have had others.
@@ -56,6 +57,19 @@ def build_accelerator(
     if accelerator.num_processes > 1:
         _leave_at_exit()
     return accelerator
+
+
+def computed_precision(accelerator: Accelerator) -> str:
+    """`fp32`, `bf16` or `fp16`."""
+    found = accelerator.mixed_precision
+    return "fp32" if found == "no" else found
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Without such instructions PyTorch computes bf16 tens of times slower than fp32.
+    return device.type == "cpu" and has_bf16_instructions() is True
 
 
 @cache

@@ -54,7 +54,7 @@ from nertune.storage.files import hash_file
 from nertune.storage.processes import refuse_many_processes
 from nertune.tokens.tokenizer import EncoderTokenizer, load_tokenizer
 from nertune.tokens.units import Unit, choose_unit
-from nertune.training.accelerator import build_accelerator
+from nertune.training.accelerator import build_accelerator, computed_precision
 from nertune.training.checkpoint import Checkpoints, CheckpointStore
 from nertune.types import Document
 
@@ -467,7 +467,7 @@ def _announce(source: _Source, learner: _Learner, text: PreparedText) -> None:
     accelerator = learner.pretrainer.accelerator
     name = settings.encoder or f"new {settings.from_scratch} {settings.architecture}"
     _LOG.info("%s", f"{name}: {trainable:,} of {total:,} parameters train, {accelerator.device}, "
-                    f"{accelerator.mixed_precision}")  # fmt: skip
+                    f"{computed_precision(accelerator)}")  # fmt: skip
     if learner.has_new_head:
         _LOG.info("%s", f"{settings.encoder} came without its prediction head: a new one is "
                         "learned, so the first losses are high")  # fmt: skip
