@@ -39,6 +39,7 @@ bench: $(VENV)/.installed-test
 	for shape in bundled 6x384 bert-base lstm; do $(BIN)/python benchmarks/tagging_speed.py $$shape || exit 1; done
 	for shape in bundled 6x384 bert-base; do for part in "" --cache --memory; do \
 		$(BIN)/python benchmarks/training_speed.py $$shape $$part || exit 1; done; done
+	$(BIN)/python benchmarks/table.py
 
 # The scores of docs/results.md that depend on the bundled encoder; many hours on 2 cores.
 results: $(VENV)/.installed-test

@@ -77,6 +77,8 @@ def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
         for name, case in cases.items():
             started = time.perf_counter()
             case()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             taken = time.perf_counter() - started
             if number:
                 seconds[name].append(taken)

@@ -58,37 +58,39 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["bundled", "bert-base"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     documents = [d for d in load_documents("test", 2000) if len(d.text) >= LENGTH]
     texts = [Document(d.text[:LENGTH]) for d in documents[:ADAPTERS_OF_PEFT]]
     found: dict[str, Any] = {}
     for shape in arguments.shapes:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(shape, Path(folder))
+            bench = Bench(shape, Path(folder), arguments.device)
             for threads in arguments.threads:
                 torch.set_num_threads(threads)
                 found[f"{shape}, {threads} threads"] = bench.run(texts, arguments.rounds)
     result = {"rank": RANK, "rows": ROWS, "characters": LENGTH, "short": SHORT,
               "rounds": arguments.rounds, "machine": describe_machine(), "bars": BARS,
               "found": found}  # fmt: skip
-    write_result("mixed_adapters", result)
+    suffix = "" if arguments.device == "cpu" else f"-{arguments.device}"
+    write_result(f"mixed_adapters{suffix}", result)
 
 
 class Bench:
     """Adapters of one shape, mixed, merged, and in peft's hands."""
 
-    def __init__(self, shape: str, folder: Path):
-        self.shape = shape
+    def __init__(self, shape: str, folder: Path, device: str):
+        self.shape, self.device = shape, device
         self.encoder = prepare_encoder(shape, folder / "encoder")
         self.folders = make_adapters(self.encoder, folder, ADAPTERS_OF_PEFT)
         self.served = MultiPredictor.load(
-            self.encoder, {f.name: f for f in self.folders}, device="cpu", slots=ADAPTERS_OF_PEFT
+            self.encoder, {f.name: f for f in self.folders}, device=device, slots=ADAPTERS_OF_PEFT
         )
         is_small = shape == "bundled"  # or so many merged models do not fit in memory
         self.merged = [
-            Predictor.load(f, device="cpu") for f in self.folders[: ROWS * is_small or 1]
+            Predictor.load(f, device=device) for f in self.folders[: ROWS * is_small or 1]
         ]
-        self.peft = load_in_peft(self.folders) if is_small else None
+        self.peft = load_in_peft(self.folders).to(device) if is_small else None
 
     def run(self, texts: Sequence[Document], rounds: int) -> dict[str, Any]:
         """Medians in milliseconds, and their ratios."""
@@ -148,7 +150,7 @@ class Bench:
         pad = segmenter.tokenizer.pad_id
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
         attention = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        return ids, attention
+        return ids.to(self.device), attention.to(self.device)
 
     def forward(self, ids: Tensor, attention: Tensor, names: Sequence[str]) -> Callable[[], Tensor]:
         """One batch through the shared encoder, the rows of each adapter beside each other."""
