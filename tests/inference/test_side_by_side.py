@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+import nertune.inference.predictor as module
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.artifacts.exported import under_head
+from nertune.errors import DataError, NotFiniteError
 from nertune.inference.predictor import Predictor
 from nertune.models.graphs.onnx import OnnxEmitter
 from nertune.models.graphs.tracing import write_onnx
+from nertune.tokens.windows import Window
+from nertune.types import Document
 
 
 @pytest.fixture
@@ -89,3 +97,82 @@ def test_batches_of_any_size_give_the_same(predictor: Predictor) -> None:
         _, found = predictor.emissions(documents)
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+class TestAhead:
+    """A thread computes one chunk while the caller's cuts and decodes its neighbours."""
+
+    @pytest.fixture
+    def graph(
+        self, predictor: Predictor, tmp_path: Path, threads: object, monkeypatch: pytest.MonkeyPatch
+    ) -> Predictor:
+        monkeypatch.setattr(module, "_CHUNK_DOCUMENTS", 4)
+        return exported(predictor, tmp_path / "model.onnx")
+
+    @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 23])
+    def test_it_gives_what_is_given_without(self, graph: Predictor, count: int) -> None:
+        documents = [replace(d, id=str(i)) for i, d in enumerate(SENTENCES * 3)][:count]
+        assert graph.computer.computes_beside
+        found = list(graph.tag_documents(iter(documents)))
+        alone = [graph.tag_documents([document]) for document in documents]
+        expected = [next(one) for one in alone]
+        assert [d.id for d in found] == [d.id for d in documents]
+        assert [[e.key for e in d.entities] for d in found] == [
+            [e.key for e in d.entities] for d in expected
+        ]
+        batches = [documents[i : i + 5] for i in range(0, count, 5)]
+        assert list(graph.tag_batches(batches, ahead=True)) == found
+
+    @pytest.mark.parametrize("given", [0, 3, 4, 6, 8, 13])
+    def test_what_came_before_an_error_is_given(self, graph: Predictor, given: int) -> None:
+        def source() -> Iterator[Document]:
+            yield from (SENTENCES * 2)[:given]
+            raise DataError("expected this")
+
+        found = []
+        with pytest.raises(DataError, match="expected this"):
+            for document in graph.tag_documents(source()):
+                found.append(document)  # noqa: PERF402
+        assert [d.text for d in found] == [d.text for d in (SENTENCES * 2)[:given]]
+
+    def test_it_reads_two_chunks_ahead_and_ends_when_it_is_left(self, graph: Predictor) -> None:
+        read = []
+
+        def source() -> Iterator[Document]:
+            for i, document in enumerate(SENTENCES * 20):
+                read.append(i)
+                yield document
+
+        tagged = graph.tag_documents(source())
+        next(tagged)
+        assert len(read) <= 3 * 4
+        tagged.close()
+        assert threading.active_count() < 10
+
+    def test_logits_that_are_not_finite(
+        self, graph: Predictor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        emit, calls = graph._emit, []
+
+        def broken(number: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+            calls.append(number)
+            return [s * (np.nan if len(calls) == 3 else 1) for s in emit(number, windows)]
+
+        monkeypatch.setattr(graph, "_emit", broken)
+        found = []
+        with pytest.raises(NotFiniteError):
+            for document in graph.tag_documents(SENTENCES * 4):
+                found.append(document)  # noqa: PERF402
+        assert len(found) == 8
+
+    def test_a_source_that_waits_for_answers_gets_them(self, graph: Predictor) -> None:
+        answered = 0
+
+        def batches() -> Iterator[list[Document]]:
+            for i in range(6):
+                assert answered == 3 * i
+                yield SENTENCES[:3]
+
+        for _ in graph.tag_batches(batches()):
+            answered += 1
+        assert answered == 18

@@ -178,7 +178,7 @@ def predict(
     )
     predictor = _load(model, device, backend, encoder)
     tagged = predictor.tag_batches(
-        batches, by_sentence=sentences, min_score=min_score, abstain=abstain
+        batches, by_sentence=sentences, min_score=min_score, abstain=abstain, ahead=bool(file)
     )
     save_tagged(predictor, tagged, kind, output)
 

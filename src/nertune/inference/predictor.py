@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
@@ -18,8 +20,9 @@ from nertune.artifacts.graphs import resolve_backend
 from nertune.artifacts.manifest import MANIFEST, Manifest, agreed_reading, own_folder
 from nertune.artifacts.parts import Overlap, parse_extended
 from nertune.data.corpus import Reading
+from nertune.data.inputs import in_batches
 from nertune.data.sentences import tag_by_sentence
-from nertune.errors import ConfigError, ModelError, NotFiniteError
+from nertune.errors import ConfigError, ModelError, NertuneError, NotFiniteError
 from nertune.inference.combination import combine_answers
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from nertune.models.tagger import Tagger
 
 _Scores: TypeAlias = list[NDArray[np.float32]]
+_Waiting: TypeAlias = tuple[list[Document], list[Encoding], Future[_Scores]]
 _LOG = logging.getLogger("nertune")
 
 _MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
@@ -57,6 +61,11 @@ class Computer(Protocol):
     @property
     def batch_tokens(self) -> int:
         """Padded tokens in a batch that are fast."""
+        ...
+
+    @property
+    def computes_beside(self) -> bool:
+        """Whether the calling thread can do something else meanwhile."""
         ...
 
     def predicting(self) -> AbstractContextManager[None]:
@@ -227,12 +236,52 @@ class Predictor:
     ) -> Iterator[Document]:
         """Tag documents, in order; their own entities are replaced by the predicted ones.
 
+        Some hundreds are read before the first is given. What stands before a `NertuneError` of
+        the source is given before it is raised.
+
         Raises:
             NotFiniteError: the model gives NaN or infinity.
         """
-        iterator = iter(documents)
-        while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
+        chunks = in_batches(documents, _CHUNK_DOCUMENTS)
+        if not self.parts and self.computer.computes_beside:
+            yield from self._tag_ahead(chunks, with_scores=with_scores)
+            return
+        for chunk in chunks:
             yield from self._tag_chunk(chunk, with_scores=with_scores)
+
+    def _tag_ahead(
+        self, chunks: Iterator[list[Document]], *, with_scores: bool
+    ) -> Iterator[Document]:
+        """Read and decode in this thread while another one has a chunk computed."""
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        if len(chunk) < _CHUNK_DOCUMENTS:  # the last
+            yield from self._tag_chunk(chunk, with_scores=with_scores)
+            next(chunks, None)  # raises what ended the source
+            return
+        with ThreadPoolExecutor(1, "nertune-compute") as pool:
+            waiting: deque[_Waiting] = deque()
+            failure: NertuneError | None = None
+            try:
+                while chunk is not None or waiting:
+                    if chunk is not None:
+                        encodings, windows = self._cut(chunk)
+                        scores = pool.submit(self._emit, len(chunk), windows)
+                        waiting.append((chunk, encodings, scores))
+                    if len(waiting) == 2 or chunk is None:
+                        documents, encodings, scores = waiting.popleft()
+                        yield from self._decode(
+                            documents, encodings, scores.result(), with_scores=with_scores
+                        )
+                    try:
+                        chunk = None if failure else next(chunks, None)
+                    except NertuneError as error:
+                        chunk, failure = None, error
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        if failure is not None:
+            raise failure
 
     def tag_or_abstain(
         self, documents: Iterable[Document], confidence: float
@@ -278,11 +327,14 @@ class Predictor:
         by_sentence: bool = False,
         min_score: float = 0.0,
         abstain: float = 0.0,
+        ahead: bool = False,
     ) -> Iterator[Document]:
         """Tag documents, each batch as soon as it comes.
 
         Args:
             batches: documents, some at a time.
+            ahead: read on before a batch is answered, which is faster; not from a source that
+                waits for answers.
             by_sentence: tag a sentence at a time, see `tag_sentences`.
             min_score: leave out entities whose probability is lower.
             abstain: leave documents without an answer that the model is less sure of, see
@@ -297,20 +349,33 @@ class Predictor:
                 "--abstain judges whole documents, so it does not go with --sentences: give a "
                 "sentence a line, or drop single entities with --min-score"
             )
+        checked = batches if by_sentence else self._warn_of_long_texts(batches)
+        if ahead and not by_sentence and not abstain:
+            tagged = self.tag_documents(document for batch in checked for document in batch)
+        else:
+            tagged = (
+                document
+                for batch in checked
+                for document in self._tagged(batch, by_sentence=by_sentence, abstain=abstain)
+            )
+        for document in tagged:
+            kept = [e for e in document.entities if (e.score or 0.0) >= min_score]
+            yield document.with_entities(kept) if min_score else document
+
+    def _warn_of_long_texts(
+        self, batches: Iterable[Sequence[Document]]
+    ) -> Iterator[Sequence[Document]]:
         limit = self._longest_as_trained()
         for batch in batches:
             longest = max((len(document.text) for document in batch), default=0)
-            if not by_sentence and limit and longest > limit:
+            if limit and longest > limit:
                 _LOG.warning(
                     "%s",
                     f"a text of {longest} characters, while 95 % of the training texts have "
                     f"{limit // _MUCH_LONGER} or fewer: --sentences tags a sentence at a time",
                 )
                 limit = 0  # said once
-            tagged = self._tagged(batch, by_sentence=by_sentence, abstain=abstain)
-            for document in tagged:
-                kept = [e for e in document.entities if (e.score or 0.0) >= min_score]
-                yield document.with_entities(kept) if min_score else document
+            yield batch
 
     def _tagged(
         self, batch: Sequence[Document], *, by_sentence: bool, abstain: float
@@ -350,13 +415,17 @@ class Predictor:
         self, documents: Sequence[Document]
     ) -> tuple[list[Encoding], list[NDArray[np.float32]]]:
         """Documents in units, and the `[U, K]` scores that the head decodes, in nats."""
+        encodings, windows = self._cut(documents)
+        return encodings, self._emit(len(documents), windows)
+
+    def _cut(self, documents: Sequence[Document]) -> tuple[list[Encoding], list[Window]]:
         encodings: list[Encoding] = []
         windows: list[Window] = []
         for index, document in enumerate(documents):
             encoding, cut = self.segmenter.segment(document, index)
             encodings.append(encoding)
             windows += cut
-        return encodings, self._emit(len(documents), windows)
+        return encodings, windows
 
     def _tag_chunk(self, documents: Sequence[Document], *, with_scores: bool) -> list[Document]:
         if self.parts:

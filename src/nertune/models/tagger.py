@@ -141,6 +141,11 @@ class Tagger(nn.Module):
         """Padded tokens in a batch that are fast."""
         return fast_batch_tokens(self.device)
 
+    @property
+    def computes_beside(self) -> bool:
+        """Not: PyTorch takes all threads for a batch."""
+        return False
+
     @contextmanager
     def predicting(self) -> Iterator[None]:
         """Without dropout; afterwards it trains again, if it did."""

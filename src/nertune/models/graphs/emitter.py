@@ -41,7 +41,7 @@ class GraphEmitter(ABC):
 
     def __init__(self, path: Path, *, workers: int, alone: int):
         self.batch_tokens = 512  # of one call; see `Predictor`
-        self._path, self._num_workers, self._alone = path, workers, alone
+        self._path, self.num_workers, self._alone = path, workers, alone
         self._inside = threading.local()
         self._lock = threading.Lock()
         self._opened: dict[bool, Any] = {}
@@ -66,13 +66,13 @@ class GraphEmitter(ABC):
         self, function: Callable[[_Item], _Result], items: list[_Item]
     ) -> list[_Result]:
         """Call a function that calls this emitter on every item, several at a time; in order."""
-        if self._num_workers == 1 or len(items) == 1:
+        if self.num_workers == 1 or len(items) == 1:
             return [function(item) for item in items]
 
         def mark() -> None:
             self._inside.worker = True
 
-        with ThreadPoolExecutor(self._num_workers, "nertune-graph", mark) as pool:
+        with ThreadPoolExecutor(self.num_workers, "nertune-graph", mark) as pool:
             return list(pool.map(function, items))
 
     def __call__(

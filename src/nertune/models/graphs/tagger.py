@@ -43,6 +43,11 @@ class GraphTagger:
         """Padded tokens in a batch that are fast."""
         return self.emitter.batch_tokens
 
+    @property
+    def computes_beside(self) -> bool:
+        """Whether there are threads besides the one that calls."""
+        return self.emitter.num_workers > 1
+
     def predicting(self) -> AbstractContextManager[None]:
         """Nothing: a graph has no other mode."""
         return nullcontext()
