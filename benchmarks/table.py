@@ -44,6 +44,7 @@ def read_rows(folder: Path) -> Iterator[Row]:
                 continue
             name = path.stem
             title = TITLES[task] + (", frozen layers run once" if "-cache" in name else "")
+            title += ", each in its default precision" if "-auto" in name else ""
             device = "GPU" if name.endswith("-cuda") else "CPU"
             for program, row in result["rates"].items():
                 yield Row(

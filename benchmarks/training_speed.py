@@ -3,18 +3,20 @@
     python benchmarks/training_speed.py bundled|6x384|bert-base [--sentences 96] [--rounds 3]
     python benchmarks/training_speed.py bert-base --memory      # full, LoRA, LoRA on the top third
     python benchmarks/training_speed.py bert-base --cache       # top third, frozen layers run once
+    python benchmarks/training_speed.py bert-base --precision auto    # both as they are by default
     python benchmarks/training_speed.py bert-base --device cuda --precision bf16 --sentences 2000
 
 The Trainer is set up as transformers' run_ner.py does it (batches of 16 sentences, each padded to
 its longest), once with its random batches and once with `train_sampling_strategy =
 "group_by_length"`. The same LoRA (rank 8 on query, key and value), the same sentences of peoples'
-training file, the same threads and precision (float32 unless said). On a GPU nertune is timed
+training file, the same threads and precision (float32 unless said; with `auto` the Trainer computes
+in float32 and nertune in bfloat16 where the processor has it). On a GPU nertune is timed
 compiled too. nertune's batches hold as many pieces as 16 sentences of mean length.
 Tokens are pieces without padding and without [CLS] and [SEP]. With `--cache` ten
 epochs count, the first pass over the frozen layers among them, against ten epochs of the Trainer,
 taken as ten times its one: with LoRA in all layers, as users have it, and in the same top layers.
 The "top third" is half of the bundled encoder's four layers. Writes
-benchmarks/results/training-SHAPE[-memory|-cache][-cuda].json.
+benchmarks/results/training-SHAPE[-memory|-cache][-auto][-cuda].json.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from machine import (
     SHAPES,
     describe_machine,
@@ -48,6 +51,8 @@ from nertune.experiments.record import peak_memory_bytes
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
+from nertune.models.device import choose_device
+from nertune.training.accelerator import build_accelerator
 from nertune.training.batches import TrainingBatches
 from nertune.training.examples import Examples, prepare_examples
 from nertune.training.optimizer import build_optimizer
@@ -69,7 +74,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--cache", action="store_true")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "auto"))
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one case in a process of its own
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +86,7 @@ def main() -> None:
             write_result(f"training-{arguments.shape}-memory", memory(arguments))
         else:
             name = f"training-{arguments.shape}{'-cache' if arguments.cache else ''}"
+            name += "-auto" if arguments.precision == "auto" else ""
             name += "" if arguments.device == "cpu" else f"-{arguments.device}"
             write_result(name, speeds(encoder, documents, arguments))
 
@@ -186,12 +192,11 @@ def nertune_case(
     predictor, examples = prepare(
         encoder, documents, tuning, layers=layers, epochs=epochs, compile=compiled
     )
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision
-    )
-    predictor.tagger.to(accelerator.device)
+    place = choose_device(device)
+    predictor.tagger.to(place)
 
     def run() -> None:
+        accelerator = build_accelerator(place, precision, project_dir=Path(tempfile.gettempdir()))
         states = None
         if stored:
             states = store_states(
@@ -255,7 +260,15 @@ def trainer_case(
         get_peft_model(model, config), settings, train_dataset=rows,
         data_collator=DataCollatorForTokenClassification(tokenizer),
     )  # fmt: skip
-    return trainer.train
+
+    def run() -> None:
+        # accelerate keeps one precision a process, and nertune's may be another.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        trainer.create_accelerator_and_postprocess()
+        trainer.train()
+        assert trainer.accelerator.mixed_precision == ("bf16" if precision == "bf16" else "no")
+
+    return run
 
 
 def features(document: Document, tokenizer: Any, tags: TagSet) -> dict[str, list[int]]:
