@@ -48,6 +48,7 @@ from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.graphs.onnx import OnnxEmitter, quantize
 from nertune.models.graphs.openvino import OpenVinoEmitter
 from nertune.models.graphs.tracing import write_onnx
+from nertune.storage.telemetry import forbid_telemetry
 
 LABELS = ("PERSON", "LOCATION", "ORGANIZATION", "TIME")
 BATCHES = (4, 8, 16, 32)
@@ -226,6 +227,7 @@ def flair_cases(
 
 def like_optimum(graphs: Path, texts: list[str], tokenizer: Any) -> Callable[[], object]:
     """Batches in the order of the texts, padded, all threads for each."""
+    forbid_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

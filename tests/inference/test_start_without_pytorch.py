@@ -85,6 +85,24 @@ def test_predict_starts_without_pytorch(tmp_path: Path) -> None:
         assert not modules.intersection(SLOW)
 
 
+@pytest.mark.parametrize("told", [None, "0"])
+def test_nothing_is_reported_to_anybody(told: str | None, tmp_path: Path) -> None:
+    """ONNX Runtime sends names and hashes of models to its maker, unless it is told not to."""
+    folder = exported(tmp_path, "lstm", "softmax")
+    hidden = {"CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS"}  # it is silent there
+    kept = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("XDG_")}
+    home = tmp_path / "home"
+    home.mkdir()
+    chosen = {} if told is None else {"ORT_DISABLE_TELEMETRY": told}
+    program = f"{_PROGRAM}\nimport os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder), "[]"],
+        capture_output=True, text=True, check=True, env=kept | chosen | {"HOME": str(home)},
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == (told or "1")
+    assert told or not [*home.rglob("*onnxruntime*")]
+
+
 def test_an_export_of_an_earlier_version_takes_the_slow_start(tmp_path: Path) -> None:
     """It does not say that the tokenizer's files are all that decides its tokens."""
     folder = exported(tmp_path, "full", "softmax")

@@ -7,6 +7,7 @@ from typing import Any
 
 from nertune.errors import ConfigError, MissingDependencyError
 from nertune.storage.processes import num_cores
+from nertune.storage.telemetry import forbid_telemetry
 
 __all__ = ["RayCluster", "import_ray"]
 
@@ -17,6 +18,7 @@ def import_ray() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
+    forbid_telemetry()
     try:
         import ray
     except ImportError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 from nertune.models.graphs.emitter import OUTPUT, GraphEmitter, brief
 from nertune.models.graphs.threads import num_threads
+from nertune.storage.telemetry import forbid_telemetry
 
 __all__ = [
     "AnyBackend",
@@ -100,6 +101,7 @@ def open_session(path: Path, *, device: str, threads: int) -> Any:
         ArtifactError: the file is damaged.
         ConfigError: ONNX Runtime cannot compute on the device.
     """
+    forbid_telemetry()
     try:
         import onnxruntime
     except ImportError as error:
@@ -209,6 +211,7 @@ def need_onnx() -> None:
     Raises:
         MissingDependencyError: one of them is not installed.
     """
+    forbid_telemetry()
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
