@@ -72,7 +72,8 @@ def stream(size: int, backend: str) -> dict[str, Any]:
     from tagging_speed import make_predictor, with_emitter
 
     from nertune.experiments.record import peak_memory_bytes
-    from nertune.models.graphs.onnx import OnnxEmitter, quantize
+    from nertune.models.graphs.onnx import OnnxEmitter
+    from nertune.models.graphs.quantization import quantize
     from nertune.models.graphs.tracing import write_onnx
 
     texts = [document.text for document in load_documents("train", 2000)]

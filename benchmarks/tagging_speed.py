@@ -45,8 +45,9 @@ from nertune.artifacts.save import Description, save_model
 from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
-from nertune.models.graphs.onnx import OnnxEmitter, quantize
+from nertune.models.graphs.onnx import OnnxEmitter
 from nertune.models.graphs.openvino import OpenVinoEmitter
+from nertune.models.graphs.quantization import quantize
 from nertune.models.graphs.tracing import write_onnx
 from nertune.storage.telemetry import forbid_telemetry
 

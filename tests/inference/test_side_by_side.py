@@ -99,6 +99,26 @@ def test_batches_of_any_size_give_the_same(predictor: Predictor) -> None:
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+def test_the_first_token_is_computed_before_there_are_threads(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that make the first call of a library's binding together may wait for ever."""
+    calls = []
+    compute = OnnxEmitter._compute
+
+    def seen(self: OnnxEmitter, opened: object, inputs: dict[str, NDArray[np.int64]]) -> object:
+        calls.append((threading.current_thread(), inputs["piece_ids"].shape))
+        return compute(self, opened, inputs)
+
+    monkeypatch.setattr(OnnxEmitter, "_compute", seen)
+    exported(predictor, tmp_path / "model.onnx")
+    assert calls == [(threading.main_thread(), (1, 1))]
+
+
+def drain(documents: Iterator[Document], into: list[Document]) -> None:
+    into.extend(documents)  # keeps what came before an error
+
+
 class TestAhead:
     """A thread computes one chunk while the caller's cuts and decodes its neighbours."""
 
@@ -129,10 +149,9 @@ class TestAhead:
             yield from (SENTENCES * 2)[:given]
             raise DataError("expected this")
 
-        found = []
+        found: list[Document] = []
         with pytest.raises(DataError, match="expected this"):
-            for document in graph.tag_documents(source()):
-                found.append(document)  # noqa: PERF402
+            drain(graph.tag_documents(source()), found)
         assert [d.text for d in found] == [d.text for d in (SENTENCES * 2)[:given]]
 
     def test_it_reads_two_chunks_ahead_and_ends_when_it_is_left(self, graph: Predictor) -> None:
@@ -159,10 +178,9 @@ class TestAhead:
             return [s * (np.nan if len(calls) == 3 else 1) for s in emit(number, windows)]
 
         monkeypatch.setattr(graph, "_emit", broken)
-        found = []
+        found: list[Document] = []
         with pytest.raises(NotFiniteError):
-            for document in graph.tag_documents(SENTENCES * 4):
-                found.append(document)  # noqa: PERF402
+            drain(graph.tag_documents(SENTENCES * 4), found)
         assert len(found) == 8
 
     def test_a_source_that_waits_for_answers_gets_them(self, graph: Predictor) -> None:

@@ -33,9 +33,10 @@ from nertune.export.parity import (
 )
 from nertune.inference.predictor import Predictor, load_model
 from nertune.models.graphs.emitter import GraphEmitter
-from nertune.models.graphs.onnx import Backend, OnnxEmitter, list_layers, quantize
+from nertune.models.graphs.onnx import Backend, OnnxEmitter
 from nertune.models.graphs.openvino import openvino_precision
 from nertune.models.graphs.processor import has_bf16_instructions, has_int8_instructions
+from nertune.models.graphs.quantization import list_layers, quantize
 from nertune.models.graphs.tracing import write_onnx
 from nertune.storage.atomic import replace_folder, write_json
 from nertune.storage.files import hash_file

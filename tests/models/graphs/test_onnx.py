@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from helpers.tiny import make_predictor, make_settings
 from nertune.errors import ArtifactError, ConfigError, MissingDependencyError
 from nertune.models.encoder import EncoderEmitter
-from nertune.models.graphs.onnx import OnnxEmitter, list_layers, quantize
+from nertune.models.graphs.onnx import OnnxEmitter
 from nertune.models.graphs.processor import has_int8_instructions
+from nertune.models.graphs.quantization import list_layers, quantize
 from nertune.models.graphs.tracing import write_onnx
 
 SHAPES = [(1, 1), (1, 40), (3, 2), (4, 17)]

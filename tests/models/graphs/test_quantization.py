@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nertune.errors import ArtifactError
 from nertune.models.graphs.onnx import open_session
-from nertune.models.graphs.quantization import quantize_rows
+from nertune.models.graphs.quantization import quantize
 from nertune.models.graphs.tracing import trace_onnx
 
 WIDTH = 24
@@ -42,7 +42,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     exact, small = folder / "exact.onnx", folder / "small.onnx"
     axes = {name: {0: "windows", 1: "pieces"} for name in ("values", "out")}
     trace_onnx(Layers(), {"values": torch.zeros((2, 3, WIDTH))}, exact, axes)
-    quantize_rows(exact, small)
+    quantize(exact, small)
     assert small.stat().st_size < exact.stat().st_size
     exact_session = open_session(exact, device="cpu", threads=1)
     return exact_session, open_session(small, device="cpu", threads=1)
@@ -84,4 +84,4 @@ def test_a_graph_without_products_is_refused(tmp_path: Path) -> None:
     axes = {"values": {0: "windows"}, "out": {0: "windows"}}
     trace_onnx(nn.ReLU(), {"values": torch.zeros((2, 3))}, path, axes)
     with pytest.raises(ArtifactError, match="no product"):
-        quantize_rows(path, tmp_path / "small.onnx")
+        quantize(path, tmp_path / "small.onnx")

@@ -24,7 +24,7 @@ from nertune.errors import ArtifactError
 from nertune.inference.mixed.adapters import Adapter
 from nertune.inference.mixed.stacks import NO_ADAPTER, Pair, Rows, Segment, Stacks
 from nertune.models.graphs.onnx import open_session
-from nertune.models.graphs.quantization import quantize_rows
+from nertune.models.graphs.quantization import quantize
 from nertune.models.graphs.tracing import trace_onnx
 
 __all__ = ["EncoderGraph", "GraphParity", "TracedRows"]
@@ -100,7 +100,7 @@ class EncoderGraph:
             exact, small = Path(folder) / "encoder.onnx", Path(folder) / "encoder-int8.onnx"
             self._write(base, exact)
             if quantized:
-                quantize_rows(exact, small)
+                quantize(exact, small)
             threads = torch.get_num_threads()
             graph = small if quantized else exact
             self._session = open_session(graph, device="cpu", threads=threads)

@@ -46,6 +46,20 @@ class GraphEmitter(ABC):
         self._lock = threading.Lock()
         self._opened: dict[bool, Any] = {}
 
+    def _begin(self) -> None:
+        """Open what computes one batch alone, and compute a token in this thread.
+
+        The binding of a library (pybind11) may set itself up in its first call, and two threads
+        that call it first at the same time can wait for each other for ever: seen with OpenVINO
+        2026.4.
+
+        Raises:
+            ArtifactError: the graph cannot compute a token.
+        """
+        self._opened[False] = self._open(beside=False)
+        token_BL = np.ones((1, 1), np.int64)
+        self(token_BL, token_BL)
+
     @abstractmethod
     def _open(self, *, beside: bool) -> Any:
         """What computes: batches beside each other, or one alone."""

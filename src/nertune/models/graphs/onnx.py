@@ -6,10 +6,6 @@ or the legal transitions add is computed outside, by the same decoder as ever.
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +21,8 @@ __all__ = [
     "AnyBackend",
     "Backend",
     "OnnxEmitter",
-    "list_layers",
     "need_onnx",
     "open_session",
-    "quantize",
 ]
 
 Backend = Literal["torch", "onnx", "onnx-int8", "openvino"]
@@ -37,9 +31,7 @@ AnyBackend = Literal["auto", "torch", "onnx", "onnx-int8", "openvino"]
 """The same, or the fastest that `nertune export` has admitted."""
 
 
-_LAYER = re.compile(r"/(?:layers?|h|albert_layers|forwards|backwards)\.(\d+)/")
 _LARGE_BYTES = 48 << 20  # an int8 graph from this size on gives one batch all threads
-_QUANTIZED = ("MatMul", "Gemm", "LSTM")
 
 
 class OnnxEmitter(GraphEmitter):
@@ -71,7 +63,7 @@ class OnnxEmitter(GraphEmitter):
         self._device = device
         if device != "cpu":
             self.batch_tokens = 8192
-        self._opened[False] = self._open(beside=False)
+        self._begin()
 
     def _open(self, *, beside: bool) -> Any:
         threads = 1 if beside else self._alone
@@ -134,75 +126,6 @@ def open_session(path: Path, *, device: str, threads: int) -> Any:
     if session.get_providers()[0] != provider:  # it goes to the CPU without a word
         raise ConfigError(f"device {device}: ONNX Runtime cannot use it here; use --device cpu")
     return session
-
-
-def quantize(source: Path, target: Path, *, leave_out: Iterable[str] = ()) -> None:
-    """Write a graph whose matrix products are in int8, activations quantized as they come.
-
-    Weights are quantized symmetrically, each output channel on its own scale (dynamic
-    quantization; Zafrir et al., 2019, "Q8BERT").
-
-    Args:
-        source: a float32 graph.
-        target: where to.
-        leave_out: names of nodes that stay float32.
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
-        ArtifactError: ONNX Runtime cannot quantize this graph.
-    """
-    need_onnx()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    try:
-        with _unchanged_root_logger():
-            quantize_dynamic(
-                source,
-                target,
-                op_types_to_quantize=list(_QUANTIZED),
-                nodes_to_exclude=list(leave_out),
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-            )
-    except Exception as error:  # its errors have no common base but this one
-        raise ArtifactError(f"{source}: cannot be quantized ({brief(error)})") from error
-
-
-@contextmanager
-def _unchanged_root_logger() -> Iterator[None]:
-    """Log what ONNX Runtime warns of, but for its hint, and leave the root logger as it was.
-
-    It calls `logging.warning`, which gives a root logger without handlers one for good: each line
-    of nertune's log would be printed a second time from then on.
-    """
-    root = logging.getLogger()
-    stand_in = None if root.handlers else logging.lastResort
-    root.addFilter(_no_preprocessing_hint)
-    if stand_in is not None:
-        root.addHandler(stand_in)
-    try:
-        yield
-    finally:
-        root.removeFilter(_no_preprocessing_hint)
-        if stand_in is not None:
-            root.removeHandler(stand_in)
-
-
-def list_layers(path: Path) -> dict[str, list[str]]:
-    """The nodes that `quantize` changes, by the layer that they are in; "" for those in none."""
-    need_onnx()
-    import onnx
-
-    found: dict[str, list[str]] = {}
-    for node in onnx.load(str(path), load_external_data=False).graph.node:
-        if node.op_type in _QUANTIZED:
-            match = _LAYER.search(f"/{node.name.lstrip('/')}")
-            found.setdefault(match[1] if match else "", []).append(node.name)
-    return found
-
-
-def _no_preprocessing_hint(record: Any) -> bool:
-    return "pre-processing" not in record.getMessage()
 
 
 def need_onnx() -> None:

@@ -49,7 +49,7 @@ class OpenVinoEmitter(GraphEmitter):
             ) from error
         best = openvino_precision()
         self.precision = precision if precision and best == "bf16" else best
-        self._opened[False] = self._open(beside=False)
+        self._begin()
 
     def _open(self, *, beside: bool) -> _Compiled:
         # One thread a stream where batches are computed beside each other, and where one alone
