@@ -4,7 +4,8 @@
     python benchmarks/encoders.py sizes [--seeds 3]
     python benchmarks/encoders.py adapt [--seeds 3]
 
-`datasets`: peoples, weibo and resume; BiLSTM, the bundled encoder and `--old` (an encoder's
+`datasets`: peoples, weibo, resume and cluener (whose test labels are not public: its dev file is
+scored, and the end of its training file chooses the epoch); BiLSTM, the bundled encoder and `--old` (an encoder's
 folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and all sentences.
 `adapt`: the bundled encoder as it is, and after further pre-training on the text of all training
 sentences, labels aside, then trained on 100, 400 and all of them. With fewer sentences every arm
@@ -30,7 +31,8 @@ from nertune.data.corpus import load_corpus, save_documents
 
 BUNDLED = "mini-zh"
 # Epochs against those of the recipes for peoples, so that the numbers of steps are alike.
-DATASETS = {"peoples": 1.0, "weibo": 1.0, "resume": 0.5}
+DATASETS = {"peoples": 1.0, "weibo": 1.0, "resume": 0.5, "cluener": 0.4}
+HELD_OUT = 1000  # last sentences of cluener's training file, which choose the epoch
 SIZES = {100: 6.0, 400: 3.0, 0: 1.0}  # sentences of peoples; 0: all
 ADAPT_TOKENS = 1_000_000
 OLD_LORA_RATE = "8e-4"  # chosen on dev for the first encoder, as the recipe's for the new one
@@ -61,7 +63,7 @@ def datasets(arguments: argparse.Namespace) -> None:
     if arguments.old:
         arms |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
-        files = find_files(name)
+        files = cluener_files(arguments.output) if name == "cluener" else find_files(name)
         compare(arguments, f"encoders-{name}", arms, files, "lstm", longer=DATASETS[name])
 
 
@@ -101,6 +103,17 @@ def find_files(dataset: str, splits: Sequence[str] = ("train", "dev", "test")) -
             sys.exit(f"{folder}: holds no {split} or {split}.conll")
         found[split] = paths[0]
     return found
+
+
+def cluener_files(output: Path) -> dict[str, Path]:
+    """Its dev file takes the place of a test file."""
+    files = find_files("cluener", ("train", "dev"))
+    cut = {"train": slice(-HELD_OUT), "dev": slice(-HELD_OUT, None)}
+    found = {
+        split: save_sentences(files["train"], part, output / "data" / f"cluener-{split}.conll")
+        for split, part in cut.items()
+    }
+    return found | {"test": files["dev"]}
 
 
 def first_sentences(path: Path, count: int, output: Path) -> Path:
