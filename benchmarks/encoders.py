@@ -5,8 +5,9 @@
     python benchmarks/encoders.py adapt [--seeds 3]
 
 `datasets`: peoples, weibo, resume and cluener (whose test labels are not public: its dev file is
-scored, and the end of its training file chooses the epoch); BiLSTM, the bundled encoder and `--old` (an encoder's
-folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and all sentences.
+scored, and the end of its training file chooses the epoch); BiLSTM, the bundled encoder and `--old`
+(an encoder's folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and
+all sentences.
 `adapt`: the bundled encoder as it is, and after further pre-training on the text of all training
 sentences, labels aside, then trained on 100, 400 and all of them. With fewer sentences every arm
 trains for more epochs, with more (resume) for fewer. Epochs are chosen on dev, test is scored
