@@ -2,10 +2,13 @@
 
     python benchmarks/calibration.py peoples weibo resume [--decoders softmax crf] [--seeds 3]
     python benchmarks/calibration.py wnut17 --encoder FOLDER
+    python benchmarks/calibration.py peoples weibo resume --compared runs/encoders
 
 Trains each corpus with each decoder and seed, the best epoch and the calibration chosen on dev, and
 measures on test the expected calibration error of the head's own probabilities and of the
 calibrated ones, each with a 95 % bootstrap interval over documents, and that of their ratio.
+`--compared` trains nothing and takes the runs of
+`python benchmarks/encoders.py datasets --arms full full-crf`.
 NERTUNE_DATA names the folder that holds the data. Finished runs are reused. Writes
 benchmarks/results/calibration.{json,md}.
 """
@@ -13,6 +16,7 @@ benchmarks/results/calibration.{json,md}.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], help="as of nertune train")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "calibration")
+    parser.add_argument("--compared", type=Path, help="folder of runs to take")
     parser.add_argument("--output", type=Path, default=RESULTS / "calibration.json")
     arguments = parser.parse_args()
     rows = [
@@ -53,7 +58,10 @@ def main() -> None:
         for decoder in arguments.decoders
         for seed in range(1, arguments.seeds + 1)
     ]
-    write_json(arguments.output, {"epochs": arguments.epochs, "set": arguments.set, "runs": rows})
+    how: dict[str, Any] = {"epochs": arguments.epochs, "set": arguments.set}
+    if arguments.compared:
+        how = {"runs_of": "benchmarks/encoders.py datasets --arms full full-crf"}
+    write_json(arguments.output, {**how, "runs": rows})
     text = summarise(rows)
     write_text(arguments.output.with_suffix(".md"), text)
     print(text)
@@ -61,20 +69,17 @@ def main() -> None:
 
 def measure(corpus: str, decoder: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training, and its two errors on test."""
-    folder = arguments.runs / f"{corpus}-{decoder}-{seed}"
-    values: dict[str, Any] = {
-        "run": {"dir": str(folder), "seed": seed, "name": folder.name},
-        "data": {split: str(path) for split, path in find_files(corpus).items()},
-        "model": {"encoder": arguments.encoder, "decoder": decoder},
-        "train": {"epochs": arguments.epochs},
-    }
-    for override in arguments.set:
-        apply_override(values, override)
-    settings = parse_settings(values)
-    record = train(settings, resume=folder.exists())
+    test = find_files(corpus, ("test",))["test"]
+    if arguments.compared:
+        arm = {"softmax": "full", "crf": "full-crf"}[decoder]
+        folder = arguments.compared / f"encoders-{corpus}" / "runs" / arm / f"seed-{seed}"
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    else:
+        folder = arguments.runs / f"{corpus}-{decoder}-{seed}"
+        record = train_on(corpus, decoder, seed, folder, arguments)
     predictor = Predictor.load(folder / "model")
     assert predictor.manifest is not None
-    gold = load_alike(values["data"]["test"], predictor.manifest.reading).documents
+    gold = load_alike(test, predictor.manifest.reading).documents
     after = list(predictor.tag_documents(gold))
     fitted = predictor.calibration
     predictor.calibration = Calibration()
@@ -92,6 +97,21 @@ def measure(corpus: str, decoder: str, seed: int, arguments: argparse.Namespace)
         "ratio_ci95": ratio_interval(gold, before, after),
         **{name: reliability and reliability.to_dict() for name, reliability in found.items()},
     }
+
+
+def train_on(
+    corpus: str, decoder: str, seed: int, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The record of a training."""
+    values: dict[str, Any] = {
+        "run": {"dir": str(folder), "seed": seed, "name": folder.name},
+        "data": {split: str(path) for split, path in find_files(corpus).items()},
+        "model": {"encoder": arguments.encoder, "decoder": decoder},
+        "train": {"epochs": arguments.epochs},
+    }
+    for override in arguments.set:
+        apply_override(values, override)
+    return train(parse_settings(values), resume=folder.exists())
 
 
 def ratio_interval(

@@ -43,16 +43,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("datasets", "sizes", "adapt"))
     parser.add_argument("--old", help="another encoder's folder; with `datasets`")
+    parser.add_argument("--encoder", default=BUNDLED, help="in the place of the bundled one")
+    parser.add_argument("--name", default="", help="of the results, before encoders-DATASET")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
-    parser.add_argument("--arms", nargs="*", help="of lstm, full, lora, …; all by default")
+    parser.add_argument("--arms", nargs="*", help="of lstm, full, lora, full-crf; the first three")
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
     arguments = parser.parse_args()
     if arguments.part == "datasets":
         datasets(arguments)
     elif arguments.part == "sizes":
-        sizes(arguments, {"lstm": None, "full": BUNDLED, "lora": BUNDLED}, "sizes")
+        own = arguments.encoder
+        sizes(arguments, {"lstm": None, "full": own, "lora": own}, "sizes")
     else:
         adapted = adapt(arguments)
         sizes(arguments, {"full": BUNDLED, "adapted-full": str(adapted)}, "adapt")
@@ -60,12 +63,22 @@ def main() -> None:
 
 def datasets(arguments: argparse.Namespace) -> None:
     """Every encoder on every data set."""
-    arms: dict[str, str | None] = {"lstm": None, "full": BUNDLED, "lora": BUNDLED}
+    own = arguments.encoder
+    arms: dict[str, str | None] = {"lstm": None, "full": own, "lora": own}
+    if "full-crf" in (arguments.arms or ()):
+        arms["full-crf"] = own
     if arguments.old:
         arms |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
         files = cluener_files(arguments.output) if name == "cluener" else find_files(name)
-        compare(arguments, f"encoders-{name}", arms, files, "lstm", longer=DATASETS[name])
+        compare(
+            arguments,
+            f"{arguments.name}encoders-{name}",
+            arms,
+            files,
+            "lstm",
+            longer=DATASETS[name],
+        )
 
 
 def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str) -> None:
@@ -149,6 +162,8 @@ def compare(
         text = source.read_text(encoding="utf-8")
         if encoder is not None:
             text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
+        if arm.endswith("-crf"):
+            text = text.replace('decoder = "softmax"', 'decoder = "crf"')
         if arm == "old-lora":
             # The head's too, whose key ends in the same.
             text = text.replace("learning_rate = 2e-3", f"learning_rate = {OLD_LORA_RATE}")
@@ -171,13 +186,16 @@ def compare(
         named = {str(arguments.output): "runs/encoders"}
         if arguments.old:
             named[arguments.old.rstrip("/")] = "OLD"
+        if arguments.encoder != BUNDLED:
+            named[arguments.encoder.rstrip("/")] = "ENCODER"
         path.write_text(without_paths(content, named), encoding="utf-8")
     print(f"wrote benchmarks/results/{name}.json", file=sys.stderr)
 
 
 def recipe_of(arm: str) -> str:
     """The shipped recipe that an arm follows."""
-    return {"lstm": "lstm", "full": "bert", "lora": "lora"}[arm.rpartition("-")[2]]
+    method = arm.removesuffix("-crf").rpartition("-")[2]
+    return {"lstm": "lstm", "full": "bert", "lora": "lora"}[method]
 
 
 if __name__ == "__main__":
