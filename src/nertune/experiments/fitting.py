@@ -354,7 +354,7 @@ def _states(
     """
     predictor, settings = learner.predictor, learner.settings.train
     none = {"run_once": False, "seconds": 0.0, "bytes": 0}
-    needed = count_state_bytes(predictor.tagger, examples.lengths)
+    needed = count_state_bytes(predictor.tagger, examples.lengths, learner.accelerator)
     limit = settings.cache_gib * 2**30
     if not needed or not limit:
         return None, none

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor
 
@@ -37,11 +37,11 @@ def settings_of(folder: Path, variant: str = "lora", **train_values: Any) -> Set
     return make_settings(folder, variant, sections)
 
 
-def states_of(predictor: Predictor, folder: Path) -> StateStore:
+def states_of(predictor: Predictor, folder: Path, precision: str = "no") -> StateStore:
     examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
     return store_states(
-        predictor.tagger, examples.windows, pad_id=0, accelerator=Accelerator(cpu=True),
-        folder=folder,
+        predictor.tagger, examples.windows, pad_id=0, folder=folder,
+        accelerator=Accelerator(cpu=True, mixed_precision=precision),
     )  # fmt: skip
 
 
@@ -179,18 +179,21 @@ def open_files(folder: Path) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted on Linux")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_the_store(on_disk: bool, tmp_path: Path) -> None:
+def test_the_store(on_disk: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     lengths, width = [3, 1, 5], 4
     store = StateStore(
-        lengths, width, folder=tmp_path / "run", in_memory_bytes=0 if on_disk else 10_000
-    )
+        lengths, width, folder=tmp_path / "run", dtype=dtype,
+        in_memory_bytes=0 if on_disk else 10_000,
+    )  # fmt: skip
     assert store.is_on_disk is on_disk
-    rows = [np.full((n, width), i + 1, dtype=np.float32) for i, n in enumerate(lengths)]
+    rows = [torch.full((n, width), i + 1.0) for i, n in enumerate(lengths)]
     for i in (2, 0, 1):
         store.put(i, rows[i])
     states_BLD = store.batch([2, 1])
     assert states_BLD.shape == (2, 5, width)
+    assert states_BLD.dtype == torch.float32
     assert states_BLD[0].eq(3).all()
     assert states_BLD[1, :1].eq(2).all()
     assert states_BLD[1, 1:].eq(0).all()
@@ -201,13 +204,29 @@ def test_the_store(on_disk: bool, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
-def size_of(folder: Path, variant: str) -> int:
+def size_of(folder: Path, variant: str, precision: str = "no") -> int:
     predictor = make_predictor(settings_of(folder, variant))
     examples = prepare_examples(SENTENCES, predictor.segmenter, predictor.tagger.head)
-    return count_state_bytes(predictor.tagger, examples.lengths)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    return count_state_bytes(predictor.tagger, examples.lengths, accelerator)
 
 
 def test_how_much_it_takes(tmp_path: Path) -> None:
     pieces = sum(len(d.text) + 2 for d in SENTENCES)
     assert size_of(tmp_path, "lora") == size_of(tmp_path, "frozen") == pieces * 32 * 4
+    assert size_of(tmp_path, "lora", "bf16") == pieces * 32 * 2
     assert size_of(tmp_path, "full") == size_of(tmp_path, "lstm") == 0
+
+
+def test_states_of_bfloat16_are_those_of_float32_rounded(tmp_path: Path) -> None:
+    predictor = make_predictor(settings_of(tmp_path))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    exact = states_of(predictor, tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    rounded = states_of(predictor, tmp_path, "bf16")
+    windows = range(len(SENTENCES))
+    exact_BLD, rounded_BLD = exact.batch(windows), rounded.batch(windows)
+    assert torch.equal(rounded_BLD, rounded_BLD.bfloat16().float())
+    torch.testing.assert_close(rounded_BLD, exact_BLD, rtol=0.05, atol=0.05)
+    assert not torch.equal(rounded_BLD, exact_BLD)
