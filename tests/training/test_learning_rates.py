@@ -6,12 +6,14 @@ The numbers under `OF_0_1_0` and `RECIPES` were computed with the code of 0.1.0.
 from __future__ import annotations
 
 import logging
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from transformers import AutoConfig, BertConfig
 
 from helpers.commands import run
 from helpers.tiny import SENTENCES, tiny_bert, write_jsonl
@@ -19,8 +21,11 @@ from nertune.comparison.search.space import read_space
 from nertune.config.names import OLD_RATES
 from nertune.config.run import Settings, load_settings, parse_settings, upgrade_values
 from nertune.errors import ConfigError
+from nertune.experiments.recipe import Method, make_recipe
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_tagger, build_tokenizer
+from nertune.storage.encoders import BUNDLED_ENCODERS, bundled_folder
+from nertune.training.learning_rates import LSTM_RATE, SuggestedRates, suggest_rates
 from nertune.training.optimizer import build_optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -393,3 +398,40 @@ def test_the_default_space_goes_with_an_old_recipe(tmp_path: Path) -> None:
     values, _, space = read_space(path)
     assert "train.learning_rate" in space
     assert values["train"] == pytest.approx({"learning_rate": 1e-4, "head_learning_rate": 1e-3})
+
+
+def default_rates(encoder: str) -> dict[str, float]:
+    """Of full fine-tuning and of LoRA; a hub name stands for an encoder of BERT-base's width."""
+    bundled = encoder in BUNDLED_ENCODERS
+    config = AutoConfig.from_pretrained(bundled_folder(encoder)) if bundled else BertConfig()
+    rates = suggest_rates(config)
+    return {"full": rates.encoder, "lora": rates.adapter}
+
+
+@pytest.mark.parametrize("encoder", ["mini-zh", "google-bert/bert-base-chinese"])
+def test_a_new_recipe_names_the_rates_that_are_used(encoder: str, tmp_path: Path) -> None:
+    train = str(write_jsonl(tmp_path / "train.jsonl"))
+    for method, rate in (*default_rates(encoder).items(), ("lstm", LSTM_RATE)):
+        text = make_recipe({"train": train}, method=cast("Method", method), encoder=encoder)
+        hint = re.search(r"^# learning_rate = (\S+)", text, re.MULTILINE)
+        assert hint is not None
+        assert float(hint[1]) == rate
+
+
+def test_the_documents_name_the_rates_that_are_used() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"LoRA trains at (\S+) here, and at (\S+) with\s+`mini-zh`", readme)
+    assert told is not None
+    expected = [
+        default_rates(name)["lora"] for name in ("google-bert/bert-base-chinese", "mini-zh")
+    ]
+    assert [float(rate) for rate in told.groups()] == expected
+    page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
+    for row, config in (
+        ("hidden size below 512, pre-norm", AutoConfig.from_pretrained(bundled_folder("mini-zh"))),
+        ("hidden size below 512, others", BertConfig(hidden_size=384)),
+        ("hidden size of 512 or more", BertConfig()),
+    ):
+        rates = re.search(rf"^\| {row}.*\| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+        assert rates is not None
+        assert SuggestedRates(*map(float, rates.groups())) == suggest_rates(config)

@@ -9,6 +9,7 @@ from typing import Literal
 from nertune.config.run import parse_settings
 from nertune.data.formats.values import counted
 from nertune.data.splits import load_splits
+from nertune.storage.encoders import BUNDLED_ENCODERS
 
 __all__ = ["Method", "make_recipe"]
 
@@ -34,6 +35,13 @@ emitter = "lstm"        # a BiLSTM that learns from the training data alone
 decoder = "crf"         # or "softmax"
 """,
 }
+
+_RATES: dict[Method, tuple[str, str]] = {
+    "lora": ("1e-3", "5e-4"),
+    "full": ("2e-4", "5e-5"),
+    "lstm": ("2e-3", "2e-3"),
+}
+"""The default learning rate with the bundled encoder, and with one of BERT-base's width."""
 
 
 def make_recipe(
@@ -66,6 +74,7 @@ def make_recipe(
     labels = ", ".join(corpora["train"].labels)
     model = _MODEL[method].format(encoder=json.dumps(encoder, ensure_ascii=False))
     lines += [f"# labels: {labels}", "", "[model]", model.rstrip(), "", "[train]", "epochs = 10"]
-    lines += ["# learning_rate = 2e-3   # by default that of the encoder and the method"]
+    rate = _RATES[method][encoder not in BUNDLED_ENCODERS]
+    lines += [f"# learning_rate = {rate}   # by default that of the encoder and the method"]
     lines += ["# patience = 3           # stop after so many epochs without a better dev score"]
     return "\n".join(lines) + "\n"
