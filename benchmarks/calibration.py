@@ -6,7 +6,8 @@
 
 Trains each corpus with each decoder and seed, the best epoch and the calibration chosen on dev, and
 measures on test the expected calibration error of the head's own probabilities and of the
-calibrated ones, each with a 95 % bootstrap interval over documents, and that of their ratio.
+calibrated ones, each with a 95 % bootstrap interval over documents, and that of their ratio. Its
+interval is over documents, the same resamples for all seeds.
 `--compared` trains nothing and takes the runs of
 `python benchmarks/encoders.py datasets --arms full full-crf`.
 NERTUNE_DATA names the folder that holds the data. Finished runs are reused. Writes
@@ -20,10 +21,11 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from encoders import find_files
+from numpy.typing import NDArray
 from peoples import ROOT
 
 from nertune.config.run import apply_override, parse_settings
@@ -39,6 +41,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 CORPORA = ("peoples", "weibo", "resume", "wnut17")
 NUM_RESAMPLES = 1000
 
+Draws: TypeAlias = dict[str, NDArray[np.float64]]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -52,23 +56,27 @@ def main() -> None:
     parser.add_argument("--compared", type=Path, help="folder of runs to take")
     parser.add_argument("--output", type=Path, default=RESULTS / "calibration.json")
     arguments = parser.parse_args()
-    rows = [
+    measured = [
         measure(corpus, decoder, seed, arguments)
         for corpus in arguments.corpora
         for decoder in arguments.decoders
         for seed in range(1, arguments.seeds + 1)
     ]
+    rows = [row for row, _ in measured]
+    summary = summarise(rows, [draws for _, draws in measured])
     how: dict[str, Any] = {"epochs": arguments.epochs, "set": arguments.set}
     if arguments.compared:
         how = {"runs_of": "benchmarks/encoders.py datasets --arms full full-crf"}
-    write_json(arguments.output, {**how, "runs": rows})
-    text = summarise(rows)
+    write_json(arguments.output, {**how, "summary": summary, "runs": rows})
+    text = show(summary)
     write_text(arguments.output.with_suffix(".md"), text)
     print(text)
 
 
-def measure(corpus: str, decoder: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One training, and its two errors on test."""
+def measure(
+    corpus: str, decoder: str, seed: int, arguments: argparse.Namespace
+) -> tuple[dict[str, Any], Draws]:
+    """One training, its two errors on test, and those of resamples."""
     test = find_files(corpus, ("test",))["test"]
     if arguments.compared:
         arm = {"softmax": "full", "crf": "full-crf"}[decoder]
@@ -88,15 +96,15 @@ def measure(corpus: str, decoder: str, seed: int, arguments: argparse.Namespace)
         name: measure_reliability(gold, documents, num_resamples=NUM_RESAMPLES)
         for name, documents in (("before", before), ("after", after))
     }
-    return {
+    row = {
         "corpus": corpus,
         "decoder": decoder,
         "seed": seed,
         "steps": (record["calibration"] or {}).get("steps", ()),
         "calibration": fitted.model_dump(mode="json"),
-        "ratio_ci95": ratio_interval(gold, before, after),
         **{name: reliability and reliability.to_dict() for name, reliability in found.items()},
     }
+    return row, {"before": draw_errors(gold, before), "after": draw_errors(gold, after)}
 
 
 def train_on(
@@ -114,45 +122,74 @@ def train_on(
     return train(parse_settings(values), resume=folder.exists())
 
 
-def ratio_interval(
-    gold: Sequence[Document], before: Sequence[Document], after: Sequence[Document]
-) -> tuple[float, float]:
-    """95 % bootstrap interval of error after / error before, over documents."""
+def draw_errors(gold: Sequence[Document], tagged: Sequence[Document]) -> NDArray[np.float64]:
+    """The error of each bootstrap resample of documents: the same ones for every call."""
     keys = [{entity.key for entity in document.entities} for document in gold]
     right = np.array(
-        [e.key in own for own, p in zip(keys, before, strict=True) for e in p.entities]
+        [e.key in own for own, p in zip(keys, tagged, strict=True) for e in p.entities]
     )
-    owner = np.repeat(np.arange(len(before)), [len(p.entities) for p in before])
-    scores = [np.array([e.score for p in tagged for e in p.entities]) for tagged in (before, after)]
+    owner = np.repeat(np.arange(len(tagged)), [len(p.entities) for p in tagged])
+    scores = np.array([e.score for p in tagged for e in p.entities])
     rng = np.random.default_rng(0)
-    ratios = []
-    for _ in range(NUM_RESAMPLES):
-        weight = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)))[owner].astype(float)
-        one, other = (calibration_error(score, right, weight) for score in scores)
-        ratios.append(other / one)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
+    chances = np.full(len(gold), 1 / len(gold))
+    weights = (rng.multinomial(len(gold), chances)[owner] for _ in range(NUM_RESAMPLES))
+    return np.array([calibration_error(scores, right, w.astype(float)) for w in weights])
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each corpus and decoder: means over seeds, the widest interval of the ratio.
+def ratio_of_means(
+    rows: Sequence[dict[str, Any]], draws: Sequence[Draws]
+) -> tuple[float, tuple[float, float]]:
+    """Mean error over seeds after calibration / before, with its 95 % interval over documents.
 
-    `by chance` is what exact scores would show of as many entities.
+    Resamples are moved by their bias, as in `measure_reliability`.
     """
+    means, resampled = [], []
+    for name in ("after", "before"):
+        mean = statistics.mean(row[name]["ece"] for row in rows)
+        drawn = np.mean([draw[name] for draw in draws], axis=0)
+        means.append(mean)
+        resampled.append(np.maximum(drawn - drawn.mean() + mean, 1e-6))
+    low, high = np.quantile(resampled[0] / resampled[1], [0.025, 0.975])
+    return means[0] / means[1], (float(low), float(high))
+
+
+def summarise(rows: Sequence[dict[str, Any]], draws: Sequence[Draws]) -> list[dict[str, Any]]:
+    """One entry for each corpus and decoder: means over seeds.
+
+    `by_chance` is what exact scores would show of as many entities.
+    """
+    found = []
+    for corpus, decoder in dict.fromkeys((row["corpus"], row["decoder"]) for row in rows):
+        own = [n for n, r in enumerate(rows) if (r["corpus"], r["decoder"]) == (corpus, decoder)]
+        chosen = [rows[n] for n in own]
+        ratio, interval = ratio_of_means(chosen, [draws[n] for n in own])
+        found.append(
+            {
+                "corpus": corpus,
+                "decoder": decoder,
+                "seeds": len(own),
+                "f1": statistics.mean(r["after"]["thresholds"][0]["f1"] for r in chosen),
+                "ece_before": statistics.mean(r["before"]["ece"] for r in chosen),
+                "ece_after": statistics.mean(r["after"]["ece"] for r in chosen),
+                "ratio": ratio,
+                "ratio_ci95": interval,
+                "by_chance": statistics.mean(r["after"]["ece_by_chance"] for r in chosen),
+            }
+        )
+    return found
+
+
+def show(summary: Sequence[dict[str, Any]]) -> str:
+    """The summary as a Markdown table."""
     headings = (
         "corpus", "decoder", "seeds", "F1", "ECE before", "ECE after", "ratio", "95 %", "by chance",
     )  # fmt: skip
     lines = [headings, ["---"] * len(headings)]
-    for corpus, decoder in dict.fromkeys((row["corpus"], row["decoder"]) for row in rows):
-        own = [r for r in rows if (r["corpus"], r["decoder"]) == (corpus, decoder)]
-        before = statistics.mean(r["before"]["ece"] for r in own)
-        after = statistics.mean(r["after"]["ece"] for r in own)
-        low, high = (pick(r["ratio_ci95"][i] for r in own) for i, pick in ((0, min), (1, max)))
-        f1 = statistics.mean(r["after"]["thresholds"][0]["f1"] for r in own)
-        cells = [f"{f1:.3f}", f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"]
-        chance = statistics.mean(r["after"]["ece_by_chance"] for r in own)
-        cells += [f"[{low:.2f}, {high:.2f}]", f"{chance:.3f}"]
-        lines.append([corpus, decoder, str(len(own)), *cells])
+    for row in summary:
+        low, high = row["ratio_ci95"]
+        cells = [f"{row[key]:.3f}" for key in ("f1", "ece_before", "ece_after")]
+        cells += [f"{row['ratio']:.2f}", f"[{low:.2f}, {high:.2f}]", f"{row['by_chance']:.3f}"]
+        lines.append([row["corpus"], row["decoder"], str(row["seeds"]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -53,6 +53,20 @@ def test_what_is_measured() -> None:
     assert sum(b.count for b in measured.bins) == 6
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_the_interval_lies_about_the_error(seed: int) -> None:
+    """Of exact scores too, where every resample shows a larger error than the sample."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random(300)
+    gold = [Document("ab", (Entity(0, 1, "A"),) if rng.random() < s else ()) for s in scores]
+    found = [Document("ab", (Entity(0, 1, "A", float(score)),)) for score in scores]
+    measured = measure_reliability(gold, found, num_resamples=200)
+    assert measured is not None
+    assert measured.ece_ci95 is not None
+    low, high = measured.ece_ci95
+    assert 0 <= low < measured.ece < high < 0.25
+
+
 def test_nothing_predicted_and_no_score() -> None:
     assert measure_reliability([Document("ab")], [Document("ab")]) is None
     with pytest.raises(ValueError, match="has no score"):
