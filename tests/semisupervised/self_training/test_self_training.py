@@ -33,6 +33,7 @@ from nertune.semisupervised.self_training.results import (
     SelfTrainingResult,
 )
 from nertune.semisupervised.self_training.source import TeacherSource
+from nertune.semisupervised.self_training.teachers import say_together
 from nertune.semisupervised.self_training.training import Request, self_train
 from nertune.training.observer import Observer
 
@@ -233,7 +234,7 @@ def test_doubts_are_calibrated_and_soft_targets_are_not(tmp_path: Path, variant:
     predictor.calibration = Calibration(temperature=3.0)
     _, result = finished("soft", variant)
     manifest = read_manifest(result.output / "model")
-    source = TeacherSource(predictor, manifest, SENTENCES)
+    source = TeacherSource([predictor], [manifest], SENTENCES)
     head = predictor.tagger.head
 
     targets = source.prepare(predictor.segmenter, head, tmp_path / "soft")
@@ -250,6 +251,37 @@ def test_doubts_are_calibrated_and_soft_targets_are_not(tmp_path: Path, variant:
     outside = predictor.tagset.find("O", "")
     for ours, theirs in zip(doubts, calibrated, strict=True):
         np.testing.assert_allclose(ours, theirs[:, outside], atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["lstm", "full-crf"])
+def test_several_teachers_are_heard_together(tmp_path: Path, variant: str) -> None:
+    request = make_request(tmp_path, variant=variant, teachers=3, rounds=1)
+    with pytest.raises(Interrupted):
+        self_train(request, observers=[KillAt(14)])  # in the second teacher's run
+
+    [seed] = self_train(request, resume=True).seeds
+
+    first, student = seed.rounds
+    teachers = [first.trained, *first.others]
+    assert (
+        len({tuple(sorted(read_manifest(t.folder / "model").files.items())) for t in teachers}) == 3
+    )
+    assert first.trained.f1 == max(one.f1 for one in teachers)
+    epochs = sum(one.epochs for one in (*teachers, student.trained))
+    steps = sum(one.steps for one in (*teachers, student.trained))
+    assert seed.baseline.epochs == epochs
+    assert steps <= seed.baseline.steps < steps + epochs
+
+    predictors = [Predictor.load(one.folder / "model") for one in teachers]
+    said = say_together(predictors, SENTENCES, with_pairs=True)
+    for number, (_, marginals) in enumerate(said):
+        own = [
+            tag_marginals(predictor.emissions([SENTENCES[number]])[1], predictor.head.chain())[0]
+            for predictor in predictors
+        ]
+        np.testing.assert_allclose(marginals.tags_UK, np.mean(own, axis=0), atol=1e-6)
+    with pytest.raises(ConfigError, match="several teachers give soft labels only"):
+        Options(teachers=2, labels="hard")
 
 
 def test_students_that_were_not_done_are_reported() -> None:

@@ -42,6 +42,12 @@ def self_train(
     labels: Annotated[
         str, typer.Option(help="soft: the teacher's probabilities; or hard: sure entities.")
     ] = "soft",
+    teachers: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Trained with different seeds; heard together. Soft labels."
+        ),
+    ] = 1,
     rounds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Students, one after the other.")
     ] = 2,
@@ -83,8 +89,8 @@ def self_train(
     from nertune.semisupervised.self_training.options import Labels, Options
 
     options = Options(
-        labels=cast("Labels", labels), rounds=rounds, most=most, noise=noise, epochs=epochs,
-        precision=precision, balance=not no_balance, from_teacher=from_teacher,
+        labels=cast("Labels", labels), teachers=teachers, rounds=rounds, most=most, noise=noise,
+        epochs=epochs, precision=precision, balance=not no_balance, from_teacher=from_teacher,
     )  # fmt: skip
     numbers = _read_seeds(seeds)
     settings = load_settings(recipe, set_ or [])

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from nertune.models.heads.decoding import Chain, Floats, document_groups, forward_backward
 
-__all__ = ["Marginals", "find_marginals", "soften_chain", "tag_marginals"]
+__all__ = [
+    "Marginals",
+    "find_marginals",
+    "likeliest_tags",
+    "mean_marginals",
+    "soften_chain",
+    "tag_marginals",
+]
+
+_LEAST = 1e-300  # in the place of probability 0, where that is divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,41 @@ def tag_marginals(
     """The `[U, K]` probabilities of tags alone; see `find_marginals`."""
     found = find_marginals(emissions, chain, temperature=temperature, with_pairs=False)
     return [marginals.tags_UK for marginals in found]
+
+
+def mean_marginals(found: Sequence[Marginals]) -> Marginals:
+    """What several distributions over the tags of one document say together: their mean.
+
+    Args:
+        found: at least one; all with pairs, or none.
+    """
+    tags_UK = np.mean([one.tags_UK for one in found], axis=0)
+    pairs = [one.pairs_UKK for one in found if one.pairs_UKK is not None]
+    return Marginals(tags_UK, np.mean(pairs, axis=0) if pairs else None)
+
+
+def likeliest_tags(marginals: Marginals) -> list[int]:
+    """The best tag sequence of p(y) = q(y_1) · Π q(y_u | y_{u−1}) (Viterbi, 1967).
+
+    Args:
+        marginals: q, with pairs.
+    """
+    assert marginals.pairs_UKK is not None
+    if not len(marginals):
+        return []
+    with np.errstate(divide="ignore"):  # log 0 = −inf is what cannot be
+        best_K = np.log(marginals.tags_UK[0])
+        before_UK1 = np.log(np.maximum(marginals.tags_UK[:-1, :, None], _LEAST))
+        step_VKK = np.log(marginals.pairs_UKK[1:]) - before_UK1
+    back = []
+    for step_KK in step_VKK:
+        paths_KK = best_K[:, None] + step_KK
+        back.append(paths_KK.argmax(axis=0))
+        best_K = paths_KK.max(axis=0)
+    path = [int(best_K.argmax())]
+    for from_K in reversed(back):
+        path.append(int(from_K[path[-1]]))
+    return path[::-1]
 
 
 def soften_chain(chain: Chain, temperature: float) -> Chain:

@@ -21,7 +21,8 @@ _METHOD = (
     "interval from a hierarchical paired bootstrap over documents and seeds, and p from a paired "
     "approximate randomisation test (Noreen, 1989; Yeh, 2000). *baseline*: the labelled data "
     "alone, with the same seeds, for as many optimizer steps and epochs (looks at dev) as all "
-    "rounds of self-training together. *teacher*: round 0, the recipe as it stands."
+    "rounds of self-training together. *teacher*: round 0, the recipe as it stands; of several "
+    "teachers the best on dev."
 )
 _SHORT: dict[str, str] = {
     "not distinguishable": "not\ndistinguishable",
@@ -65,6 +66,9 @@ def _rounds(result: SelfTrainingResult) -> Table:
             _row(str(one.seed), found, is_best=found.number == one.best.number)
             for found in one.rounds
         ]
+        others = [[str(one.seed), "teacher", NOTHING, NOTHING, NOTHING, *_figures(other)]
+                  for other in one.rounds[0].others]  # fmt: skip
+        rows[1:1] = others
         baseline = [str(one.seed), "baseline", NOTHING, NOTHING, NOTHING, *_figures(one.baseline)]
         groups.append([*rows, baseline])
     documents = Cell("pseudo-labelled documents", "pseudo\ndocuments")

@@ -13,15 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nertune.artifacts.manifest import hash_encoder, own_folder, read_manifest
 from nertune.config.run import nearest
 from nertune.errors import ConfigError, NotFiniteError
 from nertune.inference.predictor import Predictor
 from nertune.labels.align import spans_to_entities
 from nertune.labels.tagset import TagSet
-from nertune.models.heads.marginals import Marginals
+from nertune.models.heads.marginals import Marginals, likeliest_tags, mean_marginals
 from nertune.semisupervised.distillation.conversion import Conversion
 from nertune.types import Document
 
@@ -29,7 +27,6 @@ __all__ = ["Teacher", "Teachers", "load_teachers"]
 
 _LOG = logging.getLogger("nertune")
 _CHUNK_DOCUMENTS = 64
-_LEAST = 1e-300  # in the place of probability 0, where that is divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +122,14 @@ class Teachers:
         Raises:
             NotFiniteError: a teacher gives NaN or infinity.
         """
-        sums: list[Marginals] = []
+        said: list[list[Marginals]] = []
         for teacher, conversion in zip(self.each, conversions, strict=True):
             encodings, emissions = teacher.predictor.emissions(documents)
             try:
-                found = conversion.convert(emissions, [e.units for e in encodings], units)
+                said.append(conversion.convert(emissions, [e.units for e in encodings], units))
             except ValueError as error:
                 raise NotFiniteError(f"{teacher.name}: {error}; use another teacher") from error
-            sums = [_add(a, b) for a, b in zip(sums, found, strict=True)] if sums else found
-        return [_divide(marginals, len(self.each)) for marginals in sums]
+        return [mean_marginals(of_document) for of_document in zip(*said, strict=True)]
 
     def tag(self, documents: Iterable[Document], tagset: TagSet) -> Iterator[Document]:
         """Tag documents as all teachers together, in the units of the first one.
@@ -151,7 +147,7 @@ class Teachers:
             units = [segmenter.segment(document)[0].units for document in chunk]
             said = self.say(chunk, units, conversions)
             for document, marginals, spans in zip(chunk, said, units, strict=True):
-                found = tagset.decode(_likeliest(marginals))
+                found = tagset.decode(likeliest_tags(marginals))
                 yield document.with_entities(spans_to_entities(found, spans, None))
 
 
@@ -212,34 +208,3 @@ def _hash(name: str) -> str:
     if manifest.calibration is not None:
         digest.update(f" {manifest.calibration.temperature!r}".encode())
     return digest.hexdigest()
-
-
-def _likeliest(marginals: Marginals) -> list[int]:
-    """The best tag sequence of p(y) = q(y_1) · Π q(y_u | y_{u−1}) (Viterbi, 1967)."""
-    assert marginals.pairs_UKK is not None
-    if not len(marginals):
-        return []
-    with np.errstate(divide="ignore"):  # log 0 = −inf is what cannot be
-        best_K = np.log(marginals.tags_UK[0])
-        before_UK1 = np.log(np.maximum(marginals.tags_UK[:-1, :, None], _LEAST))
-        step_VKK = np.log(marginals.pairs_UKK[1:]) - before_UK1
-    back = []
-    for step_KK in step_VKK:
-        paths_KK = best_K[:, None] + step_KK
-        back.append(paths_KK.argmax(axis=0))
-        best_K = paths_KK.max(axis=0)
-    path = [int(best_K.argmax())]
-    for from_K in reversed(back):
-        path.append(int(from_K[path[-1]]))
-    return path[::-1]
-
-
-def _add(one: Marginals, other: Marginals) -> Marginals:
-    assert one.pairs_UKK is not None
-    assert other.pairs_UKK is not None
-    return Marginals(one.tags_UK + other.tags_UK, one.pairs_UKK + other.pairs_UKK)
-
-
-def _divide(marginals: Marginals, number: int) -> Marginals:
-    assert marginals.pairs_UKK is not None
-    return Marginals(marginals.tags_UK / number, marginals.pairs_UKK / number)

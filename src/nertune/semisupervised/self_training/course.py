@@ -4,7 +4,7 @@ Each run is one of `experiments.train`, in a folder of its own, and goes on by i
 killed; what lies between two runs is written whole or not at all, and made again if it is missing.
 
     seed-1/pool.jsonl.gz              the unlabelled texts that were drawn
-    seed-1/round-0/                   the teacher's run
+    seed-1/round-0/                   the teacher's run; round-0-2, … those of further teachers
     seed-1/round-1/pseudo.jsonl.gz    what the teacher says of them
     seed-1/round-1/run/               the student's run
     seed-1/baseline/
@@ -44,6 +44,7 @@ from nertune.types import Document
 __all__ = ["Course", "change_settings"]
 
 _LOG = logging.getLogger("nertune")
+_SEED_STEP = 1_000_003  # between the seeds of the teachers, so that other --seeds have others
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,13 @@ class Course:
         """
         pool = self._pool()
         _LOG.info("%s", f"seed {self.seed}: {pool.counts.describe()}")
-        teacher = self._train("round-0", "teacher", self.settings, self.corpora["train"])
-        rounds = [Round(0, teacher)]
+        teachers = self._teachers()
+        first, *others = sorted(teachers, key=lambda one: -one.f1)
+        rounds = [Round(0, first, others=tuple(others))]
         for number in range(1, self.options.rounds + 1):
-            rounds.append(self._round(number, rounds[-1].trained, pool))
-        baseline = self._baseline([one.trained for one in rounds])
+            taught_by = teachers if number == 1 else [rounds[-1].trained]
+            rounds.append(self._round(number, taught_by, pool))
+        baseline = self._baseline(rounds)
         return SeedResult(
             seed=self.seed,
             labelled={
@@ -94,6 +97,18 @@ class Course:
             rounds=tuple(rounds),
             baseline=baseline,
         )
+
+    def _teachers(self) -> list[Trained]:
+        """Those of round 0: the recipe as it stands, with one seed or several."""
+        corpus, found = self.corpora["train"], []
+        for number in range(1, self.options.teachers + 1):
+            place, name, settings = "round-0", "teacher", self.settings
+            if number > 1:
+                place, name = f"round-0-{number}", f"teacher {number}"
+                seed = (self.seed + _SEED_STEP * (number - 1)) % 2**32
+                settings = change_settings(settings, {"run.seed": seed})
+            found.append(self._train(place, name, settings, corpus))
+        return found
 
     def _train(
         self,
@@ -121,17 +136,17 @@ class Course:
         _write(path, pool.counts.to_dict(), pool.documents)
         return pool
 
-    def _round(self, number: int, teacher: Trained, pool: Pool) -> Round:
+    def _round(self, number: int, teachers: Sequence[Trained], pool: Pool) -> Round:
         """Pseudo-labels, and a student that is trained on them and the labelled documents."""
         folder = self.folder / f"round-{number}"
         path = folder / "pseudo.jsonl.gz"
-        model = teacher.folder / "model"
-        predictor = load_model(model, device=self.settings.run.device)
+        models = [teacher.folder / "model" for teacher in teachers]
+        predictors = [load_model(model, device=self.settings.run.device) for model in models]
         if path.is_file():
             head, documents = _read(path)
         else:
             _LOG.info("%s", f"round {number}: tagging {len(pool.documents):,} documents")
-            found = self._label(predictor, pool)
+            found = self._label(predictors, pool)
             head, documents = _describe(found), found.documents
             _write(path, head, documents)
         if not documents:
@@ -144,19 +159,20 @@ class Course:
                         f"{counts['entities']:,} entities")  # fmt: skip
         corpus, soft = self.corpora["train"], None
         if self.options.labels == "soft":
-            soft = TeacherSource(predictor, read_manifest(model), documents)
+            soft = TeacherSource(predictors, [read_manifest(model) for model in models], documents)
         else:
             both = [*corpus.documents, *documents]
             joined = Corpus.from_documents(both, name=f"{corpus.path} + {path}")
             corpus = replace(joined, reading=corpus.reading)
-        settings = self._student(predictor, teacher, documents)
+        best = max(teachers, key=lambda one: one.f1)
+        settings = self._student(predictors[0], best, documents)
         place, name = f"round-{number}/run", f"student {number}"
         return Round(number, self._train(place, name, settings, corpus, soft), counts,
                      head["thresholds"])  # fmt: skip
 
-    def _label(self, teacher: Predictor, pool: Pool) -> PseudoLabels:
+    def _label(self, teachers: Sequence[Predictor], pool: Pool) -> PseudoLabels:
         labelled, dev = self.corpora["train"].documents, self.corpora["dev"].documents
-        return label_pool(teacher, pool.documents, labelled, dev, self.options)
+        return label_pool(teachers, pool.documents, labelled, dev, self.options)
 
     def _student(
         self, predictor: Predictor, teacher: Trained, pseudo: Sequence[Document]
@@ -178,7 +194,7 @@ class Course:
             changes["model.start_from"] = str(teacher.folder)
         return change_settings(self.settings, changes)
 
-    def _baseline(self, rounds: Sequence[Trained]) -> Trained:
+    def _baseline(self, rounds: Sequence[Round]) -> Trained:
         """The labelled data alone, for as many steps, with as many looks at dev."""
         settings = same_budget(
             self.settings,

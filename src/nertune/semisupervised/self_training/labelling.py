@@ -20,6 +20,7 @@ from nertune.semisupervised.self_training.selection import (
     mark_unknown,
     unknown_share,
 )
+from nertune.semisupervised.self_training.teachers import tag_together
 from nertune.types import Document
 
 __all__ = ["PseudoCounts", "PseudoLabels", "judge", "label_pool"]
@@ -70,7 +71,7 @@ class PseudoLabels:
 
 
 def label_pool(
-    teacher: Predictor,
+    teachers: Sequence[Predictor],
     pool: Sequence[Document],
     labelled: Sequence[Document],
     dev: Sequence[Document],
@@ -79,12 +80,13 @@ def label_pool(
     """Tag the unlabelled documents and choose which of them, and what of them, is learned.
 
     Args:
-        teacher: the tagger.
+        teachers: one tagger; or several, which give soft labels together.
         pool: unlabelled documents.
         labelled: what a person has labelled, which says how frequent the labels are.
         dev: chooses the thresholds of hard labels.
         options: of self-training.
     """
+    teacher = teachers[0]
     thresholds: Thresholds | None = None
     too_uncertain = 0
     found: list[Document] = []
@@ -100,7 +102,7 @@ def label_pool(
                 found.append(document)
                 num_unknown.append(len(judged.document.entities) - len(document.entities))
     else:
-        found = [mark_pseudo(document) for document in teacher.tag_documents(pool)]
+        found = [mark_pseudo(document) for document in tag_together(teachers, pool)]
         num_unknown = [0] * len(found)
     chosen, excess = list(range(len(found))), float("inf")
     if options.balance:

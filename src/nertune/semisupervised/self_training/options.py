@@ -19,6 +19,8 @@ class Options:
     Attributes:
         labels: `soft`: the probabilities of all tags; `hard`: the entities that are likely enough,
             where others are unknown.
+        teachers: trained in round 0, on the same labelled documents with different seeds; the first
+            student learns from the mean of their probabilities. Several with soft labels only.
         rounds: students, one after the other.
         most: unlabelled documents, at most.
         noise: share of the tokens of pseudo-labelled documents that are masked, in [0, 1).
@@ -36,6 +38,7 @@ class Options:
     """
 
     labels: Labels = "soft"
+    teachers: int = 1
     rounds: int = 2
     most: int = 5000
     noise: float = 0.1
@@ -49,9 +52,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.labels not in get_args(Labels):
             raise ConfigError(f"--labels {self.labels!r}: expected soft or hard")
-        for name, least in (("rounds", 1), ("most", 1), ("epochs", 0)):
+        for name, least in (("teachers", 1), ("rounds", 1), ("most", 1), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} {getattr(self, name)}: expected at least {least}")
+        if self.teachers > 1 and self.labels == "hard":
+            raise ConfigError(
+                f"--teachers {self.teachers}: several teachers give soft labels only, the mean of "
+                "their probabilities; leave out --labels hard"
+            )
         if not 0 <= self.noise < 1:
             raise ConfigError(f"--noise {self.noise:g}: expected 0 or more, and less than 1")
         if not 0 < self.precision <= 1:

@@ -60,15 +60,27 @@ class Round:
 
     Attributes:
         number: of the round.
-        trained: its model.
+        trained: its model; of several teachers the best on dev.
         pseudo: `PseudoCounts` of what it learned from; empty for the teacher.
         thresholds: of hard labels, with the precision on dev that they reach; else empty.
+        others: the other teachers of round 0, if there are several.
     """
 
     number: int
     trained: Trained
     pseudo: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[Trained, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Of all its models."""
+        return self.trained.steps + sum(one.steps for one in self.others)
+
+    @property
+    def epochs(self) -> int:
+        """Of all its models."""
+        return self.trained.epochs + sum(one.epochs for one in self.others)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -77,6 +89,7 @@ class Round:
             **self.trained.to_dict(),
             "pseudo": dict(self.pseudo),
             "thresholds": dict(self.thresholds),
+            "others": [one.to_dict() for one in self.others],
         }
 
 
@@ -107,7 +120,7 @@ class SeedResult:
     @property
     def steps(self) -> int:
         """Of all rounds."""
-        return sum(one.trained.steps for one in self.rounds)
+        return sum(one.steps for one in self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,4 +1,4 @@
-"""A teacher's probabilities as soft targets: the student learns all that the teacher thinks."""
+"""The teachers' probabilities as soft targets: the student learns all that they think."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nertune.artifacts.manifest import Manifest
 from nertune.data.inputs import in_batches
 from nertune.inference.predictor import Predictor
 from nertune.models.heads.base import Head, soft_head
-from nertune.models.heads.marginals import find_marginals
+from nertune.semisupervised.self_training.teachers import say_together
 from nertune.tokens.windows import Segmenter
 from nertune.training.soft_targets import SoftTargets
 from nertune.training.stores.soft_store import SoftStore, SoftStoreWriter
@@ -27,28 +27,28 @@ _VERSION = 3  # another one makes other targets of the same text and teacher
 
 @dataclass(frozen=True, slots=True)
 class TeacherSource:
-    """Documents, and the tag marginals that a teacher of the same tags gives their units.
+    """Documents, and the tag marginals that teachers of the same tags give their units.
 
-    They are the teacher's own, sharper than the calibrated ones. A student learns less from flat
+    They are the teachers' own, sharper than the calibrated ones. A student learns less from flat
     targets: of 100 sentences of `peoples`, .577 with these and .544 with calibrated ones (dev
     micro-F1, one seed, first round). Entropy minimisation (Grandvalet & Bengio, 2005) says why.
 
     It is a `training.soft_targets.SoftSource`.
 
     Attributes:
-        teacher: the tagger.
-        manifest: of the teacher's folder, which says which weights it has.
+        teachers: one tagger, or several, whose marginals are averaged.
+        manifests: of the teachers' folders, which say which weights they have.
         chosen: the documents.
     """
 
-    teacher: Predictor
-    manifest: Manifest
+    teachers: Sequence[Predictor]
+    manifests: Sequence[Manifest]
     chosen: Sequence[Document]
 
     @property
     def key(self) -> str:
-        """A hash over the documents, and the teacher's weights."""
-        decisive = [_VERSION, self.manifest.files]
+        """A hash over the documents, and the teachers' weights."""
+        decisive = [_VERSION, *(manifest.files for manifest in self.manifests)]
         digest = hashlib.sha256(json.dumps(decisive).encode())
         for document in self.chosen:
             digest.update(json.dumps([document.text, document.tokens]).encode() + b"\n")
@@ -56,8 +56,8 @@ class TeacherSource:
 
     @property
     def labels(self) -> Sequence[str]:
-        """The teacher's, which are those of the labelled data."""
-        return self.teacher.labels
+        """The teachers', which are those of the labelled data."""
+        return self.teachers[0].labels
 
     def documents(self) -> Iterator[Document]:
         """The documents."""
@@ -74,14 +74,12 @@ class TeacherSource:
         if SoftStore.is_complete(folder, self.key):
             return SoftTargets(SoftStore(folder, head.tagset))
         with_pairs = soft_head(head).soft_pairs
-        chain = self.teacher.tagger.head.chain()
         writer = SoftStoreWriter(folder, head.tagset, with_pairs=with_pairs, key=self.key)
         try:
             left = self.chosen[writer.num_read :]
             for number, batch in enumerate(in_batches(left), start=1):
-                encodings, emissions = self.teacher.emissions(batch)
-                found = find_marginals(emissions, chain, with_pairs=with_pairs)
-                for document, encoding, marginals in zip(batch, encodings, found, strict=True):
+                said = say_together(self.teachers, batch, with_pairs=with_pairs)
+                for document, (encoding, marginals) in zip(batch, said, strict=True):
                     own, windows = segmenter.segment(document)
                     assert own.units == encoding.units, "teacher and student cut text alike"
                     writer.add(windows, marginals if windows else None)
@@ -93,4 +91,5 @@ class TeacherSource:
 
     def describe(self) -> dict[str, Any]:
         """For the record of the run."""
-        return {"documents": len(self.chosen), "teacher": self.manifest.files}
+        files = [manifest.files for manifest in self.manifests]
+        return {"documents": len(self.chosen), "teacher": files[0], "teachers": files}

@@ -77,10 +77,11 @@ def self_train(
 ) -> SelfTrainingResult:
     """Self-training (Scudder, 1965; Yarowsky, 1995) with noisy students (Xie et al., 2020).
 
-    A teacher is trained on the labelled data. It tags unlabelled text, and a student learns from
-    both, from the start of the recipe and with a part of the unlabelled text's tokens masked. The
-    student is the next teacher. Dev chooses the best round. Beside it a baseline is trained on the
-    labelled data alone, with as many steps and looks at dev as all rounds together.
+    A teacher is trained on the labelled data, or several with different seeds, which are heard
+    together. It tags unlabelled text, and a student learns from both, from the start of the recipe
+    and with a part of the unlabelled text's tokens masked. The student is the next teacher. Dev
+    chooses the best round. Beside it a baseline is trained on the labelled data alone, with as many
+    steps and looks at dev as all rounds together.
 
     Args:
         request: what is asked for.
@@ -173,7 +174,9 @@ def _begin(
                 f"--output: {output} holds self-training; use --resume to continue it, --overwrite "
                 "to start again, or another --output"
             )
-        if told := first_difference(_read_json(path), plan):
+        held = _read_json(path)
+        held["options"] = {**Options().to_dict(), **held.get("options", {})}  # of earlier versions
+        if told := first_difference(held, plan):
             raise CheckpointError(f"{output}: {told}; use --overwrite, or another --output")
     if overwrite:
         _remove(output)
