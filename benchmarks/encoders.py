@@ -54,8 +54,7 @@ def main() -> None:
     if arguments.part == "datasets":
         datasets(arguments)
     elif arguments.part == "sizes":
-        own = arguments.encoder
-        sizes(arguments, {"lstm": None, "full": own, "lora": own}, "sizes")
+        sizes(arguments, own_arms(arguments), "sizes")
     else:
         adapted = adapt(arguments)
         sizes(arguments, {"full": BUNDLED, "adapted-full": str(adapted)}, "adapt")
@@ -63,10 +62,7 @@ def main() -> None:
 
 def datasets(arguments: argparse.Namespace) -> None:
     """Every encoder on every data set."""
-    own = arguments.encoder
-    arms: dict[str, str | None] = {"lstm": None, "full": own, "lora": own}
-    if "full-crf" in (arguments.arms or ()):
-        arms["full-crf"] = own
+    arms = own_arms(arguments)
     if arguments.old:
         arms |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
@@ -79,6 +75,13 @@ def datasets(arguments: argparse.Namespace) -> None:
             "lstm",
             longer=DATASETS[name],
         )
+
+
+def own_arms(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """BiLSTM and encoder, and what --arms names besides."""
+    own = arguments.encoder
+    arms = {"lstm": None, "full": own, "lora": own}
+    return arms | {arm: own for arm in arguments.arms or () if arm.endswith("-crf")}
 
 
 def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str) -> None:
