@@ -411,7 +411,8 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
 def fit_script(
     f1s: Sequence[float], folder: Path, **values: Any
 ) -> tuple[FitResult, Predictor, Spy]:
-    settings = settings_of(folder, "lstm", **({"epochs": len(f1s)} | values))
+    values = {"epochs": len(f1s), "patience_steps": 0} | values
+    settings = settings_of(folder, "lstm", **values)
     predictor = make_predictor(settings)
     spy = Spy(predictor)
     return fit_tiny(predictor, settings.train, f1s=f1s, observer=spy), predictor, spy
@@ -446,6 +447,17 @@ def test_patience_does_not_count_while_nothing_is_found(tmp_path: Path) -> None:
     assert (result.best_epoch, len(result.history), result.stopped_early) == (5, 7, True)
     result, _, _ = fit_script([0.0] * 6, tmp_path, patience=2)
     assert (len(result.history), result.stopped_early) == (6, False)
+
+
+def test_patience_is_some_steps_as_well(tmp_path: Path) -> None:
+    f1s = [0.2, 0.4, 0.4, 0.3, 0.3, 0.3, 0.9]
+    whole, _, _ = fit_script(f1s, tmp_path, patience=0, patience_steps=1)
+    assert len(whole.history) == 7
+    epoch_steps = whole.steps // 7
+    result, _, _ = fit_script(f1s, tmp_path, patience=2, patience_steps=4 * epoch_steps)
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (2, 6, True)
+    result, _, _ = fit_script(f1s, tmp_path, patience=2, patience_steps=4 * epoch_steps + 1)
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (7, 7, False)
 
 
 def test_without_patience_every_epoch_runs(tmp_path: Path) -> None:

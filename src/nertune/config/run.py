@@ -423,6 +423,13 @@ class TrainSettings(Section):
         description="Epochs without a better dev micro-F1 before training stops; 0: never "
         "stop early.",
     )
+    patience_steps: int = Field(
+        500,
+        ge=0,
+        description="Training does not stop early before so many optimizer steps without a better "
+        "dev micro-F1: with few sentences, an epoch is a few steps, and small data need many "
+        "(Mosbach et al., 2021).",
+    )
     entity_ratio: float | None = Field(
         None,
         ge=0,

@@ -76,5 +76,7 @@ def make_recipe(
     lines += [f"# labels: {labels}", "", "[model]", model.rstrip(), "", "[train]", "epochs = 10"]
     rate = _RATES[method][encoder not in BUNDLED_ENCODERS]
     lines += [f"# learning_rate = {rate}   # by default that of the encoder and the method"]
-    lines += ["# patience = 3           # stop after so many epochs without a better dev score"]
+    lines += [
+        "# patience = 3           # stop after so many epochs (and patience_steps) without a better dev F1"
+    ]
     return "\n".join(lines) + "\n"

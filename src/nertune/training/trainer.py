@@ -299,7 +299,9 @@ class Trainer:
         progress, patience = self._progress, self._settings.patience
         # While nothing at all is found yet (F1 of 0), waiting is not a lack of progress.
         waited = progress.epoch - progress.best_epoch if progress.best_f1 > 0 else 0
-        return progress.epoch >= self._settings.epochs or bool(patience and waited >= patience)
+        steps = progress.step * waited // max(1, progress.epoch)
+        is_enough = waited >= patience and steps >= self._settings.patience_steps
+        return progress.epoch >= self._settings.epochs or bool(patience and is_enough)
 
     def _restore_best(self) -> None:
         with torch.no_grad():
