@@ -76,7 +76,6 @@ def make_recipe(
     lines += [f"# labels: {labels}", "", "[model]", model.rstrip(), "", "[train]", "epochs = 10"]
     rate = _RATES[method][encoder not in BUNDLED_ENCODERS]
     lines += [f"# learning_rate = {rate}   # by default that of the encoder and the method"]
-    lines += [
-        "# patience = 3           # stop after so many epochs (and patience_steps) without a better dev F1"
-    ]
+    lines += ["# patience = 3           # stop after so many epochs without a better dev score, if"]
+    lines += ["#                        # these are 500 steps or more (patience_steps)"]
     return "\n".join(lines) + "\n"
