@@ -36,7 +36,7 @@ DATASETS = {"peoples": 1.0, "weibo": 1.0, "resume": 0.5, "cluener": 0.4}
 HELD_OUT = 1000  # last sentences of cluener's training file, which choose the epoch
 SIZES = {100: 6.0, 400: 3.0, 0: 1.0}  # sentences of peoples; 0: all
 ADAPT_TOKENS = 1_000_000
-OLD_LORA_RATE = "8e-4"  # chosen on dev for the first encoder, as the recipe's for the new one
+OLD_RATES = {"full": "4e-4", "lora": "2e-3"}  # chosen on dev for `mini-zh` after stage 1
 
 
 def main() -> None:
@@ -167,9 +167,9 @@ def compare(
             text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
         if arm.endswith("-crf"):
             text = text.replace('decoder = "softmax"', 'decoder = "crf"')
-        if arm == "old-lora":
-            # The head's too, whose key ends in the same.
-            text = text.replace("learning_rate = 2e-3", f"learning_rate = {OLD_LORA_RATE}")
+        if arm.startswith("old-"):
+            rate = OLD_RATES[recipe_of(arm).replace("bert", "full")]
+            text = re.sub(r"^learning_rate = \S+", f"learning_rate = {rate}", text, flags=re.M)
         text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {round(int(m[1]) * longer)}", text)
         (recipes / f"{arm}.toml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "nertune", "compare"]
