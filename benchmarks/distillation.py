@@ -61,7 +61,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--labelled", type=int, default=1000, help="labelled documents")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teachers", type=int, default=5, help="of the ensemble")
-    parser.add_argument("--epochs", type=int, default=10, help="of teachers and students")
+    parser.add_argument("--epochs", type=int, default=10, help="of teachers")
+    parser.add_argument("--student-epochs", type=int, default=0, help="0: those of teachers")
     parser.add_argument("--most", type=int, default=5000, help="unlabelled documents")
     parser.add_argument("--weight", type=float, default=1.0)
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -83,12 +84,15 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             folder / f"teacher-{own}-{options.epochs}",
             "encoder",
             100 * seed + own,
+            options.epochs,
         )
         train(settings, resume=True)
         teachers.append(str(settings.run.dir / "model"))
     kind = "lstm" if options.name == "lstm" else "encoder"
-    place = f"{options.name}-{number}-{options.most}-{options.weight:g}-{options.temperature:g}"
-    student = make_settings(options, labelled, folder / place, kind, 100 * seed + 99)
+    epochs = options.student_epochs or options.epochs
+    kinds = (number, options.most, f"{options.weight:g}", f"{options.temperature:g}", epochs)
+    place = "-".join(map(str, (options.name, *kinds)))
+    student = make_settings(options, labelled, folder / place, kind, 100 * seed + 99, epochs)
     found = distill(
         student,
         teachers,
@@ -127,7 +131,7 @@ def cut(options: argparse.Namespace, seed: int, folder: Path) -> tuple[Path, Pat
 
 
 def make_settings(
-    options: argparse.Namespace, labelled: Path, folder: Path, kind: str, seed: int
+    options: argparse.Namespace, labelled: Path, folder: Path, kind: str, seed: int, epochs: int
 ) -> Settings:
     _, dev, test = (str(DATA / options.corpus / name) for name in CORPORA[options.corpus])
     return parse_settings(
@@ -135,7 +139,7 @@ def make_settings(
             "run": {"dir": str(folder), "name": folder.name, "seed": seed},
             "data": {"train": str(labelled), "dev": dev, "test": test},
             "model": {"emitter": kind, "encoder": "mini-zh", "unit": "char", "decoder": "crf"},
-            "train": {"epochs": options.epochs},
+            "train": {"epochs": epochs},
         }
     )
 
