@@ -1,7 +1,7 @@
 """Does self-training help with few labels? `peoples` cut to 100 and to 400 labelled sentences.
 
     python benchmarks/self_training.py [--sizes 100 400] [--seeds 1,2,3] [--output FOLDER]
-        [--corpus FILE] [--labels soft] [--rounds 2] [--most 5000] [--set SECTION.KEY=VALUE]
+        [--corpus FILE] [--labels soft] [--teachers 1] [--rounds 2] [--most 5000] [--set SECTION.KEY=VALUE]
 
 Each seed draws the labelled sentences. The other training sentences, without their labels, are the
 unlabelled text; with `--corpus` (e.g. ../shared/corpus/zh.txt.xz) that file is. The recipe is
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "self-training")
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--labels", default="soft", choices=("soft", "hard"))
+    parser.add_argument("--teachers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--most", type=int, default=5000)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
@@ -65,7 +66,7 @@ def self_train(size: int, output: Path, arguments: argparse.Namespace) -> dict[s
     command += ["--unlabelled", str(arguments.corpus or data / "peoples" / "train")]
     command += ["--output", str(output), "--seeds", arguments.seeds, "--resume"]
     command += ["--labels", arguments.labels, "--rounds", str(arguments.rounds)]
-    command += ["--most", str(arguments.most)]
+    command += ["--most", str(arguments.most), "--teachers", str(arguments.teachers)]
     for change in (f"data.train_share={share}", f"train.epochs={epochs}", *arguments.set):
         command += ["--set", change]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
