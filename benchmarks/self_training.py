@@ -1,7 +1,8 @@
 """Does self-training help with few labels? `peoples` cut to 100 and to 400 labelled sentences.
 
     python benchmarks/self_training.py [--sizes 100 400] [--seeds 1,2,3] [--output FOLDER]
-        [--corpus FILE] [--labels soft] [--teachers 1] [--rounds 2] [--most 5000] [--set SECTION.KEY=VALUE]
+        [--corpus FILE] [--labels soft] [--teachers 1] [--rounds 2] [--most 5000]
+        [--set SECTION.KEY=VALUE]
 
 Each seed draws the labelled sentences. The other training sentences, without their labels, are the
 unlabelled text; with `--corpus` (e.g. ../shared/corpus/zh.txt.xz) that file is. The recipe is
