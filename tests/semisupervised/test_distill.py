@@ -187,7 +187,8 @@ def test_a_student_that_stops_early_has_a_baseline_of_as_many_steps(tmp_path: Pa
     write_recipe(tmp_path, few=3)
     write_text(tmp_path)
     outcome = command(
-        tmp_path, "--json", "--set", "train.patience=1", "--set", "train.patience_steps=0", "--set", "train.epochs=60"
+        tmp_path, "--json", "--set", "train.patience=1", "--set", "train.patience_steps=0",
+        "--set", "train.epochs=60",
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr
     student, baseline = (
