@@ -9,7 +9,7 @@ measures on test the expected calibration error of the head's own probabilities 
 calibrated ones, each with a 95 % bootstrap interval over documents, and that of their ratio. Its
 interval is over documents, the same resamples for all seeds.
 `--compared` trains nothing and takes the runs of
-`python benchmarks/encoders.py datasets --arms full full-crf`.
+`python benchmarks/encoders.py datasets --arms full full-crf --name crf`.
 NERTUNE_DATA names the folder that holds the data. Finished runs are reused. Writes
 benchmarks/results/calibration.{json,md}.
 """

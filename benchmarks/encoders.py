@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("part", choices=("datasets", "sizes", "adapt"))
     parser.add_argument("--old", help="another encoder's folder; with `datasets`")
     parser.add_argument("--encoder", default=BUNDLED, help="in the place of the bundled one")
-    parser.add_argument("--name", default="", help="of the results, before encoders-DATASET")
+    parser.add_argument("--name", help="of the results, in the place of encoders, sizes or adapt")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
     parser.add_argument("--arms", nargs="*", help="of lstm, full, lora, full-crf; the first three")
@@ -67,14 +67,7 @@ def datasets(arguments: argparse.Namespace) -> None:
         arms |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
         files = cluener_files(arguments.output) if name == "cluener" else find_files(name)
-        compare(
-            arguments,
-            f"{arguments.name}encoders-{name}",
-            arms,
-            files,
-            "lstm",
-            longer=DATASETS[name],
-        )
+        compare(arguments, f"encoders-{name}", arms, files, "lstm", longer=DATASETS[name])
 
 
 def own_arms(arguments: argparse.Namespace) -> dict[str, str | None]:
@@ -184,15 +177,16 @@ def compare(
     table = (folder / "report.md").read_text(encoding="utf-8")
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
+    shown = name if arguments.name is None else f"{arguments.name}-{name.partition('-')[2]}"
     for suffix, content in ((".json", report), (".md", table)):
-        path = results / f"{name}{suffix}"
+        path = results / f"{shown}{suffix}"
         named = {str(arguments.output): "runs/encoders"}
         if arguments.old:
             named[arguments.old.rstrip("/")] = "OLD"
         if arguments.encoder != BUNDLED:
             named[arguments.encoder.rstrip("/")] = "ENCODER"
         path.write_text(without_paths(content, named), encoding="utf-8")
-    print(f"wrote benchmarks/results/{name}.json", file=sys.stderr)
+    print(f"wrote benchmarks/results/{shown}.json", file=sys.stderr)
 
 
 def recipe_of(arm: str) -> str:

@@ -115,8 +115,8 @@ def store_states(
 ) -> StateStore:
     """Run every window through the frozen layers once, without dropout.
 
-    The states are kept in bfloat16 where training computes in it: half of the bytes, rounded as the
-    next layer's matrix products round them.
+    The states are kept in bfloat16 where training computes in it, in half of the bytes. This rounds
+    what is added to the next layer's output, too, and not only what its matrix products read.
     """
     assert isinstance(tagger.emitter, EncoderEmitter)
     prefix = tagger.emitter.prefix
