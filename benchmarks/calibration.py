@@ -9,7 +9,7 @@ measures on test the expected calibration error of the head's own probabilities 
 calibrated ones, each with a 95 % bootstrap interval over documents, and that of their ratio. Its
 interval is over documents, the same resamples for all seeds.
 `--compared` trains nothing and takes the runs of
-`python benchmarks/encoders.py datasets --arms full full-crf --name crf`.
+`python benchmarks/encoders.py datasets --methods full full-crf --name crf`.
 NERTUNE_DATA names the folder that holds the data. Finished runs are reused. Writes
 benchmarks/results/calibration.{json,md}.
 """
@@ -66,7 +66,7 @@ def main() -> None:
     summary = summarise(rows, [draws for _, draws in measured])
     how: dict[str, Any] = {"epochs": arguments.epochs, "set": arguments.set}
     if arguments.compared:
-        how = {"runs_of": "benchmarks/encoders.py datasets --arms full full-crf"}
+        how = {"runs_of": "benchmarks/encoders.py datasets --methods full full-crf"}
     write_json(arguments.output, {**how, "summary": summary, "runs": rows})
     text = show(summary)
     write_text(arguments.output.with_suffix(".md"), text)
@@ -79,8 +79,8 @@ def measure(
     """One training, its two errors on test, and those of resamples."""
     test = find_files(corpus, ("test",))["test"]
     if arguments.compared:
-        arm = {"softmax": "full", "crf": "full-crf"}[decoder]
-        folder = arguments.compared / f"encoders-{corpus}" / "runs" / arm / f"seed-{seed}"
+        method = {"softmax": "full", "crf": "full-crf"}[decoder]
+        folder = arguments.compared / f"encoders-{corpus}" / "runs" / method / f"seed-{seed}"
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     else:
         folder = arguments.runs / f"{corpus}-{decoder}-{seed}"

@@ -9,7 +9,7 @@ scored, and the end of its training file chooses the epoch); BiLSTM, the bundled
 (an encoder's folder), each tuned whole and with LoRA. `sizes`: peoples with its first 100, 400 and
 all sentences.
 `adapt`: the bundled encoder as it is, and after further pre-training on the text of all training
-sentences, labels aside, then trained on 100, 400 and all of them. With fewer sentences every arm
+sentences, labels aside, then trained on 100, 400 and all of them. With fewer sentences each method
 trains for more epochs, with more (resume) for fewer. Epochs are chosen on dev, test is scored
 once. NERTUNE_DATA names the folder that holds the data. Finished runs are reused; hours on 2 cores.
 JSON and Markdown go to benchmarks/results.
@@ -47,14 +47,14 @@ def main() -> None:
     parser.add_argument("--name", help="of the results, in the place of encoders, sizes or adapt")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
-    parser.add_argument("--arms", nargs="*", help="of lstm, full, lora, full-crf; the first three")
+    parser.add_argument("--methods", nargs="*", help="lstm, full, lora; full-crf")
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
     arguments = parser.parse_args()
     if arguments.part == "datasets":
         datasets(arguments)
     elif arguments.part == "sizes":
-        sizes(arguments, own_arms(arguments), "sizes")
+        sizes(arguments, own_methods(arguments), "sizes")
     else:
         adapted = adapt(arguments)
         sizes(arguments, {"full": BUNDLED, "adapted-full": str(adapted)}, "adapt")
@@ -62,29 +62,29 @@ def main() -> None:
 
 def datasets(arguments: argparse.Namespace) -> None:
     """Every encoder on every data set."""
-    arms = own_arms(arguments)
+    methods = own_methods(arguments)
     if arguments.old:
-        arms |= {"old-full": arguments.old, "old-lora": arguments.old}
+        methods |= {"old-full": arguments.old, "old-lora": arguments.old}
     for name in arguments.only or DATASETS:
         files = cluener_files(arguments.output) if name == "cluener" else find_files(name)
-        compare(arguments, f"encoders-{name}", arms, files, "lstm", longer=DATASETS[name])
+        compare(arguments, f"encoders-{name}", methods, files, "lstm", longer=DATASETS[name])
 
 
-def own_arms(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """BiLSTM and encoder, and what --arms names besides."""
+def own_methods(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """BiLSTM and encoder, and what --methods names besides."""
     own = arguments.encoder
-    arms = {"lstm": None, "full": own, "lora": own}
-    return arms | {arm: own for arm in arguments.arms or () if arm.endswith("-crf")}
+    methods = {"lstm": None, "full": own, "lora": own}
+    return methods | {method: own for method in arguments.methods or () if method.endswith("-crf")}
 
 
-def sizes(arguments: argparse.Namespace, arms: dict[str, str | None], part: str) -> None:
-    """The same arms with ever more training sentences."""
+def sizes(arguments: argparse.Namespace, methods: dict[str, str | None], part: str) -> None:
+    """The same methods with ever more training sentences."""
     for size in [int(s) for s in arguments.only or SIZES]:
         files = find_files("peoples")
         if size:
             files["train"] = first_sentences(files["train"], size, arguments.output)
         name = f"{part}-{size or 'all'}"
-        compare(arguments, name, arms, files, next(iter(arms)), longer=SIZES[size])
+        compare(arguments, name, methods, files, next(iter(methods)), longer=SIZES[size])
 
 
 def adapt(arguments: argparse.Namespace) -> Path:
@@ -141,32 +141,32 @@ def save_sentences(path: Path, part: slice, target: Path) -> Path:
 def compare(
     arguments: argparse.Namespace,
     name: str,
-    arms: dict[str, str | None],
+    methods: dict[str, str | None],
     files: dict[str, Path],
     baseline: str,
     *,
     longer: float,
 ) -> None:
-    """Train the arms, `longer` times the recipes' epochs, and write their comparison."""
+    """Train the methods, `longer` times the recipes' epochs, and write their comparison."""
     folder = arguments.output / name
     recipes = folder / "recipes"
     recipes.mkdir(parents=True, exist_ok=True)
-    arms = {arm: arms[arm] for arm in arguments.arms or arms}
-    baseline = baseline if baseline in arms else next(iter(arms))
-    for arm, encoder in arms.items():
-        source = ROOT / "recipes" / "peoples" / f"{recipe_of(arm)}.toml"
+    methods = {method: methods[method] for method in arguments.methods or methods}
+    baseline = baseline if baseline in methods else next(iter(methods))
+    for method, encoder in methods.items():
+        source = ROOT / "recipes" / "peoples" / f"{recipe_of(method)}.toml"
         text = source.read_text(encoding="utf-8")
         if encoder is not None:
             text = text.replace(f'encoder = "{BUNDLED}"', f'encoder = "{encoder}"')
-        if arm.endswith("-crf"):
+        if method.endswith("-crf"):
             text = text.replace('decoder = "softmax"', 'decoder = "crf"')
-        if arm.startswith("old-"):
-            rate = OLD_RATES[recipe_of(arm).replace("bert", "full")]
+        if method.startswith("old-"):
+            rate = OLD_RATES[recipe_of(method).replace("bert", "full")]
             text = re.sub(r"^learning_rate = \S+", f"learning_rate = {rate}", text, flags=re.M)
         text = re.sub(r"epochs = (\d+)", lambda m: f"epochs = {round(int(m[1]) * longer)}", text)
-        (recipes / f"{arm}.toml").write_text(text, encoding="utf-8")
+        (recipes / f"{method}.toml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "nertune", "compare"]
-    command += [str(recipes / f"{arm}.toml") for arm in arms]
+    command += [str(recipes / f"{method}.toml") for method in methods]
     command += ["--seeds", str(arguments.seeds), "--baseline", baseline]
     command += ["--output", str(folder), "--json"]
     for override in (*(f"data.{split}={path}" for split, path in files.items()), *arguments.set):
@@ -189,9 +189,9 @@ def compare(
     print(f"wrote benchmarks/results/{shown}.json", file=sys.stderr)
 
 
-def recipe_of(arm: str) -> str:
-    """The shipped recipe that an arm follows."""
-    method = arm.removesuffix("-crf").rpartition("-")[2]
+def recipe_of(method: str) -> str:
+    """The shipped recipe that a method follows."""
+    method = method.removesuffix("-crf").rpartition("-")[2]
     return {"lstm": "lstm", "full": "bert", "lora": "lora"}[method]
 
 

@@ -417,9 +417,9 @@ def test_every_shipped_recipe_loads(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_shipped_recipes_differ_in_the_tagger_only() -> None:
-    """Arms that are compared must read the same data."""
+    """Configurations that are compared must read the same data."""
     for folder in {path.parent for path in SHIPPED}:
-        arms = [load_settings(path) for path in sorted(folder.glob("*.toml"))]
-        assert len({arm.data.model_dump_json() for arm in arms}) == 1
-        taggers = {(str(a.model), str(a.lora), str(a.peft), a.train.lora_plus) for a in arms}
-        assert len(taggers) == len(arms)
+        recipes = [load_settings(path) for path in sorted(folder.glob("*.toml"))]
+        assert len({recipe.data.model_dump_json() for recipe in recipes}) == 1
+        taggers = {(str(a.model), str(a.lora), str(a.peft), a.train.lora_plus) for a in recipes}
+        assert len(taggers) == len(recipes)
