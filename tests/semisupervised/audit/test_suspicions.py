@@ -116,6 +116,16 @@ def test_a_long_entity_is_no_more_suspicious_for_its_length() -> None:
     assert long.gold_probability == pytest.approx(0.9**4)
 
 
+def test_a_missed_entity_is_as_suspicious_as_its_units_on_average() -> None:
+    others = (Entity(0, 1, "PER", 0.9), Entity(3, 7, "ORG", 0.5))
+    document = Document(TEXT)
+    short, long = find_suspicions(0, document, Candidates((), others, (), (), (0.1, 0.2)))
+    assert (short.probability, long.probability) == (pytest.approx(0.9), pytest.approx(0.8))
+    assert long.gold_probability == pytest.approx(0.5)
+    (plain,) = find_suspicions(0, document, Candidates((), others[1:], ()))
+    assert plain.probability == pytest.approx(0.5)  # no probabilities of tags
+
+
 def test_the_most_probable_error_comes_first() -> None:
     documents = [Document(TEXT, id=f"a:{n}") for n in range(3)]
     chances = (0.3, 0.9, 0.6)

@@ -34,7 +34,7 @@ from nertune.types import Document, Entity
 __all__ = ["Audit", "AuditOptions", "audit", "rank"]
 
 _LOG = logging.getLogger("nertune")
-_LEAST = 0.05  # of suspicions less probable none is kept
+_LEAST = 0.01  # of suspicions less probable none is kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from nertune.labels.align import align_entities
 from nertune.labels.schemes import TokenSpan
 from nertune.models.heads.base import Head
+from nertune.models.heads.calibration import has_chain
+from nertune.models.heads.marginals import tag_marginals
 from nertune.semisupervised.audit.out_of_fold import FoldScores
 from nertune.types import Document, Entity
 
@@ -18,6 +21,7 @@ __all__ = ["Candidates", "collect_candidates"]
 
 _BIASES = (0.0, 1.0, 2.0, 4.0)  # nats that "no entity" is made less likely by, to find more
 _REACH = 2  # units by which the ends of a gold span are moved
+_TINY = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,16 @@ class Candidates:
             to, and of the neighbours of gold.
         not_judged: gold entities that the models cannot express, and why.
         sizes: of each entity in `gold`, the number of its units; none: taken as 1.
+        outside: of each span in `others`, the geometric mean over its units of the probability that
+            a unit is in no entity; none, where the head gives no probabilities of tags: taken as
+            the probability of no span there.
     """
 
     gold: tuple[Entity, ...]
     others: tuple[Entity, ...]
     not_judged: tuple[tuple[Entity, str], ...]
     sizes: tuple[int, ...] = ()
+    outside: tuple[float, ...] = ()
 
 
 def collect_candidates(
@@ -65,10 +73,11 @@ def collect_candidates(
         own.update(_gold(document.with_entities(wanted), its_units, head)[0])
     ordered = [sorted(own) for own in spans]
     probabilities = _mean_probabilities(ordered, models)
+    outside = _outside(models)
     return [
-        _candidates(gold, missing, its_spans, its_units, values)
-        for (gold, missing), its_spans, its_units, values in zip(
-            golds, ordered, units, probabilities, strict=True
+        _candidates(gold, missing, its_spans, its_units, values, log_outside_U)
+        for (gold, missing), its_spans, its_units, values, log_outside_U in zip(
+            golds, ordered, units, probabilities, outside, strict=True
         )
     ]
 
@@ -130,15 +139,31 @@ def _mean_probabilities(
     return summed
 
 
+def _outside(models: Sequence[FoldScores]) -> list[NDArray[np.float64] | None]:
+    """The log-probability of each unit to be in no entity, `[U]`; `None` without such a tag."""
+    head = models[0].head
+    outside = head.tagset.find("O", "")
+    if outside is None or not has_chain(head):
+        return [None] * len(models[0].units)
+    summed = [np.zeros(len(units)) for units in models[0].units]
+    for model in models:
+        chain = cast("Any", model.head).chain()
+        found = tag_marginals(model.scores, chain, temperature=1.0)
+        for own_U, tags_UK in zip(summed, found, strict=True):
+            own_U += tags_UK[:, outside] / len(models)
+    return [np.log(np.maximum(own_U, _TINY)) for own_U in summed]
+
+
 def _candidates(
     gold: dict[TokenSpan, Entity],
     missing: list[tuple[Entity, str]],
     spans: Sequence[TokenSpan],
     units: Sequence[tuple[int, int]],
     values: NDArray[np.float64],
+    log_outside_U: NDArray[np.float64] | None,
 ) -> Candidates:
     """Spans in characters; gold keeps its own ends, with the white space that may be there."""
-    own, others, sizes = [], [], []
+    own, others, sizes, outside = [], [], [], []
     for span, value in zip(spans, values.tolist(), strict=True):
         if span in gold:
             entity = gold[span]
@@ -147,4 +172,6 @@ def _candidates(
         else:
             start, end = units[span.first][0], units[span.last - 1][1]
             others.append(Entity(start, end, span.label, value))
-    return Candidates(tuple(own), tuple(others), tuple(missing), tuple(sizes))
+            if log_outside_U is not None:
+                outside.append(float(np.exp(log_outside_U[span.first : span.last].mean())))
+    return Candidates(tuple(own), tuple(others), tuple(missing), tuple(sizes), tuple(outside))

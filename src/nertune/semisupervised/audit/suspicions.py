@@ -3,11 +3,11 @@
 Two readings of one place are compared, that of the gold and that of the models. With the
 probabilities of spans (`Candidates`), a suspicion has the value
 
-    an entity of U units in the gold:   1 − p(its span)^(1/U)
-    no entity in the gold:              Σ p(spans there), over spans that exclude each other
+    an entity of U units in the gold:                          1 − p(its span)^(1/U)
+    no entity in the gold, one of U units in another reading:  1 − (Π p(unit is in none))^(1/U)
 
-The probability of a span is a product over its units, so that of a long entity is low even where
-the models doubt each of its units but a little; the geometric mean over units makes entities of
+The probability of a reading is a product over its units, so that of a long one is low even where
+the models doubt each of its units but a little; the geometric mean over units makes readings of
 any length comparable. All probabilities are out of fold.
 """
 
@@ -154,6 +154,9 @@ def _missed(index: int, document: Document, candidates: Candidates) -> list[Susp
     taken = [*candidates.gold, *(entity for entity, _ in candidates.not_judged)]
     free = [e for e in candidates.others if not any(_overlap(e, other) for other in taken)]
     free = [e for e in free if _is_known(document, e)]
+    outside = {
+        e.key: value for e, value in zip(candidates.others, candidates.outside, strict=False)
+    }
     found, chosen = [], list[Entity]()
     for entity in sorted(free, key=lambda e: (-_score(e), e.key)):
         if any(_overlap(entity, other) for other in chosen):
@@ -165,7 +168,7 @@ def _missed(index: int, document: Document, candidates: Candidates) -> list[Susp
                 index,
                 document.id,
                 "missed",
-                any_there,
+                1.0 - outside.get(entity.key, 1.0 - any_there),
                 (),
                 (entity,),
                 1.0 - any_there,
