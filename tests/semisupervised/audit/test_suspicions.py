@@ -124,6 +124,8 @@ def test_a_missed_entity_is_as_suspicious_as_its_units_on_average() -> None:
     assert long.gold_probability == pytest.approx(0.5)
     (plain,) = find_suspicions(0, document, Candidates((), others[1:], ()))
     assert plain.probability == pytest.approx(0.5)  # no probabilities of tags
+    hardly = Candidates((), (Entity(3, 7, "ORG", 0.001),), (), (), (0.1,))
+    assert find_suspicions(0, document, hardly, least=0.01) == []
 
 
 def test_the_most_probable_error_comes_first() -> None:

@@ -87,10 +87,11 @@ def find_suspicions(
         index: of the document in the corpus.
         document: with gold.
         candidates: what the models say of it.
-        least: of suspicions less probable none is made.
+        least: of suspicions less probable none is made, nor where entities that the gold lacks are
+            less probable: units beside a gold entity may be doubtful only since it could be longer.
     """
     found = _of_gold(index, document, candidates)
-    found += _missed(index, document, candidates)
+    found += _missed(index, document, candidates, least)
     return [s for s in found if s.probability >= least]
 
 
@@ -149,7 +150,9 @@ def _reading(rivals: Sequence[Entity]) -> tuple[Entity, ...]:
     return tuple(sorted(chosen, key=lambda e: e.key))
 
 
-def _missed(index: int, document: Document, candidates: Candidates) -> list[Suspicion]:
+def _missed(
+    index: int, document: Document, candidates: Candidates, least: float
+) -> list[Suspicion]:
     """Spans where the gold has nothing; of those that overlap the likeliest."""
     taken = [*candidates.gold, *(entity for entity, _ in candidates.not_judged)]
     free = [e for e in candidates.others if not any(_overlap(e, other) for other in taken)]
@@ -163,6 +166,8 @@ def _missed(index: int, document: Document, candidates: Candidates) -> list[Susp
             continue
         chosen.append(entity)
         any_there = min(1.0, _mass([e for e in free if _overlap(e, entity)]))
+        if any_there < least:
+            continue
         found.append(
             Suspicion(
                 index,
