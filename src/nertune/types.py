@@ -140,6 +140,15 @@ class Scope:
         """Whether text without an entity is known to hold none of any label."""
         return self.labels is None and self.complete and not self.unknown
 
+    def leaves_open(self, entity: Entity) -> bool:
+        """Whether such an entity may be there although it is not marked."""
+        if self.labels is not None and entity.label not in self.labels:
+            return True
+        return not self.complete or any(
+            start < last and first < end for first, last in entity.spans
+            for start, end in self.unknown
+        )  # fmt: skip
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scope:
         """From plain values, as `to_dict` gives them.

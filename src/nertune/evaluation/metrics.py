@@ -225,12 +225,10 @@ def judged_entities(gold: Document, predicted: Document) -> tuple[Entity, ...]:
     keys = {entity.key for entity in gold.entities}
 
     def is_judged(entity: Entity) -> bool:
-        if entity.key in keys:
+        if entity.key in keys or not scope.leaves_open(entity):
             return True
-        if scope.labels is not None and entity.label not in scope.labels:
-            return False
-        is_unknown = not scope.complete or _overlaps(entity, scope.unknown)
-        return not is_unknown or any(_overlaps(entity, e.spans) for e in gold.entities)
+        is_named = scope.labels is None or entity.label in scope.labels
+        return is_named and any(_overlaps(entity, e.spans) for e in gold.entities)
 
     return tuple(filter(is_judged, predicted.entities))
 

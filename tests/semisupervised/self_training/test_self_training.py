@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ from helpers.commands import run
 from helpers.tiny import SENTENCES, make_predictor, make_settings, session_folder, write_jsonl
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
-from nertune.data.corpus import Corpus
+from nertune.data.corpus import Corpus, save_documents
 from nertune.errors import CheckpointError, ConfigError
 from nertune.evaluation.significance import Difference, Verdict
 from nertune.inference.predictor import Predictor
 from nertune.models.heads.calibration import Calibration
 from nertune.models.heads.marginals import tag_marginals
+from nertune.reports.markdown import to_markdown
+from nertune.reports.semisupervised.self_training import self_training_page
 from nertune.semisupervised.self_training import course, training
 from nertune.semisupervised.self_training.labelling import judge
 from nertune.semisupervised.self_training.options import Options
@@ -36,6 +39,7 @@ from nertune.semisupervised.self_training.source import TeacherSource
 from nertune.semisupervised.self_training.teachers import say_together
 from nertune.semisupervised.self_training.training import Request, self_train
 from nertune.training.observer import Observer
+from nertune.types import Document, Scope
 
 SURFACES = "北京上海中国李华张三新闻大学工作开会昨天今天"
 
@@ -380,3 +384,40 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert "no text is left" in error("-u", tmp_path / "train.jsonl")
     # What failed before anything was made is no obstacle.
     assert "no text is left" in error("-u", tmp_path / "train.jsonl", "--most", "3")
+
+
+def test_what_a_person_left_open_is_filled_in(tmp_path: Path) -> None:
+    """Partially labelled documents are text to learn from, too; no other is needed."""
+    settings = recipe(tmp_path)
+    partial = [
+        replace(d, entities=d.entities[:1], scope=Scope(complete=False)) for d in SENTENCES[:4]
+    ]
+    save_documents(tmp_path / "train.jsonl", [*SENTENCES[:4], *partial], format="jsonl")
+    options = Options(epochs=2, rounds=1)
+    request = Request(settings, (), tmp_path / "out", options)
+    result = self_train(request)
+
+    [seed] = result.seeds
+    filled_in = seed.rounds[1].num_filled_in
+    assert filled_in is not None
+    assert seed.rounds[0].num_filled_in is None
+    path = request.output / "seed-1" / "round-1" / "completed.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        documents = [Document.from_dict(json.loads(line)) for line in list(stream)[1:]]
+    assert all(document.scope.is_full for document in documents)
+    assert [d.entities for d in documents[:4]] == [d.entities for d in SENTENCES[:4]]
+    added = sum(len(d.entities) for d in documents[4:]) - sum(len(d.entities) for d in partial)
+    assert added == filled_in
+    record = json.loads((seed.rounds[1].trained.folder / "record.json").read_text())
+    assert record["data"]["train"]["entities"] == sum(len(d.entities) for d in documents)
+    again = json.loads((seed.baseline.folder / "record.json").read_text())
+    assert again["data"]["train"]["entities"] == record["data"]["train"]["entities"] - filled_in
+    page = to_markdown(self_training_page(result))
+    assert "entities filled in" in page
+    assert "pseudo-labelled" not in page
+    assert self_train(request, resume=True).to_dict() == result.to_dict()
+
+
+def test_text_is_asked_for_where_all_is_labelled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="left out only where training documents are labelled"):
+        self_train(Request(recipe(tmp_path), (), tmp_path / "out"))

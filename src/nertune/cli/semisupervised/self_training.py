@@ -27,14 +27,15 @@ __all__ = ["self_train"]
 def self_train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML); it needs data.dev.")],
     unlabelled: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--unlabelled",
             "-u",
             metavar="FILE",
-            help="Text without labels, one a line; packed or not; or any format; repeatable.",
+            help="Text without labels, one a line; packed or not; or any format; repeatable. May "
+            "be left out where training documents are labelled in part.",
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The folder; by default one in runs/."),
@@ -100,7 +101,7 @@ def self_train(
     from nertune.semisupervised.self_training.training import self_train as run
 
     folder = output or Path("runs") / f"{recipe.stem}-self-trained"
-    request = Request(settings, tuple(unlabelled), folder, options, numbers, test)
+    request = Request(settings, tuple(unlabelled or ()), folder, options, numbers, test)
     with interruptible(), show_log(console := stderr()), TrainingBar(console) as bar:
         result = run(request, resume=resume, overwrite=overwrite, observers=[bar])
     save_self_training(result, folder)

@@ -66,27 +66,41 @@ def _rounds(result: SelfTrainingResult) -> Table:
             _row(str(one.seed), found, is_best=found.number == one.best.number)
             for found in one.rounds
         ]
-        others = [[str(one.seed), "teacher", NOTHING, NOTHING, NOTHING, *_figures(other)]
+        unread = [NOTHING] * 4
+        others = [[str(one.seed), "teacher", *unread, *_figures(other)]
                   for other in one.rounds[0].others]  # fmt: skip
         rows[1:1] = others
-        baseline = [str(one.seed), "baseline", NOTHING, NOTHING, NOTHING, *_figures(one.baseline)]
-        groups.append([*rows, baseline])
-    documents = Cell("pseudo-labelled documents", "pseudo\ndocuments")
-    epoch = Cell("best epoch of all", "epoch")
-    headings = ("seed", "round", documents, "entities", "threshold", "dev F1", epoch, "steps",
-                "seconds")  # fmt: skip
-    return Table(headings, groups, align="ll", num_keys=1, title="Rounds (*: best on dev)")
+        groups.append([*rows, [str(one.seed), "baseline", *unread, *_figures(one.baseline)]])
+    headings: list[Cell | str] = [
+        "seed",
+        "round",
+        Cell("pseudo-labelled documents", "pseudo\ndocuments"),
+        "entities",
+        "threshold",
+        Cell("entities filled in", "filled\nin"),
+        "dev F1",
+        Cell("best epoch of all", "epoch"),
+        "steps",
+        "seconds",
+    ]
+    rows = [row for group in groups for row in group]
+    kept = [n for n in range(len(headings))
+            if n < 2 or any(row[n] != NOTHING for row in rows)]  # fmt: skip
+    chosen = [[[row[n] for n in kept] for row in group] for group in groups]
+    return Table([headings[n] for n in kept], chosen, align="ll", num_keys=1,
+                 title="Rounds (*: best on dev)")  # fmt: skip
 
 
 def _row(seed: str, found: Round, *, is_best: bool) -> list[str]:
     name = str(found.number) if found.number else "teacher"
-    pseudo, thresholds = found.pseudo, found.thresholds
+    pseudo, thresholds, filled_in = found.pseudo, found.thresholds, found.num_filled_in
     return [
         seed,
         f"{name} *" if is_best else name,
         f"{pseudo['documents']:,}" if pseudo else NOTHING,
         f"{pseudo['entities']:,}" if pseudo else NOTHING,
         f"{thresholds['pooled']:.3f}" if thresholds else NOTHING,
+        NOTHING if filled_in is None else f"{filled_in:,}",
         *_figures(found.trained),
     ]
 

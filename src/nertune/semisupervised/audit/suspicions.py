@@ -156,7 +156,7 @@ def _missed(
     """Spans where the gold has nothing; of those that overlap the likeliest."""
     taken = [*candidates.gold, *(entity for entity, _ in candidates.not_judged)]
     free = [e for e in candidates.others if not any(_overlap(e, other) for other in taken)]
-    free = [e for e in free if _is_known(document, e)]
+    free = [e for e in free if not document.scope.leaves_open(e)]
     outside = {
         e.key: value for e, value in zip(candidates.others, candidates.outside, strict=False)
     }
@@ -181,14 +181,6 @@ def _missed(
             )
         )
     return found
-
-
-def _is_known(document: Document, entity: Entity) -> bool:
-    """Whether the gold says that there is no such entity, and not that it is unknown."""
-    scope = document.scope
-    if not scope.complete or (scope.labels is not None and entity.label not in scope.labels):
-        return False
-    return not any(start < entity.end and entity.start < end for start, end in scope.unknown)
 
 
 def _mass(entities: Iterable[Entity]) -> float:

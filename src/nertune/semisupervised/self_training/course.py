@@ -6,6 +6,7 @@ killed; what lies between two runs is written whole or not at all, and made agai
     seed-1/pool.jsonl.gz              the unlabelled texts that were drawn
     seed-1/round-0/                   the teacher's run; round-0-2, … those of further teachers
     seed-1/round-1/pseudo.jsonl.gz    what the teacher says of them
+    seed-1/round-1/completed.jsonl.gz partially labelled documents, with what the teacher filled in
     seed-1/round-1/run/               the student's run
     seed-1/baseline/
 """
@@ -27,6 +28,7 @@ from nertune.errors import DataError
 from nertune.experiments.train import train
 from nertune.inference.predictor import Predictor, load_model
 from nertune.semisupervised.budget import same_budget
+from nertune.semisupervised.self_training.completion import complete_documents, is_partial
 from nertune.semisupervised.self_training.labelling import PseudoLabels, label_pool
 from nertune.semisupervised.self_training.options import Options, student_epochs
 from nertune.semisupervised.self_training.pool import (
@@ -55,7 +57,7 @@ class Course:
         settings: of the recipe, with the seed.
         corpora: by split: `train` as far as the recipe's share of it, `dev`, perhaps `test`, whose
             texts are kept out of the pool.
-        unlabelled: files.
+        unlabelled: files; may be none where training documents are labelled in part.
         options: of self-training.
         folder: of the seed.
         observers: are told about the progress of each run.
@@ -79,7 +81,8 @@ class Course:
             NertuneError: no text is left, or a run cannot be done.
         """
         pool = self._pool()
-        _LOG.info("%s", f"seed {self.seed}: {pool.counts.describe()}")
+        if self.unlabelled:
+            _LOG.info("%s", f"seed {self.seed}: {pool.counts.describe()}")
         teachers = self._teachers()
         first, *others = sorted(teachers, key=lambda one: -one.f1)
         rounds = [Round(0, first, others=tuple(others))]
@@ -127,6 +130,8 @@ class Course:
         return Trained.of_record(folder, record)
 
     def _pool(self) -> Pool:
+        if not self.unlabelled:
+            return Pool((), PoolCounts())
         path = self.folder / "pool.jsonl.gz"
         if path.is_file():
             head, documents = _read(path)
@@ -137,16 +142,36 @@ class Course:
         return pool
 
     def _round(self, number: int, teachers: Sequence[Trained], pool: Pool) -> Round:
-        """Pseudo-labels, and a student that is trained on them and the labelled documents."""
-        folder = self.folder / f"round-{number}"
-        path = folder / "pseudo.jsonl.gz"
+        """A student, trained on pseudo-labels and on the labelled documents."""
         models = [teacher.folder / "model" for teacher in teachers]
         predictors = [load_model(model, device=self.settings.run.device) for model in models]
+        head, documents = self._pseudo(number, predictors, pool)
+        corpus, num_filled_in = self._labelled(number, predictors)
+        soft = None
+        if documents and self.options.labels == "soft":
+            soft = TeacherSource(predictors, [read_manifest(model) for model in models], documents)
+        elif documents:
+            both = [*corpus.documents, *documents]
+            joined = Corpus.from_documents(both, name=f"{corpus.path} + pseudo-labels")
+            corpus = replace(joined, reading=corpus.reading)
+        best = max(teachers, key=lambda one: one.f1)
+        settings = self._student(predictors[0], best, documents)
+        trained = self._train(f"round-{number}/run", f"student {number}", settings, corpus, soft)
+        return Round(number, trained, head["pseudo"], head["thresholds"],
+                     num_filled_in=num_filled_in)  # fmt: skip
+
+    def _pseudo(
+        self, number: int, teachers: Sequence[Predictor], pool: Pool
+    ) -> tuple[dict[str, Any], list[Document]]:
+        """What the teachers say of unlabelled text, and its counts; nothing where there is none."""
+        if not pool.documents:
+            return {"pseudo": {}, "thresholds": {}}, []
+        path = self.folder / f"round-{number}" / "pseudo.jsonl.gz"
         if path.is_file():
             head, documents = _read(path)
         else:
             _LOG.info("%s", f"round {number}: tagging {len(pool.documents):,} documents")
-            found = self._label(predictors, pool)
+            found = self._label(teachers, pool)
             head, documents = _describe(found), found.documents
             _write(path, head, documents)
         if not documents:
@@ -157,18 +182,24 @@ class Course:
         counts = head["pseudo"]
         _LOG.info("%s", f"round {number}: {counts['documents']:,} pseudo-labelled documents, "
                         f"{counts['entities']:,} entities")  # fmt: skip
-        corpus, soft = self.corpora["train"], None
-        if self.options.labels == "soft":
-            soft = TeacherSource(predictors, [read_manifest(model) for model in models], documents)
+        return head, documents
+
+    def _labelled(self, number: int, teachers: Sequence[Predictor]) -> tuple[Corpus, int | None]:
+        """The labelled documents, partial ones completed, and how many entities that added."""
+        corpus = self.corpora["train"]
+        if not is_partial(corpus.documents):
+            return corpus, None
+        path = self.folder / f"round-{number}" / "completed.jsonl.gz"
+        if path.is_file():
+            _, documents = _read(path)
         else:
-            both = [*corpus.documents, *documents]
-            joined = Corpus.from_documents(both, name=f"{corpus.path} + {path}")
-            corpus = replace(joined, reading=corpus.reading)
-        best = max(teachers, key=lambda one: one.f1)
-        settings = self._student(predictors[0], best, documents)
-        place, name = f"round-{number}/run", f"student {number}"
-        return Round(number, self._train(place, name, settings, corpus, soft), counts,
-                     head["thresholds"])  # fmt: skip
+            documents = list(complete_documents(teachers, corpus.documents))
+            _write(path, {}, documents)
+        completed = Corpus.from_documents(documents, name=f"{corpus.path}, completed")
+        num_filled_in = completed.num_entities - corpus.num_entities
+        _LOG.info("%s", f"round {number}: {num_filled_in:,} entities filled in where training "
+                        "documents are labelled in part")  # fmt: skip
+        return replace(completed, reading=corpus.reading), num_filled_in
 
     def _label(self, teachers: Sequence[Predictor], pool: Pool) -> PseudoLabels:
         labelled, dev = self.corpora["train"].documents, self.corpora["dev"].documents

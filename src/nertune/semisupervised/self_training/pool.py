@@ -37,11 +37,11 @@ class PoolCounts:
         drawn: those kept.
     """
 
-    read: int
-    known: int
-    leaked: int
-    repeated: int
-    drawn: int
+    read: int = 0
+    known: int = 0
+    leaked: int = 0
+    repeated: int = 0
+    drawn: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """For JSON."""

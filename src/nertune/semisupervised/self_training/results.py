@@ -61,9 +61,12 @@ class Round:
     Attributes:
         number: of the round.
         trained: its model; of several teachers the best on dev.
-        pseudo: `PseudoCounts` of what it learned from; empty for the teacher.
+        pseudo: `PseudoCounts` of what it learned from; empty for the teacher, and where there is no
+            unlabelled text.
         thresholds: of hard labels, with the precision on dev that they reach; else empty.
         others: the other teachers of round 0, if there are several.
+        num_filled_in: entities that its teacher added to partially labelled training documents;
+            `None` where there are none.
     """
 
     number: int
@@ -71,6 +74,7 @@ class Round:
     pseudo: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     others: tuple[Trained, ...] = ()
+    num_filled_in: int | None = None
 
     @property
     def steps(self) -> int:
@@ -90,6 +94,7 @@ class Round:
             "pseudo": dict(self.pseudo),
             "thresholds": dict(self.thresholds),
             "others": [one.to_dict() for one in self.others],
+            "filled_in": self.num_filled_in,
         }
 
 

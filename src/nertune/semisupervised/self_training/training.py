@@ -27,6 +27,7 @@ from nertune.inference.predictor import load_model
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.base import build_head, soft_head
 from nertune.models.heads.calibration import has_chain
+from nertune.semisupervised.self_training.completion import is_partial
 from nertune.semisupervised.self_training.course import Course, change_settings
 from nertune.semisupervised.self_training.options import Options
 from nertune.semisupervised.self_training.results import (
@@ -52,7 +53,7 @@ class Request:
 
     Attributes:
         settings: of the recipe; `run.seed` and `run.dir` are set for each run.
-        unlabelled: files of text.
+        unlabelled: files of text; may be none where training documents are labelled in part.
         output: the folder.
         options: how students learn.
         seeds: of all that is random: the draw of unlabelled texts, of `data.train_share`, new
@@ -79,7 +80,8 @@ def self_train(
 
     A teacher is trained on the labelled data, or several with different seeds, which are heard
     together. It tags unlabelled text, and a student learns from both, from the start of the recipe
-    and with a part of the unlabelled text's tokens masked. The student is the next teacher. Dev
+    and with a part of the unlabelled text's tokens masked. Where training documents are labelled in
+    part, the teacher fills in what their scope leaves open. The student is the next teacher. Dev
     chooses the best round. Beside it a baseline is trained on the labelled data alone, with as many
     steps and looks at dev as all rounds together.
 
@@ -101,6 +103,11 @@ def self_train(
     refuse_many_processes()
     _check(request)
     corpora = load_splits(_without_missing_test(request).data)
+    if not request.unlabelled and not is_partial(corpora["train"].documents):
+        raise ConfigError(
+            "--unlabelled: name at least one file of text without labels; it may be left out only "
+            "where training documents are labelled in part (docs/few-labels.md#partial-labels)"
+        )
     folder = RunFolder(request.output, "--output")
     with folder.locked():
         _begin(request, corpora, resume=resume, overwrite=overwrite)
@@ -114,8 +121,6 @@ def self_train(
 
 def _check(request: Request) -> None:
     settings = request.settings
-    if not request.unlabelled:
-        raise ConfigError("--unlabelled: name at least one file of text without labels")
     if not settings.data.dev:
         raise ConfigError(
             "self-train needs data.dev: it chooses epochs, thresholds and the best round; name a "
