@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from nertune.data.corpus import Corpus
 from nertune.semisupervised.self_training.completion import complete, is_partial
 from nertune.types import Document, Entity, Scope
 
@@ -48,5 +49,6 @@ def test_entities_of_several_teachers_have_no_score() -> None:
 
 
 def test_which_documents_are_partial() -> None:
-    assert not is_partial([Document(TEXT)])
-    assert is_partial([Document(TEXT), Document(TEXT, scope=Scope(labels=("PER",)))])
+    partial = Document(TEXT, scope=Scope(labels=("PER",)))
+    assert not is_partial(Corpus.from_documents([Document(TEXT)]))
+    assert is_partial(Corpus.from_documents([Document(TEXT), partial]))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from nertune.data.corpus import Corpus
 from nertune.inference.predictor import Predictor
 from nertune.semisupervised.self_training.teachers import tag_together
 from nertune.types import Document, Entity, Scope
@@ -16,9 +17,11 @@ _LIKELY = 0.5  # of a calibrated score: more likely right than wrong
 _CHUNK_DOCUMENTS = 64
 
 
-def is_partial(documents: Sequence[Document]) -> bool:
-    """Whether some of them are labelled in part."""
-    return any(not document.scope.is_full for document in documents)
+def is_partial(corpus: Corpus) -> bool:
+    """Whether some of its documents are labelled in part."""
+    if corpus.facts is not None:
+        return not corpus.facts.is_full
+    return any(not document.scope.is_full for document in corpus.documents)
 
 
 def complete_documents(

@@ -187,7 +187,7 @@ class Course:
     def _labelled(self, number: int, teachers: Sequence[Predictor]) -> tuple[Corpus, int | None]:
         """The labelled documents, partial ones completed, and how many entities that added."""
         corpus = self.corpora["train"]
-        if not is_partial(corpus.documents):
+        if not is_partial(corpus):
             return corpus, None
         path = self.folder / f"round-{number}" / "completed.jsonl.gz"
         if path.is_file():

@@ -103,7 +103,7 @@ def self_train(
     refuse_many_processes()
     _check(request)
     corpora = load_splits(_without_missing_test(request).data)
-    if not request.unlabelled and not is_partial(corpora["train"].documents):
+    if not request.unlabelled and not is_partial(corpora["train"]):
         raise ConfigError(
             "--unlabelled: name at least one file of text without labels; it may be left out only "
             "where training documents are labelled in part (docs/few-labels.md#partial-labels)"
