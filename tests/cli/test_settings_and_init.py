@@ -45,11 +45,13 @@ def test_settings_of_a_section() -> None:
     assert run("settings", "--markdown").stdout == settings_markdown()
 
 
+@pytest.mark.parametrize("decoder", ["", "softmax", "crf"])
 @pytest.mark.parametrize("method", ["lora", "full", "lstm"])
-def test_a_recipe_for_ones_data(method: str, tmp_path: Path) -> None:
+def test_a_recipe_for_ones_data(method: str, decoder: str, tmp_path: Path) -> None:
     train = write_jsonl(tmp_path / "train.jsonl")
     recipe = tmp_path / "fresh.toml"
-    done = run("init", train, "--dev", train, "--method", method, "-o", recipe)
+    asked = ["--decoder", decoder] if decoder else []
+    done = run("init", train, "--dev", train, "--method", method, *asked, "-o", recipe)
     assert done.code == 0, done.stderr
     settings = load_settings(recipe)
     assert settings.data.train == settings.data.dev == str(train)
@@ -57,6 +59,8 @@ def test_a_recipe_for_ones_data(method: str, tmp_path: Path) -> None:
     assert (settings.model.emitter == "lstm") == (method == "lstm")
     if method != "lstm":
         assert settings.model.tuning == method
+    default = "crf" if method == "lstm" else "softmax"
+    assert settings.model.decoder == (decoder or default)
     assert "# labels: LOCATION, ORGANIZATION, PERSON, TIME" in recipe.read_text(encoding="utf-8")
     assert "exists; use --overwrite" in run("init", train, "-o", recipe).error
     assert run("init", train, "-o", recipe, "--overwrite").code == 0
@@ -75,6 +79,7 @@ def test_what_cannot_be_a_recipe_writes_nothing(tmp_path: Path) -> None:
     recipe = tmp_path / "x.toml"
     assert "no-such-file" in run("init", tmp_path / "no-such-file", "-o", recipe).error
     assert "expected lora, full, lstm" in run("init", "sample:train", "--method", "x").error
+    assert "expected softmax or crf" in run("init", "sample:train", "--decoder", "x").error
     assert "does not exist" in run("init", "sample:train", "-o", tmp_path / "no" / "x.toml").error
     assert not list(tmp_path.iterdir())
 

@@ -181,21 +181,32 @@ def init(
     dev: Annotated[str, typer.Option(help="The file that chooses the best epoch.")] = "",
     test: Annotated[str, typer.Option(help="The file for final scores.")] = "",
     method: Annotated[str, typer.Option(help="lora, full or lstm.")] = "lora",
+    decoder: Annotated[
+        str, typer.Option(help="softmax or crf; by default crf for lstm, else softmax.")
+    ] = "",
     encoder: Annotated[str, typer.Option(help="Bundled name, folder or hub name.")] = "mini-zh",
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe.")] = Path("my.toml"),
     overwrite: Overwrite = False,
 ) -> None:
     """Write a commented recipe for your data."""
-    from nertune.experiments.recipe import Method, make_recipe
+    from nertune.experiments.recipe import Decoder, Method, make_recipe
     from nertune.storage.atomic import write_text
 
     if method not in (known := get_args(Method)):
         raise ConfigError(f"--method {method!r}: expected {', '.join(known)}")
+    if decoder and decoder not in (decoders := get_args(Decoder)):
+        raise ConfigError(f"--decoder {decoder!r}: expected {' or '.join(decoders)}")
     if output.exists() and not overwrite:
         raise ConfigError(f"--output: {output} exists; use --overwrite, or name another file")
     if not output.parent.is_dir():
         raise ConfigError(f"--output: the folder {output.parent} does not exist; create it first")
     files = {k: v for k, v in {"train": train, "dev": dev, "test": test}.items() if v}
-    text = make_recipe(files, method=cast("Method", method), encoder=encoder, name=output.stem)
+    text = make_recipe(
+        files,
+        method=cast("Method", method),
+        decoder=cast("Decoder | None", decoder or None),
+        encoder=encoder,
+        name=output.stem,
+    )
     write_text(output, text)
     stdout().print(f"{output}: train with\n  nertune train {output}", soft_wrap=True)

@@ -11,16 +11,19 @@ from nertune.data.formats.values import counted
 from nertune.data.splits import load_splits
 from nertune.storage.encoders import BUNDLED_ENCODERS
 
-__all__ = ["Method", "make_recipe"]
+__all__ = ["Decoder", "Method", "make_recipe"]
 
 Method = Literal["lora", "full", "lstm"]
 """What of a model trains."""
+
+Decoder = Literal["softmax", "crf"]
+"""How a model's output becomes entities."""
 
 _MODEL: dict[Method, str] = {
     "lora": """\
 encoder = {encoder}     # bundled name, folder or hub name: "google-bert/bert-base-chinese"
 tuning = "lora"         # or "full": train all weights
-decoder = "softmax"     # or "crf"
+decoder = {decoder:<14}# or {other}
 
 [lora]
 rank = 8
@@ -28,13 +31,15 @@ rank = 8
     "full": """\
 encoder = {encoder}     # bundled name, folder or hub name: "google-bert/bert-base-chinese"
 tuning = "full"         # or "lora": train a small adapter
-decoder = "softmax"     # or "crf"
+decoder = {decoder:<14}# or {other}
 """,
     "lstm": """\
 emitter = "lstm"        # a BiLSTM that learns from the training data alone
-decoder = "crf"         # or "softmax"
+decoder = {decoder:<14}# or {other}
 """,
 }
+
+_DECODERS: dict[Method, Decoder] = {"lora": "softmax", "full": "softmax", "lstm": "crf"}
 
 _RATES: dict[Method, tuple[str, str]] = {
     "lora": ("1e-3", "5e-4"),
@@ -45,13 +50,19 @@ _RATES: dict[Method, tuple[str, str]] = {
 
 
 def make_recipe(
-    files: Mapping[str, str], *, method: Method = "lora", encoder: str = "mini-zh", name: str = "my"
+    files: Mapping[str, str],
+    *,
+    method: Method = "lora",
+    decoder: Decoder | None = None,
+    encoder: str = "mini-zh",
+    name: str = "my",
 ) -> str:
     """The text of a recipe; the files are read first, so that it can be trained.
 
     Args:
         files: `train`, and perhaps `dev` and `test`.
         method: what trains.
+        decoder: by default a CRF for `lstm`, else softmax.
         encoder: which encoder; without meaning for `lstm`.
         name: of the run, whose folder is `runs/NAME`.
 
@@ -72,7 +83,12 @@ def make_recipe(
     if "test" not in files:
         lines.append('# test = "test.conll"   # read by `nertune train --test` and `compare` only')
     labels = ", ".join(corpora["train"].labels)
-    model = _MODEL[method].format(encoder=json.dumps(encoder, ensure_ascii=False))
+    chosen = decoder or _DECODERS[method]
+    model = _MODEL[method].format(
+        encoder=json.dumps(encoder, ensure_ascii=False),
+        decoder=json.dumps(chosen),
+        other=json.dumps("crf" if chosen == "softmax" else "softmax"),
+    )
     lines += [f"# labels: {labels}", "", "[model]", model.rstrip(), "", "[train]", "epochs = 10"]
     rate = _RATES[method][encoder not in BUNDLED_ENCODERS]
     lines += [f"# learning_rate = {rate}   # by default that of the encoder and the method"]
