@@ -87,8 +87,9 @@ def find_suspicions(
         index: of the document in the corpus.
         document: with gold.
         candidates: what the models say of it.
-        least: of suspicions less probable none is made, nor where entities that the gold lacks are
-            less probable: units beside a gold entity may be doubtful only since it could be longer.
+        least: of suspicions less probable none is made, nor one of a missed entity where all spans
+            that the gold lacks have less in sum (units beside a gold entity may be doubtful only
+            since it could be longer).
     """
     found = _of_gold(index, document, candidates)
     found += _missed(index, document, candidates, least)
