@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--name", help="of the results, in the place of encoders, sizes or adapt")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="data sets or sizes; all by default")
-    parser.add_argument("--methods", nargs="*", help="lstm, full, lora; full-crf")
+    parser.add_argument(
+        "--methods", nargs="*", help="of lstm, full, lora, full-crf; by default the first three"
+    )
     parser.add_argument("--set", action="append", default=[], help="as of nertune compare")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "encoders")
     arguments = parser.parse_args()

@@ -12,8 +12,8 @@ Several ways to label the same training sentences, all scored on the same test f
 - `types`: the types, the frequent first, go to two groups in turn, and the sentences to two halves;
   each half has the entities of one group only, and its scope says so.
 - `half completed`, `types completed`: the same with what the tagger of `half` or of `types` finds
-  where the scope leaves text open, as `nertune self-train` does it in its first round (without
-  masked tokens); trained anew.
+  where the scope leaves text open, as `nertune self-train` does it in its first round; trained
+  anew.
 
 The bars: `half` keeps 90 % of the F1 of `full`; `types` is within two points of it. Dev is labelled
 in full: it chooses the epoch, and says the ratio of units in entities. The table and
@@ -143,8 +143,6 @@ WAYS: dict[str, Callable[[Sequence[Document], int], list[Document]]] = {
     "half read as full": half_read_as_full,
     "types": types,
 }
-
-
 COMPLETED = " completed"
 
 
@@ -152,11 +150,11 @@ def name_of(way: str, seed: int) -> str:
     return f"{way}-{seed}".replace(" ", "-")
 
 
-def completed(documents: Sequence[Document], run: Path) -> list[Document]:
+def completed(documents: Sequence[Document], folder: Path) -> list[Document]:
     """What the scopes leave open, filled in by the tagger that an earlier run trained."""
-    if not (run / "model").is_dir():
-        sys.exit(f"{run}: is not trained yet; name that way first in --ways")
-    return list(complete_documents([Predictor.load(run / "model")], documents))
+    if not (folder / "model").is_dir():
+        sys.exit(f"{folder}: is not trained yet; name that way first in --ways")
+    return list(complete_documents([Predictor.load(folder / "model")], documents))
 
 
 def run(

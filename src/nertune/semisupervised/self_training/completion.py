@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 
 from nertune.data.corpus import Corpus
+from nertune.data.inputs import in_batches
 from nertune.inference.predictor import Predictor
 from nertune.semisupervised.self_training.teachers import tag_together
 from nertune.types import Document, Entity, Scope
@@ -14,7 +14,6 @@ from nertune.types import Document, Entity, Scope
 __all__ = ["complete", "complete_documents", "is_partial"]
 
 _LIKELY = 0.5  # of a calibrated score: more likely right than wrong
-_CHUNK_DOCUMENTS = 64
 
 
 def is_partial(corpus: Corpus) -> bool:
@@ -29,7 +28,8 @@ def complete_documents(
 ) -> Iterator[Document]:
     """Each document as fully labelled: with what teachers find where its scope leaves text open.
 
-    What a person labelled, and what a person says is no entity, stays. So a type that one half of
+    What a person labelled, and what a person says is no entity, stays. Where the teachers find
+    nothing, the text then counts as holding no entity. So a type that one half of
     a corpus is labelled for is learned from the other half, too.
 
     Args:
@@ -37,10 +37,9 @@ def complete_documents(
             heard together.
         documents: partially and fully labelled ones.
     """
-    iterator = iter(documents)
-    while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
-        plain = [replace(document, entities=(), scope=Scope()) for document in chunk]
-        for document, tagged in zip(chunk, tag_together(teachers, plain), strict=True):
+    for batch in in_batches(documents):
+        plain = [replace(document, entities=(), scope=Scope()) for document in batch]
+        for document, tagged in zip(batch, tag_together(teachers, plain), strict=True):
             yield complete(document, tagged.entities)
 
 
