@@ -4,9 +4,9 @@
 
 For each program its tokens per second without padding, the ratio to its peer in the same run (the
 pipeline of transformers at its best batch size, or the Trainer with batches in random order), and
-the share of the rate at which this machine multiplies float32 matrices of the shape: int8 and
-bfloat16 may exceed it. Each file is one run on one machine; compare ratios, not speeds, between
-files.
+the share of the rate at which this machine multiplies matrices of the shape: of float32 in tagging,
+which int8 and bfloat16 may exceed, and of the program's own precision in training. Each file is one
+run on one machine; compare ratios, not speeds, between files.
 """
 
 from __future__ import annotations

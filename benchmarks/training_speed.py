@@ -52,7 +52,7 @@ from nertune.inference.predictor import Predictor
 from nertune.labels.tagset import TagSet
 from nertune.models.build import build_segmenter, build_tagger, build_tokenizer
 from nertune.models.device import choose_device
-from nertune.training.accelerator import build_accelerator
+from nertune.training.accelerator import build_accelerator, computed_precision
 from nertune.training.batches import TrainingBatches
 from nertune.training.examples import Examples, prepare_examples
 from nertune.training.optimizer import build_optimizer
@@ -63,6 +63,7 @@ from nertune.types import Document
 BATCH = 16
 EPOCHS_WITH_CACHE = 10
 TOP_THIRD = {"bundled": "top-2", "6x384": "top-2", "bert-base": "top-4"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LORA = {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["query", "key", "value"]}
 
 
@@ -135,12 +136,18 @@ def speeds(
     }  # fmt: skip
     if arguments.shape in SHAPES and not arguments.cache:
         layers, width, _, inner = SHAPES[arguments.shape]
-        dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
-        ceiling = matrix_rate(width, inner, device=arguments.device, dtype=dtype)
+        device = torch.device(arguments.device)
+        own = computed_precision(build_accelerator(device, arguments.precision, project_dir=Path()))
+        peers = "bf16" if arguments.precision == "bf16" else "fp32"
+        ceilings = {
+            precision: matrix_rate(width, inner, device=arguments.device, dtype=DTYPES[precision])
+            for precision in sorted({own, peers})
+        }
         # Forward, and the gradients of the inputs; frozen weights have none. Attention left out.
         work = 2 * 2 * layers * (4 * width * width + 2 * width * inner)
-        result["matrix_gflops_per_second"] = round(ceiling / 1e9, 1)
-        for row in found.values():
+        result["matrix_gflops_per_second"] = {p: round(c / 1e9, 1) for p, c in ceilings.items()}
+        for name, row in found.items():
+            ceiling = ceilings[own if name.startswith("nertune") else peers]
             row["share_of_matrix_rate"] = round(row["tokens_per_second"] * work / ceiling, 3)
     return result
 

@@ -147,6 +147,30 @@ def test_predictions_are_written_as_they_come(predictor: Predictor) -> None:
     assert stream.getvalue().count("\n") == 600
 
 
+class CountsFlushes(io.TextIOWrapper):
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        super().flush()
+
+
+def test_each_line_is_flushed_unless_it_goes_to_a_disk(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    documents = list(map(Document, TEXTS * 3))
+    path = tmp_path / "tagged.jsonl"
+    with (
+        CountsFlushes(io.BytesIO(), encoding="utf-8") as waited_for,
+        CountsFlushes(path.open("wb"), encoding="utf-8") as stored,
+    ):
+        for stream in (waited_for, stored):
+            write_predictions(predictor, documents, "jsonl", stream, Console(file=io.StringIO()))
+        assert waited_for.flushes >= len(documents)
+        assert stored.flushes < 5
+        assert len(path.read_text(encoding="utf-8").splitlines()) >= len(documents)
+
+
 def test_tokens_that_two_columns_cannot_hold_are_left_out(predictor: Predictor) -> None:
     """A file that parts its columns with spaces may have a TAB for a token."""
     text = "王\t明\0京"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -89,6 +94,61 @@ def test_an_error_in_a_worker_is_raised(predictor: Predictor, tmp_path: Path) ->
     assert emitter.map_batches(str, []) == []
 
 
+@pytest.mark.usefixtures("threads")
+def test_calls_beside_each_other_share_the_workers(predictor: Predictor, tmp_path: Path) -> None:
+    emitter = exported(predictor, tmp_path / "model.onnx").computer.emitter
+    assert emitter.num_workers == 3
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def compute(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return item
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: emitter.map_batches(compute, list(range(9))), range(4)))
+    assert found == [list(range(9))] * 4
+    assert most == 3
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_workers_end_with_the_emitter(predictor: Predictor, tmp_path: Path) -> None:
+    emitter = exported(predictor, tmp_path / "model.onnx").computer.emitter
+    emitter.map_batches(str, list(range(9)))
+    assert any(t.name.startswith("nertune-graph") for t in threading.enumerate())
+    workers = [t for t in threading.enumerate() if t.name.startswith("nertune-graph")]
+    gone = weakref.ref(emitter)
+    del emitter
+    gc.collect()
+    assert gone() is None
+    for worker in workers:
+        worker.join(10)
+        assert not worker.is_alive()
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_starts_workers_of_its_own(predictor: Predictor, tmp_path: Path) -> None:
+    emitter = exported(predictor, tmp_path / "model.onnx").computer.emitter
+    emitter.map_batches(str, list(range(9)))
+    child = multiprocessing.get_context("fork").Process(
+        target=emitter.map_batches, args=(str, list(range(9)))
+    )
+    child.start()
+    child.join(20)
+    is_hanging = child.is_alive()
+    child.kill()
+    assert not is_hanging
+    assert child.exitcode == 0
+
+
 def test_batches_of_any_size_give_the_same(predictor: Predictor) -> None:
     documents = SENTENCES * 3
     _, expected = predictor.emissions(documents)
@@ -120,7 +180,7 @@ def drain(documents: Iterator[Document], into: list[Document]) -> None:
 
 
 class TestAhead:
-    """A thread computes one chunk while the caller's cuts and decodes its neighbours."""
+    """Threads compute two chunks while the caller's cuts and decodes their neighbours."""
 
     @pytest.fixture
     def graph(
@@ -171,16 +231,17 @@ class TestAhead:
     def test_logits_that_are_not_finite(
         self, graph: Predictor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        emit, calls = graph._emit, []
+        emit = graph._emit
+        documents = [*(SENTENCES * 2)[:8], Document("北"), *SENTENCES]
 
         def broken(number: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
-            calls.append(number)
-            return [s * (np.nan if len(calls) == 3 else 1) for s in emit(number, windows)]
+            is_third = len(windows[0].piece_ids) == 3  # the lone character and two special tokens
+            return [s * (np.nan if is_third else 1) for s in emit(number, windows)]
 
         monkeypatch.setattr(graph, "_emit", broken)
         found: list[Document] = []
         with pytest.raises(NotFiniteError):
-            drain(graph.tag_documents(SENTENCES * 4), found)
+            drain(graph.tag_documents(documents), found)
         assert len(found) == 8
 
     def test_a_source_that_waits_for_answers_gets_them(self, graph: Predictor) -> None:

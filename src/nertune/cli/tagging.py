@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -294,7 +295,9 @@ def _load(model: str, device: str, backend: str, encoder: str | None) -> Predict
     from nertune.inference.predictor import Predictor
 
     chosen = resolve_backend(backend, model, device)
-    return Predictor.load(model, device=device, backend=chosen, encoder=encoder)
+    predictor = Predictor.load(model, device=device, backend=chosen, encoder=encoder)
+    gc.set_threshold(50_000, 20, 100)  # a chunk of texts holds many small objects, and no cycles
+    return predictor
 
 
 def _peek(batches: Iterable[list[Document]]) -> Iterator[list[Document]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -146,12 +148,21 @@ def write_tagged(
     """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
     if format != "text":
         chosen = _find(format)
-        chosen.write(_fitted(predictor, tagged, chosen, stream.flush), stream, _OPTIONS)
+        flush = (lambda: None) if _is_file(stream) else stream.flush
+        chosen.write(_fitted(predictor, tagged, chosen, flush), stream, _OPTIONS)
         stream.flush()
         return
     for document in tagged:
         console.print(highlight(document, predictor.labels), soft_wrap=True)
         stream.flush()
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether it is written to a disk, where nobody waits for the next line."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):  # it has no descriptor
+        return False
 
 
 def _fitted(

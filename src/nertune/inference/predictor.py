@@ -48,6 +48,7 @@ _LOG = logging.getLogger("nertune")
 
 _MUCH_LONGER = 5  # times what 95 % of the training texts do not exceed
 _CHUNK_DOCUMENTS = 512  # documents that are sorted by length and decoded together
+_CHUNKS_AHEAD = 2  # that are computed while one is decoded
 
 
 class Computer(Protocol):
@@ -252,7 +253,10 @@ class Predictor:
     def _tag_ahead(
         self, chunks: Iterator[list[Document]], *, with_scores: bool
     ) -> Iterator[Document]:
-        """Read and decode in this thread while another one has a chunk computed."""
+        """Read and decode in this thread while others have the next chunks computed.
+
+        Two at a time: the first batches of one fill the cores that the last of the other leave.
+        """
         chunk = next(chunks, None)
         if chunk is None:
             return
@@ -260,7 +264,7 @@ class Predictor:
             yield from self._tag_chunk(chunk, with_scores=with_scores)
             next(chunks, None)  # raises what ended the source
             return
-        with ThreadPoolExecutor(1, "nertune-compute") as pool:
+        with ThreadPoolExecutor(_CHUNKS_AHEAD, "nertune-compute") as pool:
             waiting: deque[_Waiting] = deque()
             failure: NertuneError | None = None
             try:
@@ -269,7 +273,7 @@ class Predictor:
                         encodings, windows = self._cut(chunk)
                         scores = pool.submit(self._emit, len(chunk), windows)
                         waiting.append((chunk, encodings, scores))
-                    if len(waiting) == 2 or chunk is None:
+                    if len(waiting) > _CHUNKS_AHEAD or chunk is None:
                         documents, encodings, scores = waiting.popleft()
                         yield from self._decode(
                             documents, encodings, scores.result(), with_scores=with_scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +37,18 @@ def pad_windows(windows: Sequence[Window], *, pad_id: int) -> PaddedWindows:
         windows: at least one.
         pad_id: fills `piece_ids_BL`.
     """
-    return PaddedWindows(
-        pad_rows([window.piece_ids for window in windows], pad_id),
-        pad_rows([[1] * len(window.piece_ids) for window in windows], 0),
-        pad_rows([window.positions for window in windows], 0),
-        pad_rows([[1] * window.num_units for window in windows], 0).astype(bool),
-    )
+    piece_ids_BL, is_token_BL = _pad([window.piece_ids for window in windows], pad_id)
+    positions_BU, mask_BU = _pad([window.positions for window in windows], 0)
+    return PaddedWindows(piece_ids_BL, is_token_BL.astype(np.int64), positions_BU, mask_BU)
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows of integers as an array, and where they stand in it."""
+    lengths_B = np.fromiter(map(len, rows), np.int64, len(rows))
+    inside_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
+    padded_BL = np.full(inside_BL.shape, value, dtype=np.int64)
+    padded_BL[inside_BL] = np.fromiter(chain.from_iterable(rows), np.int64, lengths_B.sum())
+    return padded_BL, inside_BL
 
 
 def pad_rows(rows: Sequence[Sequence[Any]], value: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ of offset arithmetic.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -121,8 +122,11 @@ def encode_document(document: Document, tokenizer: Tokenizer, unit: Unit) -> Enc
     """
     spans = cut_units(document, unit)
     text = document.text
-    begins = [start == 0 or text[start - 1].isspace() for start, _ in spans]
+    follows_space = [True, *map(str.isspace, text)]  # the first: what begins the text
+    begins = [follows_space[start] for start, _ in spans]
     pieces = tokenizer.encode_units([text[start:end] for start, end in spans], begins)
+    if all(pieces):
+        return Encoding(units=spans, piece_ids=pieces)
     kept = [(span, ids) for span, ids in zip(spans, pieces, strict=True) if ids]
     return Encoding(units=[span for span, _ in kept], piece_ids=[ids for _, ids in kept])
 
@@ -332,6 +336,8 @@ class EncoderTokenizer:
         if self._reads_running_text:
             keys = list(zip(units, begins or [True] * len(units), strict=True))
         cache = self._cache
+        with contextlib.suppress(KeyError):  # as a rule, all were met before
+            return [cache[key] for key in keys]
         found = {key: ids for key in dict.fromkeys(keys) if (ids := cache.get(key)) is not None}
         new = [key for key in dict.fromkeys(keys) if key not in found]
         if new:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 from nertune.errors import ConfigError
 from nertune.tokens.tokenizer import Encoding, Tokenizer, encode_document
@@ -74,6 +74,11 @@ def cut_windows(
             f"windows of {max_pieces} tokens with stride {stride} leave no room: expected "
             f"max_pieces > {len(prefix) + len(suffix)} and 0 <= stride < {max(capacity, 1)}"
         )
+    lengths = list(map(len, encoding.piece_ids))
+    if 0 < sum(lengths) <= capacity:  # one window, as a rule
+        positions = list(accumulate(lengths, initial=len(prefix)))
+        ids = [*prefix, *chain.from_iterable(encoding.piece_ids), *suffix]
+        return [Window(document, ids, positions, positions.pop(), 0, True, True)]
     piece_ids = [ids[:capacity] for ids in encoding.piece_ids]
     ranges = list(_ranges([len(ids) for ids in piece_ids], capacity, stride))
     # The middle of an overlap parts the owners.

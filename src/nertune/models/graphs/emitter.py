@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class GraphEmitter(ABC):
         self._inside = threading.local()
         self._lock = threading.Lock()
         self._opened: dict[bool, Any] = {}
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def _begin(self) -> None:
         """Open what computes one batch alone, and compute a token in this thread.
@@ -79,15 +81,27 @@ class GraphEmitter(ABC):
     def map_batches(
         self, function: Callable[[_Item], _Result], items: list[_Item]
     ) -> list[_Result]:
-        """Call a function that calls this emitter on every item, several at a time; in order."""
+        """Call a function that calls this emitter on every item, several at a time; in order.
+
+        Whoever calls it beside others shares their workers, and waits behind them.
+        """
         if self.num_workers == 1 or len(items) == 1:
             return [function(item) for item in items]
+        return list(self._workers().map(function, items))
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """The threads that compute batches beside each other; they end with this object."""
+        inside = self._inside  # a thread must not hold the emitter, or it would live as long
 
         def mark() -> None:
-            self._inside.worker = True
+            inside.worker = True
 
-        with ThreadPoolExecutor(self.num_workers, "nertune-graph", mark) as pool:
-            return list(pool.map(function, items))
+        process = os.getpid()
+        with self._lock:
+            if self._pool is None or self._pool[0] != process:  # a fork has none of the threads
+                pool = ThreadPoolExecutor(self.num_workers, "nertune-graph", mark)
+                self._pool = process, pool
+            return self._pool[1]
 
     def __call__(
         self, piece_ids_BL: NDArray[np.int64], attention_BL: NDArray[np.int64]
