@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +23,11 @@ from nertune.errors import ArtifactError, ConfigError, ModelError
 from nertune.experiments.inspect import inspect_corpora
 from nertune.inference.predictor import Predictor, load_model
 from nertune.models import hub
+from nertune.models.encoder import load_encoder, read_config
 from nertune.models.heads.transfer import load_with_head
-from nertune.storage.encoders import bundled_folder
+from nertune.storage import encoders
+from nertune.storage.encoders import bundled_folder, encoder_folder
+from nertune.tokens.tokenizer import load_tokenizer
 
 TEXT = "王小明在北京 Tom"
 NAME = "somebody/tagger"
@@ -269,3 +276,60 @@ def test_a_tagger_that_was_made_ones_own_loads_without_its_manifest(tmp_path: Pa
     del config["nertune_manifest"]
     path.write_text(json.dumps(config), encoding="utf-8")
     assert load_model(folder, device="cpu").tag_texts([TEXT])
+
+
+class TestWithoutConnection:
+    """huggingface_hub would ask six times for each file, for more than a minute."""
+
+    @pytest.fixture(autouse=True)
+    def online(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(encoders, "_reached", {})
+
+    def answer_at(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    @pytest.mark.parametrize(
+        "load", [load_model, load_tokenizer, load_encoder, read_config, encoder_folder, own_folder]
+    )
+    @pytest.mark.parametrize("name", ["runs/my", "bert-base-chinese"])
+    def test_an_unknown_name_is_refused_at_once(
+        self, load: Callable[[str], object], name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as closed:  # nobody else listens there meanwhile
+            closed.bind(("127.0.0.1", 0))
+            self.answer_at(f"http://127.0.0.1:{closed.getsockname()[1]}", monkeypatch)
+            started = time.monotonic()
+            for _ in range(2):
+                with pytest.raises(ModelError, match=rf"{name}: no folder .* cannot be reached"):
+                    load(name)
+        assert time.monotonic() - started < 10
+
+    def test_what_is_in_the_cache_is_not_asked_for(
+        self, tmp_path: Path, upload: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upload(saved(tmp_path / "a", "full-crf")[1])
+        asked: list[str] = []
+        monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", asked.append)
+        encoders.reach_hub(NAME)
+        assert not asked
+        encoders.reach_hub("somebody/else")
+        assert len(asked) == 1
+
+    def test_a_hub_that_answers_leaves_it_to_the_loader(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Refuses(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_error(404)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.answer_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+            encoders.reach_hub("somebody/else")
+            server.shutdown()

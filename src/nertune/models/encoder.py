@@ -16,7 +16,7 @@ from nertune.errors import MissingDependencyError, ModelError
 from nertune.labels.tagset import TagSet
 from nertune.models.frozen_layers import FrozenPrefix
 from nertune.models.weights import load_checkpoint, name_some
-from nertune.storage.encoders import resolve_encoder
+from nertune.storage.encoders import reach_hub, resolve_encoder
 
 __all__ = [
     "EncoderEmitter",
@@ -118,6 +118,7 @@ def load_encoder(name: str, tagset: TagSet | None = None, *, announce: bool = Tr
             "label2id": {tag: i for i, tag in enumerate(tagset.tags)},
         }
     location = resolve_encoder(name)
+    reach_hub(location)
     # transformers would put it on its base by itself, read from a pickle if need be.
     if (Path(location) / "adapter_config.json").is_file():
         raise ModelError(
@@ -145,6 +146,7 @@ def read_config(name: str) -> Any:
     except ImportError as error:
         raise MissingDependencyError("transformers", purpose="an encoder") from error
     location = resolve_encoder(name)
+    reach_hub(location)
     with loading_errors(name, location, "token-classification"), quiet_transformers():
         return AutoConfig.from_pretrained(location, trust_remote_code=False)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from nertune.errors import ArtifactError, ModelError
-from nertune.storage.encoders import BUNDLED_ENCODERS, bundled_folder, resolve_encoder
+from nertune.storage.encoders import BUNDLED_ENCODERS, bundled_folder, reach_hub, resolve_encoder
 from nertune.storage.paths import user_path
 
 __all__ = ["EncoderKind", "encoder_kind", "fetch_artifact", "find_base", "is_hub_name"]
@@ -41,10 +41,12 @@ def fetch_artifact(name: str, *, graphs: bool = False) -> Path | None:
         graphs: fetch what `nertune export` made of it too.
 
     Raises:
+        ModelError: the hub cannot be reached, and the model is not in its cache.
         ArtifactError: a file of it cannot be fetched.
     """
     if name in _not_ours or not is_hub_name(name):
         return None
+    reach_hub(name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         HfHubHTTPError,

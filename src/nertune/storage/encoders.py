@@ -16,12 +16,14 @@ __all__ = [
     "bundled_folder",
     "encoder_folder",
     "encoder_weights",
+    "reach_hub",
     "resolve_encoder",
     "weight_files",
 ]
 
 _LOG = logging.getLogger("nertune")
 _FOLDER = Path(__file__).parents[1] / "models" / "bundled"
+_reached: dict[str, str] = {}  # hub names that were asked for in this process, and what went wrong
 
 BUNDLED_ENCODERS: tuple[str, ...] = tuple(
     sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
@@ -70,6 +72,46 @@ def _say_hidden(name: str, folder: Path) -> None:
     _LOG.warning("%s: the folder %s is taken, not the bundled encoder of that name", name, folder)
 
 
+def reach_hub(name: str) -> None:
+    """Refuse at once a model that is neither here nor in the hub's cache if there is no connection.
+
+    Without a connection, huggingface_hub asks for each file of a model six times within 23 seconds,
+    so that a folder's name with a slip in it would be refused after more than a minute.
+
+    Args:
+        name: what `resolve_encoder` has let through; nothing is asked about a folder.
+
+    Raises:
+        ModelError: the hub cannot be reached, and the model is nowhere else.
+    """
+    if Path(name).is_dir():
+        return
+    if name not in _reached:
+        _reached[name] = _no_connection(name)
+    if reason := _reached[name]:
+        raise ModelError(
+            f"{name}: no folder of that name is here, and the hub cannot be reached ({reason}); "
+            "check the name, or the connection"
+        )
+
+
+def _no_connection(name: str) -> str:
+    """Why the hub cannot be asked for a model; empty if it can, or need not be."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = ("config.json", "nertune.json")
+    try:
+        if constants.HF_HUB_OFFLINE or any(try_to_load_from_cache(name, f) for f in files):
+            return ""
+        get_hf_file_metadata(hf_hub_url(name, files[0]))
+    except (HfHubHTTPError, ValueError):  # it answered, or the name cannot be one: the loader tells
+        return ""
+    except Exception as error:  # of an HTTP client that differs between versions of the library
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return ""
+
+
 def encoder_folder(name: str) -> Path:
     """The folder that holds an encoder: its own, or that of a hub name in the hub's cache.
 
@@ -81,6 +123,7 @@ def encoder_folder(name: str) -> Path:
         return Path(location)
     from transformers.utils.hub import cached_file
 
+    reach_hub(location)
     try:
         return Path(str(cached_file(location, "config.json"))).parent
     except OSError as error:

@@ -429,15 +429,17 @@ def load_tokenizer(
 
     Raises:
         TokenizerError: there is none, or only a slow one.
+        ModelError: there is no such folder, and the hub cannot be reached.
         MissingDependencyError: transformers is not installed.
     """
-    from nertune.storage.encoders import resolve_encoder
+    from nertune.storage.encoders import reach_hub, resolve_encoder
 
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingDependencyError("transformers", purpose="an encoder") from error
     location = resolve_encoder(str(name_or_folder))
+    reach_hub(location)
     try:
         backend = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
         if _is_byte_level(backend):
