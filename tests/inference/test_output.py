@@ -11,7 +11,7 @@ from rich.console import Console
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.data.corpus import load_corpus
-from nertune.inference.output import highlight, write_predictions
+from nertune.inference.output import highlight, write_predictions, write_tagged
 from nertune.inference.predictor import Predictor
 from nertune.types import Document, Entity
 
@@ -155,20 +155,17 @@ class CountsFlushes(io.TextIOWrapper):
         super().flush()
 
 
-def test_each_line_is_flushed_unless_it_goes_to_a_disk(
-    predictor: Predictor, tmp_path: Path
-) -> None:
-    documents = list(map(Document, TEXTS * 3))
-    path = tmp_path / "tagged.jsonl"
-    with (
-        CountsFlushes(io.BytesIO(), encoding="utf-8") as waited_for,
-        CountsFlushes(path.open("wb"), encoding="utf-8") as stored,
-    ):
-        for stream in (waited_for, stored):
-            write_predictions(predictor, documents, "jsonl", stream, Console(file=io.StringIO()))
-        assert waited_for.flushes >= len(documents)
-        assert stored.flushes < 5
-        assert len(path.read_text(encoding="utf-8").splitlines()) >= len(documents)
+def test_each_line_is_flushed_where_somebody_may_wait_for_it(predictor: Predictor) -> None:
+    documents = list(predictor.tag_texts(TEXTS * 3))
+    flushes = {}
+    for at_once in (True, False):
+        stream = CountsFlushes(io.BytesIO(), encoding="utf-8")
+        console = Console(file=io.StringIO())
+        write_tagged(predictor, documents, "jsonl", stream, console, at_once=at_once)
+        flushes[at_once] = stream.flushes
+        assert stream.buffer.getvalue().count(b"\n") == len(documents)
+    assert flushes[True] >= len(documents)
+    assert flushes[False] < 5
 
 
 def test_tokens_that_two_columns_cannot_hold_are_left_out(predictor: Predictor) -> None:

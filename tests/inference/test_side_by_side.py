@@ -225,8 +225,12 @@ class TestAhead:
         tagged = graph.tag_documents(source())
         next(tagged)
         assert len(read) <= 3 * 4
+        computing = [t for t in threading.enumerate() if t.name.startswith("nertune-compute")]
+        assert len(computing) == 2
         tagged.close()
-        assert threading.active_count() < 10
+        for thread in computing:
+            thread.join(10)
+            assert not thread.is_alive()
 
     def test_logits_that_are_not_finite(
         self, graph: Predictor, monkeypatch: pytest.MonkeyPatch

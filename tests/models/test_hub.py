@@ -284,7 +284,7 @@ class TestWithoutConnection:
     @pytest.fixture(autouse=True)
     def online(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(encoders, "_reached", {})
+        monkeypatch.setattr(encoders, "_reached", set())
 
     def answer_at(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
@@ -328,8 +328,13 @@ class TestWithoutConnection:
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
 
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            self.answer_at(f"http://127.0.0.1:{closed.getsockname()[1]}", monkeypatch)
+            with pytest.raises(ModelError, match="cannot be reached"):
+                encoders.reach_hub("somebody/else")
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             self.answer_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
-            encoders.reach_hub("somebody/else")
+            encoders.reach_hub("somebody/else")  # the connection is there again
             server.shutdown()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -115,7 +113,7 @@ def save_tagged(
         return
     with open_for_writing(output) as stream:
         console = Console(file=stream, highlight=False)
-        write_tagged(predictor, tagged, format, stream, console)
+        write_tagged(predictor, tagged, format, stream, console, at_once=False)
 
 
 def write_predictions(
@@ -144,25 +142,23 @@ def write_tagged(
     format: str,
     stream: TextIO,
     console: Console,
+    *,
+    at_once: bool = True,
 ) -> None:
-    """Write tagged documents, each as soon as it comes; arguments as for `write_predictions`."""
+    """Write tagged documents; the other arguments are those of `write_predictions`.
+
+    Args:
+        at_once: write each as soon as it comes, since somebody may wait for it.
+    """
     if format != "text":
         chosen = _find(format)
-        flush = (lambda: None) if _is_file(stream) else stream.flush
+        flush = stream.flush if at_once else lambda: None
         chosen.write(_fitted(predictor, tagged, chosen, flush), stream, _OPTIONS)
         stream.flush()
         return
     for document in tagged:
         console.print(highlight(document, predictor.labels), soft_wrap=True)
         stream.flush()
-
-
-def _is_file(stream: TextIO) -> bool:
-    """Whether it is written to a disk, where nobody waits for the next line."""
-    try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except (OSError, ValueError, AttributeError):  # it has no descriptor
-        return False
 
 
 def _fitted(

@@ -23,7 +23,7 @@ __all__ = [
 
 _LOG = logging.getLogger("nertune")
 _FOLDER = Path(__file__).parents[1] / "models" / "bundled"
-_reached: dict[str, str] = {}  # hub names that were asked for in this process, and what went wrong
+_reached: set[str] = set()  # hub names that need not be asked for again in this process
 
 BUNDLED_ENCODERS: tuple[str, ...] = tuple(
     sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
@@ -84,15 +84,14 @@ def reach_hub(name: str) -> None:
     Raises:
         ModelError: the hub cannot be reached, and the model is nowhere else.
     """
-    if Path(name).is_dir():
+    if name in _reached or Path(name).is_dir():
         return
-    if name not in _reached:
-        _reached[name] = _no_connection(name)
-    if reason := _reached[name]:
+    if reason := _no_connection(name):
         raise ModelError(
             f"{name}: no folder of that name is here, and the hub cannot be reached ({reason}); "
             "check the name, or the connection"
         )
+    _reached.add(name)
 
 
 def _no_connection(name: str) -> str:
