@@ -226,7 +226,7 @@ class TestAhead:
         next(tagged)
         assert len(read) <= 3 * 4
         computing = [t for t in threading.enumerate() if t.name.startswith("nertune-compute")]
-        assert len(computing) == 2
+        assert computing
         tagged.close()
         for thread in computing:
             thread.join(10)

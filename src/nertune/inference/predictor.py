@@ -237,8 +237,8 @@ class Predictor:
     ) -> Iterator[Document]:
         """Tag documents, in order; their own entities are replaced by the predicted ones.
 
-        Some hundreds are read before the first is given. What stands before a `NertuneError` of
-        the source is given before it is raised.
+        Up to 512, with an exported graph 1,536, are read before the first is given. What stands
+        before a `NertuneError` of the source is given before it is raised.
 
         Raises:
             NotFiniteError: the model gives NaN or infinity.
