@@ -232,15 +232,38 @@ class TestAhead:
             thread.join(10)
             assert not thread.is_alive()
 
+    def test_what_is_left_is_not_computed(
+        self, graph: Predictor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_CHUNK_DOCUMENTS", 64)
+        emit, computed = graph.computer.emit_windows, []
+
+        def slow(windows: Sequence[Window], *, pad_id: int) -> list[NDArray[np.float32]]:
+            computed.append(len(windows))
+            time.sleep(0.01)
+            return emit(windows, pad_id=pad_id)
+
+        monkeypatch.setattr(graph.computer, "emit_windows", slow)
+        tagged = graph.tag_documents(SENTENCES * 64)
+        next(tagged)
+        before = len(computed)
+        computing = [t for t in threading.enumerate() if t.name.startswith("nertune-compute")]
+        tagged.close()
+        for thread in computing:
+            thread.join(10)
+        assert len(computed) <= before + 6  # those that had begun, on three workers each
+
     def test_logits_that_are_not_finite(
         self, graph: Predictor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         emit = graph._emit
         documents = [*(SENTENCES * 2)[:8], Document("北"), *SENTENCES]
 
-        def broken(number: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        def broken(
+            number: int, windows: Sequence[Window], left: threading.Event
+        ) -> list[NDArray[np.float32]]:
             is_third = len(windows[0].piece_ids) == 3  # the lone character and two special tokens
-            return [s * (np.nan if is_third else 1) for s in emit(number, windows)]
+            return [s * (np.nan if is_third else 1) for s in emit(number, windows, left)]
 
         monkeypatch.setattr(graph, "_emit", broken)
         found: list[Document] = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
@@ -264,6 +265,7 @@ class Predictor:
             yield from self._tag_chunk(chunk, with_scores=with_scores)
             next(chunks, None)  # raises what ended the source
             return
+        left = threading.Event()
         with ThreadPoolExecutor(_CHUNKS_AHEAD, "nertune-compute") as pool:
             waiting: deque[_Waiting] = deque()
             failure: NertuneError | None = None
@@ -271,7 +273,7 @@ class Predictor:
                 while chunk is not None or waiting:
                     if chunk is not None:
                         encodings, windows = self._cut(chunk)
-                        scores = pool.submit(self._emit, len(chunk), windows)
+                        scores = pool.submit(self._emit, len(chunk), windows, left)
                         waiting.append((chunk, encodings, scores))
                     if len(waiting) > _CHUNKS_AHEAD or chunk is None:
                         documents, encodings, scores = waiting.popleft()
@@ -283,6 +285,7 @@ class Predictor:
                     except NertuneError as error:
                         chunk, failure = None, error
             finally:
+                left.set()  # nobody waits for what is still to be computed
                 pool.shutdown(wait=False, cancel_futures=True)
         if failure is not None:
             raise failure
@@ -470,12 +473,23 @@ class Predictor:
             )
         ]
 
-    def _emit(self, num_documents: int, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
-        """The `[U, K]` scores of each document, its windows put one behind the other."""
+    def _emit(
+        self,
+        num_documents: int,
+        windows: Sequence[Window],
+        left: threading.Event | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """The `[U, K]` scores of each document, its windows put one behind the other.
+
+        Raises:
+            CancelledError: `left` was set meanwhile.
+        """
         pad_id = self.segmenter.tokenizer.pad_id
         computer = self.computer
 
         def emit(chosen: list[int]) -> list[NDArray[np.float32]]:
+            if left is not None and left.is_set():
+                raise CancelledError
             return computer.emit_windows([windows[i] for i in chosen], pad_id=pad_id)
 
         parts: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
