@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -314,10 +314,19 @@ def _difference(verdict: Verdict, points: float) -> Difference:
 
 @pytest.fixture
 def results() -> Iterator[Any]:
-    def make(verdict: Verdict, points: float) -> SelfTrainingResult:
+    def make(verdict: Verdict, points: float, best: Sequence[int] = (1,)) -> SelfTrainingResult:
         _, result = finished("soft", "lstm")
         comparison = Comparison("test", "baseline", (0.5,), (0.4,), _difference(verdict, points))
-        return SelfTrainingResult(result.output, {}, {}, result.seeds, 1, (comparison,), ())
+        seed = result.seeds[0]
+        rounds = {
+            number: tuple(
+                replace(one, trained=replace(one.trained, f1=float(one.number == number)))
+                for one in seed.rounds
+            )
+            for number in best
+        }
+        seeds = tuple(replace(seed, rounds=rounds[number]) for number in best)
+        return SelfTrainingResult(result.output, {}, {}, seeds, 1, (comparison,), ())
 
     return make
 
@@ -331,6 +340,13 @@ def test_the_verdict_says_when_nothing_is_gained(results: Any) -> None:
     assert not results("not distinguishable", 1.0).comparisons[0].is_gain
     assert not results("models differ", -1.0).comparisons[0].is_gain
     assert results("better", 4.0).comparisons[0].is_gain
+
+
+def test_the_verdict_says_when_the_best_are_teachers(results: Any) -> None:
+    assert results("better", 4.0, [0, 1, 1]).verdict.startswith("Self-training is better")
+    told = results("better", 4.0, [0, 1, 0]).verdict
+    assert "with 2 of 3 seeds the best round is a teacher" in told
+    assert "Self-training is better" not in told
 
 
 def write_recipe(folder: Path) -> Path:

@@ -217,6 +217,13 @@ class SelfTrainingResult:
             .replace("micro−F1", "micro-F1")
         )
         if last.is_gain and last.difference.verdict == "better":
+            teachers = sum(seed.best.number == 0 for seed in self.seeds)
+            if 2 * teachers >= len(self.seeds):
+                return (
+                    f"The best rounds are better than the baseline of the same budget: {told}. But "
+                    f"with {teachers} of {len(self.seeds)} seeds the best round is a teacher, so "
+                    "this does not show that the text without labels helps."
+                )
             return f"Self-training is better than the baseline of the same budget: {told}."
         if last.difference.verdict == "worse":
             return f"Self-training is worse than the baseline of the same budget: {told}."
