@@ -208,10 +208,11 @@ class SelfTrainingResult:
         last = self.decisive
         points = 100 * last.difference.difference
         low, high = (100 * bound for bound in last.difference.ci95)
+        p_value = last.difference.p_value
+        chance = "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}"
         told = (
             (
-                f"{points:+.1f} points of micro-F1 on {last.split} [{low:+.1f}, {high:+.1f}], "
-                f"p = {last.difference.p_value:.3f}"
+                f"{points:+.1f} points of micro-F1 on {last.split} [{low:+.1f}, {high:+.1f}], {chance}"
             )
             .replace("-", "−")
             .replace("micro−F1", "micro-F1")
