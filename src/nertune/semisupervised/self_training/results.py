@@ -211,12 +211,9 @@ class SelfTrainingResult:
         p_value = last.difference.p_value
         chance = "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}"
         told = (
-            (
-                f"{points:+.1f} points of micro-F1 on {last.split} [{low:+.1f}, {high:+.1f}], {chance}"
-            )
-            .replace("-", "−")
-            .replace("micro−F1", "micro-F1")
+            f"{points:+.1f} points of micro-F1 on {last.split} [{low:+.1f}, {high:+.1f}], {chance}"
         )
+        told = told.replace("-", "−").replace("micro−F1", "micro-F1")
         if last.is_gain and last.difference.verdict == "better":
             teachers = sum(seed.best.number == 0 for seed in self.seeds)
             if 2 * teachers >= len(self.seeds):
