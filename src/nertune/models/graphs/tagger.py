@@ -60,7 +60,8 @@ class GraphTagger:
         """
         padded = pad_windows(windows, pad_id=pad_id)
         emissions_BLK = self.emitter(padded.piece_ids_BL, padded.attention_BL)
-        logits_BUK = np.take_along_axis(emissions_BLK, padded.positions_BU[..., None], axis=1)
+        every_B1 = np.arange(len(windows))[:, None]
+        logits_BUK = emissions_BLK[every_B1, padded.positions_BU]
         scores_BUK = self._scores(logits_BUK)
         return [
             row_UK[: window.num_units] for row_UK, window in zip(scores_BUK, windows, strict=True)

@@ -111,9 +111,13 @@ class Jsonl(Format):
             losses.append(Loss(document.id, "tokens", "that it has no source token"))
             document = replace(document, tokens=None)
         scores = options.scores or not self._is_main
-        holds = self.holds if _writes_tokens(options) else replace(self.holds, tokens="none")
-        fitted = fit(document, holds, replace(options, scores=scores))
+        if scores != options.scores:
+            options = replace(options, scores=scores)
+        fitted = fit(document, self.holds if _writes_tokens(options) else _WITHOUT_TOKENS, options)
         return Fitted(fitted.document, (*losses, *fitted.losses))
+
+
+_WITHOUT_TOKENS = replace(Jsonl.holds, tokens="none")
 
 
 def _writes_tokens(options: WriteOptions) -> bool:
