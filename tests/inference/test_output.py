@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import queue
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from rich.console import Console
 
 from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.data.corpus import load_corpus
-from nertune.inference.output import highlight, write_predictions, write_tagged
+from nertune.inference.output import highlight, save_tagged, write_predictions, write_tagged
 from nertune.inference.predictor import Predictor
 from nertune.types import Document, Entity
 
@@ -166,6 +170,31 @@ def test_each_line_is_flushed_where_somebody_may_wait_for_it(predictor: Predicto
         assert stream.buffer.getvalue().count(b"\n") == len(documents)
     assert flushes[True] >= len(documents)
     assert flushes[False] < 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_gets_each_line_before_the_next_text_is_tagged(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        with pipe.open(encoding="utf-8") as stream:
+            for line in stream:
+                lines.put(line)
+
+    def answered() -> Iterator[Document]:
+        for document in predictor.tag_texts(TEXTS[:3]):
+            yield document
+            assert json.loads(lines.get(timeout=10))["text"] == document.text
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    save_tagged(predictor, answered(), "jsonl", pipe)
+    reader.join(10)
+    assert lines.empty()
 
 
 def test_tokens_that_two_columns_cannot_hold_are_left_out(predictor: Predictor) -> None:

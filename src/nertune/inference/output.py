@@ -113,7 +113,8 @@ def save_tagged(
         return
     with open_for_writing(output) as stream:
         console = Console(file=stream, highlight=False)
-        write_tagged(predictor, tagged, format, stream, console, at_once=False)
+        is_pipe = output.exists() and not output.is_file()  # or a device; a file appears in the end
+        write_tagged(predictor, tagged, format, stream, console, at_once=is_pipe)
 
 
 def write_predictions(

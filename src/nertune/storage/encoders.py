@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ __all__ = [
 
 _LOG = logging.getLogger("nertune")
 _FOLDER = Path(__file__).parents[1] / "models" / "bundled"
+_PAUSE_SECONDS = 1.0  # before the hub is asked once more
 _reached: set[str] = set()  # hub names that need not be asked for again in this process
 
 BUNDLED_ENCODERS: tuple[str, ...] = tuple(
@@ -100,15 +102,20 @@ def _no_connection(name: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     files = ("config.json", "nertune.json")
-    try:
-        if constants.HF_HUB_OFFLINE or any(try_to_load_from_cache(name, f) for f in files):
+    reason = ""
+    for pause in (0.0, _PAUSE_SECONDS):  # one failure may be a moment's
+        time.sleep(pause)
+        try:
+            if constants.HF_HUB_OFFLINE or any(try_to_load_from_cache(name, f) for f in files):
+                return ""
+            get_hf_file_metadata(hf_hub_url(name, files[0]))
+        except (HfHubHTTPError, ValueError):  # it answered, or refuses the name: the loader tells
             return ""
-        get_hf_file_metadata(hf_hub_url(name, files[0]))
-    except (HfHubHTTPError, ValueError):  # it answered, or the name cannot be one: the loader tells
-        return ""
-    except Exception as error:  # of an HTTP client that differs between versions of the library
-        return " ".join(str(error).split())[:200] or type(error).__name__
-    return ""
+        except Exception as error:  # of an HTTP client that differs between the library's versions
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        else:
+            return ""
+    return reason
 
 
 def encoder_folder(name: str) -> Path:

@@ -347,6 +347,8 @@ def test_the_verdict_says_when_the_best_are_teachers(results: Any) -> None:
     told = results("better", 4.0, [0, 1, 0]).verdict
     assert "with 2 of 3 seeds the best round is a teacher" in told
     assert "Self-training is better" not in told
+    assert results("models differ", 4.0, [0]).verdict.startswith("The teacher, which is the best")
+    assert results("models differ", 4.0, [1]).verdict.startswith("The model of self-training")
 
 
 def write_recipe(folder: Path) -> Path:

@@ -214,8 +214,8 @@ class SelfTrainingResult:
             f"{points:+.1f} points of micro-F1 on {last.split} [{low:+.1f}, {high:+.1f}], {chance}"
         )
         told = told.replace("-", "−").replace("micro−F1", "micro-F1")
+        teachers = sum(seed.best.number == 0 for seed in self.seeds)
         if last.is_gain and last.difference.verdict == "better":
-            teachers = sum(seed.best.number == 0 for seed in self.seeds)
             if 2 * teachers >= len(self.seeds):
                 return (
                     f"The best rounds are better than the baseline of the same budget: {told}. But "
@@ -227,8 +227,13 @@ class SelfTrainingResult:
             return f"Self-training is worse than the baseline of the same budget: {told}."
         if last.difference.verdict == "models differ":
             which = "better" if points > 0 else "worse"
+            whose = (
+                "The teacher, which is the best round,"
+                if teachers
+                else "The model of self-training"
+            )
             return (
-                f"The model of self-training is {which} than that of the baseline of the same "
+                f"{whose} is {which} than that of the baseline of the same "
                 f"budget: {told}; with one seed that says nothing about the method."
             )
         return (
