@@ -285,6 +285,7 @@ class TestWithoutConnection:
     def online(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr(encoders, "_reached", set())
+        monkeypatch.setattr(encoders, "_PAUSE_SECONDS", 0.0)
 
     def answer_at(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

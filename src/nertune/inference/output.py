@@ -18,7 +18,7 @@ from nertune.data.formats.recognition import format_of_name
 from nertune.data.formats.registry import find_format
 from nertune.data.formats.values import Loss
 from nertune.errors import ConfigError
-from nertune.storage.files import open_for_writing
+from nertune.storage.files import is_pipe_or_device, open_for_writing
 from nertune.types import Document, Entity
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def save_tagged(
         return
     with open_for_writing(output) as stream:
         console = Console(file=stream, highlight=False)
-        is_pipe = output.exists() and not output.is_file()  # or a device; a file appears in the end
-        write_tagged(predictor, tagged, format, stream, console, at_once=is_pipe)
+        at_once = is_pipe_or_device(output)
+        write_tagged(predictor, tagged, format, stream, console, at_once=at_once)
 
 
 def write_predictions(

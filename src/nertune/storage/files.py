@@ -28,6 +28,7 @@ __all__ = [
     "decode_text",
     "explain_encoding",
     "hash_file",
+    "is_pipe_or_device",
     "open_binary_for_writing",
     "open_for_writing",
     "read_bytes",
@@ -253,6 +254,11 @@ def open_for_writing(path: Path) -> Iterator[TextIO]:
         yield stream
 
 
+def is_pipe_or_device(path: Path) -> bool:
+    """Whether what is written there is read as it comes, e.g. /dev/stdout; a file appears whole."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
 def open_binary_for_writing(path: Path) -> Iterator[BinaryIO]:
     """The same for bytes.
@@ -260,7 +266,7 @@ def open_binary_for_writing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file cannot be written.
     """
-    in_place = path.exists() and not path.is_file() and not path.is_dir()  # e.g. /dev/stdout
+    in_place = is_pipe_or_device(path)
     target = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with target.open("wb") as raw, pack(raw, path) as packed:

@@ -233,7 +233,7 @@ class SelfTrainingResult:
                 else "The model of self-training"
             )
             return (
-                f"{whose} is {which} than that of the baseline of the same "
+                f"{whose} is {which} than the model of the baseline of the same "
                 f"budget: {told}; with one seed that says nothing about the method."
             )
         return (
