@@ -28,7 +28,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     done = run(*command)
     assert done.code == 0, done.stderr
     assert "1 files left out, which are of no format" in done.stderr
-    assert "301 documents in 1 shards; 1 cannot be read" in done.stderr
+    assert "301 documents in 1 shard; 1 cannot be read" in done.stderr
     assert f"{out}: 301 documents with " in done.stdout
     assert f"1 rejected, see {out / 'rejects.jsonl'}" in done.stdout
     assert "units/s" in done.stdout

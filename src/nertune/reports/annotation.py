@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from nertune.data.formats.values import counted
+
 if TYPE_CHECKING:
     from nertune.scale.annotate import Annotation
     from nertune.scale.forecast import Forecast
@@ -20,8 +22,8 @@ def print_annotation(done: Annotation, folder: Path, console: Console) -> None:
     found = done.manifest
     entities = sum(found["entities"].values())
     console.print(
-        f"{folder}: {found['documents']:,} documents with {entities:,} entities in "
-        f"{len(found['shards']):,} shards",
+        f"{folder}: {counted(found['documents'], 'document')} with "
+        f"{counted(entities, 'entity')} in {counted(len(found['shards']), 'shard')}",
         soft_wrap=True,
     )
     if found["rejected"]:
@@ -42,13 +44,13 @@ def print_forecast(expected: Forecast, console: Console) -> None:
     """What there is, and how long it will take."""
     rejects = f"; {expected.rejects:,} cannot be read" if expected.rejects else ""
     console.print(
-        f"{expected.files:,} files: {expected.documents:,} documents, {expected.characters:,} "
-        f"characters, {expected.shards:,} shards{rejects}",
+        f"{counted(expected.files, 'file')}: {counted(expected.documents, 'document')}, "
+        f"{expected.characters:,} characters, {counted(expected.shards, 'shard')}{rejects}",
         soft_wrap=True,
     )
     console.print(
-        f"{expected.units_per_second:,.0f} units/s with {expected.workers} workers, measured on "
-        f"{expected.sample:,} documents",
+        f"{expected.units_per_second:,.0f} units/s with {counted(expected.workers, 'worker')}, "
+        f"measured on {counted(expected.sample, 'document')}",
         soft_wrap=True,
     )
     console.print(

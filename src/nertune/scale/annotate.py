@@ -21,6 +21,7 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 
 from nertune.data.formats.tables.parquet import import_arrow
+from nertune.data.formats.values import counted
 from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.experiments.processes.engines import EngineName
 from nertune.experiments.record import first_difference
@@ -242,7 +243,8 @@ def _run(
     unread = f"; {found.num_rejects:,} cannot be read" if found.num_rejects else ""
     _LOG.info(
         "%s",
-        f"{found.num_documents:,} documents in {found.num_shards:,} shards{before}{unread}",
+        f"{counted(found.num_documents, 'document')} in {counted(found.num_shards, 'shard')}"
+        f"{before}{unread}",
     )
     progress = Progress(found.num_documents)
     progress.done = sum(shard.tagged.num_documents for shard in done.values())

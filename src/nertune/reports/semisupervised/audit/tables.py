@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nertune.data.formats.values import counted
 from nertune.reports.content import Table
 from nertune.semisupervised.audit.audit import Audit
 from nertune.semisupervised.audit.suspicions import KINDS
@@ -34,7 +35,8 @@ def say_how(audit: Audit) -> str:
     f1 = "not defined" if audit.f1 is None else f"{audit.f1:.3f}"
     models = f"{options.folds} folds" + (f" × {options.seeds} seeds" if options.seeds > 1 else "")
     return (
-        f"{corpus.path}: {len(corpus.documents):,} documents, {corpus.num_entities:,} entities; "
+        f"{corpus.path}: {counted(len(corpus.documents), 'document')}, "
+        f"{counted(corpus.num_entities, 'entity')}; "
         f"{models}. Micro-F1 of the models on documents that they were not trained on: {f1}. "
         "p comes from their probabilities; it ranks places, and is no calibrated share of errors."
     )

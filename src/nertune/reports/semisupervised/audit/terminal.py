@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nertune.data.formats.values import counted
 from nertune.reports.content import Table
 from nertune.reports.corpora.conversion import print_outcome
 from nertune.reports.semisupervised.audit.tables import kinds_table, say_how, say_notices
@@ -42,7 +43,9 @@ def print_audit(audit: Audit, console: Console, *, page: Path, tasks: Tasks | No
         console.print(to_rich(table, look="wide"))
     print_lines([f"all of them: {page}, {page.with_suffix('.jsonl')}"], console)
     if tasks is not None:
-        print_lines([f"to correct:  {tasks.path} ({tasks.documents:,} documents)"], console)
+        print_lines(
+            [f"to correct:  {tasks.path} ({counted(tasks.documents, 'document')})"], console
+        )
         left = tasks.left_out
         if left:
             told = f"{len(left):,} documents are left out, which {tasks.format} cannot hold, e.g. "
