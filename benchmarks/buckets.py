@@ -18,10 +18,10 @@ from peoples import ROOT
 
 from nertune.config.run import load_settings
 from nertune.experiments.train import train
-from nertune.tokens import batching
+from nertune.tokens import grouping
 
 RECIPE = ROOT / "recipes" / "peoples" / "bert.toml"
-POOLS = {"buckets": batching._POOL_BATCHES, "random": 1}
+POOLS = {"buckets": grouping._POOL_BATCHES, "random": 1}
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     for name in arguments.only:
-        batching._POOL_BATCHES = POOLS[name]
+        grouping._POOL_BATCHES = POOLS[name]
         scores = {}
         for seed in arguments.seeds:
             folder = ROOT / "runs" / "buckets" / f"{name}-{seed}"

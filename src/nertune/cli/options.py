@@ -144,7 +144,9 @@ Output = Annotated[
 ]
 InputFormat = Annotated[
     str,
-    typer.Option(help="Of --file: auto, lines (a text a line), or a format, e.g. conll or jsonl."),
+    typer.Option(
+        help="Of the files to read: auto, lines (a text a line), or a format, e.g. conll or jsonl."
+    ),
 ]
 Whole = Annotated[
     bool, typer.Option("--whole", help="A text file is one document, not one a line.")

@@ -42,8 +42,8 @@ class PretrainSettings(Section):
 
     files: tuple[Path, ...] = Field(
         min_length=1,
-        description="Text files, one sentence or paragraph per line, packed (.gz, .xz, .zst) or "
-        "not.",
+        description="Text files, one sentence or paragraph per line, plain or compressed (.gz, "
+        ".xz, .zst).",
     )
     output: Path = Field(description="Folder of the run; the encoder is in its `model/`.")
     encoder: str = Field("", description="Encoder to continue with.")
@@ -83,8 +83,8 @@ class PretrainSettings(Section):
     words: Literal["none", "jieba"] = Field("none", description="Word segmenter (extra: words).")
     word_tags: tuple[Path, ...] = Field(
         (),
-        description="Or files with word tags, one for each text file, packed (.gz, .xz, .zst) or "
-        "not.",
+        description="Or files with word tags, one for each text file, plain or compressed (.gz, "
+        ".xz, .zst).",
     )
     teacher: str = Field("", description="Or a trained tagger, whose entities are the tags.")
     tag_weight: float = Field(0.5, ge=0, description="Weight of the loss of predicting word tags.")

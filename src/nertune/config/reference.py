@@ -72,7 +72,27 @@ def settings_markdown() -> str:
             cells = (f"`{s.key}`", s.type, default, s.description)
             rows.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
         parts += [f"## {title}", "\n".join(rows)]
+        if section == "pretrain":
+            parts.append(_other_defaults())
     return "\n\n".join(parts) + "\n"
+
+
+def _other_defaults() -> str:
+    """What `pretrain` does otherwise with two of its settings."""
+    ways = (("from_scratch", {"from_scratch": "small"}), ("lora", {"encoder": "x", "lora": True}))
+    plain = _defaults_of({"encoder": "x"})
+    told = []
+    for name, given in ways:
+        other = {k: v for k, v in _defaults_of(given).items() if v != plain[k] and k not in given}
+        found = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in other.items())
+        told.append(f"With `{name}`, the defaults are {found}.")
+    return " ".join(told)
+
+
+def _defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    needed = {"files": ["x"], "output": "x", "tokens": 1}
+    values = PretrainSettings.model_validate({**needed, **given}).model_dump(mode="json")
+    return {key: value for key, value in values.items() if key != "encoder"}
 
 
 def _of(kind: type[BaseModel], prefix: str) -> list[Setting]:

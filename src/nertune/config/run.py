@@ -71,7 +71,10 @@ class RunSettings(Section):
     """Where a run lives and what it runs on."""
 
     name: str = Field("", description="Name in reports; by default the recipe's file name.")
-    dir: Path = Field(Path("runs/run"), description="Folder of the run; by default runs/NAME.")
+    dir: Path = Field(
+        Path("runs/run"),
+        description="Folder of the run; without it, that of a recipe NAME.toml is runs/NAME.",
+    )
     seed: int = Field(
         987, ge=0, lt=2**32, description="Seed of new weights, dropout and batch order."
     )
@@ -426,7 +429,7 @@ class TrainSettings(Section):
     patience_steps: int = Field(
         500,
         ge=0,
-        description="Training does not stop early before so many optimizer steps without a better "
+        description="Training stops early only after at least so many optimizer steps without a better "
         "dev micro-F1: with few sentences, an epoch is a few steps, and small data need many "
         "(Mosbach et al., 2021).",
     )
