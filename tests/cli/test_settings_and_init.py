@@ -25,22 +25,19 @@ def test_the_page_of_the_docs_is_that_of_the_code() -> None:
     )
 
 
-def test_names_of_other_tools_in_the_docs_are_told_by_an_error(tmp_path: Path) -> None:
+def test_names_of_other_tools_in_the_docs_are_told_by_an_error() -> None:
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     table = page.partition("## If you know")[2].partition("\n\nA recipe")[0]
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) > 10
     for there, here in rows:
         names = re.findall(r"[a-z_0-9]{2,}|\br\b", there.replace("LoraConfig", ""))
-        ours = [key for key in re.findall(r"[a-z_]+\.[a-z_]+", here)]
+        told = re.findall(r"[a-z_]+\.[a-z_]+", here) or ["no setting here"]
         for name in names:
-            try:
+            if f"train.{name}" in told:  # the same name, which a recipe may have
+                continue
+            with pytest.raises(ConfigError, match="|".join(map(re.escape, told))):
                 parse_settings({"data": {"train": "x"}, "train": {name: 1}})
-            except ConfigError as error:
-                assert not ours or any(key in str(error) for key in ours), (name, str(error))
-                assert ours or "no setting here" in str(error), (name, str(error))
-            else:
-                assert f"train.{name}" in ours, name  # it is the same here
 
 
 def test_every_setting_is_listed_with_its_default() -> None:

@@ -429,8 +429,8 @@ class TrainSettings(Section):
     patience_steps: int = Field(
         500,
         ge=0,
-        description="Training stops early only after at least so many optimizer steps without a better "
-        "dev micro-F1: with few sentences, an epoch is a few steps, and small data need many "
+        description="Training stops early only after at least so many optimizer steps without a "
+        "better dev micro-F1: with few sentences, an epoch is a few steps, and small data need many "
         "(Mosbach et al., 2021).",
     )
     entity_ratio: float | None = Field(
