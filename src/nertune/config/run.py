@@ -430,8 +430,8 @@ class TrainSettings(Section):
         500,
         ge=0,
         description="Training stops early only after at least so many optimizer steps without a "
-        "better dev micro-F1: with few sentences, an epoch is a few steps, and small data need many "
-        "(Mosbach et al., 2021).",
+        "better dev micro-F1: with few sentences, an epoch is a few steps, and small data need "
+        "many (Mosbach et al., 2021).",
     )
     entity_ratio: float | None = Field(
         None,
