@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import pairwise
@@ -106,6 +106,9 @@ def _key(entity: Entity) -> tuple[object, ...]:
     return entity.key
 
 
+_NO_SPANS = "scope: unknown: expected [start, end] spans of whole numbers, got {!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What the entities of a partially labelled document say about the rest of its text.
@@ -140,6 +143,11 @@ class Scope:
         """Whether text without an entity is known to hold none of any label."""
         return self.labels is None and self.complete and not self.unknown
 
+    def is_full_for(self, labels: Collection[str]) -> bool:
+        """Whether text without an entity is known to hold none of these labels."""
+        names_all = self.labels is None or not set(labels).difference(self.labels)
+        return names_all and self.complete and not self.unknown
+
     def leaves_open(self, entity: Entity) -> bool:
         """Whether such an entity may be there although it is not marked."""
         if self.labels is not None and entity.label not in self.labels:
@@ -164,11 +172,13 @@ class Scope:
             raise ValueError(f"scope: labels: expected a list of labels, got {labels!r}")
         if not isinstance(complete, bool):
             raise ValueError(f"scope: complete: expected true or false, got {complete!r}")
+        given = values.get("unknown") or ()
         try:
-            unknown = tuple((int(start), int(end)) for start, end in values.get("unknown") or ())
+            unknown = tuple((start, end) for start, end in given)
         except (TypeError, ValueError) as error:
-            got = values["unknown"]
-            raise ValueError(f"scope: unknown: expected [start, end] spans, got {got!r}") from error
+            raise ValueError(_NO_SPANS.format(given)) from error
+        if not all(type(place) is int for span in unknown for place in span):
+            raise ValueError(_NO_SPANS.format(given))
         return cls(None if labels is None else tuple(labels), complete, unknown)
 
     def to_dict(self) -> dict[str, Any]:

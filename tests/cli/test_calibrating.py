@@ -178,6 +178,19 @@ def test_calibrate_again(model: Path, folder: Path, tmp_path: Path) -> None:
     assert (model / MANIFEST).read_bytes() == before
 
 
+def test_a_model_is_not_calibrated_on_what_it_was_trained_on(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    before = (model / MANIFEST).read_bytes()
+    trained_on = json.loads(next(folder.rglob("record.json")).read_text())["settings"]["data"][
+        "train"
+    ]
+    done = run("calibrate", model, shutil.copy(trained_on, tmp_path / "copy.jsonl"))
+    assert done.code == 2
+    assert "the tagger was trained on it" in done.stderr
+    assert (model / MANIFEST).read_bytes() == before
+
+
 def test_a_model_in_the_cache_of_the_hub_is_not_changed(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

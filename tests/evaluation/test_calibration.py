@@ -143,8 +143,18 @@ def test_too_little_to_fit() -> None:
     scores, documents, units = overconfident(100, seed=0)
     nothing_right = [Document(d.text, id=d.id) for d in documents]
     assert fit_calibration(head, scores, nothing_right, units) is None
-    in_part = [Document(d.text, d.entities, scope=Scope(complete=False)) for d in documents]
-    assert fit_calibration(head, scores, in_part, units) is None
+    for scope in (Scope(complete=False), Scope(("A",)), Scope(("A", "B"), unknown=((0, 1),))):
+        in_part = [Document(d.text, d.entities, scope=scope) for d in documents]
+        assert fit_calibration(head, scores, in_part, units) is None
+
+
+def test_a_scope_of_all_that_the_model_finds_leaves_nothing_open() -> None:
+    head = SoftmaxHead(TAGS)
+    scores, documents, units = overconfident(100, seed=0)
+    named = [Document(d.text, d.entities, scope=Scope(("A", "B", "C"))) for d in documents]
+    assert fit_calibration(head, scores, named, units) == fit_calibration(
+        head, scores, documents, units
+    )
 
 
 def test_labels_that_the_model_does_not_know() -> None:

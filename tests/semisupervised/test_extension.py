@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,27 @@ def test_data_with_new_labels_alone(tmp_path: Path) -> None:
     assert record["dev"]["all"] is None
     assert record["dev"]["new"]["micro"]["support"] == 6
     assert record["compared"]["old_entities"] > 0
+
+
+def test_an_old_label_that_dev_was_not_labelled_for_is_no_error(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "old", OLD, KINDS["lora"], seed=3)
+    folder = tmp_path / "new"
+    folder.mkdir()
+    known = (*NEW, "LOCATION")
+    documents = [d.with_entities(e for e in d.entities if e.label in known) for d in SENTENCES]
+    write_jsonl(folder / "data.jsonl", documents)
+    with logged() as told:
+        record = extend(Extension(str(model)), new_part(folder))
+    assert record["dev"]["old"]["types"].keys() == {"LOCATION"}
+    assert record["dev"]["all"]["types"].keys() == set(known)
+    assert "dev has no entity of PERSON: what is found of them is not scored" in told
+    # A scope that names the label says that there is none.
+    scope = Scope((*known, "PERSON"))
+    write_jsonl(folder / "data.jsonl", [replace(d, scope=scope) for d in documents])
+    other = new_part(folder, run={"dir": str(tmp_path / "other")})
+    with logged() as told:
+        extend(Extension(str(model)), other)
+    assert not any("is not scored" in line and "dev has" in line for line in told)
 
 
 def test_overlaps_are_kept_unless_old_ones_win(tmp_path: Path) -> None:

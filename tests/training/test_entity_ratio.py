@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from helpers.tiny import SENTENCES
+from helpers.tiny import SENTENCES, make_predictor, make_settings
 from nertune.config.run import TrainSettings
 from nertune.errors import ConfigError
 from nertune.labels.tagset import TagSet
 from nertune.models.heads.allowed import AllowedTags
 from nertune.models.heads.softmax import SoftmaxHead
 from nertune.tokens.windows import Segmenter
-from nertune.training.entity_ratio import choose_entity_ratio
+from nertune.training.entity_ratio import choose_entity_ratio, measure_entity_ratio
 from nertune.types import Document, Scope
 
 OPEN = [Document("王明", scope=Scope(complete=False))]
@@ -48,3 +50,13 @@ def test_a_ratio_is_kept_where_unmarked_text_is_unknown() -> None:
     assert choose(head, [*SENTENCES], 0.3) is None
     assert choose(head, [Document("王明", scope=Scope(("PER",)))], 0.3) is None
     assert choose(head, OPEN, 0.0) is None
+
+
+def test_a_scope_of_all_that_the_model_finds_is_measured(tmp_path: Path) -> None:
+    segmenter = make_predictor(make_settings(tmp_path, "lstm")).segmenter
+    labels = {entity.label for document in SENTENCES for entity in document.entities}
+    expected = measure_entity_ratio(SENTENCES, segmenter, labels)
+    assert expected
+    named = [replace(d, scope=Scope((*labels, "X"))) for d in SENTENCES]
+    assert measure_entity_ratio(named, segmenter, labels) == expected
+    assert measure_entity_ratio(named, segmenter, {*labels, "Y"}) is None

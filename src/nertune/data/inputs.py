@@ -18,9 +18,18 @@ from nertune.data.formats.values import Join
 from nertune.data.samples import resolve_data
 from nertune.data.several import files_of_folder, files_of_pattern, is_pattern, sources_of
 from nertune.errors import ConfigError, DataError, NertuneError
+from nertune.storage.files import is_pipe_or_device
 from nertune.types import Document
 
-__all__ = ["expand_files", "in_batches", "input_format", "read_files", "read_inputs", "read_stdin"]
+__all__ = [
+    "expand_files",
+    "in_batches",
+    "input_format",
+    "read_files",
+    "read_inputs",
+    "read_stdin",
+    "refuse_pipes",
+]
 
 _OPTION = "--input-format "
 _DEFAULT = "lines"  # what a file without any sign of a format holds
@@ -138,6 +147,21 @@ def expand_files(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             found = [name]
         files += found
     return files, left_out
+
+
+def refuse_pipes(paths: Iterable[Path]) -> None:
+    """See that all can be read more than once.
+
+    Raises:
+        DataError: one is a named pipe, the output of a command, or a device.
+    """
+    for path in paths:
+        if is_pipe_or_device(path):
+            raise DataError(
+                "is no file but a pipe or device, and the text is read several times: write it to "
+                "a file",
+                path=path,
+            )
 
 
 def in_batches(documents: Iterable[Document], size: int = 512) -> Iterator[list[Document]]:

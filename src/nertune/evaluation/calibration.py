@@ -103,7 +103,8 @@ def fit_calibration(
     Raises:
         ValueError: a score is NaN or infinite.
     """
-    chosen = [i for i, document in enumerate(documents) if document.scope.is_full]
+    known = head.tagset.labels
+    chosen = [i for i, document in enumerate(documents) if document.scope.is_full_for(known)]
     scores = [scores[i] for i in chosen]
     documents, units = [documents[i] for i in chosen], [units[i] for i in chosen]
     spans = head.spans(scores)

@@ -23,12 +23,15 @@ __all__ = ["calibrate", "calibrate_model"]
 _LOG = logging.getLogger("nertune")
 
 
-def calibrate(predictor: Predictor, documents: Sequence[Document]) -> FittedCalibration | None:
+def calibrate(
+    predictor: Predictor, documents: Sequence[Document], *, name: str = "dev"
+) -> FittedCalibration | None:
     """Fit a predictor's calibration, set it, and say what it does.
 
     Args:
         predictor: its calibration is replaced; nothing is changed where none can be fitted.
         documents: with gold entities, not trained on; those that are labelled in part are left out.
+        name: of the documents, for messages.
 
     Returns:
         What was fitted; `None` where too few entities are predicted in fully labelled documents.
@@ -38,14 +41,16 @@ def calibrate(predictor: Predictor, documents: Sequence[Document]) -> FittedCali
     fitted = fit_calibration(predictor.tagger.head, scores, documents, units)
     if fitted is None:
         _LOG.info("%s", "scores are not calibrated: that needs 30 entities found in fully labelled "
-                        "documents of dev, some of them right and some wrong")  # fmt: skip
+                        f"documents of {name}, some of them right and some wrong")  # fmt: skip
         return None
     predictor.calibration = fitted.calibration
     if not fitted.steps:
-        _LOG.info("scores are used as they are: no calibration was better on dev (five folds)")
+        told = f"scores are used as they are: no calibration was better on {name} (five folds)"
+        _LOG.info("%s", told)
         return fitted
-    _LOG.info("%s", f"scores calibrated on dev ({', '.join(fitted.steps)}): expected calibration "
-                    f"error {fitted.ece_before:.3f} → {fitted.ece_after:.3f} "
+    steps = ", ".join(fitted.steps)
+    _LOG.info("%s", f"scores calibrated on {name} ({steps}): expected calibration error "
+                    f"{fitted.ece_before:.3f} → {fitted.ece_after:.3f} "
                     "(five folds)")  # fmt: skip
     return fitted
 
@@ -68,12 +73,19 @@ def calibrate_model(
     Raises:
         ArtifactError: the folder is not nertune's, is damaged, or is of an extended model or of a
             part of one.
-        DataError: the file cannot be used, or the tagger finds too little in it.
+        DataError: the file cannot be used, the tagger was trained on it, or finds too little in it.
     """
     folder = _find_folder(model)
-    corpus = load_alike(resolve_data(str(file)), read_manifest(folder).reading)
+    manifest = read_manifest(folder)
+    corpus = load_alike(resolve_data(str(file)), manifest.reading)
+    if (manifest.data.get("train") or {}).get("sha256") == corpus.sha256:
+        raise DataError(
+            "the tagger was trained on it, so it is surer there than elsewhere; name documents "
+            "that it has not seen, e.g. dev",
+            path=corpus.path,
+        )
     predictor = load_model(folder, device=device, merge=True, encoder=encoder)
-    fitted = calibrate(predictor, corpus.documents)
+    fitted = calibrate(predictor, corpus.documents, name=corpus.path.name)
     if fitted is None:
         raise DataError(
             "the tagger's scores cannot be calibrated on it: that needs 30 entities found in fully "

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nertune.labels.schemes import TokenSpan, encode_tags
@@ -167,10 +167,8 @@ class _Cut:
         open_units: set[int] = set()
         for span in scope.unknown:
             open_units.update(range(*self._within(*span)))
-        is_all = scope.labels is None or (
-            labels is not None and not set(labels).difference(scope.labels)
-        )
-        if scope.complete and is_all:
+        whole = replace(scope, unknown=())
+        if whole.is_full or (labels is not None and whole.is_full_for(labels)):
             yield from ((i, None) for i in sorted(open_units))
             return
         absent = scope.labels if scope.complete else None

@@ -376,15 +376,22 @@ def _record(work: _Work, trained: Mapping[str, Any], extended: Extended) -> dict
 def _score(work: _Work, split: str, before: Predictor, after: Predictor) -> dict[str, Any]:
     """The scores of old labels before and after, of new ones, and of all.
 
-    Where the file has no entity of an old label, it was not labelled for them, and what is found of
-    them is no error: `None` stands for their scores.
+    An old label of which the file has no entity, and that no scope in it names, is one that it was
+    not labelled for: what is found of it is no error, and not counted. `None` stands for scores of
+    old labels where that is all of them.
     """
     gold = work.data.gold[split].documents
-    old_labels, new_labels = before.labels, after.parts[-1].labels
+    new_labels = after.parts[-1].labels
+    named = {entity.label for document in gold for entity in document.entities}
+    named.update(label for document in gold for label in document.scope.labels or ())
+    old_labels = tuple(label for label in before.labels if label in named)
+    if others := [label for label in before.labels if label not in named]:
+        told = ", ".join(others)
+        _LOG.info("%s", f"{split} has no entity of {told}: what is found of them is not scored")
     found_before = [*before.tag_documents(gold)]
     found = [*after.tag_documents(gold)]
     save_documents(work.folder.predictions(split), found, format="predictions")
-    has_old = any(e.label in old_labels for document in gold for e in document.entities)
+    has_old = bool(old_labels)
 
     def of(labels: Sequence[str], tagged: Sequence[Document]) -> dict[str, Any]:
         return score(_only(gold, labels), _only(tagged, labels), types=labels).to_dict()
@@ -393,7 +400,7 @@ def _score(work: _Work, split: str, before: Predictor, after: Predictor) -> dict
         "old_before": of(old_labels, found_before) if has_old else None,
         "old": of(old_labels, found) if has_old else None,
         "new": of(new_labels, found),
-        "all": of(after.labels, found) if has_old else None,
+        "all": of((*old_labels, *new_labels), found) if has_old else None,
         "overlaps": _count_overlaps(after, gold),
     }
 

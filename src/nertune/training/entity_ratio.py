@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from nertune.config.run import TrainSettings
 from nertune.errors import ConfigError
@@ -58,7 +58,8 @@ def choose_entity_ratio(
         return None
     ratio, source, share = settings.entity_ratio, "train.entity_ratio", 1 / 3
     for split, documents in (("of dev", dev), ("of fully labelled training documents", train)):
-        if not ratio and (measured := measure_entity_ratio(documents, segmenter)):
+        measured = None if ratio else measure_entity_ratio(documents, segmenter, head.tagset.labels)
+        if measured:
             ratio, source, share = measured, split, 0.1
     if not ratio:
         ratio, source = _USUAL, "no fully labelled document says another"
@@ -76,11 +77,17 @@ def is_open(document: Document) -> bool:
     return not document.scope.complete or bool(document.scope.unknown)
 
 
-def measure_entity_ratio(documents: Iterable[Document], segmenter: Segmenter) -> float | None:
-    """The share of units in entities among fully labelled documents; `None` if there are none."""
+def measure_entity_ratio(
+    documents: Iterable[Document], segmenter: Segmenter, labels: Collection[str]
+) -> float | None:
+    """The share of units in entities among documents that are labelled in full for these labels.
+
+    Returns:
+        `None` if there are no such documents, or no entities in them.
+    """
     num_inside = num_units = 0
     for document in documents:
-        if document.scope.is_full:
+        if document.scope.is_full_for(labels):
             units = encode_document(document, segmenter.tokenizer, segmenter.unit).units
             num_units += len(units)
             num_inside += sum(s.last - s.first for s in align_entities(document, units).spans)

@@ -7,7 +7,7 @@ import pytest
 from nertune.data import dedupe_documents
 from nertune.data.editing.conflicts import conflict_between
 from nertune.errors import ConfigError
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 LONG = "今天北京的天气非常好，我们大家一起去公园里散步吧"
 
@@ -83,3 +83,21 @@ def test_entities_of_nearly_equal_texts_are_compared_by_what_they_cover() -> Non
     once = conflict_between(twice, doc("王明王明。", "2", Entity(0, 2, "PER")))
     assert once is not None
     assert (len(once.only_first), once.only_second) == (1, ())
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(complete=False), Scope(("PER",)), Scope(unknown=((0, 1),))]
+)
+def test_a_copy_that_is_labelled_for_less_is_a_conflict(scope: Scope) -> None:
+    """What it leaves open, the other one denies."""
+    whole = doc("王明来", "2", Entity(0, 2, "PER"))
+    partial = Document(whole.text, whole.entities, "1", scope=scope)
+    found = dedupe_documents([partial, whole])
+    (conflict,) = found.conflicts
+    assert (conflict.scopes, conflict.only_first) == ((scope, Scope()), ())
+    assert found.to_dict()["repeats"][0]["conflict"]["scopes"] == [scope.to_dict(), {}]
+    assert len(dedupe_documents([partial, whole], keep_conflicts=True).documents) == 2
+    assert conflict_between(partial, partial) is None
+    # Unknown spans of another text cannot be compared.
+    near = Document("王明来 ", whole.entities, "3")
+    assert (conflict_between(partial, near) is None) == bool(scope.unknown)

@@ -73,6 +73,9 @@ def test_a_header_that_cannot_be_read_is_an_error(tmp_path: Path, words: str, to
         ({"label": ["PER"]}, "'label' is no key"),
         ({"unknown": [[0, 9]]}, "is not in the text of 4 characters"),
         ({"complete": "no"}, "expected true or false"),
+        ({"unknown": [["0", 1.9]]}, "spans of whole numbers"),
+        (["PER"], "expected an object"),
+        ("labels=PER", "expected an object"),
     ],
 )
 def test_a_record_s_scope_that_cannot_be_read_is_an_error(
@@ -84,6 +87,14 @@ def test_a_record_s_scope_that_cannot_be_read_is_an_error(
         load_corpus(file)
     assert "a.jsonl:1" in str(caught.value)
     assert load_corpus(file, ignore_tags=True).documents[0].scope == Scope()
+
+
+@pytest.mark.parametrize("value", ["national", 3, None, "the scope of work"])
+def test_another_scope_is_metadata(tmp_path: Path, value: object) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"text": "王明在京", "entities": [], "scope": value}) + "\n")
+    (found,) = load_corpus(file).documents
+    assert (found.scope, found.meta["scope"]) == (Scope(), value)
 
 
 def test_unknown_spans_count_what_offsets_count(tmp_path: Path) -> None:

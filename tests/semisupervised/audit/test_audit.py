@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from helpers.tiny import SENTENCES, write_jsonl
-from nertune.config.run import Settings
+from nertune.config.run import Settings, parse_settings, with_changes
 from nertune.data.corpus import Corpus, load_corpus
 from nertune.errors import CheckpointError, ConfigError, DataError
+from nertune.experiments.train import train
 from nertune.reports.html import to_html
 from nertune.reports.semisupervised.audit.page import audit_page, save_page
 from nertune.reports.semisupervised.audit.terminal import print_audit
@@ -244,6 +245,25 @@ def test_tasks_there_and_back(
     assert (tmp_path / "fixed.conll").read_text(encoding="utf-8") == expected
 
 
+@pytest.mark.parametrize(("format", "key"), [("doccano", "label"), ("jsonl", "entities")])
+def test_a_suggestion_counts_as_the_labels_beside_it(
+    format: str, key: str, settings: Settings, tmp_path: Path
+) -> None:
+    gold = Entity(1, 3, "P")
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"text": "😀王明在北京", "entities": [[1, 3, "P"]]}\n', encoding="utf-8")
+    found = suspect(0, (), (Entity(4, 6, "L", 0.9),))
+    made = make_audit(load_corpus(path), settings, [found])
+    tasks = save_tasks(made, tmp_path, format=format, num_documents=5)
+    row = json.loads(tasks.path.read_text(encoding="utf-8"))
+    told = row[key][0]
+    start, end = (told["start"], told["end"]) if isinstance(told, dict) else told[:2]
+    assert row["nertune_suggested"][0] == [start, end, "P"]
+    shift = start - gold.start
+    assert shift == (format == "doccano")  # which counts UTF-16 units
+    assert row["nertune_suggested"][1] == [4 + shift, 6 + shift, "L"]
+
+
 def test_every_document_has_a_name_of_its_own() -> None:
     ids = ["a", "a", "a#2", "a", "", "", "#1"]
     names = name_documents([Document("x", id=name) for name in ids])
@@ -294,12 +314,25 @@ def test_tasks_that_nobody_corrected_change_nothing(
 ) -> None:
     made = make_audit(columns, settings, [suspect(1, (), (Entity(3, 5, "L", 0.9),))])
     path = save_tasks(made, tmp_path, format="label-studio", num_documents=5).path
-    for given in ([], [{"was_cancelled": True, "result": []}]):
-        changed = label_studio(path, lambda task, given=given: task.update(annotations=given))
-        target = tmp_path / f"fixed-{len(given)}.conll"
+    cancelled = [{"was_cancelled": True, "result": []}]
+    skipped = [{"skipped": True, "result": []}]
+    without: tuple[dict[str, Any], ...] = (
+        {}, {"annotations": None}, {"annotations": []}, {"annotations": cancelled},
+        {"annotations": skipped}, {"completions": cancelled}, {"completions": skipped},
+    )  # fmt: skip
+    for number, given in enumerate(without):
+
+        def change(task: dict[str, Any], given: dict[str, Any] = given) -> None:
+            del task["annotations"]
+            assert task["predictions"]  # which are the model's, and nobody's answer
+            task.update(given)
+
+        changed = label_studio(path, change)
+        target = tmp_path / f"fixed-{number}.conll"
         applied = apply_corrections(columns, changed, target)
         assert (applied.documents, applied.changes) == (0, ())
-        assert "1 tasks without an annotation" in applied.notices[-1]
+        told = "1 task without an annotation: its document stays as it is"
+        assert [n for n in applied.notices if "without" in n] == [told]
         assert target.read_bytes() == columns.path.read_bytes()
 
 
@@ -395,3 +428,21 @@ def test_several_files_are_audited_as_one_and_corrected_apart(
         apply_corrections(load_corpus(third), path, tmp_path / "third.conll")
     with pytest.raises(ConfigError, match="is given twice"):
         join_files([columns, columns])
+
+
+def test_models_that_know_the_labels_do_not_judge_them(
+    corpus: Corpus, settings: Settings, tmp_path: Path
+) -> None:
+    data = {"train": str(corpus.path)}
+    first = parse_settings(
+        {**settings.to_dict(), "data": data, "run": {"dir": str(tmp_path / "a")}}
+    )
+    train(first)
+    start = str(tmp_path / "a")
+    own = parse_settings(with_changes(settings.to_dict(), {"model.start_from": start}))
+    with pytest.raises(ConfigError, match="so it knows the labels"):
+        audit(corpus, own, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    half = Corpus.from_documents(corpus.documents[:8])
+    made = audit(half, own, output=tmp_path / "out", options=AuditOptions(folds=2))
+    assert "the models start from" in made.notices[0]

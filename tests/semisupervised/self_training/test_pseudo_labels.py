@@ -20,7 +20,7 @@ from nertune.semisupervised.self_training.selection import (
     unknown_share,
 )
 from nertune.training.noise import is_pseudo
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 TEXT = "甲乙丙丁戊己庚辛壬癸"
 UNITS = [(i, i + 1) for i in range(10)]
@@ -53,6 +53,14 @@ def test_the_lowest_threshold_that_reaches_the_precision_is_taken() -> None:
     assert found.precision == pytest.approx(0.9)
     assert found.kept == pytest.approx(10 / 15)
     assert thresholds_of(pairs, 0.7).pooled == 0.7
+
+
+def test_what_dev_cannot_judge_sets_no_threshold() -> None:
+    """Dev is labelled for A alone, and of B nothing is known."""
+    gold = [Document(TEXT, (Entity(0, 2, "A"),), scope=Scope(("A",)))] * 40
+    guesses = [Document(TEXT, (Entity(0, 2, "A", 0.6), Entity(4, 6, "B", 0.9)))] * 40
+    found = choose_thresholds(gold, guesses, precision=0.9)
+    assert (found.pooled, found.by_label, found.precision) == (0.6, {"A": 0.6}, 1.0)
 
 
 def test_where_no_threshold_reaches_the_precision_the_best_one_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from helpers.tiny import SENTENCES, make_predictor, make_settings, session_folde
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, save_documents
-from nertune.errors import CheckpointError, ConfigError
+from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.evaluation.significance import Difference, Verdict
 from nertune.inference.predictor import Predictor
 from nertune.models.heads.calibration import Calibration
@@ -402,6 +403,50 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert "no text is left" in error("-u", tmp_path / "train.jsonl")
     # What failed before anything was made is no obstacle.
     assert "no text is left" in error("-u", tmp_path / "train.jsonl", "--most", "3")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_other_text_of_the_same_size_is_not_mixed_in(tmp_path: Path, is_folder: bool) -> None:
+    request = make_request(tmp_path, rounds=1)
+    [texts] = request.unlabelled
+    if is_folder:
+        (tmp_path / "texts").mkdir()
+        texts = texts.rename(tmp_path / "texts" / "a.txt")
+        request = replace(request, unlabelled=(texts.parent,))
+    self_train(request)
+    more = replace(request, seeds=(1, 2))
+    size = texts.stat().st_size
+    texts.write_text(texts.read_text(encoding="utf-8").replace("。", "！"), encoding="utf-8")
+    assert texts.stat().st_size == size
+    with pytest.raises(CheckpointError, match=r"unlabelled.*(texts|a)\.txt"):
+        self_train(more, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_cannot_be_read_for_each_seed(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe or device"):
+        self_train(replace(request, unlabelled=(tmp_path / "pipe",)))
+
+
+def test_labels_are_balanced_against_completed_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(tmp_path, rounds=1)
+    partial = [replace(d, entities=d.entities[:1], scope=Scope(complete=False)) for d in SENTENCES]
+    save_documents(tmp_path / "train.jsonl", [*SENTENCES[:4], *partial], format="jsonl")
+    seen: list[Sequence[Document]] = []
+    real = course.label_pool
+
+    def spy(teachers: Any, pool: Any, labelled: Sequence[Document], *more: Any) -> Any:
+        seen.append(labelled)
+        return real(teachers, pool, labelled, *more)
+
+    monkeypatch.setattr(course, "label_pool", spy)
+    self_train(request)
+    assert [len(labelled) for labelled in seen] == [12]
+    assert all(document.scope.is_full for document in seen[0])
 
 
 def test_what_a_person_left_open_is_filled_in(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def select(
     from nertune.artifacts.manifest import trained_reading
     from nertune.cli.display import PoolBar
     from nertune.data.editing.saving import refuse_existing
-    from nertune.data.inputs import expand_files, read_files
+    from nertune.data.inputs import expand_files, read_files, refuse_pipes
     from nertune.inference.predictor import Predictor
     from nertune.reports.corpora.editing import print_written
     from nertune.reports.semisupervised.selection import print_selection
@@ -99,6 +99,7 @@ def select(
     check_unit(unit)
     chosen = _strategy(strategy, model, encoder)
     files, left_out = expand_files(pool)
+    refuse_pipes(files)
     known, _ = expand_files(labelled or [])
     show_left_out(left_out, stderr())
     if output is not None:

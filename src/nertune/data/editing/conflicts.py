@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nertune.data.editing.similarity import normalize
-from nertune.types import Document, Entity
+from nertune.types import Document, Entity, Scope
 
 __all__ = ["Conflict", "conflict_between"]
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two documents with the same text, or nearly so, and other entities.
+    """Two documents with the same text, or nearly so, and other entities or another scope.
 
     Attributes:
         first, second: the documents' ids.
         only_first: entities that only the first has, each with its characters.
         only_second: entities that only the second has.
+        scopes: both scopes where they differ; `None` where they are the same.
     """
 
     first: str
     second: str
     only_first: tuple[tuple[Entity, str], ...]
     only_second: tuple[tuple[Entity, str], ...]
+    scopes: tuple[Scope, Scope] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -35,6 +37,7 @@ class Conflict:
             "second": self.second,
             "only_first": [{**asdict(e), "surface": text} for e, text in self.only_first],
             "only_second": [{**asdict(e), "surface": text} for e, text in self.only_second],
+            "scopes": self.scopes and [scope.to_dict() for scope in self.scopes],
         }
 
 
@@ -42,13 +45,20 @@ def conflict_between(first: Document, second: Document) -> Conflict | None:
     """Where two documents are annotated otherwise; `None` where they agree.
 
     Entities of the same text are compared by span and label, those of nearly equal texts by
-    characters and label.
+    characters and label. A document that is labelled for less than the other is a conflict too:
+    what it leaves open, the other denies. Unknown spans of nearly equal texts are not compared.
     """
-    one, other = (_keys(document, first.text == second.text) for document in (first, second))
-    if Counter(one) == Counter(other):
+    is_same = first.text == second.text
+    one, other = (_keys(document, is_same) for document in (first, second))
+    scopes = first.scope, second.scope
+    if not is_same:
+        scopes = replace(scopes[0], unknown=()), replace(scopes[1], unknown=())
+    differ = scopes[0] != scopes[1]
+    if Counter(one) == Counter(other) and not differ:
         return None
     only_first, only_second = _without(first, one, other), _without(second, other, one)
-    return Conflict(first.id, second.id, only_first, only_second)
+    found = (first.scope, second.scope) if differ else None
+    return Conflict(first.id, second.id, only_first, only_second, found)
 
 
 def _keys(document: Document, by_span: bool) -> list[object]:

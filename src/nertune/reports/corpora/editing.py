@@ -12,6 +12,7 @@ from nertune.data.editing.dedupe import Deduped
 from nertune.data.editing.labels import Mapped
 from nertune.data.editing.merge import Merged
 from nertune.data.editing.split import Split
+from nertune.data.formats.scope_text import spell_scope
 from nertune.data.formats.values import counted
 from nertune.reports.content import Row, Table
 from nertune.reports.corpora.conversion import print_outcome
@@ -106,7 +107,7 @@ def print_merged(merged: Merged, console: Console) -> None:
         print_lines(
             [
                 f"{merged.repeated:,} documents repeat the text of an earlier one, "
-                f"{len(merged.conflicts):,} of them with other entities; all are kept: "
+                f"{len(merged.conflicts):,} of them with other entities or scopes; all are kept: "
                 "nertune data dedupe drops them"
             ],
             console,
@@ -148,6 +149,9 @@ def _print_conflicts(conflicts: Sequence[Conflict], console: Console) -> None:
                 f"  only in {name}, not in {other}: {e.label} [{e.start}, {e.end}) {shorten(text)}"
                 for e, text in entities
             )
+        if conflict.scopes is not None:
+            first, second = map(spell_scope, conflict.scopes)
+            lines.append(f"  scope of {conflict.first}: {first}; of {conflict.second}: {second}")
     _print_some(lines, console)
 
 

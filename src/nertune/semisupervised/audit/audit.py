@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from nertune.artifacts.manifest import own_folder, read_manifest
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus
 from nertune.errors import CheckpointError, ConfigError, DataError
@@ -144,6 +145,7 @@ def audit(
     options = options or AuditOptions()
     if not corpus.labels:
         raise DataError("holds no entity, so there is nothing to audit", path=corpus.path)
+    started = _check_start(corpus, settings.model.start_from)
     folds = make_folds(corpus.documents, options.folds, seed=options.first_seed)
     _begin(output, _stamp(corpus, options), resume=resume, overwrite=overwrite)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
@@ -153,11 +155,33 @@ def audit(
     candidates = _collect(corpus.documents, copies, scored)
     suspicions = rank(corpus.documents, candidates, copies)
     found = _summarise(corpus, candidates, suspicions, folds, settings, options)
+    found = replace(found, notices=(*started, *found.notices))
     record = found.to_dict()
     lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in record.pop("suspicions"))
     write_text(output / "audit.jsonl", "".join(lines))
     write_json(output / "audit.json", record)
     return found
+
+
+def _check_start(corpus: Corpus, model: str) -> tuple[str, ...]:
+    """What has to be known of a tagger that the models start from.
+
+    Raises:
+        ConfigError: it was trained on this corpus, so it knows the labels that it is to judge.
+    """
+    if not model:
+        return ()
+    folder = own_folder(model)
+    trained_on = {} if folder is None else read_manifest(folder).data.get("train") or {}
+    if trained_on.get("sha256") == corpus.sha256:
+        raise ConfigError(
+            f"model.start_from: {model} was trained on {corpus.path}, so it knows the labels that "
+            "it is to judge; leave it out"
+        )
+    return (
+        f"the models start from {model}: documents that it was trained on are judged by a model "
+        "that knows their labels",
+    )
 
 
 def _stamp(corpus: Corpus, options: AuditOptions) -> dict[str, Any]:

@@ -12,13 +12,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nertune.data.convert import Conversion
 from nertune.data.corpus import Corpus, load_with
 from nertune.data.editing.saving import Output, save_whole, with_documents
 from nertune.data.formats.base import Format, ReadOptions, WriteOptions
+from nertune.data.formats.json_files.label_studio import given_annotations, is_finished
+from nertune.data.formats.offsets import Offsets, count_units
 from nertune.data.formats.registry import find_format
+from nertune.data.formats.values import counted
 from nertune.errors import ConfigError, DataError
 from nertune.semisupervised.audit.audit import Audit
 from nertune.semisupervised.audit.suspicions import Suspicion
@@ -138,7 +141,7 @@ def save_tasks(audit: Audit, output: Path, *, format: str, num_documents: int) -
     written: list[tuple[Document, Document]] = []
     left_out = []
     for index, suspicions in _by_document(audit.suspicions, num_documents):
-        pair = _task(audit.corpus.documents[index], names[index], suspicions, chosen.name)
+        pair = _task(audit.corpus.documents[index], names[index], suspicions, chosen)
         shown = pair if format == "label-studio" else pair[:1]  # the suggestion is metadata
         losses = [loss for made in shown for loss in chosen.fit(made, options).losses]
         if losses:
@@ -213,14 +216,15 @@ def _by_document(
 
 
 def _task(
-    document: Document, name: str, suspicions: Sequence[Suspicion], format: str
+    document: Document, name: str, suspicions: Sequence[Suspicion], format: Format
 ) -> tuple[Document, Document]:
     """A document as it is, and as it is suggested."""
     told = [f"{s.kind} ({s.probability:.2f}): {s.reason}" for s in suspicions]
     meta = {**document.meta, _ID: name, _AUDIT: "\n".join(told)}
     suggested = _apply_suggestions(document, suspicions)
-    if format != "label-studio":
-        meta[_SUGGESTED] = [[e.start, e.end, e.label] for e in suggested]
+    if format.name != "label-studio":  # offsets as those of the task's own labels
+        places = count_units(document.text, cast("Offsets", format.holds.offsets))
+        meta[_SUGGESTED] = [[places[e.start], places[e.end], e.label] for e in suggested]
     # Source tokens and scope are the corpus's own: they stay there.
     task = replace(document, meta=meta, tokens=None, scope=Scope())
     scored = [replace(e, score=1.0 if e.score is None else e.score) for e in suggested]
@@ -299,15 +303,18 @@ def apply_corrections(
             changes.append(change)
             entities = [replace(e, score=None) for e in task.entities]
             documents[index] = documents[index].with_entities(entities)
-    notices = [n for n in tasks.notices if "without annotations" not in n]
+    notices = [n for n in tasks.notices if not n.partition(" ")[2].startswith("tasks without an")]
     if len(own) < len(tasks.documents):
         others = len(tasks.documents) - len(own)
         notices.append(f"{others:,} tasks of other files are left out: apply them to those")
     num_pending = sum(_key(task.meta) in pending for task in own)
     if num_pending:
-        notices.append(
-            f"{num_pending:,} tasks without an annotation: their documents stay as they are"
+        stays = (
+            "its document stays as it is"
+            if num_pending == 1
+            else "their documents stay as they are"
         )
+        notices.append(f"{counted(num_pending, 'task')} without an annotation: {stays}")
     unit = choose_unit(corpus.documents)
     options = WriteOptions(tokenize=lambda text: cut_visible(text, unit))
     written = save_whole(
@@ -367,7 +374,9 @@ def _compare(before: Document, after: Document) -> Change | None:
 
 
 def _pending(path: Path) -> set[tuple[str, str]]:
-    """The files and ids of Label Studio's tasks that have no annotation, but predictions.
+    """The files and ids of Label Studio's tasks that no person has annotated.
+
+    They may have predictions, or annotations that were skipped or cancelled.
 
     Raises:
         DataError: a task has several annotations, and none or several are the ground truth.
@@ -375,10 +384,10 @@ def _pending(path: Path) -> set[tuple[str, str]]:
     tasks = json.loads(read_text(path))
     found = set()
     for task in tasks if isinstance(tasks, list) else []:
-        if "annotations" not in task:  # JSON-MIN has the spans only
+        if not isinstance(task.get("data"), dict):  # JSON-MIN has the spans only
             continue
-        name = _key(task.get("data") or {})
-        whole = [a for a in task["annotations"] if not a.get("was_cancelled")]
+        name = _key(task["data"])
+        whole = [a for a in given_annotations(task) if is_finished(a)]
         if not whole:
             found.add(name)
         elif len(whole) > 1 and sum(bool(a.get("ground_truth")) for a in whole) != 1:

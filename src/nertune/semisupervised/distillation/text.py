@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nertune.data.inputs import expand_files, read_files
+from nertune.data.inputs import expand_files, read_files, refuse_pipes
 from nertune.errors import ConfigError, DataError
 from nertune.models.heads.base import Head, soft_head
 from nertune.semisupervised.distillation.teachers import Teachers
@@ -66,13 +66,7 @@ class UnlabelledText:
         if not files:
             raise ConfigError("--unlabelled: name at least one file of text")
         self.files, self._format = expand_files(list(files))[0], format
-        for path in self.files:
-            if path.exists() and not (path.is_file() or path.is_dir()):
-                raise DataError(
-                    "is no file but a pipe or device, and the text is read several times: write it "
-                    "to a file",
-                    path=path,
-                )
+        refuse_pipes(self.files)
         self._chosen: set[int] | None = None
         self.num_documents = sum(1 for _ in self._read())
         if not self.num_documents:

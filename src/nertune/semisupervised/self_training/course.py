@@ -145,8 +145,8 @@ class Course:
         """A student, trained on pseudo-labels and on the labelled documents."""
         models = [teacher.folder / "model" for teacher in teachers]
         predictors = [load_model(model, device=self.settings.run.device) for model in models]
-        head, documents = self._pseudo(number, predictors, pool)
         corpus, num_filled_in = self._labelled(number, predictors)
+        head, documents = self._pseudo(number, predictors, pool, corpus)
         soft = None
         if documents and self.options.labels == "soft":
             soft = TeacherSource(predictors, [read_manifest(model) for model in models], documents)
@@ -161,7 +161,7 @@ class Course:
                      num_filled_in=num_filled_in)  # fmt: skip
 
     def _pseudo(
-        self, number: int, teachers: Sequence[Predictor], pool: Pool
+        self, number: int, teachers: Sequence[Predictor], pool: Pool, labelled: Corpus
     ) -> tuple[dict[str, Any], list[Document]]:
         """What the teachers say of unlabelled text, and its counts; nothing where there is none."""
         if not pool.documents:
@@ -171,7 +171,7 @@ class Course:
             head, documents = _read(path)
         else:
             _LOG.info("%s", f"round {number}: tagging {len(pool.documents):,} documents")
-            found = self._label(teachers, pool)
+            found = self._label(teachers, pool, labelled)
             head, documents = _describe(found), found.documents
             _write(path, head, documents)
         if not documents:
@@ -201,9 +201,9 @@ class Course:
                         "documents are labelled in part")  # fmt: skip
         return replace(completed, reading=corpus.reading), num_filled_in
 
-    def _label(self, teachers: Sequence[Predictor], pool: Pool) -> PseudoLabels:
-        labelled, dev = self.corpora["train"].documents, self.corpora["dev"].documents
-        return label_pool(teachers, pool.documents, labelled, dev, self.options)
+    def _label(self, teachers: Sequence[Predictor], pool: Pool, labelled: Corpus) -> PseudoLabels:
+        dev = self.corpora["dev"].documents
+        return label_pool(teachers, pool.documents, labelled.documents, dev, self.options)
 
     def _student(
         self, predictor: Predictor, teacher: Trained, pseudo: Sequence[Document]

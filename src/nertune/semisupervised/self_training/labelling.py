@@ -82,7 +82,8 @@ def label_pool(
     Args:
         teachers: one tagger; or several, which give soft labels together.
         pool: unlabelled documents.
-        labelled: what a person has labelled, which says how frequent the labels are.
+        labelled: what a person has labelled, partial labels completed; says how frequent the labels
+            are.
         dev: chooses the thresholds of hard labels.
         options: of self-training.
     """

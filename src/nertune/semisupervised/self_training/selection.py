@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nertune.evaluation.metrics import judged_entities
 from nertune.training.noise import PSEUDO
 from nertune.types import Document, Entity, Fragments, Scope
 
@@ -80,7 +81,8 @@ def choose_thresholds(
 
     Each label with 30 predictions on dev has its own, so that a label that the teacher finds hard
     is held to the same precision as an easy one; the others share one that is chosen on all
-    predictions. Where no threshold reaches the precision, the one that comes nearest counts. A
+    predictions. Predictions that partially labelled gold cannot judge do not count. Where no
+    threshold reaches the precision, the one that comes nearest counts. A
     threshold that keeps fewer than 5 entities is not considered.
 
     Args:
@@ -90,7 +92,7 @@ def choose_thresholds(
     found: dict[str, list[tuple[float, bool]]] = {}
     for right, guess in zip(gold, predicted, strict=True):
         keys = {entity.key for entity in right.entities}
-        for entity in guess.entities:
+        for entity in judged_entities(right, guess):
             found.setdefault(entity.label, []).append((entity.score or 0.0, entity.key in keys))
     every = [pair for pairs in found.values() for pair in pairs]
     pooled = _lowest(every, precision)

@@ -14,6 +14,7 @@ import numpy as np
 
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, load_corpus
+from nertune.data.inputs import expand_files, refuse_pipes
 from nertune.data.samples import resolve_data
 from nertune.data.several import is_pattern
 from nertune.data.splits import load_splits
@@ -37,6 +38,7 @@ from nertune.semisupervised.self_training.results import (
     Trained,
 )
 from nertune.storage.atomic import replace_folder, write_json
+from nertune.storage.files import hash_file
 from nertune.storage.processes import refuse_many_processes
 from nertune.training.observer import Observer
 from nertune.types import Document
@@ -202,9 +204,9 @@ def _plan(request: Request, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
         settings["run"].pop(key)
     for key in ("checkpoint_steps", "checkpoint_minutes"):
         settings["train"].pop(key)
-    files = {
-        str(path): path.stat().st_size if path.is_file() else None for path in request.unlabelled
-    }
+    found, _ = expand_files([resolve_data(str(path)) for path in request.unlabelled])
+    refuse_pipes(found)
+    files = {str(path): hash_file(path) for path in found}
     return {
         "settings": settings,
         "options": request.options.to_dict(),

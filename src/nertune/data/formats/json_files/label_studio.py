@@ -19,7 +19,7 @@ A partially labelled task has `"scope": {"labels": […], "complete": false, "un
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,7 @@ from nertune.data.formats.json_files.values import (
     seen_array,
 )
 from nertune.data.formats.jsonl.reader import read_scope
+from nertune.data.formats.jsonl.records import looks_like_scope
 from nertune.data.formats.offsets import (
     Counted,
     MisplacedSpan,
@@ -63,7 +64,7 @@ from nertune.errors import DataError
 from nertune.storage.files import shorten
 from nertune.types import Document, Entity, Scope
 
-__all__ = ["LabelStudio"]
+__all__ = ["LabelStudio", "given_annotations", "is_finished"]
 
 _EXTRA = "label_studio_task"
 _TASK_KEYS = ("id", "data", "annotations", "predictions", "completions")
@@ -168,7 +169,7 @@ class LabelStudio(Format):
         """Without keys of the source that mean something else here; JSON-MIN has no scores."""
         document, losses = keep_whole_units(document, cast("Offsets", _choice(options, "unit")))
         taken, holds = [_name(options, "text")], self.holds
-        if document.scope != Scope() or isinstance(document.meta.get("scope"), dict):
+        if document.scope != Scope() or looks_like_scope(document.meta.get("scope")):
             taken.append("scope")
         if _choice(options, "layout") == "json-min":
             taken += ("data", _name(options, "from_name"))
@@ -189,6 +190,19 @@ def _name(options: ReadOptions | WriteOptions, name: str) -> str:
 
 
 # Tasks to documents
+
+
+def given_annotations(task: Mapping[str, Any]) -> Any:
+    """The list of a task's annotations under the key of today or of old versions; or an empty one.
+
+    What stands there in its place is returned as it is, for the caller to refuse.
+    """
+    return task.get("annotations") or task.get("completions") or []
+
+
+def is_finished(annotation: Mapping[str, Any]) -> bool:
+    """Whether a person submitted it, and did not skip or cancel it."""
+    return not (annotation.get("was_cancelled") or annotation.get("skipped"))
 
 
 class _Task(NamedTuple):
@@ -233,14 +247,15 @@ class _Reader:
         Raises:
             DataError: its scope is none, or has spans beyond the text.
         """
-        try:
-            scope = read_scope(task.meta, task.text, offsets)
-        except ValueError as error:
-            raise DataError(str(error), path=self.path, line=task.line) from error
-        if scope is None:
+        if not looks_like_scope(task.meta.get("scope")):
             return Scope(), task.meta
         meta = {key: value for key, value in task.meta.items() if key != "scope"}
-        return Scope() if self.options.ignore_tags else scope, meta
+        if self.options.ignore_tags:
+            return Scope(), meta
+        try:
+            return read_scope(task.meta, task.text, offsets) or Scope(), meta
+        except ValueError as error:
+            raise DataError(str(error), path=self.path, line=task.line) from error
 
     def explain(self, error: MisplacedSpan, asked: Offsets, chosen: Offsets) -> str:
         """Why a region does not fit its text, and what to try."""
@@ -313,9 +328,9 @@ class _Reader:
     def _chosen(self, task: dict[str, Any], line: int) -> list[dict[str, Any]]:
         """The results of one annotation, else of the first prediction."""
         wanted = _choice(self.options, "read")
-        given = task.get("annotations") or task.get("completions") or []
+        given = given_annotations(task)
         annotations = [] if wanted == "predictions" else self._list(given, '"annotations"', line)
-        whole = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
+        whole = [a for a in annotations if is_finished(a)]
         if len(whole) < len(annotations):
             self.seen["tasks with annotations that were cancelled, which are not read"] += 1
         best = [a for a in whole if a.get("ground_truth")] or whole

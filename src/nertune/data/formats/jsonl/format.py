@@ -39,7 +39,7 @@ from nertune.data.formats.base import (
 )
 from nertune.data.formats.fitting import fit
 from nertune.data.formats.jsonl.reader import documents, read_tokens
-from nertune.data.formats.jsonl.records import KEYS
+from nertune.data.formats.jsonl.records import KEYS, looks_like_scope
 from nertune.data.formats.jsonl.writer import TAKEN, write
 from nertune.data.formats.values import Loss
 from nertune.storage.files import shorten
@@ -99,9 +99,8 @@ class Jsonl(Format):
             document.tokens is not None or read_tokens(document.meta, document.text) is not None
         ):
             taken.append("tokens")
-        if isinstance(value := document.meta.get("scope"), dict) or (
-            value is not None and document.scope != Scope()
-        ):
+        value = document.meta.get("scope")
+        if looks_like_scope(value) or (value is not None and document.scope != Scope()):
             taken.append("scope")
         losses = [Loss(document.id, "metadata", f"its key {shorten(key)}") for key in taken]
         if taken:

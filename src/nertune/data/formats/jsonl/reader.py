@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from nertune.data.formats.base import Findings, ReadOptions, Source
-from nertune.data.formats.jsonl.records import KEYS, Problem, Record, read_record, span_keys
+from nertune.data.formats.jsonl.records import (
+    KEYS,
+    Problem,
+    Record,
+    looks_like_scope,
+    read_record,
+    span_keys,
+)
 from nertune.data.formats.offsets import (
     Counted,
     MisplacedSpan,
@@ -211,16 +218,22 @@ def _document(record: Record, entities: list[Entity], file: str, offsets: Offset
 
 
 def read_scope(meta: Mapping[str, Any], text: str, offsets: Offsets = "codepoint") -> Scope | None:
-    """The scope that a record's key `scope` says; `None` where there is none, or no object.
+    """The scope that a record's key `scope` says; `None` where there is none, or other metadata.
 
     Its unknown spans count what the offsets of entities count.
 
     Raises:
-        ValueError: a key or value of it is not known, or a span is not in the text.
+        ValueError: a key or value of it is not known, a span is not in the text, or it is a list or
+            words that look like a scope.
     """
     value = meta.get("scope")
-    if not isinstance(value, dict):
+    if not looks_like_scope(value):
         return None
+    if not isinstance(value, dict):
+        raise ValueError(
+            'scope: expected an object, e.g. {"labels": ["PER"]}, got '
+            f"{shorten(str(value))}; if it is not about entities, rename the key"
+        )
     try:
         scope = Scope.from_dict(value)
     except ValueError as error:

@@ -14,7 +14,7 @@ from nertune.data.formats.values import RepeatedKeyError, unique_keys
 from nertune.storage.files import shorten
 from nertune.types import Fragments
 
-__all__ = ["KEYS", "Problem", "Record", "read_record", "span_keys"]
+__all__ = ["KEYS", "Problem", "Record", "looks_like_scope", "read_record", "span_keys"]
 
 KEYS = ("entities", "label", "labels", "spans", "ents")
 """What may hold the entities."""
@@ -59,6 +59,16 @@ class Record:
         return [_span(span) for span in self.given]
 
 
+_SCOPE_WORDS = re.compile(r"\b(labels|complete|unknown)\s*[=:]")
+
+
+def looks_like_scope(value: Any) -> bool:
+    """Whether what a record has under `scope` is meant as one, and not as other metadata."""
+    return isinstance(value, dict | list) or (
+        isinstance(value, str) and _SCOPE_WORDS.search(value) is not None
+    )
+
+
 def read_record(line: str, number: int, *, ignore_tags: bool) -> Record:
     """The record of a line.
 
@@ -78,7 +88,7 @@ def read_record(line: str, number: int, *, ignore_tags: bool) -> Record:
         for name in KEYS:
             if isinstance(meta.get(name), list):
                 del meta[name]  # the answer has entities of its own
-        if isinstance(meta.get("scope"), dict):
+        if looks_like_scope(meta.get("scope")):
             del meta["scope"]
         return Record(number, text, "", [], meta)
     if not key and (unknown := span_keys(record)):
