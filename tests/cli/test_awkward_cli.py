@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -259,3 +260,32 @@ def test_predict(case: Case, format: str, path: Path) -> None:
 
 def test_there_are_enough_of_them() -> None:
     assert len({case.case for case in CASES}) == len(CASES) >= 60
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "select PIPE --strategy random --documents 2",
+        "select PIPE --model MODEL --documents 2",
+        "pretrain PIPE --encoder mini-zh --tokens 1000 -o OUT",
+        "annotate PIPE --model MODEL -o OUT",
+        "distill RECIPE --teacher MODEL --unlabelled PIPE",
+        "self-train RECIPE --unlabelled PIPE -o OUT",
+    ],
+)
+def test_a_pipe_that_would_be_read_twice_is_refused_at_once(command: str, tmp_path: Path) -> None:
+    """Nothing writes to it, so a command that opened it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[data]\ntrain = "sample:train"\ndev = "sample:dev"\n'
+        f'[model]\nemitter = "lstm"\n[run]\ndir = "{tmp_path / "run"}"\n'
+    )
+    names = {"PIPE": tmp_path / "pipe", "MODEL": model(), "OUT": tmp_path / "out"}
+    names["RECIPE"] = recipe
+    done = run(*(names.get(word, word) for word in command.split()))
+    assert done.code == 2, done.stderr
+    assert "is no file but a pipe or device" in done.error
+    left = [path for path in (tmp_path / "out").rglob("*") if not path.name.endswith("lock")]
+    assert not left

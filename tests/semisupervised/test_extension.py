@@ -22,6 +22,7 @@ from nertune.artifacts.manifest import parse_manifest, read_manifest, trained_re
 from nertune.artifacts.parts import Overlap, parse_extended
 from nertune.artifacts.save import save_calibration
 from nertune.config.run import Settings
+from nertune.data.corpus import save_documents
 from nertune.errors import ArtifactError, CheckpointError, ConfigError, ModelError
 from nertune.inference.mixed import MultiPredictor
 from nertune.inference.predictor import Predictor
@@ -411,7 +412,8 @@ def test_an_old_label_that_dev_was_not_labelled_for_is_no_error(tmp_path: Path) 
     assert "dev has no entity of PERSON: what is found of them is not scored" in told
     # A scope that names the label says that there is none.
     scope = Scope((*known, "PERSON"))
-    write_jsonl(folder / "data.jsonl", [replace(d, scope=scope) for d in documents])
+    named = [replace(d, scope=scope) for d in documents]
+    save_documents(folder / "data.jsonl", named, format="jsonl")
     other = new_part(folder, run={"dir": str(tmp_path / "other")})
     with logged() as told:
         extend(Extension(str(model)), other)

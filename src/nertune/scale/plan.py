@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.artifacts.manifest import MANIFEST, hash_encoder, own_folder
+from nertune.data.inputs import refuse_pipes
 from nertune.errors import DataError
 from nertune.scale.chunks import Reading, cut_chunks, read_input
 from nertune.scale.tasks import Reject, Tagging
@@ -59,9 +60,7 @@ def hash_inputs(files: Sequence[Path]) -> list[Input]:
     for path in files:
         inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in inside:
-            if file.exists() and not file.is_file():
-                told = "is no file but a pipe or device: write it to a file, it is read twice"
-                raise DataError(told, path=file)
+            refuse_pipes([file])
             try:
                 found.append(Input(str(file), file.stat().st_size, hash_once(file)))
             except FileNotFoundError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -120,13 +119,3 @@ def test_errors(pool: Path, model: Path, tmp_path: Path) -> None:
     empty.write_text("\n \n", encoding="utf-8")
     assert "holds no text" in run("select", empty, "--strategy", "random", "--budget", 9).error
     assert not list(tmp_path.glob("tasks*"))
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
-def test_a_pipe_is_refused_and_not_waited_for(model: Path, tmp_path: Path) -> None:
-    """It can be read once, and a pool may be read again."""
-    os.mkfifo(tmp_path / "pipe")
-    for more in (("--strategy", "random"), ("--model", model)):
-        done = run("select", tmp_path / "pipe", *more, "--documents", 2)
-        assert done.code == 2
-        assert "is no file but a pipe or device" in done.error

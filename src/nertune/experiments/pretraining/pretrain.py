@@ -21,7 +21,7 @@ import nertune
 from nertune.artifacts.load import merge_adapter
 from nertune.artifacts.manifest import adapter_base, hash_encoder
 from nertune.config.pretrain import PretrainSettings
-from nertune.data.inputs import read_inputs
+from nertune.data.inputs import read_inputs, refuse_pipes
 from nertune.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from nertune.experiments.folder import RunFolder
 from nertune.experiments.pretraining.word_taggers import TaggingTask, build_tagging_task
@@ -279,7 +279,9 @@ def _hash_files(paths: Sequence[Path]) -> dict[str, str]:
 
     Raises:
         ConfigError: a file is missing.
+        DataError: one is a pipe or device.
     """
+    refuse_pipes(paths)
     hashes = {}
     for path in paths:
         try:
