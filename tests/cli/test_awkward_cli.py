@@ -289,3 +289,16 @@ def test_a_pipe_that_would_be_read_twice_is_refused_at_once(command: str, tmp_pa
     assert "is no file but a pipe or device" in done.error
     left = [path for path in (tmp_path / "out").rglob("*") if not path.name.endswith("lock")]
     assert not left
+
+
+@pytest.mark.parametrize("given", ["texts.jsonl", "*.jsonl"])
+def test_predict_does_not_write_over_what_it_reads(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = '{"text": "王明在京", "entities": [[0, 2, "PER"]]}\n'
+    Path("texts.jsonl").write_text(before, encoding="utf-8")
+    done = run("predict", model(), "--file", given, "-o", tmp_path / "texts.jsonl")
+    assert done.code == 2
+    assert "IN and OUT are the same file" in done.error
+    assert Path("texts.jsonl").read_text(encoding="utf-8") == before

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from helpers.bench import Bench, documents
+from helpers.tiny import write_jsonl
 from nertune.comparison.compare import RunOptions, compare, configuration_names
 from nertune.comparison.results import Estimate
 from nertune.config.run import Settings, load_settings
@@ -113,6 +114,21 @@ def test_document_borders_of_the_test_data_decide_what_is_resampled(bench: Bench
     assert "Every text counts as a document of its own" in to_markdown(
         comparison_page(found["sentences"])
     )
+
+
+def test_borders_that_are_marked_later_count_in_a_run_that_is_reused(bench: Bench) -> None:
+    """They decide what is resampled, and not what the documents hold."""
+    made = documents(2, 80)
+    path = write_jsonl(bench.folder / "own.jsonl", made)
+    recipe = bench.recipe("a", 0.001, test=str(path))
+    before = bench.compare(recipe, seeds=1)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    marked = [json.dumps({**line, "document": str(i // 5)}) for i, line in enumerate(lines)]
+    path.write_text("\n".join(marked) + "\n")
+    after = bench.compare(recipe, seeds=1)
+    assert bench.starts == []
+    assert (before.data["source_documents"], after.data["source_documents"]) == (None, 16)
+    assert before.configurations[0].interval != after.configurations[0].interval
 
 
 def test_configurations_that_are_the_same_are_named(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from helpers.commands import run
 from helpers.tiny import SENTENCES, make_settings, write_jsonl
 from nertune.artifacts.manifest import read_manifest
 from nertune.config.run import Settings
+from nertune.data.corpus import load_corpus
 from nertune.errors import CheckpointError, ConfigError
 from nertune.training.observer import Observer
 from nertune.types import Document, Entity
@@ -158,3 +159,20 @@ def test_the_command_says_where_the_test_score_is_to_be_had(settings: Settings) 
     assert scored.code == 0, scored.stderr
     assert f"test: {settings.data.test}" in scored.stdout
     assert "not scored" not in scored.stdout
+
+
+def test_predictions_can_be_read_whatever_the_source_kept(tmp_path: Path) -> None:
+    """Columns of a table that mean something else in the file of predictions."""
+    kept = {"label": ["a"], "spans": [1], "scope": {"x": 1}, "answer": "ignore", "note": "x"}
+    rows = [
+        {"tokens": [*d.text], "ner_tags": ["B-X", *["O"] * (len(d.text) - 1)], **kept}
+        for d in SENTENCES
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    data = {"train": str(path), "dev": str(path), "format": "huggingface"}
+    settings = make_settings(tmp_path, "lstm", {"data": data, "train": {"epochs": 1}})
+    quiet(settings)
+    found = load_corpus(settings.run.dir / "dev.predictions.jsonl").documents
+    assert [d.text for d in found] == [d.text for d in load_corpus(path, format="huggingface")]
+    assert all(d.meta["note"] == "x" for d in found)

@@ -267,15 +267,15 @@ def test_a_killed_run_resumes_from_the_same_start_only(tmp_path: Path) -> None:
 
 
 def test_compare_trains_again_from_another_start(tmp_path: Path) -> None:
-    from nertune.comparison.runs import _encoder_hash
+    from nertune.comparison.runs import encoder_hash
 
     _, folder = earlier(tmp_path / "first", "full")
     settings = further(tmp_path, folder, "full")
-    before = _encoder_hash(settings)
+    before = encoder_hash(settings)
     assert before == go(settings)[0]["start_from"]["sha256"]
     shutil.rmtree(folder)
     earlier(tmp_path / "first", "full", run={"seed": 3})
-    assert _encoder_hash(settings) != before
+    assert encoder_hash(settings) != before
 
 
 def test_the_command(tmp_path: Path) -> None:

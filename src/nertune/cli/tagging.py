@@ -168,9 +168,13 @@ def predict(
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifacts.manifest import trained_reading
+    from nertune.data.editing.saving import refuse_same
+    from nertune.data.inputs import expand_files
     from nertune.inference.output import output_format, refuse_without_metadata, save_tagged
 
     kind = output_format(format, output)
+    if output is not None:
+        refuse_same(output, expand_files(file or [])[0])
     if abstain:
         refuse_without_metadata(kind)
     join = trained_reading(model).join if file else "auto"

@@ -32,7 +32,7 @@ from nertune.comparison.runs import (
 )
 from nertune.errors import ConfigError
 from nertune.evaluation.error_analysis import Novelty, analyse, known_names
-from nertune.evaluation.metrics import document_counts
+from nertune.evaluation.metrics import bootstrap_interval, document_counts
 from nertune.evaluation.resampling import caveats, source_documents
 from nertune.evaluation.significance import compare_counts, correct_for_many
 from nertune.types import Document
@@ -130,6 +130,8 @@ def _configuration(
 ) -> Configuration:
     """One recipe's runs, analysed."""
     first = group[0][0]
+    # Not of the record: marks of source documents may have been added since then.
+    counts = [document_counts(first.scored.documents, found) for found in predicted]
     return Configuration(
         name=first.name,
         recipe=first.recipe,
@@ -140,6 +142,7 @@ def _configuration(
             analyse(run.scored.documents, found, known_names(run.corpora["train"].documents))
             for (run, _), found in zip(group, predicted, strict=True)
         ),
+        interval=bootstrap_interval(counts[0]) if len(counts) == 1 else None,
     )
 
 

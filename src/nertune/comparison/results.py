@@ -142,6 +142,8 @@ class Configuration:
         split: what the scores were taken on.
         difference: to the baseline; `None` for the baseline itself.
         analyses: error kinds and novelty of names, one per seed.
+        interval: 95 %, of a single run's micro F1 over documents; several seeds have a deviation
+            instead.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Configuration:
     split: Split
     difference: Difference | None = None
     analyses: tuple[Analysis, ...] = ()
+    interval: tuple[float, float] | None = None
 
     @property
     def trainable_parameters(self) -> int:
@@ -212,14 +215,6 @@ class Configuration:
     def score(self, name: str) -> ScoreEstimate:
         """An average: `"micro"`, `"macro"`, `"untyped"` or `"overlap"`."""
         return ScoreEstimate.of([record[self.split][name] for record in self.records])
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Of a single run's micro F1, over documents; several seeds have a deviation instead."""
-        if len(self.records) != 1:
-            return None
-        found = self.records[0][self.split]["micro"].get("f1_ci95")
-        return None if found is None else (found[0], found[1])
 
     def type_score(
         self, name: str, matching: Literal["exact", "untyped", "overlap"] = "exact"

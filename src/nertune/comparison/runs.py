@@ -34,7 +34,14 @@ from nertune.storage.atomic import write_json
 from nertune.storage.encoders import resolve_encoder
 from nertune.types import Document
 
-__all__ = ["PlannedRun", "RunOptions", "complete_runs", "plan_runs", "read_predictions"]
+__all__ = [
+    "PlannedRun",
+    "RunOptions",
+    "complete_runs",
+    "encoder_hash",
+    "plan_runs",
+    "read_predictions",
+]
 
 _LOG = logging.getLogger("nertune")
 
@@ -102,7 +109,7 @@ class PlannedRun:
         return {
             "settings": _comparable(self.settings.to_dict()),
             "data": {split: corpus.sha256 for split, corpus in self.corpora.items()},
-            "encoder": _encoder_hash(self.settings),
+            "encoder": encoder_hash(self.settings),
         }
 
     @property
@@ -324,7 +331,7 @@ def _read_finished(run: PlannedRun, stamp: Mapping[str, Any]) -> Record:
     return record
 
 
-def _encoder_hash(settings: Settings) -> str | None:
+def encoder_hash(settings: Settings) -> str | None:
     """Of the weights that a run begins with, which may be replaced; nothing if not there yet."""
     if (start := open_start(settings)) is not None:
         return start.sha256

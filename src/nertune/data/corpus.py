@@ -39,6 +39,7 @@ __all__ = [
     "load_with",
     "save_corpus",
     "save_documents",
+    "save_fitting",
     "save_with",
     "write_documents",
     "written_format",
@@ -347,6 +348,22 @@ def _save_folder(
         raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def save_fitting(path: str | Path, documents: Iterable[Document], *, format: str) -> None:
+    """Write documents so that they can be read again, without what the format cannot hold.
+
+    Files of nertune's own are written so, e.g. a run's predictions: keys of the source's metadata
+    that mean something else in the format are left out without a word.
+
+    Raises:
+        DataError: the file cannot be written.
+        ConfigError: `format` is unknown.
+    """
+    options = WriteOptions()
+    chosen = find_format(format, writes=True)
+    fitted = (chosen.fit(document, options).document or document for document in documents)
+    save_with(path, fitted, options, format=format)
 
 
 def save_corpus(path: str | Path, corpus: Corpus) -> None:

@@ -19,7 +19,7 @@ import nertune
 from nertune.artifacts.manifest import hash_encoder, own_folder
 from nertune.artifacts.save import Description, Provenance, add_metrics, save_model
 from nertune.config.run import Settings
-from nertune.data.corpus import Corpus, save_documents
+from nertune.data.corpus import Corpus, save_fitting
 from nertune.data.splits import load_splits
 from nertune.errors import (
     CheckpointError,
@@ -323,7 +323,7 @@ def _score_split(name: str, corpus: Corpus, predictor: Predictor, folder: RunFol
         coverage = measure_coverage(corpus.documents, predictor.segmenter, predictor.tagger.head)
         log_coverage({name: coverage})
     predicted: Sequence[Document] = list(predictor.tag_documents(corpus.documents))
-    save_documents(folder.predictions(name), predicted, format="predictions")
+    save_fitting(folder.predictions(name), predicted, format="predictions")
     scores = score(corpus.documents, predicted, types=predictor.tagset.labels)
     if scores.num_ignored:
         _LOG.info(

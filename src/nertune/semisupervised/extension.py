@@ -25,7 +25,7 @@ from nertune.artifacts.extended import (
 from nertune.artifacts.manifest import MANIFEST, hash_encoder, own_folder
 from nertune.artifacts.parts import Extended, Overlap, whole_of
 from nertune.config.run import ModelSettings, Settings, nearest
-from nertune.data.corpus import Corpus, save_documents
+from nertune.data.corpus import Corpus, save_fitting
 from nertune.data.splits import SPLITS, load_splits
 from nertune.data.statistics import content_hash
 from nertune.errors import ArtifactError, CheckpointError, ConfigError, ModelError
@@ -390,7 +390,7 @@ def _score(work: _Work, split: str, before: Predictor, after: Predictor) -> dict
         _LOG.info("%s", f"{split} has no entity of {told}: what is found of them is not scored")
     found_before = [*before.tag_documents(gold)]
     found = [*after.tag_documents(gold)]
-    save_documents(work.folder.predictions(split), found, format="predictions")
+    save_fitting(work.folder.predictions(split), found, format="predictions")
     has_old = bool(old_labels)
 
     def of(labels: Sequence[str], tagged: Sequence[Document]) -> dict[str, Any]:

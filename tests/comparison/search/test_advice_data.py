@@ -15,6 +15,9 @@ from nertune.data.splits import load_splits
 from nertune.errors import DataError
 from nertune.types import Document
 
+KEPT = {"label": ["a", "b"], "spans": [1], "scope": {"x": 1}, "answer": "ignore", "note": "x"}
+"""Metadata of a source; all but the last mean something else in JSON lines."""
+
 
 def test_a_fifth_of_the_sample_can_be_set_aside(tmp_path: Path) -> None:
     """Whose splits were made by a hash of their texts."""
@@ -81,3 +84,31 @@ def test_what_is_set_aside_is_read_back_as_it_was(tmp_path: Path) -> None:
     for corpus in again.values():
         assert {d.surface(e) for d in corpus.documents for e in d.entities} == {"王明"}
     assert again["dev"].sha256 == data.dev.sha256
+
+
+def test_sentences_of_one_source_document_stay_together(tmp_path: Path) -> None:
+    many = [
+        {"text": f"{n:03d}王明", "entities": [[3, 5, "PER"]], "document": n // 4}
+        for n in range(120)
+    ]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, many)) + "\n", encoding="utf-8")
+    data = load_data(parse_settings({"data": {"train": str(path)}}).data, tmp_path / "out")
+    sides = [{d.meta["document"] for d in part.documents} for part in (data.train, data.dev)]
+    assert sides[0] | sides[1] == set(range(30))
+    assert not sides[0] & sides[1]
+
+
+def test_what_was_set_aside_can_be_read_whatever_the_source_kept(tmp_path: Path) -> None:
+    """Columns of a table that mean something else in JSON lines."""
+    rows = [
+        {"tokens": ["王", "明", str(n)], "ner_tags": ["B-PER", "I-PER", "O"], **KEPT}
+        for n in range(60)
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    values = {"train": str(path), "format": "huggingface"}
+    data = load_data(parse_settings({"data": values}).data, tmp_path / "out")
+    data.save()
+    for corpus in (data.train, data.dev):
+        assert load_corpus(corpus.path).sha256 == corpus.sha256

@@ -18,7 +18,13 @@ from nertune.training.progress import EpochReport
 
 def asked(**changes: Any) -> dict[str, Any]:
     settings = parse_settings({"data": {"train": "sample:train"}}).to_dict()
-    return {"settings": settings, "data": {"train": "1", "dev": "2"}, "minutes": 10.0, **changes}
+    return {
+        "settings": settings,
+        "data": {"train": "1", "dev": "2"},
+        "minutes": 10.0,
+        "encoder": "a",
+        **changes,
+    }
 
 
 def test_what_was_kept_is_known_after_a_kill(tmp_path: Path) -> None:
@@ -46,7 +52,10 @@ def test_another_question_is_refused(tmp_path: Path) -> None:
     _State(path, asked())
     settings = asked()["settings"]
     other = {**settings, "train": {**settings["train"], "learning_rate": 0.1}}
-    for changes in ({"minutes": 11.0}, {"settings": other}, {"data": {"train": "1", "dev": "3"}}):
+    for changes in (
+        {"minutes": 11.0}, {"settings": other}, {"data": {"train": "1", "dev": "3"}},
+        {"encoder": "b"},
+    ):  # fmt: skip
         (part,) = changes
         with pytest.raises(ConfigError, match=f"holds an advice on other {part}: .* was .*, is "):
             _State(path, asked(**changes))

@@ -319,7 +319,9 @@ def test_the_command_draws_a_figure(recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sweep.png").stat().st_size > 10_000
 
 
-def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
+def test_another_sweep_in_the_folder_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "out"
     with pytest.raises(ConfigError, match="holds no sweep to resume"):
         sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))
@@ -334,6 +336,13 @@ def test_another_sweep_in_the_folder_is_refused(recipe: Path, tmp_path: Path) ->
             overrides=["train.epochs=2"],
             budget=SweepBudget(trials=1),
         )
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "encoder_hash", lambda settings: "other weights in the folder")
+        with pytest.raises(ConfigError, match="other encoder"):
+            sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "encoder_hash", lambda settings: None)  # not known for the moment
+        sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))
     write_jsonl(tmp_path / "data.jsonl", SENTENCES[:5])
     with pytest.raises(ConfigError, match="other data"):
         sweep(recipe, output=output, resume=True, budget=SweepBudget(trials=1))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nertune.config.run import DataSettings
-from nertune.data.corpus import Corpus, save_corpus
+from nertune.data.borders import number_sources
+from nertune.data.corpus import Corpus, save_fitting
 from nertune.data.splits import load_splits
 from nertune.errors import DataError
 from nertune.types import Document
@@ -40,7 +41,7 @@ class AdviceData:
         if self.changes:
             for corpus in (self.train, self.dev):
                 corpus.path.parent.mkdir(parents=True, exist_ok=True)
-                save_corpus(corpus.path, corpus)
+                save_fitting(corpus.path, corpus.documents, format="jsonl")
 
 
 def find_data(data: str, dev: str) -> tuple[str, str]:
@@ -99,15 +100,20 @@ def load_data(settings: DataSettings, folder: Path) -> AdviceData:
 
 
 def _divide(whole: Corpus, folder: Path) -> AdviceData:
-    """By a hash of the text, so that equal texts stay together.
+    """By a hash of the text, so that equal texts stay together; whole source documents, if known.
 
     It has a word of its own: corpora that were divided by the same hash before, as the sample was,
     would all fall on one side.
     """
+    documents = whole.documents
+    numbers = number_sources(documents) or range(len(documents))
+    texts: dict[int, str] = {}
+    for number, document in zip(numbers, documents, strict=True):
+        texts[number] = texts.get(number, "advise ") + document.text
+    places = {n: hashlib.sha256(text.encode()).digest()[0] / 256 for n, text in texts.items()}
     parts: dict[str, list[Document]] = {"train": [], "dev": []}
-    for document in whole.documents:
-        place = hashlib.sha256(f"advise {document.text}".encode()).digest()[0] / 256
-        parts["dev" if place < _DEV_SHARE else "train"].append(document)
+    for number, document in zip(numbers, documents, strict=True):
+        parts["dev" if places[number] < _DEV_SHARE else "train"].append(document)
     if not all(any(document.entities for document in part) for part in parts.values()):
         raise DataError(
             f"is too small to set a fifth of it aside ({len(whole.documents)} documents): name a "

@@ -34,6 +34,7 @@ import tomli_w
 from nertune.artifacts.manifest import MANIFEST, adapter_base, adapter_folder
 from nertune.comparison.compare import RunOptions, compare
 from nertune.comparison.results import Comparison, Configuration, Estimate, count_dev, say_silent
+from nertune.comparison.runs import encoder_hash
 from nertune.comparison.search.advice import Advice, Outcome
 from nertune.comparison.search.advice_data import AdviceData, find_data, load_data
 from nertune.comparison.search.candidates import (
@@ -165,8 +166,10 @@ def advise(
             raise ConfigError(f"{output}: holds {told}")
         data = load_data(parse_settings(values, source="advise").data, output / "data")
         values["data"] |= data.changes
+        settings = parse_settings(values, source="advise")
         asked = {
-            "settings": parse_settings(values, source="advise").to_dict(),
+            "settings": settings.to_dict(),
+            "encoder": encoder_hash(settings),
             "data": {"train": data.train.sha256, "dev": data.dev.sha256},
             "minutes": question.minutes,
         }

@@ -44,7 +44,8 @@ def refuse_other(
 
     Args:
         folder: of the search.
-        earlier, asked: `settings`, `data` and whatever else it was asked.
+        earlier, asked: `settings`, `data`, `encoder` (the hash of the weights that runs begin with)
+            and whatever else it was asked.
         what: it is, e.g. `a sweep of`.
 
     Raises:
@@ -54,6 +55,8 @@ def refuse_other(
         was = earlier.get(part)
         if part == "settings":
             was = settings_of_record(was or {})
+        if part == "encoder" and None in (was, wanted):  # not fetched yet at one of the times
+            continue
         if told := first_difference(was, wanted, "" if isinstance(wanted, dict) else part):
             raise ConfigError(
                 f"{folder}: holds {what} other {part}: {told}; name another folder with --output"

@@ -20,6 +20,7 @@ from typing import Any
 import tomli_w
 
 from nertune.comparison.results import count_dev
+from nertune.comparison.runs import encoder_hash
 from nertune.comparison.search.runs import refuse_other, train_quietly
 from nertune.comparison.search.space import Range, Space, read_space
 from nertune.comparison.search.trial_process import TrialProcesses
@@ -295,6 +296,7 @@ def _prepare(question: _Question, resume: bool) -> None:
             split: corpus.sha256
             for split, corpus in load_splits(settings.data, ("train", "dev")).items()
         },
+        "encoder": encoder_hash(settings),
     }
     described = json.loads(json.dumps(described))
     if path.exists():

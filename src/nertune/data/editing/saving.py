@@ -19,7 +19,7 @@ from nertune.storage.atomic import replace_folder
 from nertune.storage.compression import packing, unpacked_name
 from nertune.types import Document
 
-__all__ = ["Output", "refuse_existing", "save_parts", "save_whole", "with_documents"]
+__all__ = ["Output", "refuse_existing", "refuse_same", "save_parts", "save_whole", "with_documents"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ def with_documents(corpus: Corpus, documents: Iterable[Document]) -> Corpus:
     return replace(corpus, documents=held, sha256=content_hash(held))
 
 
+def refuse_same(path: Path, sources: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        ConfigError: the path is one of these files.
+    """
+    if path.exists() and path.resolve() in {source.resolve() for source in sources}:
+        raise ConfigError(f"{path}: IN and OUT are the same file")
+
+
 def refuse_existing(paths: Iterable[Path], *, overwrite: bool, sources: Iterable[Path]) -> None:
     """Refuse to write where something is.
 
@@ -56,10 +66,9 @@ def refuse_existing(paths: Iterable[Path], *, overwrite: bool, sources: Iterable
     Raises:
         ConfigError: a file is there and may not be replaced, or is one that is read.
     """
-    read = {path.resolve() for path in sources}
+    read = [*sources]
     for path in paths:
-        if path.exists() and path.resolve() in read:
-            raise ConfigError(f"{path}: IN and OUT are the same file")
+        refuse_same(path, read)
         if path.is_file() and not overwrite:
             raise ConfigError(f"{path} exists already: name another file, or use --overwrite")
         if path.is_dir() and any(path.iterdir()):

@@ -38,7 +38,7 @@ from nertune.data.formats.base import (
     check_choice,
 )
 from nertune.data.formats.fitting import fit
-from nertune.data.formats.jsonl.reader import documents, read_tokens
+from nertune.data.formats.jsonl.reader import NOT_GOLD, documents, read_tokens
 from nertune.data.formats.jsonl.records import KEYS, looks_like_scope
 from nertune.data.formats.jsonl.writer import TAKEN, write
 from nertune.data.formats.values import Loss
@@ -99,6 +99,8 @@ class Jsonl(Format):
             document.tokens is not None or read_tokens(document.meta, document.text) is not None
         ):
             taken.append("tokens")
+        if document.meta.get("answer") in NOT_GOLD:  # the reader would skip the record
+            taken.append("answer")
         value = document.meta.get("scope")
         if looks_like_scope(value) or (value is not None and document.scope != Scope()):
             taken.append("scope")

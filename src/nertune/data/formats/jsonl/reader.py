@@ -32,9 +32,10 @@ from nertune.errors import DataError
 from nertune.storage.files import decode_text, shorten, split_lines
 from nertune.types import Document, Entity, Fragments, Scope
 
-__all__ = ["documents", "read_scope", "read_tokens"]
+__all__ = ["NOT_GOLD", "documents", "read_scope", "read_tokens"]
 
-_NOT_GOLD = ("reject", "ignore")  # Prodigy's answers that say nothing about the entities
+NOT_GOLD = ("reject", "ignore")
+"""Prodigy's answers that say nothing about the entities."""
 _READ_AS = {"codepoint": "code points", "utf16": "UTF-16 units"}
 
 
@@ -109,7 +110,7 @@ class _Records:
                     self._reject(refusal)
                     num_read += 1
                     continue
-                if not self._ignore_tags and record.meta.get("answer") in _NOT_GOLD:
+                if not self._ignore_tags and record.meta.get("answer") in NOT_GOLD:
                     num_rejected += 1
                     first_rejected = first_rejected or number
                     continue
