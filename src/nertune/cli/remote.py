@@ -18,7 +18,7 @@ from nertune.cli.options import (
     Texts,
     Whole,
 )
-from nertune.cli.tagging import given_documents
+from nertune.cli.tagging import given_documents, refuse_same_file
 from nertune.errors import ConfigError
 
 __all__ = ["tag"]
@@ -51,17 +51,14 @@ def tag(
     ] = 90.0,
 ) -> None:
     """Find the entities in texts with a server's model, as `predict` does with one of its own."""
-    from nertune.data.editing.saving import refuse_same
     from nertune.data.formats.values import Join as Joins
-    from nertune.data.inputs import expand_files
     from nertune.inference.output import output_format, save_tagged
     from nertune.serving.client import Client
 
     if join not in (known := get_args(Joins)):
         raise ConfigError(f"--join {join!r}: expected {', '.join(known)}")
     kind = output_format(format, output)
-    if output is not None:
-        refuse_same(output, expand_files(file or [])[0])
+    refuse_same_file(output, file)
     batches = given_documents(
         texts,
         file,

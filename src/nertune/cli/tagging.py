@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from nertune.inference.predictor import Predictor
     from nertune.types import Document
 
-__all__ = ["calibrate", "evaluate", "export", "given_documents", "predict"]
+__all__ = ["calibrate", "evaluate", "export", "given_documents", "predict", "refuse_same_file"]
 
 
 def evaluate(
@@ -168,13 +168,10 @@ def predict(
 ) -> None:
     """Find the entities in texts; from a pipe each line is answered as it comes."""
     from nertune.artifacts.manifest import trained_reading
-    from nertune.data.editing.saving import refuse_same
-    from nertune.data.inputs import expand_files
     from nertune.inference.output import output_format, refuse_without_metadata, save_tagged
 
     kind = output_format(format, output)
-    if output is not None:
-        refuse_same(output, expand_files(file or [])[0])
+    refuse_same_file(output, file)
     if abstain:
         refuse_without_metadata(kind)
     join = trained_reading(model).join if file else "auto"
@@ -186,6 +183,21 @@ def predict(
         batches, by_sentence=sentences, min_score=min_score, abstain=abstain, ahead=bool(file)
     )
     save_tagged(predictor, tagged, kind, output)
+
+
+def refuse_same_file(output: Path | None, files: list[Path] | None) -> None:
+    """Refuse to write over what is read, also where a folder or pattern names it.
+
+    Raises:
+        ConfigError: the output is one of the files.
+        DataError: a folder or pattern holds no file.
+    """
+    if output is None or not files:
+        return
+    from nertune.data.editing.saving import refuse_same
+    from nertune.data.inputs import expand_files
+
+    refuse_same(output, expand_files(files)[0])
 
 
 def given_documents(
