@@ -115,7 +115,9 @@ def test_dedupe(tmp_path: Path) -> None:
     done = run("data", "dedupe", source, tmp_path / "b.jsonl")
     assert done.code == 0
     assert "2 documents dropped, the first of each text is kept\n" in done.stderr
-    assert "1 repeats are annotated otherwise than the first; --keep-conflicts" in done.stderr
+    assert (
+        "1 repeat is annotated otherwise than the first; --keep-conflicts keeps it" in done.stderr
+    )
     told = "only in a.jsonl:10, not in a.jsonl:1: ORGANIZATION [7, 9) '北京'"
     assert told in done.stderr
     assert len(load_corpus(tmp_path / "b.jsonl").documents) == 8

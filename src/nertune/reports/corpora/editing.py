@@ -130,12 +130,13 @@ def print_deduped(deduped: Deduped, console: Console) -> None:
     ]
     _print_some(near, console)
     if deduped.conflicts:
-        kept = len(deduped.repeats) - len(dropped)
-        fate = "they are kept" if kept else "--keep-conflicts keeps them"
-        print_lines(
-            [f"{len(deduped.conflicts):,} repeats are annotated otherwise than the first; {fate}"],
-            console,
-        )
+        number, are_kept = len(deduped.conflicts), len(deduped.repeats) > len(dropped)
+        be, them = ("is", "it") if number == 1 else ("are", "them")
+        fate = f"{'it is' if number == 1 else 'they are'} kept" if are_kept else (
+            f"--keep-conflicts keeps {them}"
+        )  # fmt: skip
+        told = f"{counted(number, 'repeat')} {be} annotated otherwise than the first"
+        print_lines([f"{told}; {fate}"], console)
         _print_conflicts(deduped.conflicts, console)
 
 
