@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -19,10 +19,13 @@ from nertune.data.samples import resolve_data
 from nertune.data.several import files_of_folder, files_of_pattern, is_pattern, sources_of
 from nertune.errors import ConfigError, DataError, NertuneError
 from nertune.storage.files import is_pipe_or_device
+from nertune.storage.hashing import hash_once
 from nertune.types import Document
 
 __all__ = [
+    "Input",
     "expand_files",
+    "hash_inputs",
     "in_batches",
     "input_format",
     "read_files",
@@ -34,6 +37,15 @@ __all__ = [
 _OPTION = "--input-format "
 _DEFAULT = "lines"  # what a file without any sign of a format holds
 _BLOCK = 1 << 16  # bytes of stdin at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that is read, and what it holds."""
+
+    path: str
+    bytes: int
+    sha256: str
 
 
 def read_inputs(
@@ -162,6 +174,26 @@ def refuse_pipes(paths: Iterable[Path]) -> None:
                 "a file",
                 path=path,
             )
+
+
+def hash_inputs(files: Sequence[Path]) -> list[Input]:
+    """Every file of the input, with those in a folder that is one corpus.
+
+    Raises:
+        DataError: one is no regular file, or cannot be read.
+    """
+    found = []
+    for path in files:
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            refuse_pipes([file])
+            try:
+                found.append(Input(str(file), file.stat().st_size, hash_once(file)))
+            except FileNotFoundError as error:
+                raise DataError("no such file", path=file) from error
+            except OSError as error:
+                raise DataError(f"cannot be read: {error.strerror}", path=file) from error
+    return found
 
 
 def in_batches(documents: Iterable[Document], size: int = 512) -> Iterator[list[Document]]:

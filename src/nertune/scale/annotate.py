@@ -22,11 +22,12 @@ from filelock import FileLock, Timeout
 
 from nertune.data.formats.tables.parquet import import_arrow
 from nertune.data.formats.values import counted
+from nertune.data.inputs import hash_inputs
 from nertune.errors import CheckpointError, ConfigError, DataError
 from nertune.experiments.processes.engines import EngineName
 from nertune.experiments.record import first_difference
 from nertune.scale.chunks import Chunk, Reading, cut_chunks, read_input
-from nertune.scale.plan import Survey, describe_plan, hash_inputs, hash_model, survey
+from nertune.scale.plan import Survey, describe_plan, hash_model, survey
 from nertune.scale.shards import MANIFEST, Shard, ShardFolder
 from nertune.scale.tasks import OutputFormat, Reject, Tagging
 from nertune.scale.workers import Done, LocalWorkers, Workers

@@ -6,9 +6,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nertune.data.inputs import hash_inputs
 from nertune.errors import ConfigError, DataError
 from nertune.scale.annotate import Work
-from nertune.scale.plan import hash_inputs, survey
+from nertune.scale.plan import survey
 from nertune.scale.tasks import Tagged
 from nertune.scale.workers import LocalWorkers
 

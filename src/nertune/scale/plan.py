@@ -10,27 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nertune.artifacts.manifest import MANIFEST, hash_encoder, own_folder
-from nertune.data.inputs import refuse_pipes
-from nertune.errors import DataError
+from nertune.data.inputs import Input
 from nertune.scale.chunks import Reading, cut_chunks, read_input
 from nertune.scale.tasks import Reject, Tagging
 from nertune.storage.files import hash_file
 from nertune.storage.hashing import hash_once
 from nertune.types import Document
 
-__all__ = ["Input", "Survey", "describe_plan", "hash_inputs", "hash_model", "survey"]
+__all__ = ["Survey", "describe_plan", "hash_model", "survey"]
 
 _ASIDE = ("metrics", "data")  # of a model's manifest: they decide no answer
 _SAMPLE_DOCUMENTS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file of the input."""
-
-    path: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +38,6 @@ class Survey:
     num_chunks: int
     num_shards: int
     sample: tuple[Document, ...]
-
-
-def hash_inputs(files: Sequence[Path]) -> list[Input]:
-    """Every file of the input, with those in a folder that is one corpus.
-
-    Raises:
-        DataError: one is no regular file, or cannot be read.
-    """
-    found = []
-    for path in files:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in inside:
-            refuse_pipes([file])
-            try:
-                found.append(Input(str(file), file.stat().st_size, hash_once(file)))
-            except FileNotFoundError as error:
-                raise DataError("no such file", path=file) from error
-            except OSError as error:
-                raise DataError(f"cannot be read: {error.strerror}", path=file) from error
-    return found
 
 
 def hash_model(name: str) -> str:

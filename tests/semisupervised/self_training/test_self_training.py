@@ -422,6 +422,20 @@ def test_other_text_of_the_same_size_is_not_mixed_in(tmp_path: Path, is_folder: 
         self_train(more, resume=True)
 
 
+def test_a_folder_that_is_one_corpus_is_text(tmp_path: Path) -> None:
+    """Its files decide whether a killed one goes on."""
+    request = make_request(tmp_path, rounds=1)
+    texts = [Document(text, id=f"t{i}") for i, text in enumerate(unlabelled_texts())]
+    save_documents(tmp_path / "corpus", texts, format="brat")
+    request = replace(request, unlabelled=(tmp_path / "corpus",))
+    [seed] = self_train(request).seeds
+    assert seed.pool["drawn"] == len(texts)
+    path = next((tmp_path / "corpus").rglob("*.txt"))
+    path.write_text(path.read_text(encoding="utf-8").replace("。", "！"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="unlabelled"):
+        self_train(request, resume=True)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
 def test_a_pipe_cannot_be_read_for_each_seed(tmp_path: Path) -> None:
     request = make_request(tmp_path)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nertune.config.run import Settings
 from nertune.data.corpus import Corpus, load_corpus
-from nertune.data.inputs import expand_files, refuse_pipes
+from nertune.data.inputs import expand_files, hash_inputs
 from nertune.data.samples import resolve_data
 from nertune.data.several import is_pattern
 from nertune.data.splits import load_splits
@@ -38,7 +38,6 @@ from nertune.semisupervised.self_training.results import (
     Trained,
 )
 from nertune.storage.atomic import replace_folder, write_json
-from nertune.storage.files import hash_file
 from nertune.storage.processes import refuse_many_processes
 from nertune.training.observer import Observer
 from nertune.types import Document
@@ -205,8 +204,7 @@ def _plan(request: Request, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
     for key in ("checkpoint_steps", "checkpoint_minutes"):
         settings["train"].pop(key)
     found, _ = expand_files([resolve_data(str(path)) for path in request.unlabelled])
-    refuse_pipes(found)
-    files = {str(path): hash_file(path) for path in found}
+    files = {one.path: one.sha256 for one in hash_inputs(found)}
     return {
         "settings": settings,
         "options": request.options.to_dict(),
