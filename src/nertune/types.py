@@ -106,7 +106,9 @@ def _key(entity: Entity) -> tuple[object, ...]:
     return entity.key
 
 
-_NO_SPANS = "scope: unknown: expected [start, end] spans of whole numbers, got {!r}"
+def _is_span(value: object) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return is_pair and all(type(place) is int for place in value)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +174,13 @@ class Scope:
             raise ValueError(f"scope: labels: expected a list of labels, got {labels!r}")
         if not isinstance(complete, bool):
             raise ValueError(f"scope: complete: expected true or false, got {complete!r}")
-        given = values.get("unknown") or ()
-        try:
-            unknown = tuple((start, end) for start, end in given)
-        except (TypeError, ValueError) as error:
-            raise ValueError(_NO_SPANS.format(given)) from error
-        if not all(type(place) is int for span in unknown for place in span):
-            raise ValueError(_NO_SPANS.format(given))
-        return cls(None if labels is None else tuple(labels), complete, unknown)
+        unknown = values.get("unknown") or ()
+        if not (isinstance(unknown, list | tuple) and all(map(_is_span, unknown))):
+            raise ValueError(
+                f"scope: unknown: expected [start, end] spans of whole numbers, got {unknown!r}"
+            )
+        spans = tuple((start, end) for start, end in unknown)
+        return cls(None if labels is None else tuple(labels), complete, spans)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, which `from_dict` reads; what says nothing is left out."""

@@ -25,5 +25,6 @@ def test_a_script_names_only_what_there_is(path: Path, monkeypatch: pytest.Monke
         pytest.skip(f"{error.name} is not installed")
     finally:
         for name in set(sys.modules) - before:
-            if getattr(sys.modules[name], "__file__", "").startswith(str(path.parent)):  # type: ignore[union-attr]
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).parent == path.parent:
                 del sys.modules[name]

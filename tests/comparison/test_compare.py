@@ -129,6 +129,8 @@ def test_borders_that_are_marked_later_count_in_a_run_that_is_reused(bench: Benc
     assert bench.starts == []
     assert (before.data["source_documents"], after.data["source_documents"]) == (None, 16)
     assert before.configurations[0].interval != after.configurations[0].interval
+    several = bench.compare(recipe, seeds=2)
+    assert several.configurations[0].interval is None  # it would be of one of the two
 
 
 def test_configurations_that_are_the_same_are_named(bench: Bench) -> None:

@@ -141,6 +141,10 @@ class Manifest(BaseModel):
         """How its training file was read; `auto` for what an older version did not write down."""
         return Reading.from_record(self.data.get("train") or {})
 
+    def was_trained_on(self, sha256: str) -> bool:
+        """Whether this is the content hash of its training file."""
+        return (self.data.get("train") or {}).get("sha256") == sha256
+
     @model_validator(mode="after")
     def _fits(self) -> Manifest:
         TagSet(self.tags, self.scheme)  # raises for tags that are no tags

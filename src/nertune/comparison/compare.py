@@ -97,13 +97,14 @@ def _summarise(
         name: [read_predictions(run, record) for run, record in group]
         for name, group in grouped.items()
     }
+    counts = {
+        name: np.stack([document_counts(scored.documents, run) for run in found])
+        for name, found in predicted.items()
+    }
     configurations = _with_differences(
-        [_configuration(group, predicted[name]) for name, group in grouped.items()],
+        [_configuration(group, predicted[name], counts[name]) for name, group in grouped.items()],
         baseline,
-        {
-            name: np.stack([document_counts(scored.documents, run) for run in found])
-            for name, found in predicted.items()
-        },
+        counts,
     )
     sources = source_documents(scored.documents)
     return Comparison(
@@ -126,12 +127,12 @@ def _summarise(
 
 
 def _configuration(
-    group: Sequence[tuple[PlannedRun, Record]], predicted: Sequence[Sequence[Document]]
+    group: Sequence[tuple[PlannedRun, Record]],
+    predicted: Sequence[Sequence[Document]],
+    counts: NDArray[np.int64],
 ) -> Configuration:
-    """One recipe's runs, analysed."""
+    """One recipe's runs, analysed; `counts` are `[num_runs, num_documents, 3]`."""
     first = group[0][0]
-    # Not of the record: marks of source documents may have been added since then.
-    counts = [document_counts(first.scored.documents, found) for found in predicted]
     return Configuration(
         name=first.name,
         recipe=first.recipe,
@@ -142,6 +143,7 @@ def _configuration(
             analyse(run.scored.documents, found, known_names(run.corpora["train"].documents))
             for (run, _), found in zip(group, predicted, strict=True)
         ),
+        # Not that of the record: source documents may have been marked since then.
         interval=bootstrap_interval(counts[0]) if len(counts) == 1 else None,
     )
 

@@ -351,10 +351,15 @@ def _save_folder(
 
 
 def save_fitting(path: str | Path, documents: Iterable[Document], *, format: str) -> None:
-    """Write documents so that they can be read again, without what the format cannot hold.
+    """Write documents so that they can be read again, without metadata that the format cannot hold.
 
-    Files of nertune's own are written so, e.g. a run's predictions: keys of the source's metadata
-    that mean something else in the format are left out without a word.
+    Files of nertune's own are written so, e.g. a run's predictions. Keys of the source that mean
+    something else in the format are left out.
+
+    Args:
+        path: the file.
+        documents: what to write.
+        format: one of JSON lines, which holds everything else.
 
     Raises:
         DataError: the file cannot be written.

@@ -78,7 +78,7 @@ def calibrate_model(
     folder = _find_folder(model)
     manifest = read_manifest(folder)
     corpus = load_alike(resolve_data(str(file)), manifest.reading)
-    if (manifest.data.get("train") or {}).get("sha256") == corpus.sha256:
+    if manifest.was_trained_on(corpus.sha256):
         raise DataError(
             "the tagger was trained on it, so it is surer there than elsewhere; name documents "
             "that it has not seen, e.g. dev",

@@ -131,10 +131,8 @@ def print_deduped(deduped: Deduped, console: Console) -> None:
     _print_some(near, console)
     if deduped.conflicts:
         number, are_kept = len(deduped.conflicts), len(deduped.repeats) > len(dropped)
-        be, them = ("is", "it") if number == 1 else ("are", "them")
-        fate = f"{'it is' if number == 1 else 'they are'} kept" if are_kept else (
-            f"--keep-conflicts keeps {them}"
-        )  # fmt: skip
+        they, be, them = ("it", "is", "it") if number == 1 else ("they", "are", "them")
+        fate = f"{they} {be} kept" if are_kept else f"--keep-conflicts keeps {them}"
         told = f"{counted(number, 'repeat')} {be} annotated otherwise than the first"
         print_lines([f"{told}; {fate}"], console)
         _print_conflicts(deduped.conflicts, console)

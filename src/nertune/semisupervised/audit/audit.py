@@ -172,8 +172,7 @@ def _check_start(corpus: Corpus, model: str) -> tuple[str, ...]:
     if not model:
         return ()
     folder = own_folder(model)
-    trained_on = {} if folder is None else read_manifest(folder).data.get("train") or {}
-    if trained_on.get("sha256") == corpus.sha256:
+    if folder is not None and read_manifest(folder).was_trained_on(corpus.sha256):
         raise ConfigError(
             f"model.start_from: {model} was trained on {corpus.path}, so it knows the labels that "
             "it is to judge; leave it out"

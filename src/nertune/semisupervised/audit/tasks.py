@@ -309,12 +309,9 @@ def apply_corrections(
         notices.append(f"{others:,} tasks of other files are left out: apply them to those")
     num_pending = sum(_key(task.meta) in pending for task in own)
     if num_pending:
-        stays = (
-            "its document stays as it is"
-            if num_pending == 1
-            else "their documents stay as they are"
-        )
-        notices.append(f"{counted(num_pending, 'task')} without an annotation: {stays}")
+        told = f"{counted(num_pending, 'task')} without an annotation"
+        one, several = "its document stays as it is", "their documents stay as they are"
+        notices.append(f"{told}: {one if num_pending == 1 else several}")
     unit = choose_unit(corpus.documents)
     options = WriteOptions(tokenize=lambda text: cut_visible(text, unit))
     written = save_whole(

@@ -82,8 +82,8 @@ def choose_thresholds(
     Each label with 30 predictions on dev has its own, so that a label that the teacher finds hard
     is held to the same precision as an easy one; the others share one that is chosen on all
     predictions. Predictions that partially labelled gold cannot judge do not count. Where no
-    threshold reaches the precision, the one that comes nearest counts. A
-    threshold that keeps fewer than 5 entities is not considered.
+    threshold reaches the precision, the one that comes nearest counts. A threshold that keeps fewer
+    than 5 entities is not considered.
 
     Args:
         gold, predicted: documents of dev, in the same order; predictions have scores.

@@ -24,6 +24,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_ENTITIES = ("tokens", "sents", "relations")  # of Prodigy, spaCy, doccano: hold offsets, too
 _START, _END = ("start", "start_offset"), ("end", "end_offset")
 _OFFSET_NAME = re.compile("start|begin|end|stop|offset", re.IGNORECASE)
+_SCOPE_WORDS = re.compile(r"\b(labels|complete|unknown)\s*[=:]")
 _EXAMPLE = '{"text": "王明在京", "entities": [[0, 2, "PERSON"]]}'
 
 
@@ -57,9 +58,6 @@ class Record:
             Problem: one is no span.
         """
         return [_span(span) for span in self.given]
-
-
-_SCOPE_WORDS = re.compile(r"\b(labels|complete|unknown)\s*[=:]")
 
 
 def looks_like_scope(value: Any) -> bool:
